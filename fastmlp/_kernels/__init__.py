@@ -1,0 +1,1 @@
+"""Where the compiled modules land; only fastmlp.ops imports them."""

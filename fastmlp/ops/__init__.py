@@ -1,0 +1,74 @@
+"""The op table: every op, forward and backward, in three back-ends behind one contract.
+
+    ops = get_ops("cython")        # or "numba", "numpy"
+    ops.tanh_forward(x, y, threads=2)
+
+`reference.py` is the specification; `numba_ops.py` and `cython_ops.py` have the same functions with the same arguments.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fastmlp.ops import reference
+from fastmlp.ops.contract import checked
+
+__all__ = ["BACKENDS", "BackendUnavailableError", "Ops", "get_ops"]
+
+BACKENDS = {"cython": "cython_ops", "numba": "numba_ops", "numpy": "reference"}
+
+
+class BackendUnavailableError(ImportError):
+    """A back-end that was asked for by name is not there; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Ops:
+    """One back-end's ops. Each checks its arrays, then runs; reference.py documents them."""
+
+    backend: str
+    embedding_forward: Callable[..., None]
+    embedding_backward: Callable[..., int]
+    linear_forward: Callable[..., None]
+    linear_backward: Callable[..., None]
+    batchnorm_forward: Callable[..., None]
+    batchnorm_backward: Callable[..., None]
+    tanh_forward: Callable[..., None]
+    tanh_backward: Callable[..., None]
+    cross_entropy_forward: Callable[..., None]
+    cross_entropy_backward: Callable[..., None]
+    linear_cross_entropy_forward: Callable[..., None]
+    linear_cross_entropy_backward: Callable[..., None]
+    linear_cross_entropy: Callable[..., None]
+    update_sgd: Callable[..., None]
+    update_momentum: Callable[..., None]
+    update_adagrad: Callable[..., None]
+    update_adamw: Callable[..., None]
+    update_sgd_rows: Callable[..., None]
+    update_momentum_rows: Callable[..., None]
+    update_adagrad_rows: Callable[..., None]
+    update_adamw_rows: Callable[..., None]
+
+
+OPS = tuple(field.name for field in fields(Ops) if field.name != "backend")
+
+
+@cache
+def get_ops(backend: str) -> Ops:
+    """The ops of a back-end: "cython", "numba" or "numpy".
+
+    Raises ValueError for another name and BackendUnavailableError where the back-end cannot be had: never another
+    back-end in its place.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+    try:
+        module = importlib.import_module(f"fastmlp.ops.{BACKENDS[backend]}")
+    except ImportError as error:
+        raise BackendUnavailableError(f"the {backend} back-end is not available: {error}") from error
+    dtype: Any = None if module is reference else np.dtype(np.float32)
+    return Ops(backend, **{op: checked(getattr(module, op), getattr(reference, op).arrays, dtype) for op in OPS})

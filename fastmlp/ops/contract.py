@@ -1,0 +1,157 @@
+"""The contract of an op's arguments: what each array must be, checked before any kernel runs.
+
+A reference op declares its arguments once, by name, with `@contract(...)`; `get_ops` holds every back-end to that
+declaration. Axis letters bind to the first size seen and must agree from then on, so `x (B, I)` and `weight (O, I)`
+share I. What does not fit is refused with the op's and the argument's name, what was expected and what came:
+TypeError for a wrong type, ValueError for a wrong shape or layout, IndexError for an id out of range.
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = ["Array", "checked", "contract", "floats", "ids", "inout", "optional", "out", "out_ids"]
+
+Op = TypeVar("Op", bound=Callable[..., Any])
+INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array argument: its axes, what it holds and what the op does with it."""
+
+    axes: tuple[str, ...] | None  # None: any shape, the same for every such argument of the op
+    holds: str = "float"  # "float", or "id": int32 or int64
+    written: bool = False
+    optional: bool = False
+    below: str | None = None  # ids must be in [0, size of this axis)
+    ascending: bool = False  # ids must be ascending and unique
+
+    def describe(self) -> str:
+        return "any shape" if self.axes is None else f"({', '.join(self.axes)}{',' * (len(self.axes) == 1)})"
+
+
+def _axes(axes: tuple[str, ...]) -> tuple[str, ...] | None:
+    return None if axes == ("...",) else axes
+
+
+def floats(*axes: str) -> Array:
+    """A float array that the op reads; `"..."` alone stands for any shape."""
+    return Array(_axes(axes))
+
+
+def optional(array: Array) -> Array:
+    """The same argument, or None."""
+    return Array(array.axes, array.holds, array.written, optional=True)
+
+
+def ids(*axes: str, below: str | None = None, ascending: bool = False) -> Array:
+    """An int32 or int64 array of ids, where `below` names an axis: each in [0, its size)."""
+    return Array(axes, "id", below=below, ascending=ascending)
+
+
+def out(*axes: str) -> Array:
+    """A float array of the caller that the op overwrites completely."""
+    return Array(_axes(axes), written=True)
+
+
+def out_ids(*axes: str) -> Array:
+    """An id array of the caller, of the same type as the op's ids, that the op overwrites completely."""
+    return Array(axes, "id", written=True)
+
+
+inout = out
+"""A float array that the op reads and updates: checked like `out`."""
+
+
+def contract(**arrays: Array) -> Callable[[Op], Op]:
+    """Declare the array arguments of an op, in the order of its parameters."""
+
+    def declare(op: Op) -> Op:
+        names = tuple(inspect.signature(op).parameters)[: len(arrays)]
+        assert names == tuple(arrays), f"{op.__name__}: contract {tuple(arrays)} is not the signature's {names}"
+        op.arrays = arrays  # type: ignore[attr-defined]
+        return op
+
+    return declare
+
+
+def checked(op: Callable[..., Any], arrays: dict[str, Array], dtype: np.dtype | None) -> Callable[..., Any]:
+    """`op` behind its contract.
+
+    arrays  the declaration of the reference op of the same name
+    dtype   the float type that every float array must have; None: any, but one for all
+    """
+    expected = tuple(arrays.items())
+
+    @functools.wraps(op)
+    def checked_op(*args: Any, **options: Any) -> Any:
+        if len(args) != len(expected):
+            raise TypeError(f"{op.__name__}: expected {len(expected)} arrays ({', '.join(arrays)}), got {len(args)}")
+        _check(op.__name__, expected, args, dtype)
+        return op(*args, **options)
+
+    return checked_op
+
+
+def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ...], dtype: np.dtype | None) -> None:
+    sizes: dict[str, int] = {}
+    common_shape: tuple[int, ...] | None = None
+    id_dtype: np.dtype | None = None
+    for (name, want), array in zip(expected, args, strict=True):
+        if array is None and want.optional:
+            continue
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{op}: {name}: expected a NumPy array, got {type(array).__name__}")
+        if want.holds == "id":
+            if array.dtype not in INTEGERS or (id_dtype is not None and array.dtype != id_dtype):
+                wanted = "int32 or int64" if id_dtype is None else id_dtype
+                raise TypeError(f"{op}: {name}: expected {wanted}, got {array.dtype}")
+            id_dtype = array.dtype
+        else:
+            if array.dtype != dtype and (dtype is not None or array.dtype.kind != "f"):
+                raise TypeError(f"{op}: {name}: expected {dtype or 'a float type'}, got {array.dtype}")
+            dtype = array.dtype
+        if want.axes is None:
+            fits = common_shape is None or array.shape == common_shape
+            common_shape = array.shape
+        else:
+            fits = array.ndim == len(want.axes) and all(
+                _size(axis, size, sizes) == size for axis, size in zip(want.axes, array.shape, strict=True)
+            )
+        if not fits:
+            known = {axis: size for axis, size in sizes.items() if want.axes and axis in want.axes}
+            where = f" with {', '.join(f'{axis} = {size}' for axis, size in known.items())}" if known else ""
+            raise ValueError(f"{op}: {name}: expected shape {want.describe()}{where}, got {array.shape}")
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{op}: {name}: expected a C-contiguous array, got strides {array.strides}")
+        if want.written and not array.flags.writeable:
+            raise ValueError(f"{op}: {name}: expected a writeable array, got a read-only one")
+    for (name, want), array in zip(expected, args, strict=True):
+        if want.below is not None and array.size:
+            _check_ids(op, name, want, array, sizes[want.below], expected, args)
+
+
+def _size(axis: str, seen: int, sizes: dict[str, int]) -> int:
+    """What an axis must measure: "B*T" is a product of axes bound before, a new letter binds to what is seen."""
+    return math.prod(sizes[factor] for factor in axis.split("*")) if "*" in axis else sizes.setdefault(axis, seen)
+
+
+def _check_ids(
+    op: str, name: str, want: Array, array: np.ndarray, size: int, expected: tuple[tuple[str, Array], ...], args: Any
+) -> None:
+    scales = next((value for (other, _), value in zip(expected, args, strict=True) if other == "row_scale"), None)
+    if scales is not None:  # the id of an ignored row is not looked at
+        array = array[scales != 0]
+        if not array.size:
+            return
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= size:
+        raise IndexError(f"{op}: {name}: expected ids in [0, {size}), got {low if low < 0 else high}")
+    if want.ascending and not (array[1:] > array[:-1]).all():
+        raise ValueError(f"{op}: {name}: expected ascending ids without duplicates")

@@ -1,0 +1,589 @@
+"""The ops in plain NumPy: the specification that the other back-ends are held against, for any float type.
+
+Letters, here and everywhere else:
+
+    B  batch: rows of a step              V  vocabulary: words, the classes of the last layer
+    T  context: words that are looked at  H  hidden width
+    D  embedding width                    I, O  inputs and outputs of a linear layer; C  channels of a batchnorm
+    U  unique ids of a batch
+
+A gradient is `d` + the name: `dlogits`, `dh`. Arguments come in this order: inputs, saved statistics, outputs. Outputs
+belong to the caller and are completely overwritten; "in/out" marks arrays that are read and updated. `threads` is how
+many threads may work; no result depends on it.
+
+`row_scale` (B,) is the gradient of the total with respect to each row's loss: 1/B for a mean over the batch, 0 for a row
+that is ignored, whose target is not looked at and whose loss is 0.
+"""
+
+import numpy as np
+
+from fastmlp.ops.contract import contract, floats, ids, inout, optional, out, out_ids
+
+Array = np.ndarray
+
+# ---------------------------------------------------------------------------------------------------------- embedding
+
+
+@contract(weight=floats("V", "D"), ids=ids("B", "T", below="V"), emb=out("B", "T", "D"))
+def embedding_forward(weight: Array, ids: Array, emb: Array, *, threads: int = 1) -> None:
+    """Look up the words of the context.
+
+    weight  (V, D)     in:  one row a word
+    ids     (B, T)     in:  words, 0 <= id < V
+    emb     (B, T, D)  out: weight[ids]
+    """
+    emb[...] = weight[ids]
+
+
+@contract(ids=ids("B", "T"), demb=floats("B", "T", "D"), rows=out_ids("B*T"), drows=out("B*T", "D"))
+def embedding_backward(ids: Array, demb: Array, rows: Array, drows: Array, *, threads: int = 1) -> int:
+    """The sparse gradient of the embedding: the batch's unique ids, and for each the sum of its gradients.
+
+    ids    (B, T)     in:  words
+    demb   (B, T, D)  in:  gradient of the embedded words
+    rows   (B*T,)     out: the U unique ids, ascending, of the type of `ids`; the rest is -1
+    drows  (B*T, D)   out: their summed gradients, added in the order of the batch; the rest is 0
+    Returns U: `rows[:U]` and `drows[:U]` are the gradient.
+    """
+    unique, position = np.unique(ids, return_inverse=True)
+    rows[: unique.size] = unique
+    rows[unique.size :] = -1
+    drows[...] = 0
+    np.add.at(drows, position.ravel(), demb.reshape(-1, demb.shape[-1]))
+    return int(unique.size)
+
+
+# ------------------------------------------------------------------------------------------------------------- linear
+
+
+@contract(x=floats("B", "I"), weight=floats("O", "I"), bias=optional(floats("O")), y=out("B", "O"))
+def linear_forward(x: Array, weight: Array, bias: Array | None, y: Array, *, threads: int = 1) -> None:
+    """y = x W^T + b.
+
+    x       (B, I)          in:  rows of the batch
+    weight  (O, I)          in:  W
+    bias    (O,) or None    in:  b; a layer before a batchnorm needs none
+    y       (B, O)          out
+    """
+    np.matmul(x, weight.T, out=y)
+    if bias is not None:
+        y += bias
+
+
+@contract(
+    dy=floats("B", "O"),
+    x=floats("B", "I"),
+    weight=floats("O", "I"),
+    dx=optional(out("B", "I")),
+    dweight=out("O", "I"),
+    dbias=optional(out("O")),
+)
+def linear_backward(
+    dy: Array, x: Array, weight: Array, dx: Array | None, dweight: Array, dbias: Array | None, *, threads: int = 1
+) -> None:
+    """dx = dy W, dW = dy^T x, db = sum of dy over the batch.
+
+    dy       (B, O)           in:  gradient of the output
+    x        (B, I)           in:  the forward pass's input
+    weight   (O, I)           in:  W
+    dx       (B, I) or None   out: None where the input needs no gradient
+    dweight  (O, I)           out
+    dbias    (O,) or None     out: None where the layer has no bias
+    """
+    np.matmul(dy.T, x, out=dweight)
+    if dbias is not None:
+        np.sum(dy, axis=0, out=dbias)
+    if dx is not None:
+        np.matmul(dy, weight, out=dx)
+
+
+# ---------------------------------------------------------------------------------------------------------- batchnorm
+
+
+@contract(
+    x=floats("B", "C"),
+    weight=floats("C"),
+    bias=floats("C"),
+    running_mean=inout("C"),
+    running_var=inout("C"),
+    mean=out("C"),
+    inv_std=out("C"),
+    y=out("B", "C"),
+)
+def batchnorm_forward(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    running_mean: Array,
+    running_var: Array,
+    mean: Array,
+    inv_std: Array,
+    y: Array,
+    *,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    threads: int = 1,
+) -> None:
+    """Normalize each channel over the batch, then scale and shift: y = (x - mean) * inv_std * weight + bias.
+
+    x             (B, C)  in
+    weight, bias  (C,)    in
+    running_mean  (C,)    in/out: moves towards the batch's mean by `momentum`; untouched when not training
+    running_var   (C,)    in/out: moves towards the batch's unbiased variance (divided by B - 1)
+    mean          (C,)    out: of the batch, over its rows; when not training, running_mean
+    inv_std       (C,)    out: 1 / sqrt(var + eps), with the biased variance (divided by B) or running_var
+    y             (B, C)  out
+    Raises ValueError for training on fewer than two rows: their variance says nothing.
+    Source: Ioffe and Szegedy (2015), algorithms 1 and 2, with PyTorch's running estimates.
+    """
+    if training:
+        rows = x.shape[0]
+        if rows < 2:
+            raise ValueError(f"batchnorm_forward: x: expected at least 2 rows to train on, got {rows}")
+        np.mean(x, axis=0, out=mean)
+        var = np.var(x, axis=0, mean=mean[None])
+        running_mean += momentum * (mean - running_mean)
+        running_var += momentum * (var * (rows / (rows - 1)) - running_var)
+    else:
+        mean[...] = running_mean
+        var = running_var
+    inv_std[...] = 1 / np.sqrt(var + eps)
+    np.subtract(x, mean, out=y)
+    y *= inv_std * weight
+    y += bias
+
+
+@contract(
+    dy=floats("B", "C"),
+    x=floats("B", "C"),
+    weight=floats("C"),
+    mean=floats("C"),
+    inv_std=floats("C"),
+    dx=out("B", "C"),
+    dweight=out("C"),
+    dbias=out("C"),
+)
+def batchnorm_backward(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    mean: Array,
+    inv_std: Array,
+    dx: Array,
+    dweight: Array,
+    dbias: Array,
+    *,
+    training: bool = True,
+    threads: int = 1,
+) -> None:
+    """With xhat = (x - mean) * inv_std: dweight = sum dy * xhat, dbias = sum dy, and
+
+    dx = weight * inv_std * (dy - dbias / B - xhat * dweight / B)    training: mean and variance depend on x
+    dx = weight * inv_std * dy                                       not training: they are constants
+
+    dy             (B, C)  in:  gradient of the output
+    x, weight              in:  as in the forward pass
+    mean, inv_std  (C,)    in:  what the forward pass kept
+    dx             (B, C)  out
+    dweight, dbias (C,)    out
+    """
+    xhat = (x - mean) * inv_std
+    np.sum(dy, axis=0, out=dbias)
+    np.sum(dy * xhat, axis=0, out=dweight)
+    if training:
+        rows = x.shape[0]
+        np.subtract(dy, dbias / rows, out=dx)
+        dx -= xhat * (dweight / rows)
+        dx *= weight * inv_std
+    else:
+        np.multiply(dy, weight * inv_std, out=dx)
+
+
+# --------------------------------------------------------------------------------------------------------------- tanh
+
+
+@contract(x=floats("..."), y=out("..."))
+def tanh_forward(x: Array, y: Array, *, threads: int = 1) -> None:
+    """y = tanh(x), for arrays of any one shape."""
+    np.tanh(x, out=y)
+
+
+@contract(dy=floats("..."), y=floats("..."), dx=out("..."))
+def tanh_backward(dy: Array, y: Array, dx: Array, *, threads: int = 1) -> None:
+    """dx = dy * (1 - y^2), from the forward pass's output y, for arrays of any one shape."""
+    np.multiply(y, y, out=dx)
+    np.subtract(1, dx, out=dx)
+    dx *= dy
+
+
+# ------------------------------------------------------------------------------------------------------ cross entropy
+
+
+@contract(
+    logits=floats("B", "V"), targets=ids("B", below="V"), row_scale=floats("B"), lse=out("B"), losses=out("B")
+)
+def cross_entropy_forward(
+    logits: Array,
+    targets: Array,
+    row_scale: Array,
+    lse: Array,
+    losses: Array,
+    *,
+    label_smoothing: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """How surprised the model is by each true next word.
+
+    logits     (B, V)  in:  scores, any scale
+    targets    (B,)    in:  ids of the true next words, 0 <= id < V, not looked at where row_scale is 0
+    row_scale  (B,)    in:  see the top of this file
+    lse        (B,)    out: log sum exp(logits), kept for the backward pass
+    losses     (B,)    out: lse - logits[target], in nats, not scaled; 0 where row_scale is 0
+    label_smoothing    share of the true word's probability that is spread over all V words, itself included
+    """
+    counted = row_scale != 0
+    highest = logits.max(axis=1)
+    lse[...] = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+    losses[...] = (1 - label_smoothing) * (lse - logits[np.arange(targets.size), np.where(counted, targets, 0)])
+    if label_smoothing:
+        losses += label_smoothing * (lse - logits.mean(axis=1))
+    losses[~counted] = 0
+
+
+@contract(
+    logits=floats("B", "V"),
+    targets=ids("B", below="V"),
+    row_scale=floats("B"),
+    lse=floats("B"),
+    dlogits=out("B", "V"),
+)
+def cross_entropy_backward(
+    logits: Array,
+    targets: Array,
+    row_scale: Array,
+    lse: Array,
+    dlogits: Array,
+    *,
+    label_smoothing: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """dlogits = (softmax(logits) - truth) * row_scale, where truth is 1 at the target, smoothed as in the forward pass.
+
+    logits, targets, row_scale  in:  as in the forward pass
+    lse      (B,)               in:  what the forward pass kept
+    dlogits  (B, V)             out
+    """
+    counted = np.flatnonzero(row_scale)
+    np.subtract(logits, lse[:, None], out=dlogits)
+    np.exp(dlogits, out=dlogits)
+    if label_smoothing:
+        dlogits -= label_smoothing / logits.shape[1]
+    dlogits[counted, targets[counted]] -= 1 - label_smoothing
+    dlogits *= row_scale[:, None]
+
+
+# ----------------------------------------------------------------------------------------------- linear cross entropy
+
+_LINEAR_CROSS_ENTROPY_INPUTS = {
+    "h": floats("B", "H"),
+    "weight": floats("V", "H"),
+    "bias": optional(floats("V")),
+    "targets": ids("B", below="V"),
+    "row_scale": floats("B"),
+}
+
+
+@contract(**_LINEAR_CROSS_ENTROPY_INPUTS, lse=out("B"), losses=out("B"))
+def linear_cross_entropy_forward(
+    h: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    row_scale: Array,
+    lse: Array,
+    losses: Array,
+    *,
+    label_smoothing: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """The last layer and its loss: cross_entropy_forward of linear_forward.
+
+    h          (B, H)        in:  the last hidden layer
+    weight     (V, H)        in:  one row a word
+    bias       (V,) or None  in
+    targets, row_scale, lse, losses, label_smoothing: as in cross_entropy_forward
+    """
+    logits = np.empty((h.shape[0], weight.shape[0]), h.dtype)
+    linear_forward(h, weight, bias, logits)
+    cross_entropy_forward(logits, targets, row_scale, lse, losses, label_smoothing=label_smoothing)
+
+
+@contract(
+    **_LINEAR_CROSS_ENTROPY_INPUTS,
+    lse=floats("B"),
+    dh=out("B", "H"),
+    dweight=out("V", "H"),
+    dbias=optional(out("V")),
+)
+def linear_cross_entropy_backward(
+    h: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    row_scale: Array,
+    lse: Array,
+    dh: Array,
+    dweight: Array,
+    dbias: Array | None,
+    *,
+    label_smoothing: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """The gradients of linear_cross_entropy_forward, which keeps nothing but `lse`: the logits are made again.
+
+    h, weight, bias, targets, row_scale  in:  as in the forward pass
+    lse      (B,)          in:  what the forward pass kept
+    dh       (B, H)        out
+    dweight  (V, H)        out
+    dbias    (V,) or None  out
+    """
+    logits = np.empty((h.shape[0], weight.shape[0]), h.dtype)
+    linear_forward(h, weight, bias, logits)
+    dlogits = logits  # overwritten in place: at most one (B, V) array lives at a time
+    cross_entropy_backward(logits, targets, row_scale, lse, dlogits, label_smoothing=label_smoothing)
+    linear_backward(dlogits, h, weight, dh, dweight, dbias)
+
+
+@contract(
+    **_LINEAR_CROSS_ENTROPY_INPUTS,
+    lse=out("B"),
+    losses=out("B"),
+    dh=out("B", "H"),
+    dweight=out("V", "H"),
+    dbias=optional(out("V")),
+)
+def linear_cross_entropy(
+    h: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    row_scale: Array,
+    lse: Array,
+    losses: Array,
+    dh: Array,
+    dweight: Array,
+    dbias: Array | None,
+    *,
+    label_smoothing: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """Forward and backward in one, for training: the logits are made once.
+
+    The arguments are those of linear_cross_entropy_forward, then the gradients of linear_cross_entropy_backward.
+    """
+    logits = np.empty((h.shape[0], weight.shape[0]), h.dtype)
+    linear_forward(h, weight, bias, logits)
+    cross_entropy_forward(logits, targets, row_scale, lse, losses, label_smoothing=label_smoothing)
+    dlogits = logits
+    cross_entropy_backward(logits, targets, row_scale, lse, dlogits, label_smoothing=label_smoothing)
+    linear_backward(dlogits, h, weight, dh, dweight, dbias)
+
+
+# ------------------------------------------------------------------------------------------------------------- update
+#
+# PyTorch's rules. `lr` is the learning rate; arrays of one call have one shape, whatever it is. The forms for rows do
+# the same as the dense form on a gradient that is 0 outside `rows`; where that leaves the other rows as they are (SGD
+# and Adagrad without weight decay) they are not touched.
+
+_ROWS = {"rows": ids("U", below="V", ascending=True), "drows": floats("U", "D")}
+
+
+@contract(grad=floats("..."), param=inout("..."))
+def update_sgd(grad: Array, param: Array, *, lr: float, weight_decay: float = 0.0, threads: int = 1) -> None:
+    """param -= lr * (grad + weight_decay * param).
+
+    grad   in
+    param  in/out
+    """
+    if weight_decay:
+        grad = grad + weight_decay * param
+    param -= lr * grad
+
+
+@contract(grad=floats("..."), velocity=inout("..."), param=inout("..."))
+def update_momentum(
+    grad: Array,
+    velocity: Array,
+    param: Array,
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """velocity = momentum * velocity + grad + weight_decay * param; param -= lr * velocity.
+
+    grad      in
+    velocity  in/out: zeros before the first step
+    param     in/out
+    """
+    if weight_decay:
+        grad = grad + weight_decay * param
+    velocity *= momentum
+    velocity += grad
+    param -= lr * velocity
+
+
+@contract(grad=floats("..."), squares=inout("..."), param=inout("..."))
+def update_adagrad(
+    grad: Array,
+    squares: Array,
+    param: Array,
+    *,
+    lr: float,
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """With g = grad + weight_decay * param: squares += g^2; param -= lr * g / (sqrt(squares) + eps).
+
+    grad     in
+    squares  in/out: zeros before the first step
+    param    in/out
+    Source: Duchi, Hazan and Singer (2011).
+    """
+    if weight_decay:
+        grad = grad + weight_decay * param
+    squares += grad * grad
+    param -= lr * grad / (np.sqrt(squares) + eps)
+
+
+@contract(grad=floats("..."), mean=inout("..."), square=inout("..."), param=inout("..."))
+def update_adamw(
+    grad: Array,
+    mean: Array,
+    square: Array,
+    param: Array,
+    *,
+    lr: float,
+    step: int,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    threads: int = 1,
+) -> None:
+    """Adam with decoupled weight decay.
+
+    param *= 1 - lr * weight_decay
+    mean = beta1 * mean + (1 - beta1) * grad;  square = beta2 * square + (1 - beta2) * grad^2
+    param -= lr * (mean / (1 - beta1^step)) / (sqrt(square / (1 - beta2^step)) + eps)
+
+    grad    in
+    mean    in/out: running mean of the gradient; zeros before the first step
+    square  in/out: running mean of its square; zeros before the first step
+    param   in/out
+    step    1 for the first update
+    Source: Loshchilov and Hutter (2019), algorithm 2.
+    """
+    param *= 1 - lr * weight_decay
+    mean += (1 - beta1) * (grad - mean)
+    square *= beta2
+    square += (1 - beta2) * (grad * grad)
+    param -= (lr / (1 - beta1**step)) * mean / (np.sqrt(square) / np.sqrt(1 - beta2**step) + eps)
+
+
+def _dense(rows: Array, drows: Array, like: Array) -> Array:
+    """The dense gradient that a sparse one stands for."""
+    grad = np.zeros_like(like)
+    grad[rows] = drows
+    return grad
+
+
+@contract(**_ROWS, param=inout("V", "D"))
+def update_sgd_rows(
+    rows: Array, drows: Array, param: Array, *, lr: float, weight_decay: float = 0.0, threads: int = 1
+) -> None:
+    """update_sgd for a sparse gradient.
+
+    rows   (U,)    in: unique ids, ascending
+    drows  (U, D)  in: the gradient's rows at those ids
+    param  (V, D)  in/out
+    """
+    if weight_decay:
+        update_sgd(_dense(rows, drows, param), param, lr=lr, weight_decay=weight_decay)
+    else:
+        param[rows] -= lr * drows
+
+
+@contract(**_ROWS, velocity=inout("V", "D"), param=inout("V", "D"))
+def update_momentum_rows(
+    rows: Array,
+    drows: Array,
+    velocity: Array,
+    param: Array,
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """update_momentum for a sparse gradient; every row moves, as its velocity does.
+
+    rows, drows  in: as in update_sgd_rows
+    velocity, param  (V, D)  in/out
+    """
+    grad = _dense(rows, drows, param)
+    update_momentum(grad, velocity, param, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
+@contract(**_ROWS, squares=inout("V", "D"), param=inout("V", "D"))
+def update_adagrad_rows(
+    rows: Array,
+    drows: Array,
+    squares: Array,
+    param: Array,
+    *,
+    lr: float,
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """update_adagrad for a sparse gradient.
+
+    rows, drows  in: as in update_sgd_rows
+    squares, param  (V, D)  in/out
+    """
+    if weight_decay:
+        update_adagrad(_dense(rows, drows, param), squares, param, lr=lr, eps=eps, weight_decay=weight_decay)
+    else:
+        squares[rows] += drows * drows
+        param[rows] -= lr * drows / (np.sqrt(squares[rows]) + eps)
+
+
+@contract(**_ROWS, mean=inout("V", "D"), square=inout("V", "D"), param=inout("V", "D"))
+def update_adamw_rows(
+    rows: Array,
+    drows: Array,
+    mean: Array,
+    square: Array,
+    param: Array,
+    *,
+    lr: float,
+    step: int,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    threads: int = 1,
+) -> None:
+    """update_adamw for a sparse gradient; every row moves, as its running mean does.
+
+    rows, drows  in: as in update_sgd_rows
+    mean, square, param  (V, D)  in/out
+    """
+    grad = _dense(rows, drows, param)
+    update_adamw(
+        grad, mean, square, param, lr=lr, step=step, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay
+    )

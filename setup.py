@@ -1,0 +1,47 @@
+"""Build kernels/ into fastmlp/_kernels/.
+
+Where there is no C compiler the installation still succeeds: the program then says so and runs on Numba.
+FASTMLP_REQUIRE_KERNELS=1 makes a failed build an error.
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+KERNELS = Path("kernels")
+PLAIN_FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden", "-pthread"]
+
+
+def extensions() -> list[Extension]:
+    """One module a .pyx; `core` also holds the thread team and the C microkernels that the others reach through it."""
+    c_sources = sorted(str(source) for source in KERNELS.glob("simd/*.c"))
+    headers = sorted(str(header) for header in KERNELS.glob("simd/*.h"))
+    modules = cythonize(
+        [
+            Extension(
+                f"fastmlp._kernels.{source.stem}",
+                [str(source), *(c_sources if source.stem == "core" else [])],
+                include_dirs=[str(KERNELS / "simd")],
+                depends=headers,
+                extra_compile_args=PLAIN_FLAGS,
+                extra_link_args=["-pthread"],
+            )
+            for source in sorted(KERNELS.glob("*.pyx"))
+        ],
+        compiler_directives={
+            "language_level": 3,
+            "binding": True,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "freethreading_compatible": False,
+        },
+    )
+    for module in modules:  # set here: cythonize does not keep it
+        module.optional = os.environ.get("FASTMLP_REQUIRE_KERNELS") != "1"
+    return modules
+
+
+setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count()}})
