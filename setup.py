@@ -11,7 +11,15 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 KERNELS = Path("kernels")
-PLAIN_FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden", "-pthread"]
+PLAIN_FLAGS = [
+    "-O3",
+    "-std=gnu11",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fvisibility=hidden",
+    "-pthread",
+]
 
 
 def extensions() -> list[Extension]:
@@ -30,6 +38,7 @@ def extensions() -> list[Extension]:
             )
             for source in sorted(KERNELS.glob("*.pyx"))
         ],
+        include_path=[str(KERNELS)],
         compiler_directives={
             "language_level": 3,
             "binding": True,

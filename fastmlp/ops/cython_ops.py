@@ -1,0 +1,60 @@
+"""The Cython back-end: the compiled ops of kernels/, gathered from their modules.
+
+Importing it fails with the reason where they are not built or do not load; nothing else takes their place.
+"""
+
+try:
+    from fastmlp._kernels.batchnorm import batchnorm_backward, batchnorm_forward
+    from fastmlp._kernels.core import simd, variants
+    from fastmlp._kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
+    from fastmlp._kernels.embedding import embedding_backward, embedding_forward
+    from fastmlp._kernels.linear import linear_backward, linear_forward
+    from fastmlp._kernels.linear_cross_entropy import (
+        linear_cross_entropy,
+        linear_cross_entropy_backward,
+        linear_cross_entropy_forward,
+    )
+    from fastmlp._kernels.tanh import tanh_backward, tanh_forward
+    from fastmlp._kernels.update import (
+        update_adagrad,
+        update_adagrad_rows,
+        update_adamw,
+        update_adamw_rows,
+        update_momentum,
+        update_momentum_rows,
+        update_sgd,
+        update_sgd_rows,
+    )
+except ModuleNotFoundError as error:
+    if not (error.name or "").startswith("fastmlp._kernels"):
+        raise
+    raise ImportError(
+        f"{error.name} is not built; with a C compiler at hand, `pip install -e .` in fastmlp's folder builds it",
+        name=error.name,
+    ) from None
+
+__all__ = [
+    "batchnorm_backward",
+    "batchnorm_forward",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "embedding_backward",
+    "embedding_forward",
+    "linear_backward",
+    "linear_cross_entropy",
+    "linear_cross_entropy_backward",
+    "linear_cross_entropy_forward",
+    "linear_forward",
+    "simd",
+    "tanh_backward",
+    "tanh_forward",
+    "update_adagrad",
+    "update_adagrad_rows",
+    "update_adamw",
+    "update_adamw_rows",
+    "update_momentum",
+    "update_momentum_rows",
+    "update_sgd",
+    "update_sgd_rows",
+    "variants",
+]

@@ -1,0 +1,104 @@
+/* What the compiled ops share: one team of threads, one work array, and the vector kernels of the instruction set chosen
+ * for this process. They live in the extension module `core`; every other module reaches them through one capsule, so that
+ * the whole library has a single team. */
+#ifndef FASTMLP_CORE_H
+#define FASTMLP_CORE_H
+
+#include <Python.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One slice of a call. `hand` numbers the thread that took it, 0 <= hand < threads: it indexes scratch memory and must not
+ * change results. */
+typedef void (*slice_task)(void *context, long slice, int hand);
+
+/* Elements between the rows of a matrix and between the entries of a row: any layout, transposed ones included. */
+typedef struct {
+    const float *data;
+    long row, step;
+} matrix;
+
+/* The vector kernels, one table an instruction set; variant.h has them and says what they do. A vector is `lanes` floats,
+ * a panel two vectors, a register tile `tile_rows` rows. */
+enum { COLUMN_BLOCK = 64 }; /* the most columns of one call to the kernels for columns */
+
+typedef struct {
+    const char *name;
+    int lanes, tile_rows;
+
+    void (*pack)(matrix source, long depth, long lanes, float *panel);
+    void (*product)(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
+                    long c_row, long c_lane, bool accumulate);
+    void (*add_bias)(long rows, long columns, const float *bias, float *y);
+    void (*column_sums)(long rows, long stride, long columns, const float *x, float *sums);
+
+    void (*exponentials)(long words, long lanes, long stride, const float *bias, float *logits, float *highest,
+                         float *sum, float *logit_sum);
+    void (*probabilities)(long words, long lanes, long stride, const float *bias, const float *lse, float *logits);
+    void (*scale_lanes)(long words, long lanes, long stride, const float *scale, const float *shift, float *p);
+    void (*lane_sums)(long words, long lanes, long stride, const float *p, float *sums);
+    void (*rescale)(long lanes, const float *highest, const float *lse, const float *row_scale, float *scale);
+    void (*combine)(long slices, long lanes, const float *highest, const float *sum, float *row_highest,
+                    double *row_sum);
+    void (*add_slices)(long slices, long stride, long lanes, const float *parts, float *total);
+
+    float (*row_lse)(long n, const float *logits, double *logit_sum);
+    void (*row_dlogits)(long n, const float *logits, float lse, float scale, float shift, float *dlogits);
+
+    void (*tanh_forward)(long n, const float *x, float *y);
+    void (*tanh_backward)(long n, const float *dy, const float *y, float *dx);
+
+    void (*batchnorm_statistics)(long rows, long stride, long columns, const float *x, float *mean, float *var);
+    void (*batchnorm_normalize)(long rows, long stride, long columns, const float *x, const float *mean,
+                                const float *inv_std, const float *weight, const float *bias, float *y);
+    void (*batchnorm_sums)(long rows, long stride, long columns, const float *dy, const float *x, const float *mean,
+                           const float *inv_std, float *dweight, float *dbias);
+    void (*batchnorm_dx)(long rows, long stride, long columns, bool training, const float *dy, const float *x,
+                         const float *weight, const float *mean, const float *inv_std, const float *dweight,
+                         const float *dbias, float *dx);
+
+    void (*sgd)(long n, const float *grad, float *param, float lr, float weight_decay);
+    void (*momentum)(long n, const float *grad, float *velocity, float *param, float lr, float momentum,
+                     float weight_decay);
+    void (*adagrad)(long n, const float *grad, float *squares, float *param, float lr, float eps, float weight_decay);
+    void (*adamw)(long n, const float *grad, float *mean, float *square, float *param, float step_size, float decay,
+                  float beta1, float beta2, float correction, float eps);
+} simd_kernels;
+
+typedef struct {
+    void (*run)(slice_task task, void *context, long slices, int threads);
+    void *(*take)(size_t bytes);  /* a work array, 64-byte aligned; NULL where memory is out */
+    void (*give)(void *work);
+    const simd_kernels *simd;
+} core_api;
+
+#define CORE_CAPSULE "fastmlp._kernels.core.api"
+
+/* The api of the module `core`; NULL with a Python exception set where it cannot be had. */
+static inline const core_api *import_core(void)
+{
+    PyObject *module = PyImport_ImportModule("fastmlp._kernels.core");
+    if (module == NULL)
+        return NULL;
+    PyObject *capsule = PyObject_GetAttrString(module, "api");
+    Py_DECREF(module);
+    if (capsule == NULL)
+        return NULL;
+    const core_api *api = (const core_api *)PyCapsule_GetPointer(capsule, CORE_CAPSULE);
+    Py_DECREF(capsule); /* the module keeps it, and sys.modules the module */
+    return api;
+}
+
+/* team.c */
+void team_run(slice_task task, void *context, long slices, int threads);
+
+/* work.c */
+void *work_take(size_t bytes);
+void work_give(void *work);
+
+/* dispatch.c: the variant named, or the best one this CPU runs where name is NULL; NULL where it is unknown or cannot run */
+const simd_kernels *simd_choose(const char *name);
+bool simd_available(const char *name);
+extern const char *const simd_names[]; /* best first, NULL at the end */
+
+#endif

@@ -1,0 +1,431 @@
+/* The vector kernels, written once and compiled once for each instruction set: the including file sets VARIANT, LANES and
+ * TILE_ROWS and names its target. Nothing here knows of threads or allocates; core.h's table is the way in.
+ */
+#include "core.h"
+#include "vector.h"
+
+#define PASTE(a, b) a##b
+#define TABLE_NAME(variant) PASTE(simd_, variant)
+#define TEXT(name) #name
+#define NAME(variant) TEXT(variant)
+
+enum { PANEL = 2 * LANES };
+
+/* --------------------------------------------------------------------------------------------------------- products
+ *
+ *   c (rows x lanes) = a (rows x depth) b (depth x lanes)
+ *
+ * b's lanes lie side by side in a panel, PANEL floats a step of the depth; a's values are broadcast from where they lie,
+ * in any layout. A tile of TILE_ROWS x PANEL sums stays in registers over the whole depth:
+ *
+ *            panel                 each step of the depth reads one row of the panel and TILE_ROWS values of a,
+ *        k  [v0 | v1]              and does TILE_ROWS x 2 multiply-adds
+ *   a  [ ]  [sums   ]
+ *   .  [ ]  [  of   ]
+ *   .  [ ]  [ tile  ]
+ */
+
+/* Lanes of a panel from wherever they lie: panel[k][lane] = source(lane, k), 0 for lane >= lanes. */
+static void pack(matrix source, long depth, long lanes, float *panel)
+{
+    enum { STEPS = 16 }; /* a cache line of a row that runs along the depth is read at once */
+    for (long first = 0; first < depth; first += STEPS) {
+        long steps = depth - first < STEPS ? depth - first : STEPS;
+        for (long lane = 0; lane < PANEL; lane++) {
+            const float *from = source.data + lane * source.row + first * source.step;
+            float *to = panel + first * PANEL + lane;
+            for (long k = 0; k < steps; k++)
+                to[k * PANEL] = lane < lanes ? from[k * source.step] : 0;
+        }
+    }
+}
+
+/* One tile. `rows` and `vectors` are constants where it is inlined; a_row or a_step is the constant 1 where it can be. */
+INLINE void tile(const int rows, const int vectors, long depth, const float *a, long a_row, long a_step,
+                 const float *panel, long panel_step, long lanes, float *c, long c_row, long c_lane, bool accumulate)
+{
+    vec sums[TILE_ROWS][2];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++)
+            sums[i][j] = (vec){0};
+    for (long k = 0; k < depth; k++) {
+        vec b[2];
+        for (int j = 0; j < vectors; j++)
+            b[j] = load(panel + k * panel_step + j * LANES);
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < vectors; j++)
+                sums[i][j] += a[i * a_row + k * a_step] * b[j];
+    }
+    if (c_lane == 1 && lanes == vectors * LANES) {
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < vectors; j++) {
+                float *at = c + i * c_row + j * LANES;
+                store(at, accumulate ? load(at) + sums[i][j] : sums[i][j]);
+            }
+        return;
+    }
+    float values[TILE_ROWS][PANEL]; /* an end that no vector divides, or a transposed result */
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++)
+            store(&values[i][j * LANES], sums[i][j]);
+    for (long lane = 0; lane < lanes; lane++)
+        for (int i = 0; i < rows; i++) {
+            float *at = c + i * c_row + lane * c_lane;
+            *at = accumulate ? *at + values[i][lane] : values[i][lane];
+        }
+}
+
+INLINE void tiles(const int vectors, long rows, long depth, const float *a, long a_row, long a_step,
+                  const float *panel, long panel_step, long lanes, float *c, long c_row, long c_lane, bool accumulate)
+{
+    long i = 0;
+    for (; i + TILE_ROWS <= rows; i += TILE_ROWS)
+        tile(TILE_ROWS, vectors, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row,
+             c_lane, accumulate);
+    for (; i + 3 <= rows; i += 3)
+        tile(3, vectors, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row, c_lane,
+             accumulate);
+    for (; i < rows; i++)
+        tile(1, vectors, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row, c_lane,
+             accumulate);
+}
+
+/* c (rows x lanes) = a b for one panel, or c += a b. panel_step: floats between the rows of the panel, PANEL where it was
+ * packed; the element of c in row i and lane j is c[i * c_row + j * c_lane]. */
+static void product(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
+                    long c_row, long c_lane, bool accumulate)
+{
+    if (lanes > LANES && a.step == 1)
+        tiles(2, rows, depth, a.data, a.row, 1, panel, panel_step, lanes, c, c_row, c_lane, accumulate);
+    else if (lanes > LANES)
+        tiles(2, rows, depth, a.data, a.row, a.step, panel, panel_step, lanes, c, c_row, c_lane, accumulate);
+    else if (a.step == 1)
+        tiles(1, rows, depth, a.data, a.row, 1, panel, panel_step, lanes, c, c_row, c_lane, accumulate);
+    else
+        tiles(1, rows, depth, a.data, a.row, a.step, panel, panel_step, lanes, c, c_row, c_lane, accumulate);
+}
+
+/* y (rows, columns) += bias. */
+static void add_bias(long rows, long columns, const float *bias, float *y)
+{
+    for (long row = 0; row < rows; row++)
+        for (long i = 0; i < columns; i++)
+            y[row * columns + i] += bias[i];
+}
+
+/* Sums of up to COLUMN_BLOCK columns of x (rows, stride) over the rows, in double: their error does not grow with the rows. */
+INLINE void sum_columns(long rows, long stride, long columns, const float *x, double *sums)
+{
+    for (long i = 0; i < COLUMN_BLOCK; i++)
+        sums[i] = 0;
+    for (long row = 0; row < rows; row++)
+        for (long i = 0; i < columns; i++)
+            sums[i] += x[row * stride + i];
+}
+
+static void column_sums(long rows, long stride, long columns, const float *x, float *sums)
+{
+    double wide[COLUMN_BLOCK];
+    sum_columns(rows, stride, columns, x, wide);
+    for (long i = 0; i < columns; i++)
+        sums[i] = (float)wide[i];
+}
+
+/* ------------------------------------------------------------------------------------- linear cross entropy, by blocks
+ *
+ * A block of logits is (words, lanes): a word's scores for the rows of the batch lie side by side, so that maximum and
+ * sum over the words are vertical, a register for each vector of lanes. `lanes` is the padded batch, a multiple of LANES.
+ */
+
+/* Sweep one. logits += bias, then logits = exp(logits - highest), where `highest` has taken in the block's maximum and
+ * `sum`, the sum of all exponentials so far, is relative to it; they begin as -FLT_MAX (finite: words may have the logit
+ * -inf) and 0. logit_sum, unless NULL, adds up the logits themselves. */
+static void exponentials(long words, long lanes, long stride, const float *bias, float *logits, float *highest,
+                         float *sum, float *logit_sum)
+{
+    for (long lane = 0; lane < lanes; lane += LANES) {
+        vec before = load(highest + lane), top = before, total = {0};
+        for (long word = 0; word < words; word++) {
+            float *at = logits + word * stride + lane;
+            vec logit = load(at);
+            if (bias != NULL)
+                store(at, logit += bias[word]);
+            top = highest_of(logit, top);
+            total += logit;
+        }
+        if (logit_sum != NULL)
+            store(logit_sum + lane, load(logit_sum + lane) + total);
+        total = load(sum + lane) * exp_nonpositive(before - top);
+        for (long word = 0; word < words; word++) {
+            float *at = logits + word * stride + lane;
+            vec e = exp_nonpositive(load(at) - top);
+            store(at, e);
+            total += e;
+        }
+        store(sum + lane, total);
+        store(highest + lane, top);
+    }
+}
+
+/* Sweep two where the exponentials were not kept: logits = exp(logits + bias - lse), the probabilities. */
+static void probabilities(long words, long lanes, long stride, const float *bias, const float *lse, float *logits)
+{
+    for (long lane = 0; lane < lanes; lane += LANES) {
+        vec shift = load(lse + lane);
+        for (long word = 0; word < words; word++) {
+            float *at = logits + word * stride + lane;
+            vec logit = bias != NULL ? load(at) + bias[word] : load(at);
+            store(at, exp_nonpositive(logit - shift));
+        }
+    }
+}
+
+/* p = p * scale - shift, with a scale and a shift for every lane. */
+static void scale_lanes(long words, long lanes, long stride, const float *scale, const float *shift, float *p)
+{
+    for (long word = 0; word < words; word++)
+        for (long lane = 0; lane < lanes; lane += LANES) {
+            float *at = p + word * stride + lane;
+            store(at, load(at) * load(scale + lane) - load(shift + lane));
+        }
+}
+
+/* sums[word] = sum of p over the first `lanes` lanes. */
+static void lane_sums(long words, long lanes, long stride, const float *p, float *sums)
+{
+    for (long word = 0; word < words; word++) {
+        vec total = {0};
+        for (long lane = 0; lane < lanes; lane += LANES)
+            total += load_some(p + word * stride + lane, lanes - lane);
+        sums[word] = sum_of_lanes(total);
+    }
+}
+
+/* scale = exp(highest - lse) * row_scale: what turns exponentials relative to `highest` into dlogits. */
+static void rescale(long lanes, const float *highest, const float *lse, const float *row_scale, float *scale)
+{
+    for (long lane = 0; lane < lanes; lane += LANES)
+        store(scale + lane, exp_nonpositive(load(highest + lane) - load(lse + lane)) * load(row_scale + lane));
+}
+
+/* Put the slices of the vocabulary together: the row's maximum and, in double, its sum relative to that. */
+static void combine(long slices, long lanes, const float *highest, const float *sum, float *row_highest, double *row_sum)
+{
+    for (long lane = 0; lane < lanes; lane += LANES) {
+        vec top = load(highest + lane);
+        for (long slice = 1; slice < slices; slice++)
+            top = highest_of(load(highest + slice * lanes + lane), top);
+        store(row_highest + lane, top);
+        for (int i = 0; i < LANES; i++)
+            row_sum[lane + i] = 0;
+        for (long slice = 0; slice < slices; slice++) {
+            const long at = slice * lanes + lane;
+            vec part = load(sum + at) * exp_nonpositive(load(highest + at) - top);
+            for (int i = 0; i < LANES; i++)
+                row_sum[lane + i] += part[i];
+        }
+    }
+}
+
+/* total (lanes) = sum of the slices' parts, in slice order; part s begins at parts + s * stride. */
+static void add_slices(long slices, long stride, long lanes, const float *parts, float *total)
+{
+    for (long lane = 0; lane < lanes; lane += LANES) {
+        vec sum = {0};
+        for (long slice = 0; slice < slices; slice++)
+            sum += load(parts + slice * stride + lane);
+        store(total + lane, sum);
+    }
+}
+
+/* -------------------------------------------------------------------------------------- cross entropy, a row at a time */
+
+/* lse = log sum exp(logits) of one row; logit_sum: the sum of the logits. Sums go to double every COLUMN_BLOCK vectors. */
+static float row_lse(long n, const float *logits, double *logit_sum)
+{
+    vec top = all(-FLT_MAX);
+    double plain = 0, total = 0;
+    for (long i = 0; i < n; i += COLUMN_BLOCK * LANES) {
+        vec part = {0};
+        for (long j = i; j < n && j < i + COLUMN_BLOCK * LANES; j += LANES) {
+            vec logit = load_some(logits + j, n - j);
+            part += logit;
+            top = highest_of(n - j < LANES ? first_lanes(logit, n - j, -FLT_MAX) : logit, top);
+        }
+        plain += sum_of_lanes(part);
+    }
+    float highest = highest_lane(top);
+    for (long i = 0; i < n; i += COLUMN_BLOCK * LANES) {
+        vec part = {0};
+        for (long j = i; j < n && j < i + COLUMN_BLOCK * LANES; j += LANES) {
+            vec e = exp_nonpositive(load_some(logits + j, n - j) - highest);
+            part += n - j < LANES ? first_lanes(e, n - j, 0) : e;
+        }
+        total += sum_of_lanes(part);
+    }
+    *logit_sum = plain;
+    return (float)(highest + log(total));
+}
+
+/* dlogits = exp(logits - lse) * scale - shift for one row. */
+static void row_dlogits(long n, const float *logits, float lse, float scale, float shift, float *dlogits)
+{
+    for (long i = 0; i < n; i += LANES)
+        store_some(dlogits + i, exp_nonpositive(load_some(logits + i, n - i) - lse) * scale - shift, n - i);
+}
+
+/* --------------------------------------------------------------------------------------------------------------- tanh */
+
+static void tanh_forward(long n, const float *x, float *y)
+{
+    for (long i = 0; i < n; i += LANES)
+        store_some(y + i, tanh_of(load_some(x + i, n - i)), n - i);
+}
+
+static void tanh_backward(long n, const float *dy, const float *y, float *dx)
+{
+    for (long i = 0; i < n; i++)
+        dx[i] = dy[i] * (1 - y[i] * y[i]);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- batchnorm
+ *
+ * For up to COLUMN_BLOCK columns (channels) of matrices whose rows are `stride` apart; the reference gives the equations.
+ */
+
+/* Mean and biased variance of each column, each a sum of its own in double. */
+static void batchnorm_statistics(long rows, long stride, long columns, const float *x, float *mean, float *var)
+{
+    double sums[COLUMN_BLOCK], squares[COLUMN_BLOCK] = {0};
+    sum_columns(rows, stride, columns, x, sums);
+    for (long i = 0; i < columns; i++)
+        sums[i] /= (double)rows;
+    for (long row = 0; row < rows; row++)
+        for (long i = 0; i < columns; i++) {
+            double distance = x[row * stride + i] - sums[i];
+            squares[i] += distance * distance;
+        }
+    for (long i = 0; i < columns; i++) {
+        mean[i] = (float)sums[i];
+        var[i] = (float)(squares[i] / (double)rows);
+    }
+}
+
+static void batchnorm_normalize(long rows, long stride, long columns, const float *x, const float *mean,
+                                const float *inv_std, const float *weight, const float *bias, float *y)
+{
+    float scale[COLUMN_BLOCK];
+    for (long i = 0; i < columns; i++)
+        scale[i] = inv_std[i] * weight[i];
+    for (long row = 0; row < rows; row++)
+        for (long i = 0; i < columns; i++)
+            y[row * stride + i] = (x[row * stride + i] - mean[i]) * scale[i] + bias[i];
+}
+
+static void batchnorm_sums(long rows, long stride, long columns, const float *dy, const float *x, const float *mean,
+                           const float *inv_std, float *dweight, float *dbias)
+{
+    double products[COLUMN_BLOCK] = {0}, sums[COLUMN_BLOCK] = {0};
+    for (long row = 0; row < rows; row++)
+        for (long i = 0; i < columns; i++) {
+            float d = dy[row * stride + i];
+            sums[i] += d;
+            products[i] += d * ((x[row * stride + i] - mean[i]) * inv_std[i]);
+        }
+    for (long i = 0; i < columns; i++) {
+        dweight[i] = (float)products[i];
+        dbias[i] = (float)sums[i];
+    }
+}
+
+static void batchnorm_dx(long rows, long stride, long columns, bool training, const float *dy, const float *x,
+                         const float *weight, const float *mean, const float *inv_std, const float *dweight,
+                         const float *dbias, float *dx)
+{
+    float scale[COLUMN_BLOCK], mean_dy[COLUMN_BLOCK] = {0}, slope[COLUMN_BLOCK] = {0};
+    for (long i = 0; i < columns; i++)
+        scale[i] = weight[i] * inv_std[i];
+    for (long i = 0; training && i < columns; i++) {
+        mean_dy[i] = dbias[i] / (float)rows;
+        slope[i] = dweight[i] / (float)rows * inv_std[i];
+    }
+    for (long row = 0; row < rows; row++)
+        for (long i = 0; i < columns; i++) {
+            long at = row * stride + i;
+            dx[at] = (dy[at] - mean_dy[i] - (x[at] - mean[i]) * slope[i]) * scale[i];
+        }
+}
+
+/* -------------------------------------------------------------------------------------------- update, PyTorch's rules
+ *
+ * `grad` may be NULL, for zeros: the rows of a sparse gradient that have none.
+ */
+
+static void sgd(long n, const float *grad, float *param, float lr, float weight_decay)
+{
+    for (long i = 0; i < n; i++)
+        param[i] -= lr * ((grad != NULL ? grad[i] : 0) + weight_decay * param[i]);
+}
+
+static void momentum(long n, const float *grad, float *velocity, float *param, float lr, float momentum,
+                     float weight_decay)
+{
+    for (long i = 0; i < n; i++) {
+        float v = momentum * velocity[i] + ((grad != NULL ? grad[i] : 0) + weight_decay * param[i]);
+        velocity[i] = v;
+        param[i] -= lr * v;
+    }
+}
+
+static void adagrad(long n, const float *grad, float *squares, float *param, float lr, float eps, float weight_decay)
+{
+    for (long i = 0; i < n; i++) {
+        float g = (grad != NULL ? grad[i] : 0) + weight_decay * param[i];
+        float s = squares[i] + g * g;
+        squares[i] = s;
+        param[i] -= lr * g / (sqrtf(s) + eps);
+    }
+}
+
+/* step_size = lr / (1 - beta1^step), decay = 1 - lr * weight_decay, correction = 1 / sqrt(1 - beta2^step) */
+static void adamw(long n, const float *grad, float *mean, float *square, float *param, float step_size, float decay,
+                  float beta1, float beta2, float correction, float eps)
+{
+    for (long i = 0; i < n; i++) {
+        float g = grad != NULL ? grad[i] : 0;
+        float m = mean[i] + (1 - beta1) * (g - mean[i]);
+        float s = beta2 * square[i] + (1 - beta2) * (g * g);
+        mean[i] = m;
+        square[i] = s;
+        param[i] = decay * param[i] - step_size * m / (sqrtf(s) * correction + eps);
+    }
+}
+
+const simd_kernels TABLE_NAME(VARIANT) = {
+    .name = NAME(VARIANT),
+    .lanes = LANES,
+    .tile_rows = TILE_ROWS,
+    .pack = pack,
+    .product = product,
+    .add_bias = add_bias,
+    .column_sums = column_sums,
+    .exponentials = exponentials,
+    .probabilities = probabilities,
+    .scale_lanes = scale_lanes,
+    .lane_sums = lane_sums,
+    .rescale = rescale,
+    .combine = combine,
+    .add_slices = add_slices,
+    .row_lse = row_lse,
+    .row_dlogits = row_dlogits,
+    .tanh_forward = tanh_forward,
+    .tanh_backward = tanh_backward,
+    .batchnorm_statistics = batchnorm_statistics,
+    .batchnorm_normalize = batchnorm_normalize,
+    .batchnorm_sums = batchnorm_sums,
+    .batchnorm_dx = batchnorm_dx,
+    .sgd = sgd,
+    .momentum = momentum,
+    .adagrad = adagrad,
+    .adamw = adamw,
+};
