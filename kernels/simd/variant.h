@@ -9,7 +9,7 @@
 #define TEXT(name) #name
 #define NAME(variant) TEXT(variant)
 
-enum { PANEL = 2 * LANES };
+enum { PANEL = 2 * LANES, LINE = 16 /* floats of a cache line */ };
 
 /* --------------------------------------------------------------------------------------------------------- products
  *
@@ -28,9 +28,8 @@ enum { PANEL = 2 * LANES };
 /* Lanes of a panel from wherever they lie: panel[k][lane] = source(lane, k), 0 for lane >= lanes. */
 static void pack(matrix source, long depth, long lanes, float *panel)
 {
-    enum { STEPS = 16 }; /* a cache line of a row that runs along the depth is read at once */
-    for (long first = 0; first < depth; first += STEPS) {
-        long steps = depth - first < STEPS ? depth - first : STEPS;
+    for (long first = 0; first < depth; first += LINE) { /* where a row runs along the depth a line is read at once */
+        long steps = depth - first < LINE ? depth - first : LINE;
         for (long lane = 0; lane < PANEL; lane++) {
             const float *from = source.data + lane * source.row + first * source.step;
             float *to = panel + first * PANEL + lane;
@@ -40,7 +39,10 @@ static void pack(matrix source, long depth, long lanes, float *panel)
     }
 }
 
-/* One tile. `rows` and `vectors` are constants where it is inlined; a_row or a_step is the constant 1 where it can be. */
+/* One tile. `rows` and `vectors` are constants where it is inlined, and so is a_step where it is 1.
+ *
+ * Of the values of a the hardware foresees little, twelve short streams or one with a long stride: the next tile's are
+ * asked for while this one is made (single thread, B = 32: 98 GFLOP/s instead of 75 from memory). */
 INLINE void tile(const int rows, const int vectors, long depth, const float *a, long a_row, long a_step,
                  const float *panel, long panel_step, long lanes, float *c, long c_row, long c_lane, bool accumulate)
 {
@@ -50,6 +52,11 @@ INLINE void tile(const int rows, const int vectors, long depth, const float *a, 
             sums[i][j] = (vec){0};
     for (long k = 0; k < depth; k++) {
         vec b[2];
+        if (a_step != 1)
+            __builtin_prefetch(a + k * a_step + 2 * rows);
+        else if (k % LINE == 0)
+            for (int i = 0; i < rows; i++)
+                __builtin_prefetch(a + (i + rows) * a_row + k);
         for (int j = 0; j < vectors; j++)
             b[j] = load(panel + k * panel_step + j * LANES);
         for (int i = 0; i < rows; i++)
@@ -278,7 +285,10 @@ static void row_dlogits(long n, const float *logits, float lse, float scale, flo
 
 static void tanh_forward(long n, const float *x, float *y)
 {
-    for (long i = 0; i < n; i += LANES)
+    long i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(y + i, tanh_of(load(x + i)));
+    if (i < n)
         store_some(y + i, tanh_of(load_some(x + i, n - i)), n - i);
 }
 
