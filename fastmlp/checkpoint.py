@@ -1,0 +1,444 @@
+"""Files that outlive accidents: checkpoints with a digest, atomic writing, and the lock on a run's folder.
+
+A checkpoint is one safetensors file: the tensors and a single metadata key, "fastmlp", whose JSON is
+
+    {"format": 1, "sha256": "...", "metadata": {...}}
+
+The SHA-256 covers the metadata and each tensor's name, dtype, shape and bytes, so that neither a flipped bit nor a lost
+piece goes unseen. Reading one runs no code that the file could bring along: it is JSON and plain numbers.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import platform
+import secrets
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import numpy as np
+import safetensors.numpy
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = [
+    "CheckpointError",
+    "FolderInUseError",
+    "check_writable",
+    "load",
+    "lock_folder",
+    "save",
+    "write_atomically",
+]
+
+Array = np.ndarray[Any, Any]
+PathLike = str | os.PathLike[str]
+
+FORMAT = 1  # raised when a file can no longer be read by the programs before
+KEY = "fastmlp"
+LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
+LOCK_FILE = ".fastmlp.lock"
+TEMPORARY = ".fastmlp-*.tmp"
+
+_DTYPES: dict[str, type[np.generic]] = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "U32": np.uint32,
+    "U64": np.uint64,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+}
+_DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+
+
+class CheckpointError(Exception):
+    """A file or folder that cannot be used or written; the message is one complete line for the user."""
+
+
+class FolderInUseError(CheckpointError):
+    """Another process holds the folder's lock; the message names it."""
+
+
+# ------------------------------------------------------------------------------------------------- saving and loading
+
+
+def save(path: PathLike, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+    """Write a checkpoint that `load` gives back exactly, or leave the file that was there as it is.
+
+    path      file to write or replace; its folder must exist
+    tensors   by name: booleans, integers or floats of up to 64 bits, of any shape and memory layout
+    metadata  what JSON holds exactly: str keys, lists, str, bool, int, None and finite float (JSON has no NaN)
+    Raises TypeError or ValueError for what a checkpoint cannot hold, CheckpointError where it cannot be written.
+    Memory: twice the file for a moment, which is how safetensors puts it together, beside copies of those tensors that
+    are not C-contiguous.
+    """
+    arrays = {name: _plain(name, tensors[name]) for name in sorted(tensors)}
+    _check_metadata(metadata)
+    text = _envelope(_digest(metadata, arrays), metadata)
+    try:
+        data = safetensors.numpy.save(arrays, {KEY: text})
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"cannot write {_show(path)} ({len(text):,} bytes of metadata): {error}") from error
+    write_atomically(path, data)
+
+
+def load(path: PathLike) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read a checkpoint: its tensors by name, and its metadata.
+
+    The arrays are the caller's own: writable, C-contiguous, in the machine's byte order.
+    Raises CheckpointError where the file is missing, cut short, damaged, of another program or of a newer fastmlp.
+    Memory: the tensors, once, and the file's header; neither is allocated before the file is known to be long enough.
+    """
+    try:
+        _check_is_file(Path(path))
+        with Path(path).open("rb") as file:
+            return _read(file)
+    except OSError as error:
+        raise CheckpointError(f"cannot load {_show(path)}: {_reason(error)}") from error
+    except _Unusable as error:
+        raise CheckpointError(f"cannot load {_show(path)}: {error}") from error
+
+
+class _Unusable(Exception):
+    """What is wrong with a file, and what to do: the second half of a CheckpointError."""
+
+
+def _damaged(what: str) -> NoReturn:
+    raise _Unusable(f"it is damaged ({what}); use a copy, or another checkpoint of its run")
+
+
+def _cut_short(length: int, expected: str) -> NoReturn:
+    raise _Unusable(f"it is cut short ({length:,} of {expected} bytes); use a copy, or another checkpoint of its run")
+
+
+def _foreign(what: str) -> NoReturn:
+    raise _Unusable(f"{what}; name a file that fastmlp has saved")
+
+
+def _plain(name: str, array: Array) -> Array:
+    """The array as the file holds it: C-contiguous and little-endian, the array itself where it is both."""
+    if not isinstance(name, str):
+        raise TypeError(f"tensors: expected names of type str, got {name!r}")
+    if name == "__metadata__":
+        raise ValueError("tensors: __metadata__ is a word of the file format, not a name for a tensor")
+    dtype = getattr(array, "dtype", None)
+    if not isinstance(array, np.ndarray) or _native(array.dtype) not in _DTYPE_NAMES:
+        got = type(array).__name__ if dtype is None else f"dtype {dtype}"
+        raise TypeError(f"tensors: {name}: expected an array of {', '.join(map(str, _DTYPE_NAMES))}, got {got}")
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")  # ascontiguousarray would make (1,) of ()
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype.newbyteorder("=")
+
+
+def _bytes_of(array: Array) -> memoryview:
+    """The memory of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Refuse what would come back as something else: tuples, other keys than str, NaN, objects."""
+    for key, value in metadata.items():
+        try:
+            came_back = json.loads(_json({key: value}))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"metadata: {key}: {error}") from error
+        if came_back != {key: value}:
+            raise ValueError(f"metadata: {key}: expected what JSON holds exactly (str keys, no tuples), got {value!r}")
+
+
+def _json(value: Any) -> str:
+    """The one way in which a value is written here. ASCII, so that any str survives, even half a surrogate pair."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def _envelope(sha256: str, metadata: Mapping[str, Any]) -> str:
+    return _json({"format": FORMAT, "sha256": sha256, "metadata": dict(metadata)})
+
+
+def _digest(metadata: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    """SHA-256 over format, metadata and each tensor's name, dtype and shape, then over their bytes, in name order."""
+    names = sorted(arrays)
+    described = [[name, _DTYPE_NAMES[_native(arrays[name].dtype)], arrays[name].shape] for name in names]
+    digest = hashlib.sha256(_json([FORMAT, dict(metadata), described]).encode())
+    for name in names:
+        digest.update(_bytes_of(arrays[name]))
+    return digest.hexdigest()
+
+
+def _check_is_file(path: Path) -> None:
+    """Look before opening: a pipe would keep us waiting."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        _foreign("there is no such file")
+    if stat.S_ISDIR(mode):
+        _foreign("it is a folder")
+    if not stat.S_ISREG(mode):
+        _foreign("it is not a regular file")
+
+
+def _read(file: IO[bytes]) -> tuple[dict[str, Array], dict[str, Any]]:
+    size = os.fstat(file.fileno()).st_size
+    header, start = _read_header(file, size)
+    envelope, text = _read_envelope(header.pop("__metadata__", None))
+    layout = _read_layout(header)
+    expected = start + sum(length for _, _, _, length in layout)
+    if size < expected:
+        _cut_short(size, f"{expected:,}")
+    if size > expected:
+        _damaged("it goes on where it should end")
+    arrays: dict[str, Array] = {}
+    for name, dtype, shape, length in layout:
+        try:
+            arrays[name] = np.empty(shape, dtype)
+        except (ValueError, OverflowError):  # too many axes, or too long ones beside one of length zero
+            _damaged(f"its tensor {name!a} has an impossible shape")
+        if file.readinto(_bytes_of(arrays[name])) != length:  # type: ignore[attr-defined]
+            _cut_short(size, f"{expected:,}")  # since we asked for its size
+    metadata = envelope.get("metadata")
+    if not isinstance(metadata, dict):
+        _damaged("its metadata is not readable")
+    try:
+        intact = text == _envelope(_digest(metadata, arrays), metadata)
+    except (ValueError, RecursionError):  # metadata that `save` would not have written
+        intact = False
+    if not intact:
+        _damaged("its contents do not match their SHA-256")
+    return {name: arrays[name].astype(_native(arrays[name].dtype), copy=False) for name in sorted(arrays)}, metadata
+
+
+def _read_header(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
+    """The file's JSON header, and where the tensors start: 8 bytes of length, then the header, then the tensors."""
+    first = file.read(9)
+    if not first:
+        _foreign("it is empty")
+    length = int.from_bytes(first[:8], "little")
+    if len(first) < 9:
+        _foreign(f"it is cut short, or not of fastmlp ({size} bytes)")
+    if length > LONGEST_HEADER or first[8:] != b"{":
+        _foreign("it is not a safetensors file, or its first bytes are damaged")
+    if size < 8 + length:
+        _cut_short(size, f"at least {8 + length:,}")
+    file.seek(8)
+    header = _parse(file.read(length))
+    if header is None:
+        _damaged("its header is not readable")
+    return header, 8 + length
+
+
+def _read_envelope(file_metadata: Any) -> tuple[dict[str, Any], str]:
+    """What stands under our key, parsed and as it is."""
+    text = file_metadata.get(KEY) if isinstance(file_metadata, dict) else None
+    if not isinstance(text, str):
+        _foreign("it is a safetensors file, but not one of fastmlp")
+    envelope = _parse(text)
+    if envelope is None:
+        _damaged("its metadata is not readable")
+    version = envelope.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise _Unusable(f"a newer fastmlp wrote it (format {version}, this one reads {FORMAT}); upgrade fastmlp")
+    return envelope, text
+
+
+def _read_layout(header: dict[str, Any]) -> list[tuple[str, np.dtype[Any], list[int], int]]:
+    """Name, dtype, shape and length in bytes of each tensor, in the order of the file, which they must fill."""
+    found = []
+    for name, entry in header.items():
+        match entry:
+            case {"dtype": str(kind), "shape": list(shape), "data_offsets": [int(begin), int(end)]} if kind in _DTYPES:
+                found.append((begin, end, name, np.dtype(_DTYPES[kind]).newbyteorder("<"), shape))
+            case _:
+                _damaged(f"its tensor {name!a} is not readable")
+    layout, position = [], 0
+    for begin, end, name, dtype, shape in sorted(found, key=lambda tensor: tensor[:2]):
+        valid = all(isinstance(axis, int) and axis >= 0 for axis in shape)
+        if not valid or begin != position or end - begin != math.prod(shape) * dtype.itemsize:
+            _damaged(f"its tensor {name!a} is not where it should be")
+        layout.append((name, dtype, shape, end - begin))
+        position = end
+    return layout
+
+
+def _parse(text: str | bytes) -> dict[str, Any] | None:
+    """The JSON object in `text`, None where it is none."""
+    try:
+        value = json.loads(text if isinstance(text, str) else text.decode())
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def write_atomically(path: PathLike, data: bytes) -> None:
+    """Make `data` the whole contents of the file, to last, or leave the file as it is.
+
+    The bytes are written beside it and flushed to the disk, then renamed over it, and the renaming is flushed too. On
+    any failure, or Ctrl-C, what was written is removed; only a killed process leaves it behind, for the next
+    `lock_folder` to remove. The file's mode is what the umask allows.
+
+    path  file to write or replace; its folder must exist
+    data  all of its bytes
+    Raises CheckpointError: what was being written, how many bytes that takes and the system's reason.
+    """
+    try:
+        _write(Path(path), data)
+    except (OSError, ValueError) as error:  # ValueError: a path that names no file, or with a NUL in it
+        raise CheckpointError(f"cannot write {_show(path)} ({len(data):,} bytes): {_reason(error)}") from error
+
+
+def check_writable(folder: PathLike) -> None:
+    """Find out before the work, not after it, whether files can be written to a folder, which is made if it is missing.
+
+    It writes a small file and removes it: asking for permissions is no answer for root, or on a full disk.
+    Raises CheckpointError with the system's reason.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        probe = Path(folder) / _temporary_name()
+        _write(probe, b"fastmlp")
+        probe.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"cannot write to the folder {_show(folder)}: {_reason(error)}; choose another"
+        ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The steps of write_atomically, with the system's own errors."""
+    temporary = path.with_name(_temporary_name())
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _temporary_name() -> str:
+    return TEMPORARY.replace("*", secrets.token_hex(8))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder last through a power failure, where the system has a call for that."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do not know folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _show(path: PathLike) -> str:
+    """A path as part of one line."""
+    name = os.fsdecode(path)
+    return name if name.isprintable() else ascii(name)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+# ------------------------------------------------------------------------------------------------------------ locking
+
+_held: set[IO[bytes]] = set()  # the lock files on which this process has a lock
+
+
+@contextlib.contextmanager
+def lock_folder(folder: PathLike) -> Iterator[None]:
+    """Be the only process, of all that ask, to write to a folder; remove what a killed one left half written in it.
+
+    The lock is the system's, on a file in the folder, and ends with the process however that ends; the file says who
+    holds it, and stays. Neither a program that the process starts nor a child that it forks holds the lock.
+
+    folder  must exist
+    Raises FolderInUseError, which names the holder, or CheckpointError where the folder cannot be locked.
+    """
+    file = _lock(Path(folder))
+    _held.add(file)
+    try:
+        yield
+    finally:
+        _held.discard(file)
+        if not file.closed:  # as it is in a forked child, which has nothing to release
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+            file.close()
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    try:
+        file = (folder / LOCK_FILE).open("a+b", buffering=0)
+        try:
+            if not _system_lock(file.fileno()):
+                file.seek(0)
+                holder = file.read(200).decode("ascii", errors="replace")
+                holder = holder if holder and holder.isprintable() else "another process"
+                raise FolderInUseError(
+                    f"{_show(folder)} is in use by {holder}; wait for its end or choose another folder"
+                )
+            file.truncate(0)
+            started = datetime.now().astimezone().isoformat(" ", "seconds")
+            file.write(f"process {os.getpid()} on {platform.node()} since {started}".encode("ascii", "replace"))
+        except BaseException:
+            file.close()
+            raise
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot lock the folder {_show(folder)}: {_reason(error)}; choose another") from error
+    for left_behind in folder.glob(TEMPORARY):
+        with contextlib.suppress(OSError):
+            left_behind.unlink(missing_ok=True)
+    return file
+
+
+def _system_lock(descriptor: int) -> bool:
+    """Lock an open file without waiting, until it is closed or the process ends; False where another holds it."""
+    try:
+        if sys.platform == "win32":
+            os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # locked bytes cannot be read there: one far behind the text
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _let_go_in_child() -> None:
+    """A forked child shares its parent's open files, and would keep the lock when the parent is gone."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
