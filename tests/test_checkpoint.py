@@ -651,6 +651,7 @@ def test_promise_10_within_one_process(tmp_path):
     with pytest.raises(OSError, match="of the caller"), lock_folder(tmp_path):
         raise OSError("of the caller")
     assert not locked(tmp_path)
+    assert (tmp_path / checkpoint.LOCK_FILE).read_bytes() == b""  # nobody is named any more
 
 
 def test_the_lock_removes_what_a_killed_run_left(tmp_path):
