@@ -1,0 +1,149 @@
+"""The picture of a run: its training and validation loss over the iterations."""
+
+import contextlib
+import io
+import logging
+import math
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastmlp.checkpoint import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_loss", "plot_loss", "smooth"]
+
+Array = np.ndarray[Any, Any]
+Metrics = Sequence[Mapping[str, Any]]
+
+ROUND = [1, 2, 5, 10]  # steps between the numbers on an axis
+TRAINING, VALIDATION = "#1f77b4", "#d9480f"
+HIGHEST_WITH_PERPLEXITY = 16.0  # nats: the perplexity of more, nine million, tells a reader nothing
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep matplotlib from talking about itself: where there is no home to write to it takes a temporary folder for its
+    caches and says so at length, and a title may have characters that its font lacks."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(max(level, logging.ERROR))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@_quiet()
+def plot_loss(metrics: Metrics, path: Path, *, title: str) -> None:
+    """Write the picture of `draw_loss` as a PNG of 1200 x 750 pixels; the same metrics make the same bytes.
+
+    metrics, title  as in draw_loss
+    path            file to write or replace
+    Raises CheckpointError where it cannot be written.
+    """
+    png = io.BytesIO()
+    draw_loss(metrics, title).savefig(png, format="png", dpi=150, metadata={"Software": None})
+    write_atomically(path, png.getvalue())
+
+
+@_quiet()
+def draw_loss(metrics: Metrics, title: str) -> "Figure":
+    """Training loss, as measured and smoothed, and validation loss with its best, in nats and as perplexity.
+
+    metrics  a run's lines, by iteration: `step`, `loss`, and `val_loss` where it was evaluated; what is not finite is
+             left out
+    title    one line of plain text
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    figure = Figure(figsize=(8, 5), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    FigureCanvasAgg(figure)  # draws in memory, without a display
+    axes = figure.add_subplot()
+    _draw_training(axes, *_series(metrics, "loss"))
+    _draw_validation(axes, *_series(metrics, "val_loss"))
+    axes.margins(x=0.02)
+    steps = [line["step"] for line in metrics] or [0]
+    if min(steps) == max(steps):  # around one point matplotlib would show fractions of an iteration
+        axes.set_xlim(steps[0] - 0.5, steps[0] + 10)
+    printable = "".join(letter if letter.isprintable() else "?" for letter in title)
+    axes.set_title(textwrap.fill(printable, 80), parse_math=False)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("loss (nats per word)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=ROUND))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_ylim()[1] <= HIGHEST_WITH_PERPLEXITY:
+        _add_perplexity(axes)
+    if axes.lines:
+        axes.legend(framealpha=0.8, edgecolor="none")
+    return figure
+
+
+def _draw_training(axes: "Axes", steps: Array, losses: Array) -> None:
+    if losses.size:
+        axes.plot(steps, losses, ".", color=TRAINING, alpha=0.4, markeredgewidth=0, label="training")
+        axes.plot(steps, smooth(losses), color=TRAINING, linewidth=2, label="training, smoothed")
+
+
+def _draw_validation(axes: "Axes", steps: Array, losses: Array) -> None:
+    if losses.size:
+        best = int(losses.argmin())
+        found = f"best validation: {losses[best]:.3f} at {steps[best]:,.0f}"
+        if losses[best] <= HIGHEST_WITH_PERPLEXITY:
+            found += f" (perplexity {math.exp(losses[best]):,.1f})"
+        axes.plot(steps, losses, "o-", color=VALIDATION, markersize=5, linewidth=1.2, label="validation")
+        axes.plot(steps[best], losses[best], "*", color=VALIDATION, markersize=15, markeredgecolor="white", label=found)
+
+
+def _add_perplexity(axes: "Axes") -> None:
+    """A second axis on the right: the perplexity exp(loss), at round numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+    low, high = axes.get_ylim()
+    right = axes.secondary_yaxis("right", functions=(np.exp, _log))
+    narrow = high - low < math.log(20)
+    right.yaxis.set_major_locator(MaxNLocator(6, steps=ROUND) if narrow else LogLocator(subs=(1, 2, 5), numticks=20))
+    right.yaxis.set_major_formatter(FuncFormatter(lambda perplexity, _: f"{perplexity:,.10g}"))
+    right.set_ylabel("perplexity")
+    right.spines["right"].set_visible(False)
+
+
+def _log(perplexity: Any) -> Any:
+    """The way back from perplexity to loss; matplotlib asks for that of 0 before it knows the axis."""
+    return np.log(np.maximum(perplexity, np.finfo(np.float64).tiny))
+
+
+def _series(metrics: Metrics, key: str) -> tuple[Array, Array]:
+    """The steps at which a value was measured, and the values."""
+    points = [(line["step"], line[key]) for line in metrics if line.get(key) is not None and math.isfinite(line[key])]
+    steps, values = np.array(points, np.float64).reshape(-1, 2).T
+    return steps, values
+
+
+def smooth(values: Array) -> Array:
+    """Each value's mean with its neighbours, up to a thirtieth of all to either side, and the mean of these once more.
+
+    A mean over both sides does not lag behind as an exponential one does. There are fewer neighbours in the beginning,
+    where the loss falls fast and would be drawn too high: i // 4 to either side of value i.
+    """
+    position = np.arange(values.size)
+    reach = np.minimum(position // 4, math.ceil(values.size / 30))
+    first, end = position - reach, np.minimum(position + reach + 1, values.size)
+    for _ in range(2):
+        total = np.concatenate([[0.0], np.cumsum(values)])
+        values = (total[end] - total[first]) / (end - first)
+    return values
