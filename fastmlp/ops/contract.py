@@ -29,10 +29,11 @@ class Array:
     holds: str = "float"  # "float", or "id": int32 or int64
     written: bool = False
     optional: bool = False
-    below: str | None = None  # ids must be in [0, size of this axis)
+    below: str | None = None  # ids must be below the size of this axis; they are never below 0
     ascending: bool = False  # ids must be ascending and unique
 
     def describe(self) -> str:
+        """Its axes, as an error message and as the reference's docstrings write them."""
         return "any shape" if self.axes is None else f"({', '.join(self.axes)}{',' * (len(self.axes) == 1)})"
 
 
@@ -51,7 +52,7 @@ def optional(array: Array) -> Array:
 
 
 def ids(*axes: str, below: str | None = None, ascending: bool = False) -> Array:
-    """An int32 or int64 array of ids, where `below` names an axis: each in [0, its size)."""
+    """An int32 or int64 array of ids from 0 on; where `below` names an axis, each is below its size."""
     return Array(axes, "id", below=below, ascending=ascending)
 
 
@@ -94,6 +95,8 @@ def checked(op: Callable[..., Any], arrays: dict[str, Array], dtype: np.dtype | 
         if len(args) != len(expected):
             raise TypeError(f"{op.__name__}: expected {len(expected)} arrays ({', '.join(arrays)}), got {len(args)}")
         _check(op.__name__, expected, args, dtype)
+        if options.get("threads", 1) < 1:
+            raise ValueError(f"{op.__name__}: threads: expected at least 1, got {options['threads']}")
         return op(*args, **options)
 
     return checked_op
@@ -130,11 +133,14 @@ def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ..
             raise ValueError(f"{op}: {name}: expected shape {want.describe()}{where}, got {array.shape}")
         if not array.flags.c_contiguous:
             raise ValueError(f"{op}: {name}: expected a C-contiguous array, got strides {array.strides}")
+        if not array.flags.aligned:
+            where = f"address {array.ctypes.data:#x}"
+            raise ValueError(f"{op}: {name}: expected an aligned array, got {where} for {array.dtype}")
         if want.written and not array.flags.writeable:
             raise ValueError(f"{op}: {name}: expected a writeable array, got a read-only one")
     for (name, want), array in zip(expected, args, strict=True):
-        if want.below is not None and array.size:
-            _check_ids(op, name, want, array, sizes[want.below], expected, args)
+        if want.holds == "id" and not want.written and array.size:
+            _check_ids(op, name, want, array, sizes[want.below] if want.below else None, expected, args)
 
 
 def _size(axis: str, seen: int, sizes: dict[str, int]) -> int:
@@ -143,7 +149,13 @@ def _size(axis: str, seen: int, sizes: dict[str, int]) -> int:
 
 
 def _check_ids(
-    op: str, name: str, want: Array, array: np.ndarray, size: int, expected: tuple[tuple[str, Array], ...], args: Any
+    op: str,
+    name: str,
+    want: Array,
+    array: np.ndarray,
+    size: int | None,
+    expected: tuple[tuple[str, Array], ...],
+    args: tuple[Any, ...],
 ) -> None:
     scales = next((value for (other, _), value in zip(expected, args, strict=True) if other == "row_scale"), None)
     if scales is not None:  # the id of an ignored row is not looked at
@@ -151,7 +163,8 @@ def _check_ids(
         if not array.size:
             return
     low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= size:
-        raise IndexError(f"{op}: {name}: expected ids in [0, {size}), got {low if low < 0 else high}")
+    if low < 0 or (size is not None and high >= size):
+        wanted = "ids of at least 0" if size is None else f"ids in [0, {size})"
+        raise IndexError(f"{op}: {name}: expected {wanted}, got {low if low < 0 else high}")
     if want.ascending and not (array[1:] > array[:-1]).all():
         raise ValueError(f"{op}: {name}: expected ascending ids without duplicates")

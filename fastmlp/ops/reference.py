@@ -11,8 +11,8 @@ A gradient is `d` + the name: `dlogits`, `dh`. Arguments come in this order: inp
 belong to the caller and are completely overwritten; "in/out" marks arrays that are read and updated. `threads` is how
 many threads may work; no result depends on it.
 
-`row_scale` (B,) is the gradient of the total with respect to each row's loss: 1/B for a mean over the batch, 0 for a row
-that is ignored, whose target is not looked at and whose loss is 0.
+`row_scale` (B,) is the gradient of the total with respect to each row's loss: 1/B for a mean over the batch, 0 for a
+row that is ignored, whose target is not looked at and whose loss is 0.
 """
 
 import numpy as np
@@ -220,9 +220,7 @@ def tanh_backward(dy: Array, y: Array, dx: Array, *, threads: int = 1) -> None:
 # ------------------------------------------------------------------------------------------------------ cross entropy
 
 
-@contract(
-    logits=floats("B", "V"), targets=ids("B", below="V"), row_scale=floats("B"), lse=out("B"), losses=out("B")
-)
+@contract(logits=floats("B", "V"), targets=ids("B", below="V"), row_scale=floats("B"), lse=out("B"), losses=out("B"))
 def cross_entropy_forward(
     logits: Array,
     targets: Array,
