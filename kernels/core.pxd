@@ -60,7 +60,7 @@ cdef extern from "core.h" nogil:
         void (*adagrad)(long n, const float *grad, float *squares, float *param, float lr, float eps,
                         float weight_decay) noexcept nogil
         void (*adamw)(long n, const float *grad, float *mean, float *square, float *param, float step_size,
-                      float decay, float beta1, float beta2, float correction, float eps) noexcept nogil
+                      float decay, double beta1, double beta2, float correction, float eps) noexcept nogil
 
     ctypedef struct core_api:
         void (*run)(slice_task task, void *context, long slices, int threads) noexcept nogil

@@ -28,8 +28,8 @@ ctypedef struct Rule:
     Kind kind
     float lr            # adamw: lr / (1 - beta1^step)
     float weight_decay  # adamw: what is left of a parameter, 1 - lr * weight_decay
-    float beta1         # momentum's momentum
-    float beta2
+    double beta1        # momentum's momentum
+    double beta2
     float eps
     float correction    # 1 / sqrt(1 - beta2^step)
 

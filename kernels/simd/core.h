@@ -62,7 +62,7 @@ typedef struct {
                      float weight_decay);
     void (*adagrad)(long n, const float *grad, float *squares, float *param, float lr, float eps, float weight_decay);
     void (*adamw)(long n, const float *grad, float *mean, float *square, float *param, float step_size, float decay,
-                  float beta1, float beta2, float correction, float eps);
+                  double beta1, double beta2, float correction, float eps);
 } simd_kernels;
 
 typedef struct {

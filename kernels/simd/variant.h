@@ -399,12 +399,14 @@ static void adagrad(long n, const float *grad, float *squares, float *param, flo
 
 /* step_size = lr / (1 - beta1^step), decay = 1 - lr * weight_decay, correction = 1 / sqrt(1 - beta2^step) */
 static void adamw(long n, const float *grad, float *mean, float *square, float *param, float step_size, float decay,
-                  float beta1, float beta2, float correction, float eps)
+                  double beta1, double beta2, float correction, float eps)
 {
+    /* 1 - 0.999 in float32 is 1.3e-5 off: the difference is taken before it is rounded */
+    const float new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2;
     for (long i = 0; i < n; i++) {
         float g = grad != NULL ? grad[i] : 0;
-        float m = mean[i] + (1 - beta1) * (g - mean[i]);
-        float s = beta2 * square[i] + (1 - beta2) * (g * g);
+        float m = mean[i] + new1 * (g - mean[i]);
+        float s = old2 * square[i] + new2 * (g * g);
         mean[i] = m;
         square[i] = s;
         param[i] = decay * param[i] - step_size * m / (sqrtf(s) * correction + eps);
