@@ -1,0 +1,1 @@
+"""The tests: one test_<stem>.py per op and per module."""

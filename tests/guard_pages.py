@@ -1,0 +1,57 @@
+"""Run the ops of a back-end with every array against a page that may not be touched.
+
+    python -m tests.guard_pages BACKEND before|behind
+
+A read or write outside an array ends this process with a signal; the last line printed says where.
+"""
+
+import ctypes
+import mmap
+import sys
+from itertools import product
+
+import numpy as np
+
+from fastmlp.ops import OPS, get_ops
+from tests.helpers import arguments, cast
+from tests.inputs import example, options_of
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PROT_NONE = 0
+PAGE = mmap.PAGESIZE
+SIZES = [
+    {"B": 1, "T": 1, "D": 1, "H": 1, "V": 1},
+    {"B": 2, "T": 3, "D": 5, "H": 7, "V": 9},
+    {"B": 17, "T": 4, "D": 15, "H": 33, "V": 129},
+    {"B": 33, "T": 1, "D": 31, "H": 17, "V": 1_027},
+    {"B": 65, "T": 2, "D": 30, "H": 300, "V": 515},
+]
+OPTIONS = [{}, {"label_smoothing": 0.1, "weight_decay": 0.1, "training": False}]
+
+
+def fenced(array: np.ndarray, flush: str) -> np.ndarray:
+    """A copy that begins right after a forbidden page ("before") or ends right before one ("behind")."""
+    pages = max(1, -(-array.nbytes // PAGE))
+    memory = mmap.mmap(-1, (pages + 2) * PAGE)
+    offset = PAGE if flush == "before" else PAGE + pages * PAGE - array.nbytes
+    copy = np.frombuffer(memory, array.dtype, array.size, offset).reshape(array.shape)
+    copy[...] = array
+    first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for page in (first, first + (pages + 1) * PAGE):
+        if LIBC.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(PAGE), PROT_NONE):
+            raise OSError(ctypes.get_errno(), "mprotect failed")
+    return copy
+
+
+def main(backend: str, flush: str) -> None:
+    ops = get_ops(backend)
+    for op, sizes, id_type, options in product(OPS, SIZES, (np.int32, np.int64), OPTIONS):
+        if op.startswith("batchnorm") and sizes["B"] < 2:  # no training on one row
+            continue
+        print(op, sizes, id_type.__name__, options, flush=True)
+        arrays = arguments(op, cast(example(op, **sizes), id_type), lambda array: fenced(array, flush))
+        getattr(ops, op)(*arrays.values(), **options_of(op, **options), threads=2)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,238 @@
+"""What the tests of the ops share: how an op is called, and how what it wrote is judged."""
+
+import importlib
+import inspect
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp.ops import BACKENDS, BackendUnavailableError, Ops, get_ops, reference
+
+Array = np.ndarray
+Inputs = Mapping[str, Array | None]
+
+NUMPY = get_ops("numpy")
+
+# ------------------------------------------------------------------------------------------------------ the back-ends
+
+
+def require_ops(backend: str) -> Ops:
+    """A back-end's ops; where it cannot be had the test is skipped, or fails if the kernels are required."""
+    try:
+        return get_ops(backend)
+    except BackendUnavailableError as error:
+        if backend == "cython" and os.environ.get("FASTMLP_REQUIRE_KERNELS") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+def module_of(ops: Ops) -> ModuleType:
+    """The module whose functions `ops` checks and calls."""
+    return importlib.import_module(f"fastmlp.ops.{BACKENDS[ops.backend]}")
+
+
+# -------------------------------------------------------------------------------------------------------- calling ops
+
+MARGIN = 17  # odd: an array inside a frame lies on no round address
+
+
+def unwritten(dtype: np.dtype) -> float:
+    """What an output holds until an op writes it: NaN, or an id that no op gives."""
+    return math.nan if dtype.kind == "f" else -(2**31)
+
+
+def count_unwritten(array: Array) -> int:
+    return int(np.isnan(array).sum() if array.dtype.kind == "f" else (array == unwritten(array.dtype)).sum())
+
+
+def framed(array: Array) -> Array:
+    """A copy with `unwritten` before and behind it, so that reading past its ends poisons and writing shows."""
+    frame = np.full(array.size + 2 * MARGIN, unwritten(array.dtype), array.dtype)
+    frame[MARGIN:-MARGIN] = array.ravel()
+    return frame[MARGIN:-MARGIN].reshape(array.shape)
+
+
+def cast(given: Inputs, dtype: type) -> dict[str, Array | None]:
+    """The same inputs, with the float arrays in a float `dtype` or the id arrays in an integer one."""
+    kind = np.dtype(dtype).kind
+    return {
+        name: array.astype(dtype) if array is not None and array.dtype.kind == kind else array
+        for name, array in given.items()
+    }
+
+
+def contract_of(op: str) -> dict[str, Any]:
+    """The declaration of an op's arrays, in the order in which it takes them."""
+    return getattr(reference, op).arrays
+
+
+def arguments(op: str, given: Inputs, place: Callable[[Array], Array] = framed) -> dict[str, Array | None]:
+    """The arrays to call an op with: what is given read-only, copies of its in/out arrays, its outputs full of NaN.
+
+    given  by name, and more than the op takes if need be; a written argument among them is in/out, or left out if None
+    place  lays a copy of an array where it is to be
+    """
+    wanted = contract_of(op)
+    known = {name: given[name] for name in wanted if given.get(name) is not None}
+    dtypes = {wanted[name].holds: array.dtype for name, array in known.items()}
+    any_shape = next(iter(known.values())).shape
+    sizes = {axis: size for name in known for axis, size in zip(wanted[name].axes or (), known[name].shape)}  # noqa: B905
+
+    def empty(want: Any) -> Array:
+        axes = want.axes and [math.prod(sizes[factor] for factor in axis.split("*")) for axis in want.axes]
+        return np.full(any_shape if axes is None else axes, unwritten(dtypes[want.holds]), dtypes[want.holds])
+
+    arrays = {name: given[name] if name in given else empty(want) for name, want in wanted.items()}
+    arrays = {name: None if array is None else place(array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        if array is not None and not wanted[name].written:
+            array.flags.writeable = False
+    return arrays
+
+
+def run(ops: Ops, op: str, given: Inputs, **options: Any) -> dict[str, Array]:
+    """Call an op and give all that it wrote, by name; what it returned, if anything, is "returned".
+
+    Nothing may be left unwritten, and nothing written outside the outputs.
+    """
+    arrays = arguments(op, given)
+    returned = getattr(ops, op)(*arrays.values(), **options)
+    written = {name: arrays[name] for name, want in contract_of(op).items() if want.written}
+    written = {name: array for name, array in written.items() if array is not None}
+    for name, array in written.items():
+        assert count_unwritten(array) == 0, f"{op} left entries of {name} unwritten, or NaN"
+        assert count_unwritten(array.base) == 2 * MARGIN, f"{op} wrote outside {name}"
+    return written if returned is None else {**written, "returned": np.asarray(returned)}
+
+
+def run_chain(ops: Ops, chain: Sequence[str], given: Inputs, **options: Any) -> dict[str, Array]:
+    """Run ops in turn, each on what is given and what those before it wrote; an op takes the options that it has."""
+    outputs: dict[str, Array] = {}
+    for op in chain:
+        known = inspect.signature(getattr(reference, op)).parameters
+        outputs |= run(ops, op, {**given, **outputs}, **{name: options[name] for name in options if name in known})
+    return outputs
+
+
+# ------------------------------------------------------------------------------------------------------------ judging
+
+
+def relative_norm(got: Array, want: Array) -> float:
+    """|got - want| / |want|, in float64; 0 where both are 0 or there is nothing to compare."""
+    want = np.asarray(want, np.float64)
+    distance = np.linalg.norm((np.asarray(got, np.float64) - want).ravel())
+    return float(distance / np.linalg.norm(want.ravel())) if distance else 0.0
+
+
+def assert_close_like_numpy(
+    ops: Ops,
+    chain: Sequence[str],
+    given: Inputs,
+    parts: Mapping[str, Mapping[str, Array]] | None = None,
+    *,
+    numpy_within: float = 1e-4,
+    **options: Any,
+) -> None:
+    """Promise 2: each output is within max(1e-5, 4 x float32 NumPy's own error) of the float64 reference.
+
+    parts         for some outputs, masks of the entries that are judged apart, by what they are
+    numpy_within  what float32 NumPy's own error may be, so that it does not excuse everything
+    """
+    exact = run_chain(NUMPY, chain, cast(given, np.float64), **options)
+    plain = run_chain(NUMPY, chain, given, **options)
+    got = run_chain(ops, chain, given, **options)
+    failures = []
+    for name, want in exact.items():
+        if want.dtype.kind == "i":
+            np.testing.assert_array_equal(got[name], want, err_msg=name)
+            continue
+        assert got[name].dtype == np.float32
+        for part, mask in ((parts or {}).get(name) or {"all": ...}).items():
+            error, own_error = (relative_norm(outputs[name][mask], want[mask]) for outputs in (got, plain))
+            if not (error <= max(1e-5, 4 * own_error) and own_error <= numpy_within):
+                failures.append(f"{name} ({part}): {error:.2g} off, float32 NumPy {own_error:.2g}")
+    assert not failures, "\n".join(failures)
+
+
+def assert_gradients(
+    op: str, given: dict[str, Array], upstream: Inputs, gradients: Mapping[str, Array], **options: Any
+) -> None:
+    """Promise 1: gradients equal central differences of the reference's forward pass in float64.
+
+    given      inputs in float64; they are perturbed in place and put back
+    upstream   for the outputs that count, the gradient of the total with respect to them
+    gradients  what the backward pass gave, by the input's name
+    """
+
+    def total() -> float:
+        outputs = run(NUMPY, op, given, **options)
+        return float(sum(np.vdot(gradient, outputs[name]) for name, gradient in upstream.items()))
+
+    for name, gradient in gradients.items():
+        want = central_differences(total, given[name])
+        np.testing.assert_allclose(gradient, want, rtol=1e-5, atol=1e-8, err_msg=f"gradient of {name}")
+
+
+def central_differences(total: Callable[[], float], x: Array, eps: float = 1e-6) -> Array:
+    """The gradient of total() with respect to an array that it reads, one entry after the other."""
+    gradient = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        kept = x[index]
+        x[index] = kept + eps
+        above = total()
+        x[index] = kept - eps
+        below = total()
+        x[index] = kept
+        gradient[index] = (above - below) / (2 * eps)
+    return gradient
+
+
+def tensors(given: Inputs) -> dict[str, Any]:
+    """The same as PyTorch tensors: floats in float64, with room for a gradient, and ids in int64."""
+    torch = pytest.importorskip("torch")
+    return {
+        name: array
+        if array is None
+        else torch.tensor(array, dtype=torch.float64, requires_grad=True)
+        if array.dtype.kind == "f"
+        else torch.tensor(array, dtype=torch.int64)
+        for name, array in given.items()
+    }
+
+
+def precision(ops: Ops) -> tuple[type, float]:
+    """The float type in which a back-end is compared with PyTorch's float64, and how close it must come."""
+    return (np.float64, 1e-12) if ops is NUMPY else (np.float32, 1e-5)
+
+
+def assert_equals_pytorch(
+    ops: Ops, chain: Sequence[str], given: Inputs, want: Mapping[str, Any], **options: Any
+) -> None:
+    """Promise 3: outputs equal PyTorch's in float64.
+
+    want  PyTorch's tensors by the names of the outputs
+    """
+    dtype, close = precision(ops)
+    got = run_chain(ops, chain, cast(given, dtype), **options)
+    for name, tensor in want.items():
+        assert_near(got[name], tensor, close, name)
+
+
+def assert_near(got: Array, want: Any, close: float, name: str) -> None:
+    """An output is near to what PyTorch, or another form of the op, gives."""
+    error = relative_norm(got, want.detach().numpy() if hasattr(want, "detach") else want)
+    assert error <= close, f"{name} is {error:.2g} off"
+
+
+def assert_same_bits_for_any_threads(ops: Ops, chain: Sequence[str], given: Inputs, **options: Any) -> None:
+    """Promise 4: no result depends on the number of threads."""
+    alone = run_chain(ops, chain, given, threads=1, **options)
+    for threads in (2, 3):
+        together = run_chain(ops, chain, given, threads=threads, **options)
+        for name, want in alone.items():
+            assert together[name].tobytes() == want.tobytes(), f"{name}: {threads} threads give other bits than 1"

@@ -1,0 +1,150 @@
+"""Inputs of the ops, one function per stem, for tests and benchmarks alike: float32, and every parameter non-zero.
+
+Each gives, by the names of the reference, what forward and backward pass take from outside.
+"""
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp.ops import reference
+from tests.helpers import NUMPY, contract_of, run
+
+Array = np.ndarray
+Inputs = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a step, by the letters of the reference."""
+
+    B: int
+    T: int = 4
+    D: int = 30
+    H: int = 300
+    V: int = 27_755
+
+
+REAL = Shape(B=32)  # the original network
+batch_sizes = pytest.mark.parametrize("B", [32, 128, 512], ids="B={}".format)
+
+
+def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Array:
+    return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+
+def embedding(rng: np.random.Generator, B: int, T: int, D: int, V: int) -> Inputs:
+    """Words drawn as a text has them: some again and again, most of the vocabulary never."""
+    ids = np.minimum(rng.zipf(1.3, (B, T)) - 1, V - 1).astype(np.int32)
+    ids[0, 0], ids[-1, -1] = V - 1, 0
+    return {"weight": normal(rng, V, D), "ids": ids, "demb": normal(rng, B, T, D)}
+
+
+def linear(rng: np.random.Generator, B: int, inputs: int, outputs: int) -> Inputs:
+    return {
+        "x": normal(rng, B, inputs),
+        "weight": normal(rng, outputs, inputs, scale=inputs**-0.5),
+        "bias": normal(rng, outputs),
+        "dy": normal(rng, B, outputs),
+    }
+
+
+def batchnorm(rng: np.random.Generator, B: int, C: int) -> Inputs:
+    """Channels that differ in mean and width."""
+    return {
+        "x": normal(rng, B, C) * rng.uniform(0.5, 2, C).astype(np.float32) + normal(rng, C),
+        "weight": normal(rng, C),
+        "bias": normal(rng, C),
+        "running_mean": normal(rng, C),
+        "running_var": rng.uniform(0.5, 2, C).astype(np.float32),
+        "dy": normal(rng, B, C),
+    }
+
+
+def tanh(rng: np.random.Generator, *shape: int) -> Inputs:
+    return {"x": normal(rng, *shape, scale=2), "dy": normal(rng, *shape)}
+
+
+def cross_entropy(rng: np.random.Generator, B: int, V: int) -> Inputs:
+    return {"logits": normal(rng, B, V), **_truth(rng, B, V)}
+
+
+def linear_cross_entropy(rng: np.random.Generator, B: int, H: int, V: int) -> Inputs:
+    """As at the start of training: hidden units of order one, logits well below it."""
+    return {
+        "h": np.tanh(normal(rng, B, H)),
+        "weight": normal(rng, V, H, scale=0.3 * H**-0.5),
+        "bias": normal(rng, V, scale=0.1),
+        **_truth(rng, B, V),
+    }
+
+
+def _truth(rng: np.random.Generator, B: int, V: int) -> Inputs:
+    """Targets, among them the words at edges, and scales of order one; every fifth row is ignored and has no word."""
+    targets = rng.integers(0, V, B).astype(np.int32)
+    edges = [edge for edge in (0, V - 1, 127, 128) if edge < V][:B]
+    targets[: len(edges)] = edges
+    row_scale = rng.uniform(0.5, 1.5, B).astype(np.float32)
+    targets[4::5], row_scale[4::5] = -100, 0
+    return {"targets": targets, "row_scale": row_scale}
+
+
+def mean_over_batch(given: Inputs) -> Inputs:
+    """The same with no row ignored, for the mean of the losses."""
+    rows = given["targets"].size
+    return given | {"targets": np.maximum(given["targets"], 0), "row_scale": np.full(rows, 1 / rows, np.float32)}
+
+
+def update(rng: np.random.Generator, *shape: int) -> Inputs:
+    """A parameter, its gradient, and the state of every optimizer as it is in the midst of training."""
+    return {
+        "grad": normal(rng, *shape),
+        "param": normal(rng, *shape),
+        "velocity": normal(rng, *shape),
+        "squares": rng.uniform(0.5, 2, shape).astype(np.float32),
+        "mean": normal(rng, *shape),
+        "square": rng.uniform(0.5, 2, shape).astype(np.float32),
+    }
+
+
+def update_rows(rng: np.random.Generator, V: int, D: int, U: int) -> Inputs:
+    """The same with a sparse gradient of U rows, the first and the last among them where U allows."""
+    rows = rng.permutation(V)[:U]
+    rows[:2] = [0, V - 1][: min(U, 2)]
+    rows = np.unique(rows).astype(np.int32)
+    return {**update(rng, V, D), "rows": rows, "drows": normal(rng, rows.size, D)}
+
+
+# ------------------------------------------------------------------------------------------------ inputs of any op
+
+
+def stem(op: str) -> str:
+    """What an op's files are named after."""
+    return "update" if op.startswith("update_") else re.sub("_(forward|backward)$", "", op)
+
+
+def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int = 7) -> Inputs:
+    """Inputs that fit an op; those of a backward pass come from its forward pass."""
+    rng = np.random.default_rng(0)
+    given = {
+        "embedding": lambda: embedding(rng, B, T, D, V),
+        "linear": lambda: linear(rng, B, D, H),
+        "batchnorm": lambda: batchnorm(rng, B, H),
+        "tanh": lambda: tanh(rng, B, H),
+        "cross_entropy": lambda: cross_entropy(rng, B, V),
+        "linear_cross_entropy": lambda: linear_cross_entropy(rng, B, H, V),
+        "update": lambda: update_rows(rng, V, D, B),
+    }[stem(op)]()
+    if op.endswith("_backward"):
+        given |= run(NUMPY, op.replace("_backward", "_forward"), given)
+    return {name: array for name, array in given.items() if name in contract_of(op)}
+
+
+def options_of(op: str, **options: Any) -> dict[str, Any]:
+    """The options that an op cannot do without, and of those given the ones that it has."""
+    known = inspect.signature(getattr(reference, op)).parameters
+    return {name: value for name, value in {"lr": 0.1, "step": 1, **options}.items() if name in known}

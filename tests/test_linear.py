@@ -1,0 +1,74 @@
+"""linear: the matrix product y = x W^T + b, and its three products and sums backwards."""
+
+import numpy as np
+import pytest
+
+from tests import inputs
+from tests.helpers import (
+    NUMPY,
+    assert_close_like_numpy,
+    assert_equals_pytorch,
+    assert_gradients,
+    assert_same_bits_for_any_threads,
+    cast,
+    run_chain,
+    tensors,
+)
+from tests.inputs import REAL
+
+CHAIN = ("linear_forward", "linear_backward")
+# fmt: off
+SIZES = [  # B, inputs, outputs
+    (1, 1, 1), (1, 2, 3), (2, 1, 7), (3, 7, 1), (7, 31, 33), (31, 33, 127), (33, 129, 31), (127, 3, 2), (129, 127, 129),
+    (300, 301, 7), (301, 7, 300), (2, 301, 300), (64, 64, 64), (513, 5, 17),
+    (32, 120, 300), (32, 300, 300), (128, 120, 300), (128, 300, 300),
+]
+# fmt: on
+WITHOUT = [{}, {"bias": None, "dbias": None}, {"dx": None}, {"bias": None, "dbias": None, "dx": None}]
+without = pytest.mark.parametrize("left_out", WITHOUT, ids=lambda names: f"without {', '.join(names) or 'nothing'}")
+
+
+@without
+def test_promise_1_gradient(rng, left_out):
+    given = cast(inputs.linear(rng, 3, 4, 5), np.float64) | left_out
+    got = run_chain(NUMPY, CHAIN, given)
+    gradients = {name: got[f"d{name}"] for name in ("x", "weight", "bias") if f"d{name}" in got}
+    assert_gradients("linear_forward", given, {"y": given["dy"]}, gradients)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_promise_2_agrees_with_float64(ops, rng, sizes):
+    assert_close_like_numpy(ops, CHAIN, inputs.linear(rng, *sizes))
+
+
+@without
+def test_promise_2_agrees_with_float64_without(ops, rng, left_out):
+    assert_close_like_numpy(ops, CHAIN, inputs.linear(rng, 33, 31, 129) | left_out)
+
+
+def test_promise_2_agrees_with_float64_as_the_last_layer(ops, rng):
+    assert_close_like_numpy(ops, CHAIN, inputs.linear(rng, REAL.B, REAL.H, REAL.V))
+
+
+def test_zero_rows(ops, rng):
+    """No rows: nothing comes out, and the sums over the batch are 0."""
+    given = inputs.linear(rng, 1, 7, 5)
+    got = run_chain(ops, CHAIN, given | {"x": given["x"][:0], "dy": given["dy"][:0]})
+    assert got["y"].shape == (0, 5)
+    assert got["dx"].shape == (0, 7)
+    assert not got["dweight"].any()
+    assert not got["dbias"].any()
+
+
+def test_promise_3_equals_pytorch(ops, rng, torch):
+    given = inputs.linear(rng, 33, 120, 301)
+    leaves = tensors(given)
+    y = torch.nn.functional.linear(leaves["x"], leaves["weight"], leaves["bias"])
+    y.backward(leaves["dy"])
+    want = {"y": y, **{f"d{name}": leaves[name].grad for name in ("x", "weight", "bias")}}
+    assert_equals_pytorch(ops, CHAIN, given, want)
+
+
+@pytest.mark.parametrize("sizes", [(129, 120, 301), (32, 30, 4_999)], ids=str)
+def test_promise_4_same_bits_for_any_threads(ops, rng, sizes):
+    assert_same_bits_for_any_threads(ops, CHAIN, inputs.linear(rng, *sizes))

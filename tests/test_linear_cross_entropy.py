@@ -1,0 +1,199 @@
+"""linear_cross_entropy: the last layer and its loss in one, where nearly all of the time goes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests import inputs
+from tests.helpers import (
+    NUMPY,
+    arguments,
+    assert_close_like_numpy,
+    assert_equals_pytorch,
+    assert_gradients,
+    assert_same_bits_for_any_threads,
+    cast,
+    relative_norm,
+    run,
+    run_chain,
+    tensors,
+)
+from tests.inputs import REAL
+
+ONE_CALL = ("linear_cross_entropy",)
+TWO_CALLS = ("linear_cross_entropy_forward", "linear_cross_entropy_backward")
+# fmt: off
+SIZES = [  # B, H, V
+    (1, 1, 1), (1, 2, 3), (2, 3, 1), (3, 1, 2), (7, 31, 33), (31, 33, 127), (33, 7, 129), (2, 127, 31), (127, 3, 128),
+    (5, 129, 301), (129, 2, 7), (300, 31, 300), (301, 33, 33), (1, 300, 4_097), (17, 301, 1_000), (1_025, 3, 5),
+]
+# fmt: on
+chains = pytest.mark.parametrize("chain", [ONE_CALL, TWO_CALLS], ids=["one call", "two calls"])
+smoothings = pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+WITHOUT_BIAS = {"bias": None, "dbias": None}
+
+
+def target_rows(given):
+    """dW and db, judged apart: the rows of words that are true somewhere, and all others."""
+    is_target = np.zeros(len(given["weight"]), bool)
+    is_target[given["targets"][given["row_scale"] != 0]] = True
+    rows = {"targets": is_target, "others": ~is_target}
+    return {"dweight": rows} if given["bias"] is None else {"dweight": rows, "dbias": rows}
+
+
+def assert_agrees(ops, chain, given, **options):
+    assert_close_like_numpy(ops, chain, given, target_rows(given), **options)
+
+
+@chains
+@pytest.mark.parametrize("left_out", [{}, WITHOUT_BIAS], ids=["bias", "no bias"])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
+def test_promise_1_gradient(rng, chain, left_out, label_smoothing):
+    given = cast(inputs.linear_cross_entropy(rng, 6, 4, 7), np.float64) | left_out
+    assert (given["row_scale"] == 0).any()
+    got = run_chain(NUMPY, chain, given, label_smoothing=label_smoothing)
+    gradients = {name: got[f"d{name}"] for name in ("h", "weight", "bias") if f"d{name}" in got}
+    upstream = {"losses": given["row_scale"]}
+    assert_gradients("linear_cross_entropy_forward", given, upstream, gradients, label_smoothing=label_smoothing)
+
+
+@chains
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_promise_2_agrees_with_float64(ops, rng, chain, sizes):
+    assert_agrees(ops, chain, inputs.linear_cross_entropy(rng, *sizes))
+
+
+@chains
+@pytest.mark.parametrize("batch", [32, 128])
+def test_promise_2_agrees_with_float64_at_real_size(ops, rng, chain, batch):
+    assert_agrees(ops, chain, inputs.linear_cross_entropy(rng, batch, REAL.H, REAL.V))
+
+
+@chains
+@pytest.mark.parametrize("left_out", [{}, WITHOUT_BIAS], ids=["bias", "no bias"])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
+def test_promise_2_agrees_with_float64_with_options(ops, rng, chain, left_out, label_smoothing):
+    assert_agrees(ops, chain, inputs.linear_cross_entropy(rng, 33, 31, 301) | left_out, label_smoothing=label_smoothing)
+
+
+def certain(given):
+    """A softmax of 1 at one word: at 40, which is the true one in every other such row, or at 41, which never is."""
+    given["weight"][40, 0], given["weight"][41, 0] = 300, -300
+    given["h"][::2, 0], given["h"][1::2, 0] = 1, -1
+    given["targets"][given["targets"] == 41] = 42
+    given["targets"][::4] = 40
+
+
+def uniform(given):
+    given["weight"] *= 1e-6
+    given["bias"][...] = 3
+
+
+def high(given):
+    given["bias"] += 10_000
+
+
+def low(given):
+    given["bias"] -= 10_000
+
+
+def high_and_low(given):
+    given["bias"][::3] += 10_000
+    given["bias"][1::3] -= 10_000
+
+
+def wide(given):
+    given["weight"] *= 100
+
+
+@chains
+@smoothings
+@pytest.mark.parametrize("V", [129, 4_097])
+@pytest.mark.parametrize("rows", [certain, uniform, high, low, high_and_low, wide])
+def test_promise_2_agrees_with_float64_on_extreme_rows(ops, rng, chain, rows, V, label_smoothing):
+    """At 10,000 the last bit of a logit is 0.001: float32 can do no better than that, and no worse."""
+    given = inputs.linear_cross_entropy(rng, 33, 31, V)
+    rows(given)
+    assert_agrees(ops, chain, given, label_smoothing=label_smoothing, numpy_within=1e-2)
+
+
+@chains
+@pytest.mark.parametrize("id_type", [np.int32, np.int64])
+@pytest.mark.parametrize("target", [0, 1, 127, 128, 255, 256, 299])
+def test_target_at_an_edge(ops, rng, chain, target, id_type):
+    given = inputs.linear_cross_entropy(rng, 2, 33, 300) | {"targets": np.full(2, target, id_type)}
+    assert_agrees(ops, chain, given)
+
+
+def bf16(x):
+    """float32 numbers rounded to the nearest bf16, ties to even."""
+    bits = x.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def with_forward_pass_in_bf16(h, weight, bias, targets, row_scale, lse, losses, dh, dweight, dbias, **options):
+    """linear_cross_entropy in float32, but for the operands of the logits."""
+    dlogits = bf16(h) @ bf16(weight).T + bias
+    logits = dlogits.copy()
+    NUMPY.cross_entropy_forward(logits, targets, row_scale, lse, losses, **options)
+    NUMPY.cross_entropy_backward(logits, targets, row_scale, lse, dlogits, **options)
+    NUMPY.linear_backward(dlogits, h, weight, dh, dweight, dbias)
+
+
+def test_promise_2_a_forward_pass_in_bf16_fails(rng):
+    """And would not, were the rows of the targets not judged apart: the -1 there hides everything else."""
+    given = inputs.linear_cross_entropy(rng, REAL.B, REAL.H, REAL.V)
+    rounded = replace(NUMPY, linear_cross_entropy=with_forward_pass_in_bf16)
+    got, want = (run(ops, *ONE_CALL, given)["dweight"] for ops in (rounded, NUMPY))
+    others = target_rows(given)["dweight"]["others"]
+    assert relative_norm(got, want) < 1e-5 < 1e-4 < relative_norm(got[others], want[others])
+    with pytest.raises(AssertionError, match=r"dweight \(others\)"):
+        assert_agrees(rounded, ONE_CALL, given)
+
+
+@chains
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_promise_13_what_is_not_finite_reaches_the_losses(ops, rng, chain, bad):
+    """Wherever it stands: no maximum may swallow a NaN, and no row may infect another."""
+    given = inputs.linear_cross_entropy(rng, 4, 33, 301)
+    places = [("h", (2, 0)), ("h", (3, 32)), *(("weight", (word, 5)) for word in (0, 127, 128, 299, 300))]
+    for name, place in places:
+        spoilt = given | {name: given[name].copy()}
+        spoilt[name][place] = bad
+        arrays = arguments(chain[0], spoilt)
+        with np.errstate(invalid="ignore"):
+            getattr(ops, chain[0])(*arrays.values())
+        finite = np.isfinite(arrays["losses"])
+        assert not finite.all(), f"{bad} at {name}{place} does not show"
+        if name == "h":
+            assert finite.tolist() == [row != place[0] for row in range(4)], f"{bad} at {name}{place}"
+
+
+def test_zero_rows(ops, rng):
+    given = inputs.linear_cross_entropy(rng, 1, 3, 7)
+    given |= {name: given[name][:0] for name in ("h", "targets", "row_scale")}
+    got = run(ops, *ONE_CALL, given)
+    assert got["dh"].shape == (0, 3)
+    assert not got["dweight"].any()
+    assert not got["dbias"].any()
+
+
+@chains
+@smoothings
+def test_promise_3_equals_pytorch(ops, rng, torch, chain, label_smoothing):
+    given = inputs.linear_cross_entropy(rng, 33, 31, 301)
+    leaves = tensors(given)
+    logits = torch.nn.functional.linear(leaves["h"], leaves["weight"], leaves["bias"])
+    losses = torch.nn.functional.cross_entropy(
+        logits, leaves["targets"], reduction="none", ignore_index=-100, label_smoothing=label_smoothing
+    )
+    losses.backward(leaves["row_scale"])
+    want = {"losses": losses, **{f"d{name}": leaves[name].grad for name in ("h", "weight", "bias")}}
+    assert_equals_pytorch(ops, chain, given, want, label_smoothing=label_smoothing)
+
+
+@chains
+@pytest.mark.parametrize("sizes", [(129, 33, 301), (3, 30, REAL.V)], ids=str)
+def test_promise_4_same_bits_for_any_threads(ops, rng, chain, sizes):
+    assert_same_bits_for_any_threads(ops, chain, inputs.linear_cross_entropy(rng, *sizes), label_smoothing=0.1)
