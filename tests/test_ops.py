@@ -66,6 +66,16 @@ def test_unavailable_back_end_is_an_error(monkeypatch):
         get_ops("unbuilt")
 
 
+@pytest.mark.parametrize("place", ["kernels/{}.pyx", "tests/test_{}.py", "benchmarks/bench_{}.py"])
+def test_rule_of_four(place):
+    """An op's stem is in the reference, in kernels/, in tests/ and in benchmarks/, or it is not an op."""
+    before, after = Path(place).name.split("{}")
+    found = {path.name.removeprefix(before).removesuffix(after) for path in ROOT.glob(place.format("*"))}
+    assert set(STEMS) <= found
+    if place.startswith("kernels"):
+        assert found - set(STEMS) == {"core"}, "core is what the kernels share; all else is an op"
+
+
 # ------------------------------------------------------------------------------------------ what is refused, and how
 
 

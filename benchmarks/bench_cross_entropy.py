@@ -1,0 +1,15 @@
+"""cross_entropy: softmax and loss over every word of the vocabulary, from logits that are there already."""
+
+import pytest
+
+from benchmarks.peers import backends
+from tests import inputs
+from tests.inputs import REAL, batch_sizes, mean_over_batch
+
+
+@batch_sizes
+@pytest.mark.parametrize("op", ["cross_entropy_forward", "cross_entropy_backward"])
+@backends
+def bench_cross_entropy(measure, rng, contender, op, B):
+    given = mean_over_batch(inputs.cross_entropy(rng, B, REAL.V))
+    measure(contender, op, given, sizes={"B": B, "V": REAL.V})
