@@ -26,7 +26,7 @@ def extensions() -> list[Extension]:
     """One module a .pyx; `core` also holds the thread team and the C microkernels that the others reach through it."""
     c_sources = sorted(str(source) for source in KERNELS.glob("simd/*.c"))
     headers = sorted(str(header) for header in KERNELS.glob("simd/*.h"))
-    modules = cythonize(
+    modules: list[Extension] = cythonize(
         [
             Extension(
                 f"fastmlp._kernels.{source.stem}",

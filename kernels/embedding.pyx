@@ -1,8 +1,8 @@
 """Embedding: looking words up, and the sparse gradient of that.
 
 The backward pass sorts the batch's positions by (id, position); equal ids then lie side by side, in the order of the
-batch, and the order of their sum is fixed. A batch has a few hundred to a few thousand ids: sorting them beats any table
-over the vocabulary.
+batch, and the order of their sum is fixed. A batch has a few hundred to a few thousand ids: sorting them beats any
+table over the vocabulary.
 """
 
 from libc.stdlib cimport free, malloc, qsort

@@ -86,21 +86,21 @@ cdef int product(Product call, int threads) except -1 nogil:
 def linear_forward(const float[:, ::1] x, const float[:, ::1] weight, const float[::1] bias, float[:, ::1] y, *,
                    int threads=1):
     """y = x W^T + b."""
-    cdef long B = x.shape[0], I = x.shape[1], O = weight.shape[0]
-    if B == 0 or O == 0:
+    cdef long B = x.shape[0], inputs = x.shape[1], outputs = weight.shape[0]
+    if B == 0 or outputs == 0:
         return
-    if I == 0:
+    if inputs == 0:
         y[:, :] = 0
     cdef Product call
-    call.rows, call.lanes, call.depth = B, O, I
-    call.result, call.result_row, call.result_lane = &y[0, 0], O, 1
+    call.rows, call.lanes, call.depth = B, outputs, inputs
+    call.result, call.result_row, call.result_lane = &y[0, 0], outputs, 1
     with nogil:
-        if I > 0:
-            call.left = matrix(&x[0, 0], I, 1)
-            call.right = matrix(&weight[0, 0], I, 1)
+        if inputs > 0:
+            call.left = matrix(&x[0, 0], inputs, 1)
+            call.right = matrix(&weight[0, 0], inputs, 1)
             product(call, threads)
         if bias is not None:
-            core.simd.add_bias(B, O, &bias[0], &y[0, 0])
+            core.simd.add_bias(B, outputs, &bias[0], &y[0, 0])
 
 
 ctypedef struct ColumnSums:
@@ -120,10 +120,10 @@ cdef void column_sums_slice(void *context, long slice, int hand) noexcept nogil:
 def linear_backward(const float[:, ::1] dy, const float[:, ::1] x, const float[:, ::1] weight, float[:, ::1] dx,
                     float[:, ::1] dweight, float[::1] dbias, *, int threads=1):
     """dx = dy W, dW = dy^T x, db = sum of dy over the batch."""
-    cdef long B = x.shape[0], I = x.shape[1], O = weight.shape[0]
+    cdef long B = x.shape[0], inputs = x.shape[1], outputs = weight.shape[0]
     cdef Product call
     cdef ColumnSums bias_call
-    if B == 0 or I == 0 or O == 0:
+    if B == 0 or outputs == 0:  # sums of nothing
         dweight[:, :] = 0
         if dbias is not None:
             dbias[:] = 0
@@ -131,18 +131,19 @@ def linear_backward(const float[:, ::1] dy, const float[:, ::1] x, const float[:
             dx[:, :] = 0
         return
     with nogil:
-        call.rows, call.lanes, call.depth = O, I, B
-        call.left = matrix(&dy[0, 0], 1, O)
-        call.right = matrix(&x[0, 0], 1, I)
-        call.result, call.result_row, call.result_lane = &dweight[0, 0], I, 1
-        product(call, threads)
-        if dx is not None:
-            call.rows, call.lanes, call.depth = B, I, O
-            call.left = matrix(&dy[0, 0], O, 1)
-            call.right = matrix(&weight[0, 0], 1, I)
-            call.result, call.result_row, call.result_lane = &dx[0, 0], I, 1
+        if inputs > 0:
+            call.rows, call.lanes, call.depth = outputs, inputs, B
+            call.left = matrix(&dy[0, 0], 1, outputs)
+            call.right = matrix(&x[0, 0], 1, inputs)
+            call.result, call.result_row, call.result_lane = &dweight[0, 0], inputs, 1
+            product(call, threads)
+        if inputs > 0 and dx is not None:
+            call.rows, call.lanes, call.depth = B, inputs, outputs
+            call.left = matrix(&dy[0, 0], outputs, 1)
+            call.right = matrix(&weight[0, 0], 1, inputs)
+            call.result, call.result_row, call.result_lane = &dx[0, 0], inputs, 1
             product(call, threads)
         if dbias is not None:
-            bias_call = ColumnSums(B, O, &dy[0, 0], &dbias[0])
-            core.run(column_sums_slice, &bias_call, (O + COLUMN_BLOCK - 1) // COLUMN_BLOCK,
-                     threads if B * O >= SMALL else 1)
+            bias_call = ColumnSums(B, outputs, &dy[0, 0], &dbias[0])
+            core.run(column_sums_slice, &bias_call, (outputs + COLUMN_BLOCK - 1) // COLUMN_BLOCK,
+                     threads if B * outputs >= SMALL else 1)

@@ -2,8 +2,8 @@
 
 The vocabulary is cut into slices, a function of its size alone, which the threads take as they come free; a slice is
 walked in blocks of BLOCK words, whose weights stay in the cache while they are used. In a block the logits are
-transposed, (words, lanes): the rows of the batch lie side by side, padded to whole vectors, so that the weights are read
-where they lie and every sum over words is vertical.
+transposed, (words, lanes): the rows of the batch lie side by side, padded to whole vectors, so that the weights are
+read where they lie and every sum over words is vertical.
 
     sweep one, a slice at a time                               what a slice hands back
         logits = W h^T + b                                         highest  (lanes)  of its logits
@@ -15,8 +15,8 @@ where they lie and every sum over words is vertical.
         dW = p h, db = sum of p
         dh^T += W^T p                                              dh^T  (H, lanes), added up in slice order
 
-Work memory, in floats, beside the arguments; L is B padded to whole vectors and an odd number of cache lines, S the number
-of slices (at most 64), n the threads:
+Work memory, in floats, beside the arguments; L is B padded to whole vectors and an odd number of cache lines, S the
+number of slices (at most 64), n the threads:
 
     forward    H L + (S (3 + BLOCK) + n BLOCK) L               nothing of the size of B V
     backward   the same + H B + S H L                          dh's parts

@@ -1,7 +1,7 @@
 """The optimizers' updates, PyTorch's rules: for a dense gradient, and for the rows of a sparse one.
 
-The form for rows walks the parameter with a pointer into the ascending ids: a row with a gradient gets it; the stretch up
-to the next one gets zeros where the rule moves it all the same, and is not touched where it does not.
+The form for rows walks the parameter with a pointer into the ascending ids: a row with a gradient gets it; the stretch
+up to the next one gets zeros where the rule moves it all the same, and is not touched where it does not.
 """
 
 from libc.math cimport pow, sqrt
@@ -197,11 +197,13 @@ def update_momentum_rows(const ids_t[::1] rows, const float[:, ::1] drows, float
 def update_adagrad_rows(const ids_t[::1] rows, const float[:, ::1] drows, float[:, ::1] squares,
                         float[:, ::1] param, *, double lr, double eps=1e-10, double weight_decay=0.0, int threads=1):
     """update_adagrad for a sparse gradient."""
-    update_rows[ids_t](adagrad_rule(lr, eps, weight_decay), weight_decay != 0, rows, drows, squares, None, param, threads)
+    update_rows[ids_t](adagrad_rule(lr, eps, weight_decay), weight_decay != 0, rows, drows, squares, None, param,
+                       threads)
 
 
 def update_adamw_rows(const ids_t[::1] rows, const float[:, ::1] drows, float[:, ::1] mean, float[:, ::1] square,
                       float[:, ::1] param, *, double lr, long step, double beta1=0.9, double beta2=0.999,
                       double eps=1e-8, double weight_decay=0.01, int threads=1):
     """update_adamw for a sparse gradient; every row moves, as its running mean does."""
-    update_rows[ids_t](adamw_rule(lr, step, beta1, beta2, eps, weight_decay), True, rows, drows, mean, square, param, threads)
+    update_rows[ids_t](adamw_rule(lr, step, beta1, beta2, eps, weight_decay), True, rows, drows, mean, square, param,
+                       threads)

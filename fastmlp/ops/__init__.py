@@ -71,4 +71,4 @@ def get_ops(backend: str) -> Ops:
     except ImportError as error:
         raise BackendUnavailableError(f"the {backend} back-end is not available: {error}") from error
     dtype: Any = None if module is reference else np.dtype(np.float32)
-    return Ops(backend, **{op: checked(getattr(module, op), getattr(reference, op).arrays, dtype) for op in OPS})
+    return Ops(backend, **{op: checked(getattr(module, op), getattr(reference, op), dtype) for op in OPS})

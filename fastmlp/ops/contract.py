@@ -82,13 +82,15 @@ def contract(**arrays: Array) -> Callable[[Op], Op]:
     return declare
 
 
-def checked(op: Callable[..., Any], arrays: dict[str, Array], dtype: np.dtype | None) -> Callable[..., Any]:
+def checked(op: Callable[..., Any], reference: Callable[..., Any], dtype: np.dtype | None) -> Callable[..., Any]:
     """`op` behind its contract.
 
-    arrays  the declaration of the reference op of the same name
-    dtype   the float type that every float array must have; None: any, but one for all
+    reference  the op of the same name that declares it
+    dtype      the float type that every float array must have; None: any, but one for all
     """
+    arrays: dict[str, Array] = reference.arrays  # type: ignore[attr-defined]
     expected = tuple(arrays.items())
+    signature = inspect.signature(reference)  # what a compiled function says of itself is not always so
 
     @functools.wraps(op)
     def checked_op(*args: Any, **options: Any) -> Any:
@@ -99,6 +101,7 @@ def checked(op: Callable[..., Any], arrays: dict[str, Array], dtype: np.dtype | 
             raise ValueError(f"{op.__name__}: threads: expected at least 1, got {options['threads']}")
         return op(*args, **options)
 
+    checked_op.__signature__ = signature  # type: ignore[attr-defined]
     return checked_op
 
 

@@ -1,0 +1,87 @@
+"""The whole training step, SGD: forward, backward and update of the network of the description, in words per second.
+
+Beside the three back-ends: PyTorch eager, the same network from the same weights, if it is installed.
+"""
+
+import itertools
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pytest
+from fastmlp.model import MLP, NetworkShape
+from fastmlp.optim import SGD
+
+from benchmarks.conftest import THREADS
+from benchmarks.peers import BACKENDS, torch_network
+from tests.helpers import require_ops
+from tests.inputs import REAL, batch_sizes
+
+SHAPE = NetworkShape(vocabulary=REAL.V, context=REAL.T, embed=REAL.D, hidden=(REAL.H, REAL.H))
+RATE = 0.1
+BATCHES = 8  # taken in turn, so that no batch's words stay in the cache
+SECONDS = 4.0  # of each benchmark
+ROUNDS = (10, 300)  # at least and at most
+
+
+def batches(B: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(2003)
+    words = rng.zipf(1.3, (BATCHES, B, SHAPE.context + 1)) % SHAPE.vocabulary  # some often, most of them never
+    return [(np.ascontiguousarray(w[:, :-1], np.int32), np.ascontiguousarray(w[:, -1], np.int32)) for w in words]
+
+
+def fastmlp_step(backend: str) -> Callable[[np.ndarray, np.ndarray], Any]:
+    ops = require_ops(backend)
+    network = MLP(SHAPE, ops, threads=THREADS, seed=1)
+    optimizer = SGD(network.parameters, ops, threads=THREADS)
+
+    def step(ids: np.ndarray, targets: np.ndarray) -> float:
+        loss = network.loss_and_gradients(ids, targets)
+        optimizer.update(network.gradients, RATE)
+        return loss
+
+    return step
+
+
+def torch_step() -> Callable[[Any, Any], Any]:
+    """PyTorch as its documentation has it: fresh gradients each step are faster here than zeroed ones."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(THREADS)
+    network = torch_network(SHAPE, MLP(SHAPE, require_ops("numpy"), seed=1).state_dict())
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
+
+    def step(ids: Any, targets: Any) -> float:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(network(ids), targets)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+@batch_sizes
+@pytest.mark.parametrize("contender", [*BACKENDS, "torch"])
+def bench_step(benchmark, contender, B):
+    given = batches(B)
+    if contender == "torch":
+        torch = pytest.importorskip("torch")
+        step = torch_step()
+        given = [(torch.from_numpy(ids).long(), torch.from_numpy(targets).long()) for ids, targets in given]
+    else:
+        step = fastmlp_step(contender)
+    turn = itertools.cycle(given)
+
+    def call() -> float:
+        return step(*next(turn))
+
+    losses = [call() for _ in range(BATCHES)]
+    assert np.isfinite(losses).all()
+    start = perf_counter()
+    call()
+    rounds = int(np.clip(SECONDS / (perf_counter() - start), *ROUNDS))
+    benchmark.group = f"training step, SGD, B = {B}"
+    benchmark.extra_info |= {"contender": contender, "threads": THREADS, "B": B}
+    benchmark.pedantic(call, rounds=rounds, warmup_rounds=3)
+    benchmark.extra_info["words/s"] = round(B / benchmark.stats.stats.median)

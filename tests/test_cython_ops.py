@@ -1,0 +1,158 @@
+"""What is particular to the compiled back-end: its variants and its team of threads."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers import require_ops
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def ops():
+    return require_ops("cython")
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def a_step(ops, seed: int, threads: int) -> list[np.ndarray]:
+    """A last layer large enough for several threads: what it gives for numbers made of the seed."""
+    rng = np.random.default_rng(seed)
+    B, H, V = 33, 64, 3_000
+    h, weight = rng.standard_normal((B, H), np.float32), rng.standard_normal((V, H), np.float32)
+    targets, row_scale = rng.integers(0, V, B), np.full(B, 1 / B, np.float32)
+    outputs = [np.full(shape, np.nan, np.float32) for shape in ((B,), (B,), (B, H), (V, H))]
+    ops.linear_cross_entropy(h, weight, None, targets, row_scale, *outputs, None, threads=threads)
+    return outputs
+
+
+def same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+# ----------------------------------------------------------------------------------------------------------- variants
+
+
+@pytest.mark.usefixtures("ops")
+@pytest.mark.parametrize("variant", ["portable", "avx2"])
+def test_the_variant_is_chosen_by_hand(variant):
+    result = python("from fastmlp.ops.cython_ops import simd; print(simd)", FASTMLP_SIMD=variant)
+    if "which this CPU runs" in result.stderr:
+        pytest.skip(f"this CPU does not run {variant}")
+    assert result.stdout.strip() == variant
+
+
+@pytest.mark.usefixtures("ops")
+def test_a_variant_that_is_not_there_is_an_error():
+    result = python("from fastmlp.ops import get_ops; get_ops('cython')", FASTMLP_SIMD="sse9")
+    assert result.returncode != 0
+    assert "FASTMLP_SIMD: expected one of" in result.stderr
+    assert "'sse9'" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------------ the team of threads
+
+
+def test_promise_16_several_python_threads_at_once(ops):
+    alone = [a_step(ops, seed, threads=1) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            together = list(pool.map(lambda seed: a_step(ops, seed, threads=2), range(4)))
+            assert all(same_bits(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_promise_16_a_forked_child_works(ops):
+    want = a_step(ops, 1, threads=2)  # the team is there before the fork
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if same_bits(a_step(ops, 1, threads=3), want) else 1)
+    give_up = time.monotonic() + 60
+    while (finished := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    if finished == (0, 0):
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert os.waitstatus_to_exitcode(finished[1]) == 0
+    assert same_bits(a_step(ops, 1, threads=2), want)
+
+
+def test_idle_threads_use_no_processor(ops):
+    """An idle OpenMP team spins through such pauses: a second of processor time for a second of sleep."""
+    x = np.ones((64, 2_048), np.float32)
+    y = np.empty_like(x)
+    ops.tanh_forward(x, y, threads=2)
+    before = time.process_time()
+    for _ in range(100):
+        ops.tanh_forward(x, y, threads=2)
+        time.sleep(0.005)
+    assert time.process_time() - before < 0.25
+
+
+def test_signals_stay_with_the_main_thread(ops):
+    a_step(ops, 1, threads=3)
+    masks = {}
+    for task in Path("/proc/self/task").iterdir() if Path("/proc/self/task").exists() else ():
+        status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line)
+        masks[int(task.name)] = int(status["SigBlk"].strip(), 16)
+    if not masks:
+        pytest.skip("this system does not show threads' signal masks")
+    interrupt = 1 << (2 - 1)
+    assert sum(bool(mask & interrupt) for mask in masks.values()) >= 2, "the team's workers block SIGINT"
+    assert not masks[threading.main_thread().native_id] & interrupt
+
+
+# ------------------------------------------------------------------------------------------------------- work memory
+
+
+def peak_memory(code: str) -> int:
+    """Megabytes that the process held at most, above what it held before `code` ran."""
+    result = python(
+        "import resource, numpy as np\n"
+        "from fastmlp.ops import get_ops\n"
+        "ops = get_ops('cython')\n"
+        "B, H, V = 1_024, 16, 70_000\n"
+        "f = lambda *shape: np.zeros(shape, np.float32)\n"
+        "h, weight, targets, row_scale = f(B, H), f(V, H), np.zeros(B, np.int64), f(B)\n"
+        "lse, losses, dh, dweight = f(B), f(B), f(B, H), f(V, H)\n"
+        "for array in (weight, dweight): array[:] = 1\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"before = peak()\n{code}\nprint(peak() - before)"
+    )
+    assert result.returncode == 0, result.stderr
+    return int(result.stdout) // 1024
+
+
+@pytest.mark.usefixtures("ops")
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
+@pytest.mark.parametrize(
+    "call",
+    [
+        "ops.linear_cross_entropy_forward(h, weight, None, targets, row_scale, lse, losses, threads=2)",
+        "ops.linear_cross_entropy_backward(h, weight, None, targets, row_scale, lse, dh, dweight, None, threads=2)",
+        "ops.linear_cross_entropy(h, weight, None, targets, row_scale, lse, losses, dh, dweight, None, threads=2)",
+    ],
+    ids=["forward", "backward", "both"],
+)
+def test_nothing_of_the_size_of_the_logits_is_kept_beyond_the_limit(call):
+    logits = 1_024 * 70_000 * 4 // 2**20  # megabytes
+    assert peak_memory(call) < logits / 8
