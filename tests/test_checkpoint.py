@@ -561,12 +561,13 @@ HOLD = """
     with lock_folder(sys.stdin.readline().strip()):
         child = 0
         if "CHILD" == "forked":
-            child = os.fork()
-            if child == 0:
+            if os.fork() == 0:
+                print(os.getpid(), flush=True)  # by now it has let go of the lock
                 time.sleep(60)
-        elif "CHILD" == "started":
-            child = subprocess.Popen(["sleep", "60"], close_fds=False).pid
-        print(child, flush=True)
+        else:
+            if "CHILD" == "started":
+                child = subprocess.Popen(["sleep", "60"], close_fds=False).pid
+            print(child, flush=True)
         sys.stdin.read()
 """
 
