@@ -1,0 +1,425 @@
+"""The configuration of a training run: one dataclass behind the flags, the TOML file and the Python API.
+
+    TrainConfig(files=("hp.txt",), steps=2_000)                       Python
+    TrainConfig.layered(read_toml("run.toml"), {"steps": "2000"})     what the command does
+
+Every TrainConfig is valid and complete: defaults that depend on another option are filled in as it is made. This module
+imports the standard library only, so that `--help` answers at once.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PRESETS", "ConfigError", "Option", "TrainConfig", "closest", "options", "read_toml", "to_dict", "to_toml"]
+
+Reader = Callable[[Any], Any]
+
+TOKENIZERS = ("words", "whitespace")
+OPTIMIZERS = ("adamw", "sgd", "momentum", "adagrad")
+SCHEDULES = ("cosine", "linear", "step", "constant")
+BACKENDS = ("auto", "cython", "numba", "numpy")
+PRECISIONS = ("auto", "ieee")
+LEARNING_RATES = {"adamw": 0.002, "sgd": 0.1, "momentum": 0.02, "adagrad": 0.02}
+WEIGHT_DECAYS = {"adamw": 0.01, "sgd": 0.0, "momentum": 0.0, "adagrad": 0.0}
+STEPS = 10_000
+WARMUP = 500
+SAVE_SECONDS = 60.0
+BUDGETS = ("steps", "epochs", "minutes")
+RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # mean something else for another optimizer
+PRESETS: dict[str, dict[str, Any]] = {
+    "original": {
+        "batch_size": 32,
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "schedule": "constant",
+        "warmup": 0,
+        "steps": 10_000,
+    }
+}
+
+
+class ConfigError(ValueError):
+    """A value that cannot be used.
+
+    option   the option's name, as in the dataclass
+    problem  what was expected and what came, in one line
+    """
+
+    def __init__(self, option: str, problem: str) -> None:
+        super().__init__(f"{option}: {problem}")
+        self.option, self.problem = option, problem
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean '...'?" where a known word is near, else nothing."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+# ------------------------------------------------------------------------------------------------------------ readers
+#
+# A reader takes what the command line (a string), a TOML file or Python gives and makes the option's value of it, or
+# raises ValueError with what was expected.
+
+
+def whole(low: int, high: int | None = None) -> Reader:
+    """A whole number within bounds."""
+    wanted = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+
+    def read(value: Any) -> int:
+        try:
+            number = int(value.replace(",", "_")) if isinstance(value, str) else value
+        except ValueError:
+            number = None
+        if not isinstance(number, int) or isinstance(number, bool) or number < low or (high and number > high):
+            raise ValueError(f"expected {wanted}, got {value!r}")
+        return number
+
+    return read
+
+
+def number(wanted: str, fits: Callable[[float], bool]) -> Reader:
+    """A finite number that fits."""
+
+    def read(value: Any) -> float:
+        try:
+            result = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            result = math.nan
+        if not math.isfinite(result) or not fits(result):
+            raise ValueError(f"expected {wanted}, got {value!r}")
+        return result
+
+    return read
+
+
+def several(read_one: Reader, wanted: str, count: int | None = None) -> Reader:
+    """Values separated by commas, or a list; one or more, or exactly `count`."""
+
+    def read(value: Any) -> tuple[Any, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        try:
+            result = tuple(read_one(part) for part in (parts if isinstance(parts, (list, tuple)) else [parts]))
+        except ValueError:
+            result = ()
+        if not result or (count is not None and len(result) != count):
+            raise ValueError(f"expected {wanted}, got {value!r}")
+        return result
+
+    return read
+
+
+def choice(names: tuple[str, ...]) -> Reader:
+    """One of a few names."""
+
+    def read(value: Any) -> str:
+        if value not in names:
+            raise ValueError(f"expected one of {', '.join(names)}, got {value!r}{closest(str(value), names)}")
+        return str(value)
+
+    return read
+
+
+def text(value: Any) -> str:
+    """A string that is not empty."""
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise ValueError(f"expected text, got {value!r}")
+    return str(value)
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """A list of strings; one string is a list of one."""
+    return tuple(text(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
+
+
+positive = number("a number above 0", lambda value: value > 0)
+not_negative = number("a number of at least 0", lambda value: value >= 0)
+share = number("a share of at least 0 and below 1", lambda value: 0 <= value < 1)
+
+
+# ------------------------------------------------------------------------------------------------------------ options
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line and the help need to know of a field."""
+
+    read: Reader
+    help: str
+    shown: str  # the default as the help shows it
+    metavar: str
+    fixed: bool  # belongs to the network, the text or the order of its windows: a resumed run keeps it
+    repeated: bool
+
+
+def option(
+    default: Any, read: Reader, help: str, *, metavar: str, shown: str = "", fixed: bool = False, repeated: bool = False
+) -> Any:
+    """A field of the configuration."""
+    if not shown:
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        shown = f"{default:,}" if isinstance(default, int) else shown
+    return field(default=default, metadata={"option": Option(read, help, shown, metavar, fixed, repeated)})
+
+
+def options() -> dict[str, Option]:
+    """Every option by the name of its field, in order."""
+    return {item.name: item.metadata["option"] for item in dataclasses.fields(TrainConfig)}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that decides what a training run does.
+
+    Raises ConfigError, which names the option, for a value that cannot be used.
+    """
+
+    files: tuple[str, ...] = option(
+        (),
+        texts,
+        "text files, folders (their *.txt, sorted), - for standard input, .gz",
+        metavar="FILE",
+        shown="the documentation of Python's standard library",
+    )
+    out: str | None = option(
+        None, text, "the run's folder", metavar="DIR", shown="runs/<stem of FILE>; -2, ... where that is taken"
+    )
+    steps: int | None = option(
+        None,
+        whole(1),
+        "how many batches to train on; windows are drawn with replacement",
+        metavar="N",
+        shown=f"{STEPS:,}, unless --epochs or --minutes",
+    )
+    epochs: int | None = option(
+        None, whole(1), "go so many times through the text; every window once each time", metavar="N", shown="not set"
+    )
+    minutes: float | None = option(
+        None, positive, "train so long; the schedule ends with the time", metavar="N", shown="not set"
+    )
+    batch_size: int = option(128, whole(2), "rows of a step", metavar="N", fixed=True)
+    context: int = option(4, whole(1), "words that are looked at to guess the next", metavar="N", fixed=True)
+    embed: int = option(30, whole(1), "width of the embedding of a word", metavar="N", fixed=True)
+    hidden: tuple[int, ...] = option(
+        (300, 300),
+        several(whole(1), "widths of at least 1 separated by commas, as in 300,300"),
+        "widths of the hidden layers",
+        metavar="N,N",
+        fixed=True,
+    )
+    optimizer: str = option("adamw", choice(OPTIMIZERS), ", ".join(OPTIMIZERS), metavar="NAME", fixed=True)
+    lr: float = option(
+        None,
+        positive,
+        "highest learning rate",
+        metavar="RATE",
+        shown=", ".join(f"{name} {rate}" for name, rate in LEARNING_RATES.items()),
+    )
+    schedule: str = option(
+        "cosine",
+        choice(SCHEDULES),
+        "of the learning rate: cosine or linear to 0, step (a tenth from the middle on), constant",
+        metavar="NAME",
+    )
+    warmup: int | None = option(
+        None,
+        whole(0),
+        "steps over which the learning rate grows to its height",
+        metavar="N",
+        shown=f"{WARMUP}, at most a tenth of the steps",
+    )
+    momentum: float = option(0.9, share, "of --optimizer momentum", metavar="X", fixed=True)
+    betas: tuple[float, float] = option(
+        (0.9, 0.999),
+        several(share, "two numbers of at least 0 and below 1, as in 0.9,0.999", count=2),
+        "of --optimizer adamw",
+        metavar="X,X",
+        fixed=True,
+    )
+    weight_decay: float = option(
+        None,
+        not_negative,
+        "pull of the weights towards 0",
+        metavar="X",
+        shown=", ".join(f"{name} {decay:g}" for name, decay in WEIGHT_DECAYS.items()),
+    )
+    tokenizer: str = option(
+        "words",
+        choice(TOKENIZERS),
+        "words (lower case; '.' is a word), whitespace (tokenized already; line ends are <eos>)",
+        metavar="NAME",
+        fixed=True,
+    )
+    vocab_size: int | None = option(
+        None, whole(2), "keep the most frequent words, <unk> among them", metavar="N", shown="all", fixed=True
+    )
+    min_count: int = option(1, whole(1), "words that come less often become <unk>", metavar="N", fixed=True)
+    val_fraction: float = option(
+        0.05, share, "share of the text, before the test part, that validates", metavar="X", fixed=True
+    )
+    test_fraction: float = option(
+        0.0, share, "share of the text, its end, that is held out to test", metavar="X", fixed=True
+    )
+    val_file: str | None = option(
+        None, text, "validate on this file, not on a part of the text", metavar="FILE", shown="not set"
+    )
+    eval_every: int = option(1_000, whole(1), "steps from one validation to the next", metavar="N")
+    eval_windows: int = option(
+        8_192, whole(1), "words to validate on while training, evenly spaced; at the end all", metavar="N"
+    )
+    log_every: int = option(100, whole(1), "steps from one line of metrics.jsonl to the next", metavar="N")
+    sample_every: int = option(2_500, whole(1), "steps from one sample text to the next", metavar="N")
+    prompt: tuple[str, ...] = option(
+        (), texts, "what the sample texts begin with", metavar="TEXT", shown="from the held-out text", repeated=True
+    )
+    save_every: int | None = option(
+        None, whole(1), "steps from one checkpoint to the next", metavar="N", shown="every 60 s, and the end"
+    )
+    seed: int = option(1, whole(0, 2**63 - 1), "of all random numbers", metavar="N", fixed=True)
+    threads: int | None = option(
+        None,
+        whole(1, 1024),
+        "threads to work with",
+        metavar="N",
+        shown="FASTMLP_NUM_THREADS, or all this process may use",
+    )
+    backend: str = option(
+        "auto", choice(BACKENDS), "cython, numba, numpy; auto is cython where it is built, else numba", metavar="NAME"
+    )
+    precision: str = option("auto", choice(PRECISIONS), "of the products; auto and ieee are float32", metavar="NAME")
+
+    def __post_init__(self) -> None:
+        for name, known in options().items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _read(name, known.read, value))
+        self._fill_in()
+        self._check_together()
+
+    def _fill_in(self) -> None:
+        """Defaults that depend on other options."""
+        if self.steps is None and self.epochs is None and self.minutes is None:
+            object.__setattr__(self, "steps", STEPS)
+        if self.lr is None:
+            object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer])
+        if self.weight_decay is None:
+            object.__setattr__(self, "weight_decay", WEIGHT_DECAYS[self.optimizer])
+
+    def _check_together(self) -> None:
+        """Options that only make sense beside each other."""
+        budgets = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(budgets) > 1:
+            raise ConfigError(budgets[1], f"give either this or {budgets[0]}")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ConfigError("val_fraction", f"leaves no text to train on, with a test part of {self.test_fraction:g}")
+        if self.val_file is not None and self.val_fraction != _default("val_fraction"):
+            raise ConfigError("val_fraction", "give either this or val_file")
+        for name, rule in (("momentum", "momentum"), ("betas", "adamw")):
+            if self.optimizer != rule and getattr(self, name) != _default(name):
+                raise ConfigError(name, f"only the optimizer {rule} has it, and this is {self.optimizer}")
+
+    @classmethod
+    def layered(cls, *layers: Mapping[str, Any]) -> "TrainConfig":
+        """The configuration of several layers of options, each going before those left of it.
+
+        A layer may name a "preset", which lies below its own options. What a layer says of one of steps, epochs and
+        minutes replaces what lower ones say of the others; another optimizer does not take over the rates of the first.
+        """
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            for options_of_layer in _with_preset(layer):
+                _lay_over(merged, options_of_layer)
+        return cls(**merged)
+
+    def changed_for(self, other: "TrainConfig") -> list[str]:
+        """The options that a run of this configuration would have to keep if it went on as `other`, and does not."""
+        changed = [
+            name for name, known in options().items() if known.fixed and getattr(self, name) != getattr(other, name)
+        ]
+        return changed if (self.epochs is None) == (other.epochs is None) else [*changed, "epochs"]
+
+    def warmup_steps(self, total: int | None) -> int:
+        """Steps of warmup in a run of `total` steps; None where time decides."""
+        if self.warmup is not None:
+            return self.warmup
+        return WARMUP if total is None else min(WARMUP, total // 10)
+
+
+def _default(name: str) -> Any:
+    return next(item.default for item in dataclasses.fields(TrainConfig) if item.name == name)
+
+
+def _read(name: str, read: Reader, value: Any) -> Any:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ConfigError(name, str(error)) from None
+
+
+def _with_preset(layer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    own = dict(layer)
+    if (preset := own.pop("preset", None)) is None:
+        return [own]
+    if preset not in PRESETS:
+        raise ConfigError(
+            "preset", f"expected one of {', '.join(PRESETS)}, got {preset!r}{closest(str(preset), PRESETS)}"
+        )
+    return [PRESETS[preset], own]
+
+
+def _lay_over(merged: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    known = options()
+    for name in layer:
+        if name not in known:
+            raise ConfigError(name, f"no such option{closest(name, [*known, 'preset'])}")
+    replaced: set[str] = set()
+    if any(name in layer for name in BUDGETS):
+        replaced.update(BUDGETS)
+    if layer.get("optimizer", merged.get("optimizer")) != merged.get("optimizer"):
+        replaced.update(RULE_OPTIONS)
+    if "val_file" in layer:
+        replaced.add("val_fraction")
+    for name in replaced:
+        merged.pop(name, None)
+    merged.update(layer)
+
+
+# --------------------------------------------------------------------------------------------------------------- TOML
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The options that a TOML file sets.
+
+    Raises ConfigError where it cannot be read or is not TOML.
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("config", f"{path} is not a TOML file: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError("config", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """The options that are set, as JSON and TOML hold them, but for `out`: another run may be given them."""
+    values = {name: getattr(config, name) for name in options() if name != "out"}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
+    }
+
+
+def to_toml(config: TrainConfig) -> str:
+    """The complete configuration as TOML, but for `out`. TOML has no null: what is not set stands in a comment."""
+    import tomli_w
+
+    values = to_dict(config)
+    unset = ", ".join(name for name in options() if name not in values and name != "out")
+    return f"# The configuration of a fastmlp run. Not set: {unset}.\n{tomli_w.dumps(values)}"

@@ -1,0 +1,167 @@
+"""The configuration: defaults of commands.md, layers, TOML there and back, and a clear error for all else."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmlp.config import ConfigError, TrainConfig, options, read_toml, to_toml
+
+FULL = TrainConfig(
+    files=("a.txt", 'quo"ted.txt'),
+    epochs=3,
+    batch_size=64,
+    hidden=(100, 50, 20),
+    optimizer="momentum",
+    momentum=0.8,
+    lr=0.125,
+    schedule="linear",
+    warmup=7,
+    vocab_size=5_000,
+    min_count=2,
+    test_fraction=0.1,
+    prompt=("once upon", "harry — potter"),
+    save_every=50,
+    threads=2,
+)
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    config = TrainConfig()
+    assert (config.steps, config.epochs, config.minutes) == (10_000, None, None)
+    assert (config.batch_size, config.context, config.embed, config.hidden) == (128, 4, 30, (300, 300))
+    assert (config.optimizer, config.lr, config.schedule, config.warmup_steps(10_000)) == (
+        "adamw",
+        0.002,
+        "cosine",
+        500,
+    )
+    assert (config.tokenizer, config.vocab_size, config.min_count) == ("words", None, 1)
+    assert (config.val_fraction, config.test_fraction, config.val_file) == (0.05, 0, None)
+    assert (config.eval_every, config.eval_windows, config.log_every, config.sample_every) == (1_000, 8_192, 100, 2_500)
+    assert (config.seed, config.threads, config.backend, config.precision) == (1, None, "auto", "auto")
+
+
+@pytest.mark.parametrize(("rule", "rate"), [("adamw", 0.002), ("sgd", 0.1), ("momentum", 0.02), ("adagrad", 0.02)])
+def test_the_learning_rate_depends_on_the_optimizer(rule: str, rate: float) -> None:
+    assert TrainConfig(optimizer=rule).lr == rate
+
+
+def test_the_default_warmup_is_at_most_a_tenth_of_the_run() -> None:
+    assert [TrainConfig().warmup_steps(total) for total in (100_000, 300, None)] == [500, 30, 500]
+    assert TrainConfig(warmup=200).warmup_steps(300) == 200
+
+
+def test_the_preset_is_the_originals_setting_and_flags_override_it() -> None:
+    config = TrainConfig.layered({"preset": "original"})
+    assert (config.batch_size, config.optimizer, config.lr, config.schedule) == (32, "sgd", 0.1, "constant")
+    assert (config.steps, config.warmup_steps(config.steps)) == (10_000, 0)
+    assert TrainConfig.layered({"preset": "original", "lr": "0.5", "steps": "20"}).lr == 0.5
+    assert TrainConfig.layered({"preset": "original", "epochs": 2}).steps is None
+    assert TrainConfig.layered({"preset": "original", "optimizer": "adamw"}).lr == 0.002
+
+
+def test_a_layer_replaces_what_belongs_together() -> None:
+    below = {"steps": 5, "optimizer": "sgd", "lr": 0.5, "val_fraction": 0.2}
+    assert TrainConfig.layered(below, {"minutes": 1}).steps is None
+    assert TrainConfig.layered(below, {"optimizer": "momentum"}).lr == 0.02
+    assert TrainConfig.layered(below, {"optimizer": "sgd"}).lr == 0.5
+    assert TrainConfig.layered(below, {"val_file": "v.txt"}).val_fraction == 0.05
+
+
+@pytest.mark.parametrize("config", [TrainConfig(), TrainConfig(minutes=0.5, val_file="v.txt", backend="numpy"), FULL])
+def test_toml_is_complete_and_reads_back_equal(config: TrainConfig, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(config), encoding="utf-8")
+    read = read_toml(file)
+    assert TrainConfig.layered(read) == config
+    unset = {name for name in options() if getattr(config, name) is None}
+    assert read.keys() | unset == options().keys()
+    assert all(name in file.read_text(encoding="utf-8").splitlines()[0] for name in unset - {"out"})
+
+
+def test_the_folder_of_a_run_is_not_handed_to_the_next() -> None:
+    assert to_toml(TrainConfig(out="runs/first")) == to_toml(TrainConfig())
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
+    ({"steps": "ten"}, "steps: expected a whole number of at least 1, got 'ten'"),
+    ({"steps": 1.5}, "steps: expected a whole number of at least 1, got 1.5"),
+    ({"steps": True}, "steps: expected a whole number of at least 1, got True"),
+    ({"steps": 5, "epochs": 1}, "epochs: give either this or steps"),
+    ({"minutes": 0}, "minutes: expected a number above 0, got 0"),
+    ({"minutes": "inf"}, "minutes: expected a number above 0, got 'inf'"),
+    ({"batch_size": 1}, "batch_size: expected a whole number of at least 2, got 1"),
+    ({"context": 0}, "context: expected a whole number of at least 1, got 0"),
+    ({"embed": -3}, "embed: expected a whole number of at least 1, got -3"),
+    ({"hidden": "300,x"}, "hidden: expected widths of at least 1 separated by commas, as in 300,300, got '300,x'"),
+    ({"hidden": [300, 0]}, "hidden: expected widths of at least 1 separated by commas, as in 300,300, got [300, 0]"),
+    ({"hidden": ""}, "hidden: expected widths of at least 1 separated by commas, as in 300,300, got ''"),
+    (
+        {"optimizer": "adam"},
+        "optimizer: expected one of adamw, sgd, momentum, adagrad, got 'adam'; did you mean 'adamw'?",
+    ),
+    ({"lr": 0}, "lr: expected a number above 0, got 0"),
+    ({"lr": "-0.1"}, "lr: expected a number above 0, got '-0.1'"),
+    ({"lr": "nan"}, "lr: expected a number above 0, got 'nan'"),
+    (
+        {"schedule": "cos"},
+        "schedule: expected one of cosine, linear, step, constant, got 'cos'; did you mean 'cosine'?",
+    ),
+    ({"warmup": -1}, "warmup: expected a whole number of at least 0, got -1"),
+    ({"optimizer": "momentum", "momentum": 1}, "momentum: expected a share of at least 0 and below 1, got 1"),
+    ({"momentum": 0.5}, "momentum: only the optimizer momentum has it, and this is adamw"),
+    ({"betas": "0.9"}, "betas: expected two numbers of at least 0 and below 1, as in 0.9,0.999, got '0.9'"),
+    ({"optimizer": "sgd", "betas": "0.5,0.9"}, "betas: only the optimizer adamw has it, and this is sgd"),
+    ({"weight_decay": -1}, "weight_decay: expected a number of at least 0, got -1"),
+    ({"tokenizer": "word"}, "tokenizer: expected one of words, whitespace, got 'word'; did you mean 'words'?"),
+    ({"vocab_size": 1}, "vocab_size: expected a whole number of at least 2, got 1"),
+    ({"min_count": 0}, "min_count: expected a whole number of at least 1, got 0"),
+    ({"val_fraction": 1}, "val_fraction: expected a share of at least 0 and below 1, got 1"),
+    ({"val_fraction": 0.5, "test_fraction": 0.5}, "val_fraction: leaves no text to train on, with a test part of 0.5"),
+    ({"val_file": "v.txt", "val_fraction": 0.1}, "val_fraction: give either this or val_file"),
+    ({"eval_every": 0}, "eval_every: expected a whole number of at least 1, got 0"),
+    ({"eval_windows": 0}, "eval_windows: expected a whole number of at least 1, got 0"),
+    ({"log_every": 0}, "log_every: expected a whole number of at least 1, got 0"),
+    ({"sample_every": 0}, "sample_every: expected a whole number of at least 1, got 0"),
+    ({"save_every": 0}, "save_every: expected a whole number of at least 1, got 0"),
+    ({"prompt": ["a", ""]}, "prompt: expected text, got ''"),
+    ({"prompt": 5}, "prompt: expected text, got 5"),
+    ({"seed": -1}, f"seed: expected a whole number from 0 to {2**63 - 1}, got -1"),
+    ({"threads": 0}, "threads: expected a whole number from 1 to 1024, got 0"),
+    ({"backend": "cuda"}, "backend: expected one of auto, cython, numba, numpy, got 'cuda'"),
+    ({"precision": "bf16"}, "precision: expected one of auto, ieee, got 'bf16'"),
+    ({"preset": "orginal"}, "preset: expected one of original, got 'orginal'; did you mean 'original'?"),
+    ({"batchsize": 32}, "batchsize: no such option; did you mean 'batch_size'?"),
+    ({"zzz": 32}, "zzz: no such option"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), BAD, ids=[str(given) for given, _ in BAD])
+def test_a_value_that_cannot_be_used_is_refused_in_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        TrainConfig.layered(given)
+    assert str(refused.value) == message
+    assert refused.value.option == message.split(":")[0]
+
+
+def test_every_option_refuses_something() -> None:
+    """A new option must come with its bounds: each is in the table above, but for those that are free text."""
+    free_text = {"files", "out", "val_file"}
+    assert {name for given, _ in BAD for name in given} >= options().keys() - free_text
+
+
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text("steps = = 3")
+    with pytest.raises(ConfigError, match=r"bad\.toml is not a TOML file: .*line 1"):
+        read_toml(file)
+
+
+def test_a_resumed_run_keeps_its_network_and_text() -> None:
+    old = TrainConfig(steps=100)
+    assert old.changed_for(dataclasses.replace(old, steps=200, lr=0.1, threads=1, backend="numpy", out="x")) == []
+    assert old.changed_for(TrainConfig(steps=100, hidden=(5,), seed=2)) == ["hidden", "seed"]
+    assert old.changed_for(TrainConfig(epochs=1)) == ["epochs"]
