@@ -1,0 +1,361 @@
+"""The network: embedding -> [linear -> batchnorm -> tanh] x L -> linear -> softmax, forward and backward.
+
+Parameters and running statistics have the names and layouts of a PyTorch state_dict. Letters are those of
+ops/reference.py; names are the lectures': emb, embcat, hprebn, hpreact, h; a gradient is `d` + the name.
+Source: Bengio, Ducharme, Vincent and Jauvin (2003), with batch normalization, without the direct connections.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fastmlp.ops import Ops
+
+__all__ = ["MLP", "Gradient", "NetworkShape", "RowGradient"]
+
+Array = np.ndarray
+OUTPUT_STD = 0.01  # of the output weights at the start: logits near 0, so the first loss is ln V
+BATCHED = ("hprebn", "hpreact", "h", "dhprebn", "dhpreact", "dh")  # of HiddenActivations: a row each
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """How large the network is.
+
+    vocabulary  V: words, "<unk>" included
+    context     T: words that are looked at
+    embed       D: width of the embedding
+    hidden      H of each hidden layer
+    """
+
+    vocabulary: int
+    context: int = 4
+    embed: int = 30
+    hidden: tuple[int, ...] = (300, 300)
+
+    def __post_init__(self) -> None:
+        for name, size in (("vocabulary", self.vocabulary), ("context", self.context), ("embed", self.embed)):
+            if size < 1:
+                raise ValueError(f"{name}: expected at least 1, got {size}")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"hidden: expected one width or more, each at least 1, got {self.hidden}")
+
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each parameter, in the order of the network."""
+        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (self.vocabulary, self.embed)}
+        inputs = self.context * self.embed
+        for i, width in enumerate(self.hidden):
+            shapes[f"hidden.{i}.linear.weight"] = (width, inputs)
+            shapes[f"hidden.{i}.batchnorm.weight"] = (width,)
+            shapes[f"hidden.{i}.batchnorm.bias"] = (width,)
+            inputs = width
+        shapes["output.weight"] = (self.vocabulary, inputs)
+        shapes["output.bias"] = (self.vocabulary,)
+        return shapes
+
+    def statistics(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each running statistic of the batchnorms."""
+        return {
+            f"hidden.{i}.batchnorm.{name}": () if name == "num_batches_tracked" else (width,)
+            for i, width in enumerate(self.hidden)
+            for name in STATISTICS
+        }
+
+    def parameter_count(self) -> int:
+        """How many numbers are trained."""
+        return sum(math.prod(shape) for shape in self.parameters().values())
+
+
+@dataclass(frozen=True)
+class RowGradient:
+    """A gradient that is 0 outside a few rows.
+
+    rows   (U,)    unique ids, ascending
+    drows  (U, D)  the gradient's rows at those ids
+    """
+
+    rows: Array
+    drows: Array
+
+
+Gradient = Array | RowGradient
+
+
+@dataclass
+class HiddenActivations:
+    """What a hidden layer computes for a batch, and the gradients of it."""
+
+    hprebn: Array  # (B, H) before the batchnorm
+    hpreact: Array  # (B, H) before the tanh
+    h: Array  # (B, H)
+    dhprebn: Array
+    dhpreact: Array
+    dh: Array
+    mean: Array  # (H,) of the batch, kept for the backward pass
+    inv_std: Array  # (H,) likewise
+
+    @classmethod
+    def empty(cls, rows: int, width: int, dtype: Any) -> "HiddenActivations":
+        """Buffers for a batch of so many rows."""
+        batch = {name: np.empty((rows, width), dtype) for name in BATCHED}
+        return cls(mean=np.empty(width, dtype), inv_std=np.empty(width, dtype), **batch)
+
+    def leading(self, rows: int) -> "HiddenActivations":
+        """The same buffers for a smaller batch."""
+        return replace(self, **{name: getattr(self, name)[:rows] for name in BATCHED})
+
+
+@dataclass
+class Activations:
+    """Everything that is computed for a batch of B rows: made once, a smaller batch uses the leading rows."""
+
+    emb: Array  # (B, T, D)
+    demb: Array
+    hidden: list[HiddenActivations]
+    lse: Array  # (B,) log of the softmax's denominator
+    losses: Array  # (B,) in nats
+    unique: Array  # (B*T,) the ids that the batch looks up
+    drows: Array  # (B*T, D) the rows of the embedding's gradient
+    embcat: Array = field(init=False)  # (B, T*D): emb, the words of a row side by side
+    dembcat: Array = field(init=False)
+    row_scale: Array = field(init=False)  # (B,) 1/B: the loss is a mean
+
+    def __post_init__(self) -> None:
+        rows, context, embed = self.emb.shape
+        self.embcat = self.emb.reshape(rows, context * embed)
+        self.dembcat = self.demb.reshape(rows, context * embed)
+        self.row_scale = np.full(rows, 1 / rows, self.emb.dtype)
+
+    @classmethod
+    def empty(cls, rows: int, shape: NetworkShape, dtype: Any) -> "Activations":
+        """Buffers for a batch of so many rows."""
+        words = rows * shape.context
+        return cls(
+            emb=np.empty((rows, shape.context, shape.embed), dtype),
+            demb=np.empty((rows, shape.context, shape.embed), dtype),
+            hidden=[HiddenActivations.empty(rows, width, dtype) for width in shape.hidden],
+            lse=np.empty(rows, dtype),
+            losses=np.empty(rows, dtype),
+            unique=np.empty(words, np.int32),
+            drows=np.empty((words, shape.embed), dtype),
+        )
+
+    def leading(self, rows: int) -> "Activations":
+        """The same buffers for a smaller batch."""
+        words = rows * self.emb.shape[1]
+        return Activations(
+            self.emb[:rows],
+            self.demb[:rows],
+            [layer.leading(rows) for layer in self.hidden],
+            self.lse[:rows],
+            self.losses[:rows],
+            self.unique[:words],
+            self.drows[:words],
+        )
+
+
+class MLP:
+    """The network with its parameters, its running statistics and the gradients of the last batch.
+
+    parameters   trained arrays by state_dict name; an optimizer changes them in place
+    statistics   the batchnorms' running estimates, by state_dict name
+    gradients    what loss_and_gradients found, by parameter name; the embedding's is a RowGradient
+    activations  what the last batch computed on the way
+    """
+
+    def __init__(
+        self,
+        shape: NetworkShape,
+        ops: Ops,
+        *,
+        threads: int = 1,
+        seed: int | None = None,
+        parameters: Mapping[str, Array] | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        """Make a network.
+
+        shape       its sizes
+        ops         the back-end
+        threads     how many threads may work; no result depends on it
+        seed        of the initial weights; or
+        parameters  a state_dict: parameters and running statistics, which are copied
+        dtype       float32; the NumPy back-end takes any float type
+        """
+        if (seed is None) == (parameters is None):
+            raise ValueError("expected either a seed or parameters")
+        self.shape, self.ops, self.threads, self.dtype = shape, ops, threads, dtype
+        self.parameters = {name: np.zeros(size, dtype) for name, size in shape.parameters().items()}
+        self.statistics = {
+            name: np.zeros(size, np.int64 if name.endswith("num_batches_tracked") else dtype)
+            for name, size in shape.statistics().items()
+        }
+        self.gradients: dict[str, Gradient] = {}
+        self._dense_gradients: dict[str, Array] = {}  # made when training first asks for them
+        self._activations = Activations.empty(1, shape, dtype)
+        self.activations = self._activations
+        if parameters is not None:
+            self.load_state_dict(parameters)
+        elif seed is not None:
+            self._initialize(seed)
+
+    def _initialize(self, seed: int) -> None:
+        """Hidden layers and embedding as PyTorch initialises them; the output such that the first loss is ln V.
+
+        embedding N(0, 1); linear U(-1/sqrt(inputs), 1/sqrt(inputs)); batchnorm 1 and 0; output N(0, OUTPUT_STD) and 0.
+        """
+        for stream, (name, param) in enumerate(self.parameters.items()):
+            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, stream))))
+            if name == "embedding.weight":
+                param[...] = rng.standard_normal(param.shape, np.float32)
+            elif name == "output.weight":
+                param[...] = rng.standard_normal(param.shape, np.float32) * np.float32(OUTPUT_STD)
+            elif name.endswith("linear.weight"):
+                bound = np.float32(1 / math.sqrt(param.shape[1]))
+                param[...] = (2 * rng.random(param.shape, np.float32) - 1) * bound
+            elif name.endswith("batchnorm.weight"):
+                param[...] = 1
+        for name, statistic in self.statistics.items():
+            if name.endswith("running_var"):
+                statistic[...] = 1
+
+    def state_dict(self) -> dict[str, Array]:
+        """Parameters and running statistics, not copied; names and layouts are those of the same torch.nn modules."""
+        return {**self.parameters, **self.statistics}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Copy parameters and running statistics from a state_dict; ValueError where a name or a shape does not fit."""
+        own = self.state_dict()
+        if missing := [name for name in own if name not in state]:
+            raise ValueError(f"state: expected {', '.join(own)}; missing: {', '.join(missing)}")
+        if foreign := [name for name in state if name not in own]:
+            raise ValueError(f"state: expected {', '.join(own)}; not known: {', '.join(foreign)}")
+        for name, array in own.items():
+            given = np.asarray(state[name])
+            if given.shape != array.shape:
+                raise ValueError(f"state: {name}: expected shape {array.shape}, got {given.shape}")
+            array[...] = given
+
+    def forward(self, ids: Array, *, training: bool) -> Array:
+        """The last hidden layer's output.
+
+        ids       (B, T)  in: the words of the context
+        training  with the batch's statistics, which the running ones follow; else with the running ones, row by row
+        Returns h (B, H), valid until the next call.
+        """
+        ops, p, s, threads = self.ops, self.parameters, self.statistics, self.threads
+        a = self._use_activations(len(ids))
+        ops.embedding_forward(p["embedding.weight"], ids, a.emb, threads=threads)  # (B, T, D)
+        x = a.embcat  # (B, T*D)
+        for i, layer in enumerate(a.hidden):
+            linear, batchnorm = f"hidden.{i}.linear", f"hidden.{i}.batchnorm"
+            ops.linear_forward(x, p[f"{linear}.weight"], None, layer.hprebn, threads=threads)  # (B, H)
+            ops.batchnorm_forward(
+                layer.hprebn,
+                p[f"{batchnorm}.weight"],
+                p[f"{batchnorm}.bias"],
+                s[f"{batchnorm}.running_mean"],
+                s[f"{batchnorm}.running_var"],
+                layer.mean,
+                layer.inv_std,
+                layer.hpreact,  # (B, H)
+                training=training,
+                threads=threads,
+            )
+            ops.tanh_forward(layer.hpreact, layer.h, threads=threads)  # (B, H)
+            if training:
+                s[f"{batchnorm}.num_batches_tracked"] += 1
+            x = layer.h
+        return x
+
+    def loss_and_gradients(self, ids: Array, targets: Array) -> float:
+        """One training batch: the mean loss in nats, and `gradients`. No parameter is changed.
+
+        ids      (B, T)  in: the words of the context, B at least 2
+        targets  (B,)    in: the true next words
+        """
+        h = self.forward(ids, training=True)
+        a, p, grad = self.activations, self.parameters, self._use_gradients()
+        self.ops.linear_cross_entropy(
+            h,
+            p["output.weight"],
+            p["output.bias"],
+            targets,
+            a.row_scale,
+            a.lse,
+            a.losses,
+            a.hidden[-1].dh,
+            grad["output.weight"],
+            grad["output.bias"],
+            threads=self.threads,
+        )
+        self._backward(ids)
+        return float(a.losses.mean(dtype=np.float64))
+
+    def _backward(self, ids: Array) -> None:
+        """`forward` read upwards: from the dh of the last hidden layer to the embedding."""
+        ops, p, grad, a, threads = self.ops, self.parameters, self._dense_gradients, self.activations, self.threads
+        for i in reversed(range(len(a.hidden))):
+            layer, linear, batchnorm = a.hidden[i], f"hidden.{i}.linear", f"hidden.{i}.batchnorm"
+            x, dx = (a.hidden[i - 1].h, a.hidden[i - 1].dh) if i else (a.embcat, a.dembcat)
+            ops.tanh_backward(layer.dh, layer.h, layer.dhpreact, threads=threads)
+            ops.batchnorm_backward(
+                layer.dhpreact,
+                layer.hprebn,
+                p[f"{batchnorm}.weight"],
+                layer.mean,
+                layer.inv_std,
+                layer.dhprebn,
+                grad[f"{batchnorm}.weight"],
+                grad[f"{batchnorm}.bias"],
+                threads=threads,
+            )
+            ops.linear_backward(
+                layer.dhprebn, x, p[f"{linear}.weight"], dx, grad[f"{linear}.weight"], None, threads=threads
+            )
+        count = ops.embedding_backward(ids, a.demb, a.unique, a.drows, threads=threads)
+        self.gradients = {"embedding.weight": RowGradient(a.unique[:count], a.drows[:count]), **grad}
+
+    def losses(self, ids: Array, targets: Array) -> Array:
+        """How surprised the model is by each true next word, in nats, (B,), with the running statistics.
+
+        ids      (B, T)  in: the words of the context
+        targets  (B,)    in: the true next words
+        """
+        h = self.forward(ids, training=False)
+        a, p = self.activations, self.parameters
+        self.ops.linear_cross_entropy_forward(
+            h, p["output.weight"], p["output.bias"], targets, a.row_scale, a.lse, a.losses, threads=self.threads
+        )
+        return a.losses.copy()
+
+    def logits(self, ids: Array) -> Array:
+        """The scores of every next word, (B, V), with the running statistics: what text is generated from.
+
+        ids  (B, T)  in: the words of the context
+        """
+        h = self.forward(ids, training=False)
+        logits = np.empty((len(ids), self.shape.vocabulary), self.dtype)
+        p = self.parameters
+        self.ops.linear_forward(h, p["output.weight"], p["output.bias"], logits, threads=self.threads)
+        return logits
+
+    def _use_activations(self, rows: int) -> Activations:
+        """The buffers for a batch of so many rows; larger ones are made where it is the largest so far."""
+        if rows > len(self._activations.lse):
+            self._activations = self.activations = Activations.empty(rows, self.shape, self.dtype)
+        elif rows != len(self.activations.lse):
+            self.activations = self._activations.leading(rows)
+        return self.activations
+
+    def _use_gradients(self) -> dict[str, Array]:
+        """The buffers of all gradients but the embedding's, which is sparse."""
+        if not self._dense_gradients:
+            self._dense_gradients = {
+                name: np.empty_like(param) for name, param in self.parameters.items() if name != "embedding.weight"
+            }
+        return self._dense_gradients

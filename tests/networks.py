@@ -1,0 +1,79 @@
+"""A small network, a batch of it, and the same network in PyTorch."""
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp.model import MLP, NetworkShape
+from fastmlp.ops import Ops
+
+Array = np.ndarray
+
+SHAPE = NetworkShape(vocabulary=97, context=3, embed=5, hidden=(17, 11))
+ROWS = 13
+
+
+def nonzero_state(rng: np.random.Generator, shape: NetworkShape = SHAPE) -> dict[str, Array]:
+    """Parameters and running statistics of which none is zero or one, so that no gradient vanishes unnoticed."""
+    state: dict[str, Array] = {}
+    for name, size in {**shape.parameters(), **shape.statistics()}.items():
+        if name.endswith("num_batches_tracked"):
+            state[name] = np.array(7)
+        elif name.endswith("running_var") or name.endswith("batchnorm.weight"):
+            state[name] = rng.uniform(0.5, 2, size)
+        else:
+            state[name] = rng.normal(size=size) / np.sqrt(size[-1])
+    return state
+
+
+def batch(rng: np.random.Generator, shape: NetworkShape = SHAPE, rows: int = ROWS) -> tuple[Array, Array]:
+    """Contexts (B, T) and targets (B,); some words come more than once."""
+    ids = rng.integers(0, shape.vocabulary, (rows, shape.context), dtype=np.int32)
+    ids[rows // 2] = ids[0]
+    return ids, rng.integers(0, shape.vocabulary, rows, dtype=np.int32)
+
+
+def make_model(ops: Ops, state: dict[str, Array], shape: NetworkShape = SHAPE, **options: Any) -> MLP:
+    return MLP(shape, ops, parameters=state, **options)
+
+
+def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str = "float32") -> Any:
+    """The network in torch.nn, with these weights; `calls[name]` keeps what its last forward pass computed."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class TorchMLP(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(shape.vocabulary, shape.embed)
+            inputs = [shape.context * shape.embed, *shape.hidden]
+            self.hidden = nn.ModuleList(
+                nn.Sequential(
+                    OrderedDict(
+                        linear=nn.Linear(inputs[i], width, bias=False), batchnorm=nn.BatchNorm1d(width), tanh=nn.Tanh()
+                    )
+                )
+                for i, width in enumerate(shape.hidden)
+            )
+            self.output = nn.Linear(inputs[-1], shape.vocabulary)
+            self.calls: dict[str, Any] = {}
+
+        def forward(self, ids: Any) -> Any:
+            x = self.keep("emb", self.embedding(ids)).flatten(1)
+            for i, layer in enumerate(self.hidden):
+                x = self.keep(f"hprebn.{i}", layer.linear(x))
+                x = self.keep(f"hpreact.{i}", layer.batchnorm(x))
+                x = self.keep(f"h.{i}", layer.tanh(x))
+            return self.output(x)
+
+        def keep(self, name: str, value: Any) -> Any:
+            if value.requires_grad:
+                value.retain_grad()
+            self.calls[name] = value
+            return value
+
+    model = TorchMLP().to(getattr(torch, dtype))
+    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
+    return model

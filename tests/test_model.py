@@ -1,0 +1,210 @@
+"""The whole network: its gradients, its start, and that it equals PyTorch (promise 3)."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp.model import MLP, NetworkShape, RowGradient
+from fastmlp.ops import Ops
+from fastmlp.optim import SGD, AdamW
+from tests.helpers import NUMPY, relative_norm
+from tests.networks import ROWS, SHAPE, batch, make_model, nonzero_state, torch_model
+
+Array = np.ndarray
+
+
+def everything(model: MLP, ids: Array, targets: Array) -> dict[str, Array]:
+    """Every intermediate value and every gradient of a training batch, by name; sparse gradients made dense."""
+    loss = model.loss_and_gradients(ids, targets)
+    a = model.activations
+    found = {"loss": np.array(loss), "emb": a.emb, "demb": a.demb, "losses": a.losses, "lse": a.lse}
+    for i, layer in enumerate(a.hidden):
+        for name in ("hprebn", "hpreact", "h"):
+            found[f"{name}.{i}"] = getattr(layer, name)
+            found[f"d{name}.{i}"] = getattr(layer, f"d{name}")
+    for name, gradient in model.gradients.items():
+        found[f"d{name}"] = dense(gradient, model.parameters[name])
+    return {name: value.copy() for name, value in {**found, **model.statistics}.items()}
+
+
+def dense(gradient: Any, param: Array) -> Array:
+    if not isinstance(gradient, RowGradient):
+        return gradient
+    full = np.zeros_like(param)
+    full[gradient.rows] = gradient.drows
+    return full
+
+
+def everything_by_torch(state: dict[str, Array], ids: Array, targets: Array) -> dict[str, Array]:
+    """The same by PyTorch's autograd in float64."""
+    torch = pytest.importorskip("torch")
+    model = torch_model(state, dtype="float64").train()
+    logits = model(torch.from_numpy(ids).long())
+    losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long(), reduction="none")
+    losses.mean().backward()
+    found = {"loss": losses.mean(), "losses": losses, "lse": logits.logsumexp(1)}
+    for name, value in model.calls.items():
+        found |= {name: value, f"d{name}": value.grad}
+    found |= {f"d{name}": param.grad for name, param in model.named_parameters()}
+    found |= dict(model.named_buffers())
+    return {name: value.detach().numpy() for name, value in found.items()}
+
+
+def test_every_intermediate_gradient_equals_autograd(rng: np.random.Generator) -> None:
+    state, (ids, targets) = nonzero_state(rng), batch(rng)
+    want = everything_by_torch(state, ids, targets)
+    got = everything(make_model(NUMPY, state, dtype=np.float64), ids, targets)
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        assert np.linalg.norm(value) > 0, name
+        np.testing.assert_allclose(got[name], value, rtol=1e-9, atol=1e-15, err_msg=name)
+
+
+def test_promise_2_every_intermediate_gradient_in_float32(ops: Ops, rng: np.random.Generator) -> None:
+    state, (ids, targets) = nonzero_state(rng), batch(rng)
+    want = everything(make_model(NUMPY, state, dtype=np.float64), ids, targets)
+    plain = everything(make_model(NUMPY, state), ids, targets)
+    got = everything(make_model(ops, state, threads=2), ids, targets)
+    for name, value in want.items():
+        allowed = max(1e-5, 4 * relative_norm(plain[name], value))
+        assert relative_norm(got[name], value) <= allowed < 1e-3, name
+
+
+def torch_losses(
+    state: dict[str, Array], shape: NetworkShape, batches: list[tuple[Array, Array]], rule: str, lr: float
+) -> list[float]:
+    torch = pytest.importorskip("torch")
+    model = torch_model(state, shape).train()
+    optimizer = getattr(torch.optim, rule)(model.parameters(), lr=lr)
+    losses = []
+    for ids, targets in batches:
+        logits = model(torch.from_numpy(ids).long())
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize(("rule", "lr", "rtol"), [(SGD, 0.1, 1e-4), (AdamW, 0.002, 1e-3)])
+def test_promise_3_ten_losses_equal_pytorch(
+    ops: Ops, rng: np.random.Generator, rule: Any, lr: float, rtol: float
+) -> None:
+    shape = NetworkShape(vocabulary=509, context=4, embed=6, hidden=(31, 23))
+    state = nonzero_state(rng, shape)
+    batches = [batch(rng, shape, rows=32) for _ in range(10)]
+    model = make_model(ops, state, shape, threads=2)
+    optimizer = rule(model.parameters, ops, threads=2)
+    losses = []
+    for ids, targets in batches:
+        losses.append(model.loss_and_gradients(ids, targets))
+        optimizer.update(model.gradients, lr)
+    np.testing.assert_allclose(losses, torch_losses(state, shape, batches, rule.__name__, lr), rtol=rtol)
+    changed = [name for name, param in model.parameters.items() if relative_norm(param, state[name]) > 1e-4]
+    assert changed == list(model.parameters)  # all of the network learned, not the output's bias alone
+
+
+def test_first_loss_is_the_logarithm_of_the_vocabulary(rng: np.random.Generator) -> None:
+    shape = NetworkShape(vocabulary=5_000)
+    ids, targets = batch(rng, shape, rows=64)
+    for seed in (1, 2, 3):
+        loss = MLP(shape, NUMPY, seed=seed).loss_and_gradients(ids, targets)
+        assert loss == pytest.approx(math.log(5_000), rel=0.01)
+
+
+def test_initial_weights_have_the_distributions_of_pytorch() -> None:
+    shape = NetworkShape(vocabulary=2_000, context=4, embed=30, hidden=(300, 200))
+    p = MLP(shape, NUMPY, seed=1).parameters
+    assert p["embedding.weight"].mean() == pytest.approx(0, abs=0.02)
+    assert p["embedding.weight"].std() == pytest.approx(1, rel=0.02)
+    for name, inputs in (("hidden.0.linear.weight", 120), ("hidden.1.linear.weight", 300)):
+        bound = 1 / math.sqrt(inputs)
+        assert abs(p[name]).max() <= bound
+        assert p[name].min() == pytest.approx(-bound, rel=0.01)
+        assert p[name].std() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    assert p["output.weight"].std() == pytest.approx(0.01, rel=0.02)
+    assert (p["hidden.0.batchnorm.weight"] == 1).all()
+    assert not p["hidden.0.batchnorm.bias"].any()
+    assert not p["output.bias"].any()
+
+
+def test_initial_weights_are_a_function_of_the_seed() -> None:
+    first, again, other = (MLP(SHAPE, NUMPY, seed=seed).parameters for seed in (1, 1, 2))
+    for name in ("embedding.weight", "hidden.0.linear.weight", "hidden.1.linear.weight", "output.weight"):
+        assert first[name].tobytes() == again[name].tobytes()
+        assert first[name].tobytes() != other[name].tobytes()
+
+
+def test_a_state_dict_of_torch_goes_in_and_gives_the_same_outputs(ops: Ops, rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    peer = torch_model(nonzero_state(rng)).eval()
+    state = {name: value.numpy() for name, value in peer.state_dict().items()}
+    model = make_model(ops, state)
+    assert model.state_dict().keys() == state.keys()
+    ids, targets = batch(rng)
+    with torch.no_grad():
+        want = peer(torch.from_numpy(ids).long())
+    np.testing.assert_allclose(model.logits(ids), want, rtol=1e-4, atol=1e-6)
+    losses = torch.nn.functional.cross_entropy(want, torch.from_numpy(targets).long(), reduction="none")
+    np.testing.assert_allclose(model.losses(ids, targets), losses, rtol=1e-4)
+
+
+def test_evaluation_uses_the_running_statistics_row_by_row(ops: Ops, rng: np.random.Generator) -> None:
+    model = make_model(ops, nonzero_state(rng))
+    ids, targets = batch(rng)
+    before = {name: statistic.copy() for name, statistic in model.statistics.items()}
+    together = model.losses(ids, targets)
+    alone = [model.losses(ids[i : i + 1], targets[i : i + 1])[0] for i in range(ROWS)]
+    np.testing.assert_allclose(alone, together, rtol=1e-5)
+    for name, statistic in model.statistics.items():
+        np.testing.assert_array_equal(statistic, before[name])
+
+
+def test_a_smaller_batch_leaves_nothing_of_the_larger_one_behind(ops: Ops, rng: np.random.Generator) -> None:
+    state, large, small = nonzero_state(rng), batch(rng), batch(rng, rows=5)
+    used = make_model(ops, state)
+    used.loss_and_gradients(*large)
+    used.load_state_dict(state)
+    fresh = everything(make_model(ops, state), *small)
+    for name, value in everything(used, *small).items():
+        assert value.tobytes() == fresh[name].tobytes(), name
+
+
+def test_training_counts_its_batches_and_refuses_a_batch_of_one(rng: np.random.Generator) -> None:
+    model = make_model(NUMPY, nonzero_state(rng))
+    ids, targets = batch(rng)
+    model.loss_and_gradients(ids, targets)
+    assert model.statistics["hidden.1.batchnorm.num_batches_tracked"] == 8
+    with pytest.raises(ValueError, match="at least 2 rows"):
+        model.loss_and_gradients(ids[:1], targets[:1])
+
+
+def test_a_state_that_does_not_fit_is_refused_by_name(rng: np.random.Generator) -> None:
+    state = nonzero_state(rng)
+    with pytest.raises(ValueError, match=r"missing: output\.bias"):
+        make_model(NUMPY, {name: array for name, array in state.items() if name != "output.bias"})
+    with pytest.raises(ValueError, match=r"not known: output\.scale"):
+        make_model(NUMPY, {**state, "output.scale": np.ones(3)})
+    with pytest.raises(ValueError, match=r"output\.bias: expected shape \(97,\), got \(96,\)"):
+        make_model(NUMPY, {**state, "output.bias": np.ones(96)})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"vocabulary": 0}, "vocabulary"),
+        ({"context": 0}, "context"),
+        ({"hidden": ()}, "hidden"),
+        ({"hidden": (3, 0)}, "hidden"),
+    ],
+)
+def test_a_network_without_width_is_refused(sizes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NetworkShape(**{"vocabulary": 10, **sizes})
+
+
+def test_the_originals_size_is_known() -> None:
+    assert NetworkShape(27_755).parameter_count() == 27_755 * 30 + 120 * 300 + 600 + 300 * 300 + 600 + 27_755 * 301
