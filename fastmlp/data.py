@@ -7,6 +7,7 @@ different integers. NumPy's distributions (integers, permutation), whose results
 used. So batches are the same on every platform and NumPy version.
 """
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -137,7 +138,7 @@ class Windows:
         return np.ascontiguousarray(self._contexts[indices]), self._targets[indices]
 
 
-def evenly_spaced(windows: Windows, count: int) -> np.ndarray:
+def evenly_spaced(windows: Sized, count: int) -> np.ndarray:
     """The indices (min(count, len),) of a fixed sample of windows, spread evenly from the first one on, ascending."""
     count = min(_integer("count", count, 1), len(windows))
     return np.arange(count, dtype=np.int64) * len(windows) // count

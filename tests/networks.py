@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastmlp.language_model import LanguageModel
 from fastmlp.model import MLP, NetworkShape
 from fastmlp.ops import Ops
+from fastmlp.text import Vocabulary, get_tokenizer
 
 Array = np.ndarray
 
@@ -77,3 +79,12 @@ def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str
     model = TorchMLP().to(getattr(torch, dtype))
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
     return model
+
+
+def small_language(rng: np.random.Generator, ops: Ops, *, unk_trained: bool = False) -> LanguageModel:
+    """A network that speaks a few words, with weights far from zero, so that it has opinions."""
+    vocabulary = Vocabulary((".", "the", "cat", "saw", "a", "bird", "and", "sang", "<unk>"))
+    shape = NetworkShape(len(vocabulary), context=3, embed=4, hidden=(6,))
+    state = nonzero_state(rng, shape)
+    state["output.weight"] *= 4
+    return LanguageModel(make_model(ops, state, shape), vocabulary, get_tokenizer("words"), unk_trained)

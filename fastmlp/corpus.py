@@ -1,0 +1,125 @@
+"""The text of a training run as its network sees it: vocabulary, ids, and the windows of each part."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastmlp.config import TrainConfig
+from fastmlp.data import EpochBatches, RandomBatches, Windows, evenly_spaced, split_ids
+from fastmlp.text import (
+    Text,
+    TextError,
+    TextFile,
+    Tokenizer,
+    Vocabulary,
+    get_tokenizer,
+    read_text,
+    standard_library_text,
+)
+
+__all__ = ["Corpus", "beginning", "read_corpus"]
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is trained on and what is held out.
+
+    files          what was read
+    sha256         of the text, and of the validation file where there is one
+    words          of the text, all parts together
+    train          windows to train on
+    val, test      windows that are held out; None where nothing is
+    held_out       ids of the part that prompts are taken from: the validation part where there is one
+    unk_trained    whether the training part has words outside the vocabulary
+    """
+
+    files: tuple[TextFile, ...]
+    sha256: list[str]
+    words: int
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+    train: Windows
+    val: Windows | None
+    test: Windows | None
+    held_out: Array
+    unk_trained: bool
+
+    def validation_sample(self, count: int) -> Array:
+        """At most so many of the validation windows whose word is in the vocabulary, evenly spaced."""
+        if self.val is None:
+            return np.empty(0, np.int64)
+        known = known_targets(self.val, self.vocabulary)
+        return np.asarray(known[evenly_spaced(known, count)])
+
+    def batches(self, config: TrainConfig) -> RandomBatches | EpochBatches:
+        """How a run of this configuration draws its batches."""
+        kind = RandomBatches if config.epochs is None else EpochBatches
+        return kind(self.train, config.batch_size, config.seed)
+
+    def default_prompt(self) -> list[str]:
+        """The beginning of a sentence of the held-out text, as many words as the network looks at."""
+        context, end = self.train.context, self.vocabulary.id_of(self.tokenizer.sentence_end)
+        for start in (*(np.flatnonzero(self.held_out == end) + 1).tolist(), 0):
+            ids = self.held_out[start : start + context].tolist()
+            if len(ids) == context and end not in ids and self.vocabulary.unk_id not in ids:
+                return list(self.vocabulary.decode(ids))
+        return []
+
+
+def read_corpus(config: TrainConfig, text: Text | None = None) -> Corpus:
+    """Read, tokenize, count and split.
+
+    text  where it is in memory already; None: the configuration's files, or the standard library's documentation
+    Raises TextError for a text that cannot be used.
+    """
+    if text is None:
+        text = read_text(config.files) if config.files else standard_library_text()
+    tokenizer = get_tokenizer(config.tokenizer)
+    words = tokenizer.split(text.text)
+    vocabulary = Vocabulary.from_words(words, max_size=config.vocab_size, min_count=config.min_count)
+    ids = vocabulary.encode(words)
+    split = split_ids(ids, 0.0 if config.val_file else config.val_fraction, config.test_fraction)
+    if len(split.train) < 2:
+        raise TextError(f"the text is too short: {len(split.train)} word to train on; name a longer text")
+    start = beginning(tokenizer, vocabulary, config.context)
+    before_test = np.concatenate([start, ids[: len(ids) - len(split.test)]])
+    before_val = np.concatenate([start, split.train])
+    held_out, digests = split.val, [text.sha256]
+    if config.val_file:
+        val_text = read_text([config.val_file])
+        held_out, before_val = vocabulary.encode(tokenizer.split(val_text.text)), start
+        digests.append(val_text.sha256)
+    val = _held_out(held_out, before_val, config.context)
+    if val is not None and not len(known_targets(val, vocabulary)):
+        name = config.val_file or "the validation part of the text"
+        raise TextError(f"{name}: none of its words is in the vocabulary; name another text or keep more words")
+    return Corpus(
+        files=text.files,
+        sha256=digests,
+        words=len(ids),
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        train=Windows(split.train, config.context, history=start),
+        val=val,
+        test=_held_out(split.test, before_test, config.context),
+        held_out=held_out if len(held_out) else split.train,
+        unk_trained=bool((split.train == vocabulary.unk_id).any()),
+    )
+
+
+def beginning(tokenizer: Tokenizer, vocabulary: Vocabulary, context: int) -> Array:
+    """What stands before a text's first word: sentence ends."""
+    return np.full(context, vocabulary.id_of(tokenizer.sentence_end), np.int32)
+
+
+def known_targets(windows: Windows, vocabulary: Vocabulary) -> Array:
+    """The indices of the windows whose next word is in the vocabulary."""
+    _, targets = windows.take(np.arange(len(windows)))
+    return np.flatnonzero(targets != vocabulary.unk_id)
+
+
+def _held_out(ids: Array, before: Array, context: int) -> Windows | None:
+    """The windows of a part that is held out: its first words are predicted too, from those before it."""
+    return Windows(ids, context, history=before) if len(ids) else None

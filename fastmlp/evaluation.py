@@ -1,0 +1,66 @@
+"""How well a language model guesses a text: loss and perplexity."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastmlp.data import Windows
+from fastmlp.language_model import LanguageModel
+
+__all__ = ["Evaluation", "evaluate", "perplexity"]
+
+Array = np.ndarray
+ROWS = 256  # rows at once: enough that the weights are read seldom
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    words              words of the vocabulary that were guessed
+    loss               their mean loss in nats
+    unknown            words outside the vocabulary, which are left out of `loss`
+    loss_with_unknown  the mean over all words; None where <unk> was not trained, so that it says nothing
+    """
+
+    words: int
+    loss: float
+    unknown: int
+    loss_with_unknown: float | None
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): between how many equally likely words the model hesitates."""
+        return perplexity(self.loss)
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), at most what a float holds."""
+    return math.exp(min(loss, 709.0))
+
+
+def evaluate(language: LanguageModel, windows: Windows, indices: Array | None = None) -> Evaluation:
+    """Guess the next word of each window with the running statistics.
+
+    windows  (context -> next word)
+    indices  which of them; None: all
+    """
+    chosen = np.arange(len(windows)) if indices is None else indices
+    known_loss = unknown_loss = 0.0
+    unknown = 0
+    with language.reading_unknown_words():
+        for start in range(0, len(chosen), ROWS):
+            ids, targets = windows.take(chosen[start : start + ROWS])
+            losses = language.network.losses(ids, targets)
+            outside = targets == language.vocabulary.unk_id
+            known_loss += float(losses[~outside].sum(dtype=np.float64))
+            unknown_loss += float(losses[outside].sum(dtype=np.float64))
+            unknown += int(outside.sum())
+    words = len(chosen) - unknown
+    return Evaluation(
+        words=words,
+        loss=known_loss / words if words else math.nan,
+        unknown=unknown,
+        loss_with_unknown=(known_loss + unknown_loss) / len(chosen) if language.unk_trained else None,
+    )

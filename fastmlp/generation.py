@@ -1,0 +1,80 @@
+"""Text from a trained network: one word after the other, each drawn from what the network expects next."""
+
+import numpy as np
+
+from fastmlp.corpus import beginning
+from fastmlp.language_model import LanguageModel
+
+__all__ = ["complete", "describe_unknown_words", "draw", "random_numbers"]
+
+Array = np.ndarray
+
+
+def complete(
+    language: LanguageModel,
+    prompt: list[str],
+    words: int,
+    rng: np.random.Generator,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> list[str]:
+    """So many words to go on with, never <unk>.
+
+    prompt       what stands before; a short one is filled on the left with the tokenizer's sentence end
+    rng          random numbers, one a word
+    temperature  below 1 the likely words become likelier still, above 1 less so; 0 always takes the likeliest
+    top_k        draw from the k likeliest words
+    top_p        draw from the fewest words that together have this probability
+    """
+    vocabulary, context = language.vocabulary, language.network.shape.context
+    ids = [*beginning(language.tokenizer, vocabulary, context).tolist(), *vocabulary.encode(prompt).tolist()]
+    start = len(ids)
+    with language.reading_unknown_words():
+        for _ in range(words):
+            logits = language.network.logits(np.array([ids[-context:]], np.int32))[0]
+            logits[vocabulary.unk_id] = -np.inf
+            ids.append(draw(logits, rng, temperature=temperature, top_k=top_k, top_p=top_p))
+    return vocabulary.decode(ids[start:])
+
+
+def draw(
+    logits: Array,
+    rng: np.random.Generator,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> int:
+    """One id drawn from softmax(logits / temperature), cut to the likeliest words as in `complete`.
+
+    logits  (V,)  in: -inf for what may not come
+    """
+    if temperature == 0:
+        return int(logits.argmax())
+    scaled = logits.astype(np.float64)
+    scaled -= scaled.max()
+    probabilities = np.exp(scaled / temperature)
+    likeliest = np.argsort(-probabilities, kind="stable")
+    cumulative = np.cumsum(probabilities[likeliest])
+    kept = len(likeliest) if top_k is None else min(top_k, len(likeliest))
+    if top_p is not None:
+        kept = min(kept, int(np.searchsorted(cumulative, top_p * cumulative[-1])) + 1)
+    place = np.searchsorted(cumulative[:kept], rng.random() * cumulative[kept - 1], side="right")
+    return int(likeliest[min(int(place), kept - 1)])
+
+
+def random_numbers(seed: int | None, stream: int) -> np.random.Generator:
+    """The random numbers of one of several texts: a function of (seed, stream), or new ones where seed is None."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(None if seed is None else (seed, stream))))
+
+
+def describe_unknown_words(language: LanguageModel, words: list[str]) -> str | None:
+    """One line on the words that the vocabulary lacks, each once, with close ones; None where it has them all."""
+    unknown = [word for word in dict.fromkeys(words) if word not in language.vocabulary]
+    if not unknown:
+        return None
+    close = {word: language.vocabulary.closest(word) for word in unknown}
+    described = (f"'{word}'" + (f" (close: {', '.join(near)})" if near else "") for word, near in close.items())
+    return f"not in the vocabulary, read as <unk>: {', '.join(described)}"

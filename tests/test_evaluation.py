@@ -1,0 +1,55 @@
+"""Loss and perplexity: over known words, and with the others only where <unk> means something."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fastmlp.data import Windows
+from fastmlp.evaluation import ROWS, evaluate, perplexity
+from fastmlp.ops import Ops
+from tests.helpers import NUMPY
+from tests.networks import small_language
+
+
+def random_windows(rng: np.random.Generator, words: int, unknown: list[int]) -> Windows:
+    ids = rng.integers(0, 8, words).astype(np.int32)
+    ids[unknown] = 8
+    return Windows(ids, 3)
+
+
+@pytest.mark.parametrize("unk_trained", [False, True])
+def test_unknown_words_are_left_out_and_counted(ops: Ops, unk_trained: bool, rng: np.random.Generator) -> None:
+    language = small_language(rng, ops, unk_trained=unk_trained)
+    windows = random_windows(rng, 2 * ROWS + 40, [5, 6, 300])
+    found = evaluate(language, windows)
+    with language.reading_unknown_words():
+        losses = language.network.losses(*windows.take(np.arange(len(windows))))
+    known = windows.take(np.arange(len(windows)))[1] != 8
+    assert (found.words, found.unknown) == (len(windows) - 3, 3)
+    assert found.loss == pytest.approx(losses[known].mean(), rel=1e-6)
+    assert found.perplexity == pytest.approx(math.exp(found.loss))
+    if unk_trained:
+        assert found.loss_with_unknown == pytest.approx(losses.mean(), rel=1e-6)
+    else:
+        assert found.loss_with_unknown is None
+
+
+def test_chosen_windows_only(rng: np.random.Generator) -> None:
+    language = small_language(rng, NUMPY)
+    windows = random_windows(rng, 100, [])
+    chosen = np.array([3, 50, 96])
+    assert evaluate(language, windows, chosen).loss == pytest.approx(
+        language.network.losses(*windows.take(chosen)).mean(), rel=1e-6
+    )
+
+
+def test_where_no_word_is_known_there_is_no_loss(rng: np.random.Generator) -> None:
+    found = evaluate(small_language(rng, NUMPY), Windows(np.full(10, 8, np.int32), 3))
+    assert math.isnan(found.loss)
+    assert (found.words, found.unknown) == (0, 7)
+
+
+def test_the_perplexity_of_a_lost_network_is_still_a_number() -> None:
+    assert perplexity(math.log(100)) == pytest.approx(100)
+    assert math.isfinite(perplexity(1e6))
