@@ -1,0 +1,44 @@
+"""Which back-end runs, and what to say of it: never another than asked for, and never a slower one in silence."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastmlp.ops import BACKENDS, BackendUnavailableError, Ops, get_ops
+
+__all__ = ["Backend", "choose_backend"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The ops that run, and what the user should know.
+
+    ops          the op table
+    simd         the instruction set that its kernels chose; None where that is not theirs to choose
+    compile_ops  compiles all kernels now; None where nothing is compiled on first use
+    notice       why it is not the fastest one, and what to do; None where it is, or was asked for
+    """
+
+    ops: Ops
+    simd: str | None
+    compile_ops: Callable[[], None] | None
+    notice: str | None = None
+
+
+def choose_backend(name: str = "auto") -> Backend:
+    """The back-end of that name; "auto" is Cython's compiled kernels, and Numba where they cannot be had.
+
+    Raises BackendUnavailableError where it is missing.
+    """
+    if name != "auto":
+        return _backend(name)
+    try:
+        return _backend("cython")
+    except BackendUnavailableError as error:
+        return _backend("numba", f"{error}; running on Numba, which is slower")
+
+
+def _backend(name: str, notice: str | None = None) -> Backend:
+    ops = get_ops(name)
+    module = importlib.import_module(f"fastmlp.ops.{BACKENDS[name]}")
+    return Backend(ops, getattr(module, "simd", None), getattr(module, "compile_ops", None), notice)

@@ -1,0 +1,139 @@
+"""The folder of a run: which one, what lies in it, and the files that grow line by line."""
+
+import os
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+from fastmlp.checkpoint import CheckpointError, check_writable
+from fastmlp.language_model import LAST_FILE, MODEL_FILE
+
+__all__ = ["Journal", "RunFolder", "RunFolderError", "find_folder"]
+
+RUNS = Path("runs")
+STANDARD_LIBRARY, STANDARD_INPUT = "standard-library", "stdin"
+
+
+class RunFolderError(Exception):
+    """A folder that a run may not or cannot use; the message is one complete line for the user."""
+
+
+class RunFolder:
+    """The files of a run.
+
+    config   the complete configuration
+    model    the best weights so far
+    last     everything that resuming needs
+    metrics  a line of JSON per log interval and evaluation
+    samples  texts written before, during and after training
+    plot     the loss over the steps
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.toml"
+        self.model = self.path / MODEL_FILE
+        self.last = self.path / LAST_FILE
+        self.metrics = self.path / "metrics.jsonl"
+        self.samples = self.path / "samples.txt"
+        self.plot = self.path / "loss.png"
+
+    def holds_run(self) -> bool:
+        """Whether a run has written here."""
+        return any(file.exists() for file in (self.config, self.model, self.last))
+
+    def clear(self) -> None:
+        """Remove what a run wrote, and nothing else."""
+        for file in (self.last, self.model, self.config, self.metrics, self.samples, self.plot):
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise RunFolderError(f"cannot remove {file}: {error.strerror}; choose another folder") from error
+
+
+def find_folder(out: str | None, files: Sequence[str], *, overwrite: bool = False) -> RunFolder:
+    """The folder to write to, there and writable: `out`, else runs/<stem of the first file>, -2, ... where it is taken.
+
+    overwrite  take runs/<stem> even so
+    Raises RunFolderError where that cannot be.
+    """
+    if out is not None:
+        folder = Path(out)
+    elif overwrite:
+        folder = RUNS / stem(files)
+    else:
+        folder = _make_new(RUNS / stem(files))
+    try:
+        check_writable(folder)
+    except CheckpointError as error:
+        raise RunFolderError(str(error)) from error
+    return RunFolder(folder)
+
+
+def stem(files: Sequence[str]) -> str:
+    """What a run on these files is called."""
+    if not files:
+        return STANDARD_LIBRARY
+    if files[0] == "-":
+        return STANDARD_INPUT
+    name = Path(files[0]).resolve().name.removesuffix(".gz")
+    return Path(name).stem or "text"
+
+
+def _make_new(folder: Path) -> Path:
+    """The first of folder, folder-2, ... that is not there yet, made."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            try:
+                candidate.mkdir()
+            except FileExistsError:
+                continue
+            return candidate
+    except OSError as error:
+        raise RunFolderError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from error
+    raise AssertionError("unreachable")
+
+
+class Journal:
+    """A text file that only grows, and never keeps half a line: where writing fails it is as long as before."""
+
+    def __init__(self, path: Path, length: int = 0) -> None:
+        """Open it, cut to `length` bytes: what a checkpoint knew of.
+
+        Raises RunFolderError where the file is shorter than that.
+        """
+        self.path, self.length = path, length
+        try:
+            self._file = path.open("ab", buffering=0)
+            if self._file.tell() < length:
+                raise RunFolderError(f"{path} lacks lines that {LAST_FILE} counts on; put it back, or use --overwrite")
+            self._file.truncate(length)
+        except OSError as error:
+            raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
+
+    def write(self, text: str) -> None:
+        """Add whole lines. Raises CheckpointError where they cannot be written."""
+        data = memoryview(text.encode())
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            self._file.truncate(self.length)
+            raise CheckpointError(f"cannot write {self.path}: {error.strerror}") from error
+        self.length += len(text.encode())
+
+    def sync(self) -> None:
+        """Make what was written last, before a checkpoint counts on it."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise CheckpointError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

@@ -1,0 +1,608 @@
+"""Training as a library: no arguments to parse, no signals, nothing printed.
+
+    from fastmlp.config import TrainConfig
+    from fastmlp.trainer import train
+
+    result = train(TrainConfig(files=("hp.txt",), steps=2_000, out="runs/hp"))
+    print(result.val_perplexity, result.folder)
+
+A `Reporter` is told what happens; `should_stop` is asked before each step, and a run that stops can be resumed with the
+same bits. What the run writes is described in run_folder.py.
+
+Memory, with P parameters, R = max(batch size, 256) rows, V words and hidden layers of H units in all: 4 P bytes of
+weights, 4 P of gradients, 4 P for each array that the optimizer keeps (adamw 2, momentum and adagrad 1, sgd 0), twice
+all but the gradients while a checkpoint is written, 4 R (6 H + 3 T D) of activations, at most 8 R V within the last
+layer, and what text.py says of the text. None of it grows from step to step.
+"""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp import __version__, checkpoint
+from fastmlp.backend import Backend, choose_backend
+from fastmlp.checkpoint import CheckpointError, lock_folder, write_atomically
+from fastmlp.config import ConfigError, TrainConfig, to_dict, to_toml
+from fastmlp.corpus import Corpus, read_corpus
+from fastmlp.data import EpochBatches
+from fastmlp.evaluation import evaluate, perplexity
+from fastmlp.events import (
+    Compiled,
+    Compiling,
+    Event,
+    Finished,
+    Measured,
+    NetworkMade,
+    Notice,
+    Reporter,
+    Resumed,
+    Running,
+    Sampled,
+    Saved,
+    Started,
+    Stopped,
+    TextRead,
+    Writing,
+)
+from fastmlp.generation import complete, describe_unknown_words, random_numbers
+from fastmlp.language_model import LanguageModel, load_language_model
+from fastmlp.model import MLP, NetworkShape
+from fastmlp.optim import learning_rate, make_optimizer
+from fastmlp.plot import plot_loss
+from fastmlp.run_folder import Journal, RunFolder, RunFolderError, find_folder
+from fastmlp.text import Text
+from fastmlp.threads import default_threads
+
+__all__ = ["DivergedError", "Result", "Run", "open_run", "train"]
+
+SAMPLE_WORDS = 30
+SAMPLE_STREAM = 1_000  # of the seed's random numbers: those below initialise the weights
+TRAINING_STATE, MODEL = "training state", "model"  # what a checkpoint says it is
+State = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
+OPTIMIZER = "optimizer."  # before the names of the optimizer's arrays in a checkpoint
+SAVE_SECONDS = 60.0
+
+
+class DivergedError(ArithmeticError):
+    """The loss is no number any more; the message says where, and what to try."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run.
+
+    finished           False where it was asked to stop; it can be resumed
+    step               updates made
+    loss               training loss, the mean over the last log interval
+    kept_step          when the weights in model.safetensors were made; None where the run was stopped
+    kept_val_*, _test  their figures over all words that are held out; None where there are none
+    before, after      what the network wrote before training and at the end, by prompt
+    """
+
+    folder: Path
+    finished: bool
+    step: int
+    loss: float | None
+    kept_step: int | None = None
+    kept_val_loss: float | None = None
+    kept_val_perplexity: float | None = None
+    kept_test_loss: float | None = None
+    kept_test_perplexity: float | None = None
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """How far a run is: all that changes from step to step, beside the weights and the optimizer's state.
+
+    step, words           updates made, and words that were guessed for them
+    seconds               since the start, over all sittings, all included
+    lr                    learning rate of the last step
+    interval_*            of the log interval that is under way: sum of losses, steps, words, seconds of training alone
+    last_loss             of the log interval before
+    best_step, best_loss  of the weights that are kept
+    before, after         what the network wrote before training and at its end, by prompt
+    kept                  the figures of the kept weights; empty where the run has not finished
+    """
+
+    step: int = 0
+    words: int = 0
+    seconds: float = 0.0
+    lr: float = 0.0
+    interval_loss: float = 0.0
+    interval_steps: int = 0
+    interval_words: int = 0
+    interval_seconds: float = 0.0
+    last_loss: float | None = None
+    best_step: int | None = None
+    best_loss: float | None = None
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    config: TrainConfig,
+    *,
+    text: Text | None = None,
+    reporter: Reporter | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Result:
+    """Train a network on a text.
+
+    config       what to do
+    text         where it is in memory already; None: config.files, or the standard library's documentation
+    reporter     is told what happens
+    should_stop  asked before each step; the run saves itself and can be resumed
+    resume       go on with the run in config.out
+    overwrite    replace the run in config.out
+    Raises TextError, ConfigError, RunFolderError or BackendUnavailableError where the run cannot begin, CheckpointError
+    where a file cannot be read or written, DivergedError where the loss becomes infinite or no number.
+    """
+    with open_run(config, text=text, reporter=reporter, resume=resume, overwrite=overwrite) as run:
+        return run.train(should_stop)
+
+
+@contextlib.contextmanager
+def open_run(
+    config: TrainConfig,
+    *,
+    text: Text | None = None,
+    reporter: Reporter | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator["Run"]:
+    """A run that is ready to train: its text is read, its folder is its own. The arguments are those of `train`."""
+    reporter = reporter or Reporter()
+    corpus = read_corpus(config, text)
+    reporter.report(
+        TextRead(
+            _source(config, corpus),
+            len(corpus.files),
+            corpus.words,
+            len(corpus.vocabulary) - 1,
+            len(corpus.val or ()),
+            len(corpus.test or ()),
+        )
+    )
+    backend = choose_backend(config.backend)
+    threads = _threads(config)
+    folder = find_folder(config.out, config.files, overwrite=overwrite)
+    with _lock(folder):
+        if folder.holds_run() and not (resume or overwrite):
+            raise RunFolderError(
+                f"{folder.path} already holds a run: go on with it (--resume), replace it (--overwrite) or name another"
+            )
+        if overwrite:
+            folder.clear()
+        state = _load_state(folder, config, corpus)
+        write_atomically(folder.config, to_toml(config).encode())
+        run = Run(config, corpus, folder, backend, threads, reporter)
+        try:
+            run.begin(state)
+            yield run
+        finally:
+            run.close()
+
+
+@contextlib.contextmanager
+def _lock(folder: RunFolder) -> Iterator[None]:
+    """The folder is nobody else's."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock_folder(folder.path))
+        except CheckpointError as error:
+            raise RunFolderError(str(error)) from error
+        yield
+
+
+def _load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> State | None:
+    """The folder's checkpoint; None where the run was not there yet. It must be of this network and this text."""
+    if not folder.last.exists():
+        return None
+    try:
+        tensors, metadata = checkpoint.load(folder.last)
+    except CheckpointError as error:
+        raise RunFolderError(str(error)) from error
+    if metadata.get("kind") != TRAINING_STATE:
+        raise RunFolderError(f"{folder.last} is not the state of a training run; name another folder")
+    before = TrainConfig.layered(metadata["config"])
+    if changed := before.changed_for(config):
+        kept = getattr(before, changed[0])
+        raise ConfigError(changed[0], f"a run that is resumed keeps what it began with: {kept}")
+    if metadata["sha256"] != corpus.sha256:
+        names = ", ".join(metadata["files"])
+        raise RunFolderError(f"{folder.path} was trained on another text ({names}): name that one, or another folder")
+    if metadata["vocabulary"] != list(corpus.vocabulary.words):
+        raise RunFolderError(f"{folder.path}: another version of fastmlp found other words in this text; use that one")
+    return tensors, metadata
+
+
+def _source(config: TrainConfig, corpus: Corpus) -> str:
+    names = config.files or [file.name for file in corpus.files[:3]]
+    return ", ".join(names) if config.files or len(corpus.files) <= 3 else "documentation of Python's standard library"
+
+
+def _threads(config: TrainConfig) -> int:
+    try:
+        return default_threads(config.threads)
+    except ValueError as error:
+        raise ConfigError("threads", str(error)) from error
+
+
+class Run:
+    """One training run. Its methods stand in the order in which things happen."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        corpus: Corpus,
+        folder: RunFolder,
+        backend: Backend,
+        threads: int,
+        reporter: Reporter,
+    ) -> None:
+        self.config, self.corpus, self.folder, self.reporter = config, corpus, folder, reporter
+        self.backend, self.ops, self.threads = backend, backend.ops, threads
+        shape = NetworkShape(len(corpus.vocabulary), config.context, config.embed, config.hidden)
+        self.network = MLP(shape, self.ops, threads=threads, seed=config.seed)
+        self.language = LanguageModel(self.network, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
+        self.optimizer = make_optimizer(config, self.network.parameters, self.ops, threads=threads)
+        self.batches = corpus.batches(config)
+        self.val_sample = corpus.validation_sample(config.eval_windows)
+        self.total = self._total_steps()
+        self.warmup = config.warmup_steps(self.total)
+        prompts = [corpus.tokenizer.split(prompt) for prompt in config.prompt] or [corpus.default_prompt()]
+        self.prompts = {corpus.tokenizer.join(words): words for words in prompts}
+        self.progress = Progress()
+        self.journals = contextlib.ExitStack()
+        self.saved_step: int | None = None  # of the checkpoint to go on from
+
+    def _total_steps(self) -> int | None:
+        """Steps of the whole run; None where time decides."""
+        if isinstance(self.batches, EpochBatches):
+            return (self.config.epochs or 1) * self.batches.batches_per_epoch
+        return self.config.steps
+
+    def _report(self, event: Event) -> None:
+        self.reporter.report(event)
+
+    # ------------------------------------------------------------------------------------------------------- beginning
+
+    def begin(self, state: State | None) -> None:
+        """Go on from a checkpoint's state, or start with new files; say what runs."""
+        self._say_what_runs()
+        lengths = (0, 0) if state is None else self._restore(*state)
+        self.metrics = self.journals.enter_context(Journal(self.folder.metrics, lengths[0]))
+        self.samples = self.journals.enter_context(Journal(self.folder.samples, lengths[1]))
+        if unknown := describe_unknown_words(
+            self.language, [word for words in self.prompts.values() for word in words]
+        ):
+            self._report(Notice(unknown))
+        self._compile()
+
+    def _restore(self, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> tuple[int, int]:
+        """Take up what `_save` wrote; returns how many bytes of the metrics and of the samples belong to it."""
+        optimizer = {
+            name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)
+        }
+        network = {name: array for name, array in tensors.items() if not name.startswith(OPTIMIZER)}
+        try:
+            self.network.load_state_dict(network)
+            self.optimizer.load_state(optimizer, metadata["optimizer_steps"])
+            self.progress = Progress(**metadata["progress"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(
+                f"{self.folder.last} is of fastmlp {metadata['fastmlp']}, which kept other things: resume with that one"
+            ) from error
+        self.saved_step = self.progress.step
+        self._report(Resumed(self.progress.step))
+        if metadata["backend"] != self.ops.backend:
+            self._report(Notice(f"it ran on {metadata['backend']} before: {self.ops.backend} goes on with other bits"))
+        return metadata["metrics_bytes"], metadata["samples_bytes"]
+
+    def _say_what_runs(self) -> None:
+        shape = self.network.shape
+        self._report(
+            NetworkMade(shape.vocabulary, shape.context, shape.embed, list(shape.hidden), shape.parameter_count())
+        )
+        self._report(Running(self.ops.backend, self.backend.simd, "ieee", self.threads))
+        if self.backend.notice:
+            self._report(Notice(self.backend.notice))
+        self._report(Writing(str(self.folder.path)))
+
+    def _compile(self) -> None:
+        """Let a back-end that compiles on first use do it now, where it is seen."""
+        if self.backend.compile_ops is not None:
+            self._report(Compiling(self.ops.backend))
+            began = time.perf_counter()
+            self.backend.compile_ops()
+            self._report(Compiled(time.perf_counter() - began))
+
+    # -------------------------------------------------------------------------------------------------------- training
+
+    def train(self, should_stop: Callable[[], bool] = lambda: False) -> Result:
+        """Train to the end, or until `should_stop` says so before a step."""
+        self._start_clocks()
+        if self.progress.kept and self._is_done():
+            return self._finished()
+        with np.errstate(all="ignore"):  # what overflows shows in the loss
+            try:
+                if not self.progress.before:
+                    self.progress.before = self._sample(self.language)
+                self._report(Started(self.progress.step, self.total, self._share()))
+                while not self._is_done():
+                    if should_stop():
+                        return self._stop()
+                    self._step()
+                    if not self._is_done():
+                        self._between_steps()
+                return self._finish()
+            except DivergedError:
+                self._draw()
+                raise
+
+    def _step(self) -> None:
+        """One batch: its loss and gradients, then the update, unless the loss is no number."""
+        progress = self.progress
+        ids, targets = self.batches.batch(progress.step)
+        loss = self.network.loss_and_gradients(ids, targets)
+        progress.lr = learning_rate(
+            self.config.lr, self.config.schedule, progress=self._share(), step=progress.step, warmup=self.warmup
+        )
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss is {loss}")
+        if progress.step == 0:
+            self._log_first(loss)
+        self.optimizer.update(self.network.gradients, progress.lr)
+        progress.step += 1
+        progress.words += len(targets)
+        progress.interval_loss += loss
+        progress.interval_steps += 1
+        progress.interval_words += len(targets)
+        self.reporter.step(progress.step, self._share(), loss)
+
+    def _between_steps(self) -> None:
+        """What is due after a step that is not the last."""
+        step, config = self.progress.step, self.config
+        evaluates = self.corpus.val is not None and step % config.eval_every == 0
+        if evaluates or step % config.log_every == 0:
+            self._log(self._evaluate() if evaluates else {})
+        if step % config.sample_every == 0:
+            self._sample(self.language)
+        if self._save_is_due():
+            self._save()
+
+    def _is_done(self) -> bool:
+        if self.total is not None:
+            return self.progress.step >= self.total
+        return self._share() >= 1 and self.progress.step > 0
+
+    def _share(self) -> float:
+        """How much of the run is done, of its steps or of its time."""
+        if self.total is not None:
+            return self.progress.step / self.total
+        assert self.config.minutes is not None
+        return min(self._seconds() / (60 * self.config.minutes), 1.0)
+
+    # ---------------------------------------------------------------------------------------------------------- clocks
+
+    def _start_clocks(self) -> None:
+        """Go on counting where the last sitting ended."""
+        now = time.perf_counter()
+        self._began = now - self.progress.seconds
+        self._interval_began = now - self.progress.interval_seconds
+        self._saved_at = now
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    @contextlib.contextmanager
+    def _uncounted(self) -> Iterator[None]:
+        """Within, time is not that of training: words per second leave it out."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._interval_began += time.perf_counter() - began
+
+    # ------------------------------------------------------------------------------------------------------- measuring
+
+    def _log_first(self, loss: float) -> None:
+        """Step 0: the loss of the first batch, before any update."""
+        self._write_metrics(loss, words_per_second=0.0)
+
+    def _log(self, evaluation: dict[str, Any]) -> None:
+        """The mean loss since the last line, and how fast it went; begins a new log interval."""
+        progress = self.progress
+        seconds = time.perf_counter() - self._interval_began
+        loss = progress.interval_loss / progress.interval_steps if progress.interval_steps else progress.last_loss
+        assert loss is not None  # there is no line without a step before it
+        self._write_metrics(loss, words_per_second=progress.interval_words / max(seconds, 1e-9), **evaluation)
+        progress.last_loss = loss
+        progress.interval_loss, progress.interval_steps, progress.interval_words = 0.0, 0, 0
+        self._interval_began = time.perf_counter()
+
+    def _write_metrics(self, loss: float, *, words_per_second: float, **evaluation: Any) -> None:
+        metrics = {
+            "step": self.progress.step,
+            "words": self.progress.words,
+            "seconds": round(self._seconds(), 3),
+            "loss": loss,
+            "lr": self.progress.lr,
+            "words_per_second": round(words_per_second, 1),
+            **evaluation,
+        }
+        self.metrics.write(json.dumps(metrics) + "\n")
+        self._report(Measured(metrics))
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Loss and perplexity on a fixed sample of the validation part; the best weights are kept."""
+        progress = self.progress
+        if self.corpus.val is None:  # nothing says which weights are the best: the last ones
+            progress.best_step = progress.step
+            return {}
+        with self._uncounted():
+            loss = evaluate(self.language, self.corpus.val, self.val_sample).loss
+            if not math.isfinite(loss):
+                raise self._diverged(f"the validation loss is {loss}")
+            if progress.best_loss is None or loss < progress.best_loss:
+                progress.best_step, progress.best_loss = progress.step, loss
+                self._keep()
+        return {"val_loss": loss, "val_perplexity": perplexity(loss)}
+
+    def _evaluate_kept(self, kept: LanguageModel) -> dict[str, Any]:
+        """The figures of the kept weights over all words that are held out."""
+        figures: dict[str, Any] = {"kept_step": self.progress.best_step}
+        with self._uncounted():
+            for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
+                if windows is not None and (evaluation := evaluate(kept, windows)).words:
+                    figures[f"kept_{part}_loss"] = evaluation.loss
+                    figures[f"kept_{part}_perplexity"] = evaluation.perplexity
+        return figures
+
+    def _sample(self, language: LanguageModel, *, at_end: bool = False) -> dict[str, str]:
+        """What the network writes after each prompt, always with the same random numbers."""
+        step, texts = self.progress.step, {}
+        with self._uncounted():
+            for number, (prompt, words) in enumerate(self.prompts.items()):
+                rng = random_numbers(self.config.seed, SAMPLE_STREAM + number)
+                new_words = complete(language, words, SAMPLE_WORDS, rng)
+                texts[prompt] = self.corpus.tokenizer.join([*words, *new_words])
+            self.samples.write("".join(f"step {step:,}\n{text}\n\n" for text in texts.values()))
+        for prompt, text in texts.items():
+            self._report(Sampled(step, prompt, text, self.progress.before.get(prompt) if at_end else None))
+        return texts
+
+    # ---------------------------------------------------------------------------------------------------------- saving
+
+    def _save_is_due(self) -> bool:
+        if self.config.save_every is not None:
+            return self.progress.step % self.config.save_every == 0
+        return time.perf_counter() - self._saved_at >= SAVE_SECONDS
+
+    def _save(self) -> None:
+        """Write all that resuming needs, after what the metrics and samples say of it is safe on the disk."""
+        progress = self.progress
+        progress.seconds = self._seconds()
+        progress.interval_seconds = time.perf_counter() - self._interval_began
+        with self._uncounted():
+            self._check_finite()
+            if self.corpus.val is None:
+                self._keep()
+            self.metrics.sync()
+            self.samples.sync()
+            state = {f"{OPTIMIZER}{name}": array for name, array in self.optimizer.state.items()}
+            checkpoint.save(
+                self.folder.last,
+                {**self.network.state_dict(), **state},
+                {
+                    **self._metadata(TRAINING_STATE),
+                    "progress": asdict(progress),
+                    "optimizer_steps": self.optimizer.steps,
+                    "metrics_bytes": self.metrics.length,
+                    "samples_bytes": self.samples.length,
+                },
+            )
+        self.saved_step, self._saved_at = progress.step, time.perf_counter()
+        self._report(Saved(str(self.folder.last), progress.step))
+
+    def _keep(self) -> None:
+        """Write the weights as the best so far."""
+        self._check_finite()
+        checkpoint.save(self.folder.model, self.network.state_dict(), self._metadata(MODEL))
+        self._report(Saved(str(self.folder.model), self.progress.step))
+
+    def _metadata(self, kind: str) -> dict[str, Any]:
+        """What is said of either kind of checkpoint. Random numbers need no more than seed and step."""
+        return {
+            "kind": kind,
+            "step": self.progress.step,
+            **self.language.metadata(),
+            "config": to_dict(self.config),
+            "files": [file.name for file in self.corpus.files],
+            "sha256": self.corpus.sha256,
+            "backend": self.ops.backend,
+            "fastmlp": __version__,
+        }
+
+    def _check_finite(self) -> None:
+        """No checkpoint is replaced by one that cannot be used."""
+        for name, array in {**self.network.state_dict(), **self.optimizer.state}.items():
+            if not np.isfinite(array).all():
+                raise self._diverged(f"{name} is no longer finite")
+
+    def _diverged(self, what: str) -> DivergedError:
+        lr = self.progress.lr
+        saved = "nothing is saved" if self.saved_step is None else f"{self.folder.last} holds step {self.saved_step:,}"
+        return DivergedError(
+            f"{what} at step {self.progress.step:,} with learning rate {lr:g}: try a lower one, such as --lr"
+            f" {self.config.lr / 10:g}; {saved}"
+        )
+
+    # ---------------------------------------------------------------------------------------------------------- ending
+
+    def _stop(self) -> Result:
+        """Save and draw: the run can be resumed."""
+        self._save()
+        self._draw()
+        self._report(Stopped(str(self.folder.path), self.progress.step))
+        return self._result(finished=False)
+
+    def _finish(self) -> Result:
+        """Evaluate the last weights, then the kept ones in full, and write the completions again."""
+        evaluation, progress = self._evaluate(), self.progress
+        kept = self._kept_language()
+        figures = self._evaluate_kept(kept)
+        self._log({**evaluation, **figures})
+        progress.after = self._sample(kept, at_end=True)
+        progress.kept = figures
+        self._save()
+        return self._finished()
+
+    def _kept_language(self) -> LanguageModel:
+        if self.progress.best_step == self.progress.step:
+            return self.language
+        return load_language_model(self.folder.model, self.ops, threads=self.threads)
+
+    def _finished(self) -> Result:
+        progress, plot = self.progress, self._draw()
+        folder = str(self.folder.path)
+        self._report(Finished(folder, progress.step, progress.seconds, progress.last_loss, progress.kept, plot))
+        return self._result(finished=True)
+
+    def _result(self, *, finished: bool) -> Result:
+        progress = self.progress
+        return Result(
+            folder=self.folder.path,
+            finished=finished,
+            step=progress.step,
+            loss=progress.last_loss,
+            before=progress.before,
+            after=progress.after,
+            **progress.kept,
+        )
+
+    def _draw(self) -> str | None:
+        """Draw the loss over the steps. A picture that fails loses nothing: the run goes on without it."""
+        try:
+            lines = self.folder.metrics.read_text(encoding="utf-8").splitlines()
+            plot_loss([json.loads(line) for line in lines], self.folder.plot, title=self.folder.path.name)
+        except Exception as error:
+            self._report(Notice(f"{self.folder.plot} is not drawn: {error}"))
+            return None
+        return str(self.folder.plot)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.journals.close()

@@ -1,0 +1,98 @@
+"""Small training runs: a text that can be learned, a configuration that takes a moment, and what a run left behind."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp import checkpoint
+from fastmlp.config import TrainConfig
+
+SENTENCES = 600
+
+
+def learnable_text(sentences: int = SENTENCES) -> str:
+    """Sentences in which each word almost decides the next; by itself each word is hard to guess."""
+    rng = np.random.default_rng(7)
+    follows = {  # who does what to whom, where
+        "anna": "paints a red door in the old town",
+        "boris": "sells warm bread near the north gate",
+        "clara": "hides nine coins under her bed",
+        "david": "writes long letters about his small garden",
+        "elena": "feeds six hens behind that green barn",
+    }
+    names = list(follows)
+    return "\n".join(f"{name} {follows[name]}." for name in rng.choice(names, sentences)) + "\n"
+
+
+def unigram_entropy(words: list[str]) -> float:
+    """The loss in nats of a model that knows how often each word comes and nothing else."""
+    counts = np.unique(np.array(words), return_counts=True)[1] / len(words)
+    return float(-(counts * np.log(counts)).sum())
+
+
+def write_text(folder: Path, text: str | None = None) -> Path:
+    file = folder / "story.txt"
+    file.write_text(learnable_text() if text is None else text, encoding="utf-8")
+    return file
+
+
+def small_options(**options: Any) -> dict[str, Any]:
+    """A network of no great size, on the NumPy back-end, for 30 steps in which everything happens."""
+    return {
+        "steps": 30,
+        "batch_size": 16,
+        "context": 3,
+        "embed": 6,
+        "hidden": (12, 10),
+        "lr": 0.02,
+        "eval_every": 10,
+        "eval_windows": 50,
+        "log_every": 7,
+        "sample_every": 15,
+        "save_every": 4,
+        "backend": "numpy",
+        **options,
+    }
+
+
+def small_config(file: Path, out: Path, **options: Any) -> TrainConfig:
+    return TrainConfig(files=(str(file),), out=str(out), **small_options(**options))
+
+
+def flags(options: dict[str, Any]) -> list[str]:
+    """The options as a command has them."""
+    return [
+        argument
+        for name, value in options.items()
+        for argument in (
+            f"--{name.replace('_', '-')}",
+            ",".join(map(str, value)) if isinstance(value, tuple) else str(value),
+        )
+    ]
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, which must all be whole."""
+    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All that a run leaves behind, but for the seconds it took and where it lies."""
+    found: dict[str, Any] = {"samples": (folder / "samples.txt").read_text(encoding="utf-8")}
+    found["metrics"] = [
+        {name: value for name, value in line.items() if name not in ("seconds", "words_per_second")}
+        for line in metrics_of(folder)
+    ]
+    for name in ("model.safetensors", "last.safetensors"):
+        tensors, metadata = checkpoint.load(folder / name)
+        for key in ("seconds", "interval_seconds"):
+            metadata.get("progress", {}).pop(key, None)
+        for key in ("metrics_bytes", "files"):
+            metadata.pop(key, None)
+        metadata["config"].pop("files")
+        found[name] = ({key: array.tobytes() for key, array in tensors.items()}, metadata)
+    return found

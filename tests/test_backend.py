@@ -1,0 +1,50 @@
+"""Which back-end runs: never another than asked for, never a slower one in silence."""
+
+import sys
+
+import pytest
+
+from fastmlp.backend import choose_backend
+from fastmlp.ops import BackendUnavailableError, get_ops
+from tests.helpers import module_of, require_ops
+
+
+@pytest.fixture
+def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there was no compiler."""
+    get_ops.cache_clear()
+    monkeypatch.setitem(sys.modules, "fastmlp.ops.cython_ops", None)
+
+
+def test_auto_is_the_compiled_kernels() -> None:
+    variants = module_of(require_ops("cython")).variants()
+    backend = choose_backend()
+    assert backend.ops.backend == "cython"
+    assert backend.simd in variants
+    assert backend.notice is None
+
+
+@pytest.mark.usefixtures("no_kernels")
+def test_without_them_numba_runs_and_says_so() -> None:
+    require_ops("numba")
+    backend = choose_backend()
+    assert backend.ops.backend == "numba"
+    assert backend.notice is not None
+    assert "the cython back-end is not available" in backend.notice
+    assert "running on Numba" in backend.notice
+
+
+@pytest.mark.usefixtures("no_kernels")
+def test_a_back_end_that_is_asked_for_has_no_substitute() -> None:
+    with pytest.raises(BackendUnavailableError, match="the cython back-end is not available"):
+        choose_backend("cython")
+
+
+def test_the_reference_chooses_no_instructions() -> None:
+    assert choose_backend("numpy").simd is None
+
+
+def test_what_compiles_on_first_use_can_be_compiled_before() -> None:
+    assert choose_backend("numpy").compile_ops is None
+    require_ops("numba")
+    assert choose_backend("numba").compile_ops is not None

@@ -1,0 +1,628 @@
+"""The training loop: it learns, resumes with the same bits wherever it is killed, and never loses what it saved."""
+
+import json
+import math
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp import checkpoint, run_folder, trainer
+from fastmlp.checkpoint import CheckpointError, FolderInUseError, lock_folder
+from fastmlp.config import ConfigError, TrainConfig
+from fastmlp.corpus import read_corpus
+from fastmlp.events import (
+    Compiled,
+    Compiling,
+    Event,
+    Finished,
+    Measured,
+    Notice,
+    Reporter,
+    Sampled,
+    Saved,
+    Started,
+    Writing,
+)
+from fastmlp.ops import Ops
+from fastmlp.run_folder import RunFolderError
+from fastmlp.text import Text, TextError, get_tokenizer
+from fastmlp.trainer import DivergedError, open_run, train
+from tests.helpers import require_ops
+from tests.runs import (
+    learnable_text,
+    metrics_of,
+    outcome,
+    small_config,
+    small_options,
+    unigram_entropy,
+    write_text,
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_text(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def quick_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture itself is test_plot.py's; here it is enough that it is asked for."""
+
+    def plot_loss(metrics: list[dict[str, Any]], path: Path, *, title: str) -> None:
+        path.write_text(f"{title}: {len(metrics)} lines")
+
+    monkeypatch.setattr("fastmlp.trainer.plot_loss", plot_loss)
+
+
+class Recorder(Reporter):
+    """Keeps all that it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.steps: list[tuple[int, float, float]] = []
+
+    def report(self, event: Event) -> None:
+        self.events.append(event)
+
+    def step(self, step: int, share: float, loss: float) -> None:
+        self.steps.append((step, share, loss))
+
+    def all(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    """A should_stop that lets so many steps pass."""
+    asked = iter(range(steps))
+    return lambda: next(asked, None) is None
+
+
+# ------------------------------------------------------------------------------------------------------------ learning
+
+
+def test_a_short_training_reaches_what_only_a_learning_network_reaches(ops: Ops, file: Path, tmp_path: Path) -> None:
+    config = small_config(file, tmp_path / "run", steps=150, batch_size=32, backend=ops.backend, threads=2)
+    result = train(config)
+    words = get_tokenizer("words").split(learnable_text())
+    assert metrics_of(tmp_path / "run")[0]["loss"] == pytest.approx(math.log(len(set(words)) + 1), rel=0.01)
+    assert result.kept_val_loss is not None
+    assert result.kept_val_loss < 0.25 * unigram_entropy(words)
+
+
+def test_the_back_ends_follow_the_same_curve(ops: Ops, file: Path, tmp_path: Path) -> None:
+    options = {"steps": 80, "batch_size": 32, "log_every": 5}
+    train(small_config(file, tmp_path / "reference", **options))
+    train(small_config(file, tmp_path / ops.backend, **options, backend=ops.backend))
+    want, got = ([line["loss"] for line in metrics_of(tmp_path / run)] for run in ("reference", ops.backend))
+    assert want[-1] < 0.5 * want[0]
+    np.testing.assert_allclose(got, want, rtol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad"])
+@pytest.mark.parametrize("tokenizer", ["words", "whitespace"])
+def test_every_optimizer_and_tokenizer_learns(optimizer: str, tokenizer: str, file: Path, tmp_path: Path) -> None:
+    rate = {"sgd": 0.5, "momentum": 0.1, "adagrad": 0.1}[optimizer]
+    options = {"steps": 100, "optimizer": optimizer, "lr": rate, "tokenizer": tokenizer, "schedule": "linear"}
+    train(small_config(file, tmp_path / "run", **options))
+    losses = [line["loss"] for line in metrics_of(tmp_path / "run")]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+# --------------------------------------------------------------------------------------------------- what a run leaves
+
+
+def test_metrics_have_a_line_per_log_interval_and_evaluation(file: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    train(small_config(file, tmp_path / "run"), reporter=recorder)
+    lines = metrics_of(tmp_path / "run")
+    assert [line["step"] for line in lines] == [0, 7, 10, 14, 20, 21, 28, 30]
+    assert [line["step"] for line in lines if "val_loss" in line] == [10, 20, 30]
+    losses = [loss for _, _, loss in recorder.steps]
+    assert lines[0]["loss"] == losses[0]
+    for before, line in zip([0, *(line["step"] for line in lines[1:])], lines[1:], strict=False):
+        assert line["loss"] == pytest.approx(np.mean(losses[before : line["step"]]), rel=1e-12)
+        assert line["words"] == 16 * line["step"]
+        assert line["words_per_second"] > 0
+    for line in lines:
+        if "val_loss" in line:
+            assert line["val_perplexity"] == pytest.approx(math.exp(line["val_loss"]))
+    assert lines[0].keys() == {"step", "words", "seconds", "loss", "lr", "words_per_second"}
+    assert [event.metrics for event in recorder.all(Measured)] == lines
+
+
+def test_the_learning_rate_warms_up_and_follows_the_schedule(file: Path, tmp_path: Path) -> None:
+    options = {"steps": 40, "warmup": 10, "schedule": "linear", "log_every": 1, "lr": 0.1}
+    train(small_config(file, tmp_path / "run", **options))
+    rates = {line["step"]: line["lr"] for line in metrics_of(tmp_path / "run")}  # of the update that led to the step
+    assert rates[1] == pytest.approx(0.1 * 0.1 * 1.0)
+    assert rates[11] == pytest.approx(0.1 * 1.0 * (1 - 10 / 40))
+    assert rates[40] == pytest.approx(0.1 * (1 - 39 / 40))
+
+
+def test_samples_are_written_before_on_the_way_and_at_the_end(file: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    prompts = ("anna paints", "clara hides nine")
+    result = train(small_config(file, tmp_path / "run", prompt=prompts), reporter=recorder)
+    samples = recorder.all(Sampled)
+    assert [(event.step, event.prompt) for event in samples] == [(s, p) for s in (0, 15, 30) for p in prompts]
+    assert [event.before for event in samples[-2:]] == [event.text for event in samples[:2]]
+    assert result.before == {event.prompt: event.text for event in samples[:2]}
+    assert result.after == {event.prompt: event.text for event in samples[-2:]}
+    assert all(event.text.startswith(event.prompt) for event in samples)
+    text = (tmp_path / "run" / "samples.txt").read_text(encoding="utf-8")
+    assert [text.count(f"step {step}\n") for step in (0, 15, 30)] == [2, 2, 2]
+    assert all(event.text in text for event in samples)
+
+
+def test_the_default_prompt_begins_a_sentence_of_the_held_out_text(file: Path, tmp_path: Path) -> None:
+    config = small_config(file, tmp_path / "run")
+    held_out = learnable_text().lower().split("\n")[-40:]
+    prompt = " ".join(read_corpus(config).default_prompt())
+    assert any(sentence.startswith(prompt) for sentence in held_out)
+
+
+def test_the_kept_weights_are_those_of_the_best_validation(file: Path, tmp_path: Path) -> None:
+    """A rate that grows and grows: the best weights are not the last."""
+    config = small_config(file, tmp_path / "run", steps=60, optimizer="sgd", lr=300, warmup=60, schedule="constant")
+    result = train(config)
+    lines = [line for line in metrics_of(tmp_path / "run") if "val_loss" in line]
+    best = min(lines, key=lambda line: line["val_loss"])
+    _, metadata = checkpoint.load(tmp_path / "run" / "model.safetensors")
+    assert metadata["step"] == best["step"] == result.kept_step < 60
+    assert lines[-1]["kept_val_loss"] == result.kept_val_loss
+    assert result.kept_val_loss is not None
+    assert result.kept_val_loss == pytest.approx(best["val_loss"], rel=0.2)
+    assert result.kept_val_loss < lines[-1]["val_loss"]
+
+
+def test_without_a_validation_part_the_last_weights_are_kept(file: Path, tmp_path: Path) -> None:
+    result = train(small_config(file, tmp_path / "run", val_fraction=0, test_fraction=0.1))
+    model, last = (checkpoint.load(tmp_path / "run" / name)[0] for name in ("model.safetensors", "last.safetensors"))
+    assert all(model[name].tobytes() == last[name].tobytes() for name in model)
+    assert (result.kept_step, result.kept_val_loss) == (30, None)
+    assert result.kept_test_loss is not None
+
+
+def test_epochs_visit_each_window_once(file: Path, tmp_path: Path) -> None:
+    config = small_config(file, tmp_path / "run", steps=None, epochs=2, batch_size=100)
+    corpus = read_corpus(config)
+    result = train(config)
+    per_epoch = math.ceil(len(corpus.train) / 100)
+    assert result.step == 2 * per_epoch
+    assert metrics_of(tmp_path / "run")[-1]["words"] == 2 * len(corpus.train)
+
+
+def test_a_run_of_minutes_ends_with_its_time_and_its_schedule(file: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    config = small_config(file, tmp_path / "run", steps=None, minutes=0.02, schedule="linear", save_every=10_000)
+    result = train(config, reporter=recorder)
+    line = metrics_of(tmp_path / "run")[-1]
+    assert line["seconds"] >= 1.2
+    assert recorder.steps[-1][1] > 0.9
+    assert line["lr"] < 0.1 * config.lr
+    assert recorder.all(Started)[0].total is None
+    assert result.finished
+
+
+def test_a_validation_file_takes_the_place_of_the_held_out_part(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("anna sells warm bread in unheard of places.")
+    config = small_config(file, tmp_path / "run", val_file=str(other))
+    corpus = read_corpus(config)
+    assert corpus.val is not None
+    assert len(corpus.val) == 9
+    assert len(corpus.train) == corpus.words
+    result = train(config)
+    assert result.kept_val_loss is not None
+    other.write_text("unheard of")
+    with pytest.raises(TextError, match=r"other\.txt: none of its words is in the vocabulary"):
+        train(small_config(file, tmp_path / "second", val_file=str(other)))
+
+
+def test_text_in_memory_and_the_same_text_in_a_file_give_the_same_bits(file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "file"))
+    text = Text(learnable_text(), ())
+    train(TrainConfig(out=str(tmp_path / "memory"), **small_options()), text=text)
+    assert outcome(tmp_path / "file") == outcome(tmp_path / "memory")
+
+
+# ----------------------------------------------------------------------------------------------------------- same bits
+
+
+def test_promise_4_the_same_bits_for_any_number_of_threads(ops: Ops, file: Path, tmp_path: Path) -> None:
+    options = {"steps": 12, "batch_size": 33, "hidden": (40, 70), "backend": ops.backend}
+    if ops.backend == "numpy":
+        pytest.skip("promised at an equal number of BLAS threads only")
+    for threads in (1, 2, 3):
+        train(small_config(file, tmp_path / str(threads), **options, threads=threads))
+    one, two, three = (checkpoint.load(tmp_path / name / "last.safetensors")[0] for name in "123")
+    for name, array in one.items():
+        assert array.tobytes() == two[name].tobytes() == three[name].tobytes(), name
+
+
+def test_the_seed_decides(file: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(small_config(file, tmp_path / name, steps=10, seed=seed))
+    a, b, c = (metrics_of(tmp_path / name)[-1]["loss"] for name in "abc")
+    assert a == b != c
+
+
+# ---------------------------------------------------------------------------------------------------- never loses work
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train(small_config(write_text(folder), folder / "run"))
+    return outcome(folder / "run")
+
+
+@pytest.mark.parametrize("steps", [[0], [1], [9, 1], [13, 4, 5], [30]])
+def test_promise_6_a_run_that_was_stopped_ends_with_the_same_bits(
+    steps: list[int], file: Path, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    config, done = small_config(file, tmp_path / "run", save_every=None), 0
+    for sitting in steps:
+        done += sitting
+        result = train(config, should_stop=stop_after(sitting), resume=True)
+        assert (result.step, result.finished) == (done, done == 30)
+    assert train(config, resume=True).finished
+    assert without_config(outcome(tmp_path / "run")) == without_config(uninterrupted)
+
+
+def without_config(found: dict[str, Any]) -> dict[str, Any]:
+    for name in ("model.safetensors", "last.safetensors"):
+        found[name][1].pop("config", None)
+    return found
+
+
+class KilledError(BaseException):
+    """What no code catches, as no code catches SIGKILL."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
+    """kill_at(n) lets the n-th write of the process do half its work and ends it there; lists the writes so far."""
+    writes: list[str] = []
+    last = [0]
+
+    def count(what: str) -> bool:
+        writes.append(what)
+        return len(writes) == last[0]
+
+    whole_write, whole_file = run_folder.Journal.write, checkpoint.write_atomically
+
+    def write(journal: run_folder.Journal, text: str) -> None:
+        if count(journal.path.name):
+            whole_write(journal, text[: len(text) // 2])
+            raise KilledError
+        whole_write(journal, text)
+
+    def write_atomically(path: Path, data: bytes) -> None:
+        if count(Path(path).name):
+            (Path(path).parent / ".fastmlp-0000.tmp").write_bytes(data[: len(data) // 2])
+            raise KilledError
+        whole_file(path, data)
+
+    def arm(at: int) -> list[str]:
+        writes.clear()
+        last[0] = at
+        return writes
+
+    monkeypatch.setattr(run_folder.Journal, "write", write)
+    monkeypatch.setattr(checkpoint, "write_atomically", write_atomically)
+    monkeypatch.setattr(trainer, "write_atomically", write_atomically)
+    return arm
+
+
+def test_promise_6_killed_at_every_write_the_run_resumes_with_the_same_bits(
+    file: Path, tmp_path: Path, kill_at: Callable[[int], list[str]], uninterrupted: dict[str, Any]
+) -> None:
+    count = len_of_writes = 0
+    while count == len_of_writes:  # until a run ends before it is killed
+        count += 1
+        config = small_config(file, tmp_path / f"run{count}")
+        writes = kill_at(count)
+        try:
+            train(config)
+        except KilledError:
+            len_of_writes = len(writes)
+            kill_at(0)
+            train(config, resume=True)
+        folder = tmp_path / f"run{count}"
+        assert without_config(outcome(folder)) == without_config(uninterrupted), f"killed at {writes[-1]}"
+        assert not list(folder.glob("*.tmp"))
+        assert len(metrics_of(folder)) == 8
+    assert count > 20
+
+
+def test_promise_7_a_write_that_fails_leaves_the_last_checkpoint(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, Any]
+) -> None:
+    config = small_config(file, tmp_path / "run")
+    save = checkpoint.save
+
+    def full_disk(path: Path, tensors: Any, metadata: dict[str, Any]) -> None:
+        if metadata["step"] >= 20:
+            raise CheckpointError(f"cannot write {path} (12,345 bytes): No space left on device")
+        save(path, tensors, metadata)
+
+    monkeypatch.setattr(checkpoint, "save", full_disk)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        train(config)
+    assert checkpoint.load(tmp_path / "run" / "last.safetensors")[1]["step"] == 16
+    monkeypatch.undo()
+    train(config, resume=True)
+    assert without_config(outcome(tmp_path / "run")) == without_config(uninterrupted)
+
+
+def test_a_line_that_does_not_fit_on_the_disk_is_not_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        """A file on a disk that takes three bytes more."""
+
+        def __init__(self, file: Any) -> None:
+            self.file, self.room = file, 3
+
+        def write(self, data: memoryview) -> int:
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            written, self.room = self.file.write(data[: self.room]), 0
+            return int(written)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    with run_folder.Journal(tmp_path / "metrics.jsonl") as journal:
+        journal.write("first line\n")
+        monkeypatch.setattr(journal, "_file", Full(journal._file))
+        with pytest.raises(CheckpointError, match=r"cannot write .*metrics\.jsonl: No space left on device"):
+            journal.write("second line\n")
+    assert (tmp_path / "metrics.jsonl").read_text() == "first line\n"
+
+
+def test_promise_10_two_runs_cannot_write_the_same_folder(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with lock_folder(tmp_path / "run"), pytest.raises(RunFolderError, match=r"in use by process \d+"):
+        train(small_config(file, tmp_path / "run"))
+    assert issubclass(FolderInUseError, CheckpointError)
+
+
+def test_promise_10_a_folder_that_holds_a_run_is_refused(file: Path, tmp_path: Path) -> None:
+    config = small_config(file, tmp_path / "run")
+    train(config)
+    before = (tmp_path / "run" / "last.safetensors").read_bytes()
+    with pytest.raises(RunFolderError, match=r"already holds a run: go on with it \(--resume\), replace it"):
+        train(config)
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    train(small_config(file, tmp_path / "run", steps=3, seed=2), overwrite=True)
+    assert [line["step"] for line in metrics_of(tmp_path / "run")] == [0, 3]
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("bad", ["the loss is inf at step 18", "the validation loss is nan at step 20"])
+def test_promise_13_a_loss_that_is_no_number_stops_before_the_weights(
+    bad: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(file, tmp_path / "run")
+    with open_run(config) as run:
+        whole = run.network.loss_and_gradients
+        kept: dict[str, bytes] = {}
+
+        def poisoned(ids: np.ndarray, targets: np.ndarray) -> float:
+            loss = whole(ids, targets)
+            if "validation" in bad and run.progress.step == 19:
+                run.network.parameters["output.bias"][0] = math.nan
+            if "validation" in bad or run.progress.step != 18:
+                return loss
+            kept.update({name: array.tobytes() for name, array in run.network.parameters.items()})
+            return math.inf
+
+        monkeypatch.setattr(run.network, "loss_and_gradients", poisoned)
+        with pytest.raises(DivergedError, match=bad) as diverged:
+            run.train()
+        assert "with learning rate 0.0" in str(diverged.value)
+        assert "try a lower one, such as --lr 0.002" in str(diverged.value)
+        assert f"{tmp_path / 'run' / 'last.safetensors'} holds step 16" in str(diverged.value)
+        assert all(kept[name] == run.network.parameters[name].tobytes() for name in kept)
+    assert checkpoint.load(tmp_path / "run" / "last.safetensors")[1]["step"] == 16
+    assert (tmp_path / "run" / "loss.png").read_text() == f"run: {len(metrics_of(tmp_path / 'run'))} lines"
+
+
+def test_promise_13_weights_that_are_no_numbers_are_never_saved(file: Path, tmp_path: Path) -> None:
+    config = small_config(file, tmp_path / "run", val_fraction=0)
+    with open_run(config) as run:
+        run.train(stop_after(5))
+        run.optimizer.state["square.output.bias"][0] = math.inf  # from now on that bias does not move
+        with pytest.raises(DivergedError, match=r"square\.output\.bias is no longer finite at step 8"):
+            run.train()
+    assert checkpoint.load(tmp_path / "run" / "last.safetensors")[1]["step"] == 5
+
+
+def test_a_hopeless_learning_rate_stops_the_run_or_is_survived(file: Path, tmp_path: Path) -> None:
+    config = small_config(file, tmp_path / "run", optimizer="sgd", lr=1e30, schedule="constant", warmup=0)
+    with pytest.raises(DivergedError, match=r"with learning rate 1e\+30: try a lower one"):
+        train(config)
+
+
+def test_promise_15_memory_does_not_grow_and_keeps_to_its_formula(file: Path, tmp_path: Path) -> None:
+    class Watch(Reporter):
+        def __init__(self) -> None:
+            self.held: dict[int, int] = {}
+
+        def step(self, step: int, share: float, loss: float) -> None:
+            if step in (150, 600):
+                self.held[step] = tracemalloc.get_traced_memory()[0]
+
+    watch = Watch()
+    options: dict[str, Any] = {
+        "eval_every": 100,
+        "log_every": 50,
+        "sample_every": 200,
+        "save_every": 250,
+        "hidden": (400, 300),
+    }
+    train(small_config(file, tmp_path / "first", steps=3))  # what is imported and kept once
+    tracemalloc.start()
+    try:
+        train(small_config(file, tmp_path / "run", steps=601, **options), reporter=watch)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert watch.held[600] - watch.held[150] < 20_000
+    parameters = sum(a.size for a in checkpoint.load(tmp_path / "run" / "model.safetensors")[0].values())
+    training, saving = 4 * parameters * (1 + 1 + 2), 2 * 4 * parameters * (1 + 2)
+    batch = 4 * 256 * (6 * sum(options["hidden"]) + 3 * 3 * 6) + 8 * 256 * 42
+    text = 2_500_000  # its bytes are read in pieces of a million
+    assert peak < training + saving + batch + text < 1.5 * peak
+
+
+# ------------------------------------------------------------------------------------------------------------ resuming
+
+
+def test_resuming_a_finished_run_changes_nothing(file: Path, tmp_path: Path) -> None:
+    config, recorder = small_config(file, tmp_path / "run"), Recorder()
+    first, before = train(config), outcome(tmp_path / "run")
+    again = train(config, resume=True, reporter=recorder)
+    assert again == first
+    assert outcome(tmp_path / "run") == before
+    assert recorder.steps == []
+    assert len(recorder.all(Finished)) == 1
+
+
+def test_a_finished_run_goes_on_where_more_steps_are_asked_for(file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "run"))
+    result = train(small_config(file, tmp_path / "run", steps=40), resume=True)
+    assert (result.finished, result.step) == (True, 40)
+    assert [line["step"] for line in metrics_of(tmp_path / "run")][-2:] == [35, 40]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": (12, 11)}, "hidden: a run that is resumed keeps what it began with: (12, 10)"),
+        ({"seed": 9}, "seed: a run that is resumed keeps what it began with: 1"),
+        ({"optimizer": "sgd"}, "optimizer: a run that is resumed keeps what it began with: adamw"),
+        ({"steps": None, "epochs": 3}, "epochs: a run that is resumed keeps what it began with: None"),
+    ],
+)
+def test_a_resumed_run_cannot_become_another(change: dict[str, Any], message: str, file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "run"))
+    before = (tmp_path / "run" / "config.toml").read_bytes()
+    with pytest.raises(ConfigError) as refused:
+        train(small_config(file, tmp_path / "run", **change), resume=True)
+    assert str(refused.value) == message
+    assert (tmp_path / "run" / "config.toml").read_bytes() == before
+
+
+def test_a_resumed_run_takes_its_text_from_elsewhere_but_no_other_text(file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "run"), should_stop=stop_after(5))
+    moved = tmp_path / "moved.txt"
+    moved.write_bytes(file.read_bytes())
+    assert train(small_config(moved, tmp_path / "run"), should_stop=stop_after(5), resume=True).step == 10
+    moved.write_text(learnable_text().replace("red", "blue"))
+    with pytest.raises(RunFolderError, match=r"was trained on another text \(.*moved\.txt\): name that one"):
+        train(small_config(moved, tmp_path / "run"), resume=True)
+
+
+def test_a_resumed_run_may_have_other_prompts(file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "run", prompt=("anna",)), should_stop=stop_after(5))
+    result = train(small_config(file, tmp_path / "run", prompt=("boris", "anna")), resume=True)
+    assert list(result.before) == ["anna"]
+    assert list(result.after) == ["boris", "anna"]
+
+
+def test_the_state_of_another_version_is_refused(file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "run"))
+    last = tmp_path / "run" / "last.safetensors"
+    tensors, metadata = checkpoint.load(last)
+    metadata["progress"]["mood"] = "good"
+    checkpoint.save(last, tensors, {**metadata, "fastmlp": "9.9"})
+    with pytest.raises(RunFolderError, match=r"is of fastmlp 9\.9, which kept other things"):
+        train(small_config(file, tmp_path / "run"), resume=True)
+    checkpoint.save(last, tensors, {**metadata, "kind": "model"})
+    with pytest.raises(RunFolderError, match="is not the state of a training run"):
+        train(small_config(file, tmp_path / "run"), resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused_and_kept(file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "run"))
+    last = tmp_path / "run" / "last.safetensors"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    with pytest.raises(RunFolderError, match=r"cannot load .*last\.safetensors"):
+        train(small_config(file, tmp_path / "run"), resume=True)
+    assert last.read_bytes() == data
+
+
+def test_lost_metrics_are_noticed(file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "run"), should_stop=stop_after(20))
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    with pytest.raises(RunFolderError, match=r"metrics\.jsonl lacks lines that last\.safetensors counts on"):
+        train(small_config(file, tmp_path / "run"), resume=True)
+
+
+def test_another_back_end_goes_on_with_a_notice(ops: Ops, file: Path, tmp_path: Path) -> None:
+    if ops.backend == "numpy":
+        pytest.skip("the run begins on it")
+    train(small_config(file, tmp_path / "run"), should_stop=stop_after(20))
+    recorder = Recorder()
+    config = small_config(file, tmp_path / "run", backend=ops.backend)
+    assert train(config, resume=True, reporter=recorder).finished
+    assert any("it ran on numpy before" in event.text for event in recorder.all(Notice))
+
+
+# ------------------------------------------------------------------------------------------------------------ the rest
+
+
+def test_a_checkpoint_is_saved_as_often_as_asked(file: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    train(small_config(file, tmp_path / "run"), reporter=recorder)
+    saved = [event.step for event in recorder.all(Saved) if event.file.endswith("last.safetensors")]
+    assert saved == [4, 8, 12, 16, 20, 24, 28, 30]
+
+
+def test_events_are_plain_data(file: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    train(small_config(file, tmp_path / "run"), reporter=recorder)
+    for event in recorder.events:
+        facts = json.loads(json.dumps(event.facts(), allow_nan=False))
+        assert facts["event"] == type(event).__name__
+    assert {type(event).__name__ for event in recorder.events} >= {"TextRead", "NetworkMade", "Running", "Writing"}
+
+
+def test_a_picture_that_fails_loses_nothing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("fastmlp.trainer.plot_loss", broken)
+    recorder = Recorder()
+    assert train(small_config(file, tmp_path / "run"), reporter=recorder).finished
+    assert ["loss.png is not drawn: no fonts" in event.text for event in recorder.all(Notice)] == [True]
+
+
+@pytest.mark.parametrize("text", ["word", "one two", "a b c"])
+def test_a_text_that_is_too_short_is_refused_and_leaves_no_folder(text: str, tmp_path: Path) -> None:
+    file = write_text(tmp_path, text)
+    if text == "a b c":
+        assert train(small_config(file, tmp_path / "run")).finished
+        return
+    with pytest.raises(TextError, match="too short"):
+        train(small_config(file, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiling_is_a_phase_of_its_own(file: Path, tmp_path: Path) -> None:
+    require_ops("numba")
+    recorder = Recorder()
+    train(small_config(file, tmp_path / "run", steps=2, backend="numba"), reporter=recorder)
+    kinds = [type(event) for event in recorder.events]
+    assert kinds.index(Writing) < kinds.index(Compiling) < kinds.index(Compiled) < kinds.index(Sampled)
+    assert recorder.all(Compiled)[0].seconds > 0
