@@ -1,0 +1,84 @@
+"""How well a trained network guesses a text: python -m fastmlp.evaluate RUN FILE."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from fastmlp import cli
+
+
+def make_parser(prog: str) -> cli.Parser:
+    """The command's arguments."""
+    parser = cli.Parser(prog=prog, description="How well a trained network guesses a text: loss and perplexity.")
+    parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="text files, folders (their *.txt), - for standard input, .gz"
+    )
+    parser.add_argument("--json", action="store_true", default=False, help="print one JSON object")
+    return parser
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Load the model, read the text, guess each word, print."""
+    from fastmlp import evaluation
+    from fastmlp.backend import choose_backend
+    from fastmlp.corpus import beginning
+    from fastmlp.data import Windows
+    from fastmlp.language_model import load_language_model
+    from fastmlp.text import TextError, read_text
+    from fastmlp.threads import default_threads
+
+    backend = choose_backend()
+    language = load_language_model(arguments.run, backend.ops, threads=default_threads())
+    if backend.notice:
+        cli.say(f"note: {backend.notice}")
+    ids = language.vocabulary.encode(language.tokenizer.split(read_text(arguments.files).text))
+    context = language.network.shape.context
+    windows = Windows(ids, context, history=beginning(language.tokenizer, language.vocabulary, context))
+    found = evaluation.evaluate(language, windows)
+    if not found.words:
+        raise TextError(f"{', '.join(arguments.files)}: none of its words is in the model's vocabulary")
+    print(json.dumps(facts(found)) if arguments.json else describe(facts(found)))
+    return cli.DONE
+
+
+def facts(found: Any) -> dict[str, Any]:
+    """What is printed, by name."""
+    from fastmlp.evaluation import perplexity
+
+    values = {
+        "loss": found.loss,
+        "perplexity": found.perplexity,
+        "words": found.words + found.unknown,
+        "unknown_words": found.unknown,
+    }
+    if found.loss_with_unknown is not None:
+        values["loss_with_unknown"] = found.loss_with_unknown
+        values["perplexity_with_unknown"] = perplexity(found.loss_with_unknown)
+    return values
+
+
+def describe(values: dict[str, Any]) -> str:
+    """The same as a few lines."""
+    unknown = values["unknown_words"]
+    left_out = f"{unknown:,} outside the vocabulary, left out above" if unknown else "all in the vocabulary"
+    lines = [
+        f"loss        {values['loss']:.4f}",
+        f"perplexity  {values['perplexity']:.2f}",
+        f"words       {values['words']:,}; {left_out}",
+    ]
+    if unknown and "loss_with_unknown" in values:
+        loss, perplexity = values["loss_with_unknown"], values["perplexity_with_unknown"]
+        lines.append(f"with them   loss {loss:.4f}, perplexity {perplexity:.2f}: <unk> was trained")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.evaluate") -> int:
+    """Run the command."""
+    return cli.run(evaluate, make_parser(prog), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

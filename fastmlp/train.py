@@ -1,0 +1,175 @@
+"""Train a neural language model on text: python -m fastmlp.train hp.txt."""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from fastmlp import cli
+from fastmlp.config import PRESETS, ConfigError, TrainConfig, options, read_toml
+
+if TYPE_CHECKING:
+    from fastmlp.console import Printer
+    from fastmlp.trainer import Run
+
+GROUPS = {
+    "length": ("steps", "epochs", "minutes", "batch_size"),
+    "network": ("context", "embed", "hidden"),
+    "optimizer": ("optimizer", "lr", "schedule", "warmup", "momentum", "betas", "weight_decay"),
+    "text": ("tokenizer", "vocab_size", "min_count", "val_fraction", "test_fraction", "val_file"),
+    "watching": ("eval_every", "eval_windows", "log_every", "sample_every", "prompt"),
+    "running": ("save_every", "seed", "threads", "backend", "precision"),
+}
+
+
+def make_parser(prog: str) -> cli.Parser:
+    """The command's arguments: those of the configuration, and what concerns this sitting only."""
+    parser = cli.Parser(
+        prog=prog,
+        usage=f"{prog} [FILE ...] [options]",
+        description="Train a neural language model on text. Stop it with Ctrl-C and go on with --resume.",
+    )
+    known = options()
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help=f"{known['files'].help} (default: {known['files'].shown})"
+    )
+    parser.add_argument("--out", metavar="DIR", help=f"{known['out'].help} (default: {known['out'].shown})")
+    parser.add_argument(
+        "--preset", metavar="NAME", help=f"{', '.join(PRESETS)}: the description's own setting (default: none)"
+    )
+    parser.add_argument("--config", metavar="FILE.toml", help="options from a file; those given here go before")
+    for name in ("resume", "overwrite"):
+        what = {"resume": "go on with the run in --out DIR", "overwrite": "replace the run that is there"}[name]
+        parser.add_argument(f"--{name}", action="store_true", default=False, help=what)
+    for name, what in (("json", "print events as lines of JSON"), ("quiet", "print nothing but notices and errors")):
+        parser.add_argument(f"--{name}", action="store_true", default=False, help=what)
+    for title, names in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            option = known[name]
+            group.add_argument(
+                cli.flag(name),
+                metavar=option.metavar,
+                action="append" if option.repeated else "store",
+                help=f"{option.help} (default: {option.shown})".replace("%", "%%"),
+            )
+    return parser
+
+
+def configuration(arguments: argparse.Namespace) -> TrainConfig:
+    """The configuration that flags, a TOML file or the folder of the run to resume ask for, in this order."""
+    given = vars(arguments)
+    for one, other in (("resume", "overwrite"), ("resume", "config"), ("resume", "preset"), ("config", "preset")):
+        if given.get(one) and given.get(other):
+            raise ConfigError(other, f"give either this or --{one}")
+    if given["json"] and given["quiet"]:
+        raise ConfigError("quiet", "give either this or --json")
+    flags = {name: value for name, value in given.items() if name in options() or name == "preset"}
+    if arguments.resume:
+        return TrainConfig.layered(options_of_run(flags), flags)
+    if "config" in given:
+        return TrainConfig.layered(read_toml(arguments.config), flags)
+    return TrainConfig.layered(flags)
+
+
+def options_of_run(flags: dict[str, Any]) -> dict[str, Any]:
+    """The options of the run to resume; none where it was killed before it wrote them and FILE is named again."""
+    if "out" not in flags:
+        raise ConfigError("resume", "say which run: --out DIR")
+    file = Path(flags["out"]) / "config.toml"
+    if not file.exists():
+        if flags.get("files"):
+            return {}
+        raise ConfigError("resume", f"{flags['out']} holds no run")
+    kept = read_toml(file)
+    if "-" in kept.get("files", ()) and not flags.get("files"):
+        raise ConfigError("resume", "the run's text came from standard input: name it again, as FILE or -")
+    return kept
+
+
+def train(arguments: argparse.Namespace, prog: str) -> int:
+    """Train until the end, Ctrl-C or SIGTERM."""
+    config = configuration(arguments)
+
+    from fastmlp.trainer import open_run
+
+    with (
+        Interrupts() as interrupts,
+        make_printer(arguments) as printer,
+        open_run(config, reporter=printer, resume=arguments.resume, overwrite=arguments.overwrite) as run,
+    ):
+        try:
+            result = run.train(lambda: interrupts.received is not None or printer.closed)
+        except KeyboardInterrupt:
+            cli.say(f"stopped at once; to go on from the last checkpoint: {command_to_resume(prog, run)}")
+            raise
+        if result.finished:
+            printer.go_on(commands_after(prog, run))
+            return cli.DONE
+        printer.go_on([command_to_resume(prog, run)])
+    if interrupts.received is None:
+        cli.say(f"{prog}: standard output was closed; the run is saved in {run.folder.path}")
+        return cli.FAILED
+    return 128 + interrupts.received
+
+
+def make_printer(arguments: argparse.Namespace) -> "Printer":
+    """How the run is shown."""
+    from fastmlp.console import Console, JsonLines, Quiet
+
+    if arguments.json:
+        return JsonLines()
+    return Quiet() if arguments.quiet else Console(bar=sys.stderr.isatty())
+
+
+def command_to_resume(prog: str, run: "Run") -> str:
+    """The exact command; a text from standard input must come again."""
+    files = "- " if "-" in run.config.files else ""
+    return f"{prog} {files}--resume --out {shlex.quote(str(run.folder.path))}"
+
+
+def commands_after(prog: str, run: "Run") -> list[str]:
+    """What to do with a trained model."""
+    folder = shlex.quote(str(run.folder.path))
+    prompt = shlex.quote(next(iter(run.prompts)))
+    word = next((word for word in run.corpus.vocabulary.words if word.isalpha() and len(word) > 5), "WORD")
+    generate, evaluate, neighbors = (prog.replace("train", name) for name in ("generate", "evaluate", "neighbors"))
+    return [f"{generate} {folder} {prompt}", f"{evaluate} {folder} FILE", f"{neighbors} {folder} {word}"]
+
+
+class Interrupts:
+    """Within, Ctrl-C and SIGTERM are noted, so that a step can be finished; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def __enter__(self) -> "Interrupts":
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+        os.write(2, b"\nstopping after this step and saving; Ctrl-C stops at once\n")  # print may not be interrupted
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.train") -> int:
+    """Run the command."""
+    return cli.run(lambda parsed: train(parsed, prog), make_parser(prog), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,560 @@
+"""The commands as their users see them: what they print, their exit status, Ctrl-C, and what becomes of bad usage."""
+
+import contextlib
+import importlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmlp import checkpoint, cli, evaluate, generate, neighbors, train
+from fastmlp.config import TrainConfig, options
+from fastmlp.ops import get_ops
+from tests.runs import flags, learnable_text, metrics_of, outcome, small_config, small_options, write_text
+
+ROOT = Path(__file__).parent.parent
+MAINS: dict[str, Callable[..., int]] = {
+    "train": train.main,
+    "generate": generate.main,
+    "evaluate": evaluate.main,
+    "neighbors": neighbors.main,
+    "fastmlp": cli.main,
+}
+SMALL = flags(small_options())
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test in a folder of its own; the picture is test_plot.py's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("fastmlp.trainer.plot_loss", lambda metrics, path, *, title: path.write_text(title))
+
+
+@pytest.fixture
+def on_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands that choose their back-end themselves choose one that is there in every test."""
+    backend = importlib.import_module("fastmlp.backend")
+    monkeypatch.setattr(backend, "choose_backend", lambda name="auto": backend.Backend(get_ops("numpy"), None, None))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned a little, with its text beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = {"steps": 400, "batch_size": 32, "eval_every": 100, "save_every": None}
+    importlib.import_module("fastmlp.trainer").train(small_config(write_text(folder), folder / "run", **options))
+    return folder / "run"
+
+
+def call(capsys: pytest.CaptureFixture[str], command: str, *arguments: object) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command, run in this process."""
+    capsys.readouterr()
+    status = MAINS[command]([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@contextlib.contextmanager
+def process(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process of its own, one thread for BLAS, ended at the latest with the test."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    command = [sys.executable, *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **{**pipes, **options}) as child:
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.kill()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited for half a minute")
+
+
+# --------------------------------------------------------------------------------------------------------------- train
+
+
+def test_train_prints_what_a_user_wants_to_know(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = write_text(tmp_path)
+    status, out, err = call(capsys, "train", file, *SMALL, "--test-fraction", 0.1, "--prompt", "anna zaints")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    words = learnable_text().replace(".", " .").split()
+    assert lines[0].startswith(f"text      {file}: {len(words):,} words, {len(set(words))} different; held out: ")
+    assert "to validate, " in lines[0]
+    assert lines[0].endswith(" to test")
+    assert lines[1] == "network   3 words x 6 -> 12 -> 10 -> 41 words; 1,077 parameters"
+    assert lines[2].startswith("running   numpy, precision ieee, ")
+    assert lines[3] == f"writing   {Path('runs/story')}"
+    assert "note: not in the vocabulary, read as <unk>: 'zaints' (close: paints)" in lines
+    assert any(line.startswith("before training: anna zaints ") for line in lines)
+    assert "after 15 steps: anna zaints " in out
+    assert any(line.startswith("step  7/30  loss ") and line.endswith(" left") for line in lines)
+    assert any(line.startswith("step 20/30  loss ") and "  validation " in line for line in lines)
+    before, after = (next(line for line in lines if line.startswith(label)) for label in ("before: ", "after:  "))
+    assert before != after.replace("after: ", "before:")
+    assert any(line.startswith("done: 30 steps in 0:0") for line in lines)
+    assert any(line.startswith("validation: loss ") and line.endswith("(weights of step 30)") for line in lines)
+    assert any(line.startswith("test: loss ") for line in lines)
+    assert lines[-6:] == [
+        f"the loss over the steps: {Path('runs/story/loss.png')}",
+        "",
+        "to go on:",
+        f"  python -m fastmlp.generate {Path('runs/story')} 'anna zaints'",
+        f"  python -m fastmlp.evaluate {Path('runs/story')} FILE",
+        f"  python -m fastmlp.neighbors {Path('runs/story')} behind",
+    ]
+    written = {file.name for file in Path("runs/story").iterdir()} - {".fastmlp.lock"}
+    assert written == {
+        "config.toml",
+        "model.safetensors",
+        "last.safetensors",
+        "metrics.jsonl",
+        "samples.txt",
+        "loss.png",
+    }
+
+
+def test_the_commands_to_go_on_with_do_what_they_say(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, on_numpy: None
+) -> None:
+    _, out, _ = call(capsys, "train", write_text(tmp_path), *SMALL)
+    for line in out.splitlines()[-3:]:
+        arguments = [str(tmp_path / "story.txt") if word == "FILE" else word for word in shlex.split(line)]
+        assert arguments[:2] == ["python", "-m"]
+        status, said, err = call(capsys, arguments[2].removeprefix("fastmlp."), *arguments[3:])
+        assert (status, err) == (0, "")
+        assert said
+
+
+def test_flags_reach_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option by its flag, given in any order around the files."""
+    given = small_options(
+        **{"epochs": 1, "steps": None, "optimizer": "momentum", "momentum": 0.8, "schedule": "step", "warmup": 2},
+        **{"weight_decay": 0.001, "tokenizer": "whitespace", "vocab_size": 30, "min_count": 2, "val_fraction": 0.2},
+        **{"test_fraction": 0.1, "prompt": "anna", "seed": 5, "threads": 1, "precision": "ieee", "batch_size": 200},
+    )
+    given = {name: value for name, value in given.items() if value is not None}
+    file = write_text(tmp_path)
+    arguments = flags(given)
+    assert call(capsys, "train", *arguments[:6], file, *arguments[6:], "--out", "run", "--quiet")[0] == 0
+    _, metadata = checkpoint.load(Path("run/last.safetensors"))
+    assert TrainConfig.layered(metadata["config"]) == TrainConfig(files=(str(file),), **given)
+    untested = {"files", "out", "steps", "minutes", "betas", "val_file"}
+    assert given.keys() | untested == options().keys()
+
+
+def test_a_config_file_gives_the_same_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_text(tmp_path)
+    assert call(capsys, "train", file, *SMALL, "--out", "a", "--quiet") == (0, "", "")
+    assert call(capsys, "train", "--config", "a/config.toml", "--out", "b", "--quiet") == (0, "", "")
+    assert Path("a/config.toml").read_bytes() == Path("b/config.toml").read_bytes()
+    assert outcome(Path("a")) == outcome(Path("b"))
+    assert call(capsys, "train", "--config", "a/config.toml", "--steps", 5, "--out", "c", "--quiet")[0] == 0
+    assert metrics_of(Path("c"))[-1]["step"] == 5
+
+
+def test_events_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "train", write_text(tmp_path), *SMALL, "--json")
+    assert (status, err) == (0, "")
+    events = [json.loads(line) for line in out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "TextRead"
+    assert kinds[-2:] == ["Finished", "GoOn"]
+    assert [event["metrics"]["step"] for event in events if event["event"] == "Measured"] == [
+        0,
+        7,
+        10,
+        14,
+        20,
+        21,
+        28,
+        30,
+    ]
+
+
+def test_the_words_of_another_language_and_the_folder_of_a_run_that_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_text(tmp_path)
+    assert call(capsys, "train", file, *SMALL, "--quiet")[0] == 0
+    assert call(capsys, "train", file, *SMALL, "--quiet")[0] == 0
+    assert sorted(folder.name for folder in Path("runs").iterdir()) == ["story", "story-2"]
+    status, _, err = call(capsys, "train", file, *SMALL, "--out", "runs/story")
+    assert status == 2
+    assert "runs/story already holds a run: go on with it (--resume), replace it (--overwrite)" in err
+    assert call(capsys, "train", file, *SMALL, "--overwrite", "--quiet")[0] == 0
+    assert sorted(folder.name for folder in Path("runs").iterdir()) == ["story", "story-2"]
+
+
+def test_standard_input_is_a_text(tmp_path: Path) -> None:
+    with process("-m", "fastmlp.train", "-", *SMALL, stdin=subprocess.PIPE) as child:
+        out, err = child.communicate(learnable_text())
+    assert (child.returncode, err) == (0, "")
+    assert out.startswith("text      -: ")
+    assert Path("runs/stdin/model.safetensors").exists()
+    with process("-m", "fastmlp.train", "--resume", "--out", "runs/stdin") as child:
+        _, err = child.communicate()
+    assert child.returncode == 2
+    assert "--resume: the run's text came from standard input: name it again" in err
+
+
+def test_promise_4_another_hash_seed_and_a_fresh_process_give_the_same_bits(tmp_path: Path) -> None:
+    file = write_text(tmp_path)
+    for seed in ("0", "12345"):
+        arguments = [file, *SMALL, "--out", seed, "--quiet", "--prompt", "anna"]
+        with process("-m", "fastmlp.train", *arguments, env={"PYTHONHASHSEED": seed}) as child:
+            assert child.communicate() == ("", "")
+    assert outcome(Path("0")) == outcome(Path("12345"))
+
+
+# ------------------------------------------------------------------------------------------------- stopped and resumed
+
+
+LONG = {"steps": 1_200, "save_every": 50, "eval_every": 300, "sample_every": 600, "log_every": 20}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run long enough to be stopped in its midst, on one BLAS thread as the processes have it."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    file = write_text(folder)
+    arguments = [file, *flags(small_options(**LONG)), "--out", folder / "run", "--quiet"]
+    with process("-m", "fastmlp.train", *arguments) as child:
+        assert child.communicate() == ("", "")
+    return folder / "run"
+
+
+def lines_in(folder: str) -> int:
+    file = Path(folder) / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_promise_9_a_signal_saves_and_the_printed_command_resumes(
+    number: signal.Signals, status: int, tmp_path: Path, uninterrupted: Path
+) -> None:
+    file = write_text(tmp_path)
+    with process("-m", "fastmlp.train", file, *flags(small_options(**LONG)), "--out", "the run") as child:
+        wait_for(lambda: lines_in("the run") > 5)
+        child.send_signal(number)
+        out, err = child.communicate()
+    assert child.returncode == status
+    assert err.strip() == "stopping after this step and saving; Ctrl-C stops at once"
+    assert "stopped after step " in out
+    assert Path("the run/loss.png").exists()
+    saved = checkpoint.load(Path("the run/last.safetensors"))[1]["step"]
+    assert 100 <= saved < 1_200
+    assert f"stopped after step {saved:,}; saved in the run" in out
+    command = shlex.split(out.splitlines()[-1])
+    assert command == ["python", "-m", "fastmlp.train", "--resume", "--out", "the run"]
+    with process(*command[1:]) as child:
+        out, err = child.communicate()
+    assert (child.returncode, err) == (0, "")
+    assert f"resuming  after step {saved:,}" in out
+    assert outcome(Path("the run")) == outcome(uninterrupted)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_promise_6_killed_again_and_again_the_run_ends_with_the_same_bits(tmp_path: Path, uninterrupted: Path) -> None:
+    """SIGKILL: at once, before the first checkpoint, and twice on the way."""
+    arguments = ["-m", "fastmlp.train", write_text(tmp_path), *flags(small_options(**LONG)), "--out", "run", "--resume"]
+    for lines in (1, 8, 30):
+        with process(*arguments, "--quiet") as child:
+            wait_for(lambda lines=lines: lines_in("run") >= lines)  # type: ignore[misc]
+            child.kill()
+    with process(*arguments) as child:
+        out, err = child.communicate()
+    assert (child.returncode, err) == (0, "")
+    assert "resuming  after step" in out
+    assert outcome(Path("run")) == outcome(uninterrupted)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_promise_9_a_second_ctrl_c_stops_at_once() -> None:
+    with train.Interrupts() as interrupts:
+        press_ctrl_c()
+        assert interrupts.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            press_ctrl_c()
+    with pytest.raises(KeyboardInterrupt):  # afterwards Ctrl-C is Python's again
+        press_ctrl_c()
+
+
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)  # where Python looks at its signals
+
+
+def test_the_library_installs_no_signal_handlers(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    importlib.import_module("fastmlp.trainer").train(small_config(write_text(tmp_path), tmp_path / "run", steps=2))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_closed_pipe_stops_and_saves(tmp_path: Path) -> None:
+    arguments = ["-m", "fastmlp.train", write_text(tmp_path), *flags(small_options(**LONG)), "--out", "run"]
+    with process(*arguments) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr is not None
+        err = child.stderr.read()
+        assert child.wait() == 1
+    assert err == "python -m fastmlp.train: standard output was closed; the run is saved in run\n"
+    assert checkpoint.load(Path("run/last.safetensors"))[1]["step"] < 1_200
+
+
+# --------------------------------------------------------------------------------------- generate, evaluate, neighbors
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_generate_goes_on_with_the_prompt(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "generate", trained, "Anna paints a", "-n", 3, "--words", 12, "--seed", 1)
+    assert (status, err) == (0, "")
+    texts = out.splitlines()
+    assert len(texts) == 3
+    assert all(text.startswith("anna paints a red door in ") for text in texts)
+    assert all(len(text.replace(".", " .").split()) == 15 for text in texts)
+    assert call(capsys, "generate", trained, "Anna paints a", "-n", 3, "--words", 12, "--seed", 1)[1] == out
+    assert (
+        call(capsys, "generate", trained / "model.safetensors", "Anna paints a", "-n", 3, "--words", 12, "--seed", 1)[1]
+        == out
+    )
+    assert call(capsys, "generate", trained, "Anna paints a", "-n", 3, "--words", 12, "--seed", 2)[1] != out
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_generate_reports_unknown_words_once(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "generate", trained, "xyzzy paint xyzzy", "-n", 2, "--temperature", 0)
+    assert status == 0
+    assert err == "note: not in the vocabulary, read as <unk>: 'xyzzy', 'paint' (close: paints)\n"
+    assert out.splitlines()[0] == out.splitlines()[1]
+    assert out.startswith("xyzzy paint xyzzy ")
+    assert "<unk>" not in out
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_generate_without_a_prompt_begins_a_text(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "generate", trained, "-n", 1, "--temperature", 0)
+    assert (status, err) == (0, "")
+    assert len(out.replace(".", " .").split()) == 30
+    assert call(capsys, "generate", trained, ". .", "-n", 1, "--temperature", 0)[1] == f".. {out}"
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_evaluate_prints_figures_for_people_and_programs(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_text(trained.parent)
+    status, out, err = call(capsys, "evaluate", trained, file)
+    assert (status, err) == (0, "")
+    facts = json.loads(call(capsys, "evaluate", trained, file, "--json")[1])
+    assert facts.keys() == {"loss", "perplexity", "words", "unknown_words"}
+    assert facts["loss"] < 0.8
+    assert facts["words"] == len(learnable_text().replace(".", " .").split())
+    assert out.splitlines() == [
+        f"loss        {facts['loss']:.4f}",
+        f"perplexity  {facts['perplexity']:.2f}",
+        f"words       {facts['words']:,}; all in the vocabulary",
+    ]
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_evaluate_gives_unknown_words_a_figure_only_where_unk_was_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_text(tmp_path)
+    assert call(capsys, "train", file, *SMALL, "--min-count", 125, "--out", "run", "--quiet")[0] == 0
+    facts = json.loads(call(capsys, "evaluate", "run", file, "--json")[1])
+    assert facts["unknown_words"] > 0
+    assert facts["loss_with_unknown"] != facts["loss"]
+    lines = call(capsys, "evaluate", "run", file)[1].splitlines()
+    assert lines[2].endswith(f"; {facts['unknown_words']:,} outside the vocabulary, left out above")
+    assert lines[3].startswith(f"with them   loss {facts['loss_with_unknown']:.4f}, perplexity ")
+
+
+def test_neighbors_are_words_of_the_vocabulary_by_cosine(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "neighbors", trained, "Red", "-n", 38)
+    assert (status, err) == (0, "")
+    cosines, words = zip(*(line.split() for line in out.splitlines()), strict=True)
+    assert list(map(float, cosines)) == sorted(map(float, cosines), reverse=True)
+    assert all(-1 <= float(cosine) <= 1 for cosine in cosines)
+    assert len(set(words)) == 38
+    assert not {"red", "<unk>"} & set(words)
+
+
+# --------------------------------------------------------------------------------------------------------- bad usage
+
+
+BAD: list[tuple[str, list[str], int, str]] = [
+    ("train", ["--stepz", "5"], 2, "--stepz: no such option; did you mean '--steps'?"),
+    ("train", ["--batchsize=5"], 2, "--batchsize: no such option; did you mean '--batch-size'?"),
+    ("train", ["--step", "5"], 2, "--step: no such option; did you mean '--steps'?"),
+    ("train", ["--steps"], 2, "--steps: expected one argument"),
+    ("train", ["{text}", "--steps", "0"], 2, "--steps: expected a whole number of at least 1, got '0'"),
+    ("train", ["{text}", "--lr", "-1"], 2, "--lr: expected a number above 0, got '-1'"),
+    ("train", ["{text}", "--batch-size", "1"], 2, "--batch-size: expected a whole number of at least 2, got '1'"),
+    ("train", ["{text}", "--hidden", "300,x"], 2, "--hidden: expected widths of at least 1 separated by commas"),
+    (
+        "train",
+        ["{text}", "--optimizer", "adam"],
+        2,
+        "--optimizer: expected one of adamw, sgd, momentum, adagrad, got 'adam'",
+    ),
+    ("train", ["{text}", "--steps", "5", "--epochs", "1"], 2, "--epochs: give either this or steps"),
+    ("train", ["{text}", "--backend", "gpu"], 2, "--backend: expected one of auto, cython, numba, numpy, got 'gpu'"),
+    ("train", ["{text}", "--precision", "bf16"], 2, "--precision: expected one of auto, ieee, got 'bf16'"),
+    ("train", ["{text}", "--preset", "orig"], 2, "--preset: expected one of original, got 'orig'"),
+    ("train", ["{text}", "--config", "none.toml"], 2, "--config: none.toml cannot be read: No such file or directory"),
+    ("train", ["{text}", "--config", "{bad_toml}"], 2, "is not a TOML file"),
+    ("train", ["{text}", "--config", "{typo_toml}"], 2, "--step: no such option; did you mean 'steps'?"),
+    ("train", ["{text}", "--resume"], 2, "--resume: say which run: --out DIR"),
+    ("train", ["--resume", "--out", "nowhere"], 2, "--resume: nowhere holds no run"),
+    (
+        "train",
+        ["--resume", "--out", "{run}", "--seed", "9"],
+        2,
+        "--seed: a run that is resumed keeps what it began with: 1",
+    ),
+    ("train", ["--resume", "--out", "{run}", "--overwrite"], 2, "--overwrite: give either this or --resume"),
+    ("train", ["{text}", "--json", "--quiet"], 2, "--quiet: give either this or --json"),
+    ("train", ["{text}", "--out", "{text}"], 2, "cannot write to the folder"),
+    ("train", ["missing.txt"], 2, "missing.txt: "),
+    ("train", ["{empty}"], 2, "empty.txt: "),
+    ("train", ["{run}"], 2, "the folder of a run, not a text"),
+    ("train", ["{run}/model.safetensors"], 2, "a safetensors model file, not text"),
+    ("train", ["{text}", "--val-file", "{foreign}"], 2, "none of its words is in the vocabulary"),
+    ("generate", [], 2, "the following arguments are required: RUN"),
+    ("generate", ["{text}"], 2, "cannot load"),
+    ("generate", ["nowhere", "once upon"], 2, "cannot load nowhere: there is no such file"),
+    ("generate", ["."], 2, "a folder without model.safetensors"),
+    ("generate", ["{run}", "a", "b"], 2, "b: one argument too many"),
+    ("generate", ["{run}", "--temperature", "-1"], 2, "--temperature: expected a number of at least 0, got '-1'"),
+    ("generate", ["{run}", "--top-k", "0"], 2, "--top-k: expected a whole number of at least 1, got '0'"),
+    ("generate", ["{run}", "--top-p", "1.5"], 2, "--top-p: expected a number above 0 and at most 1, got '1.5'"),
+    ("generate", ["{run}", "-n", "0"], 2, "-n: expected a whole number of at least 1, got '0'"),
+    ("generate", ["{run}", "--seeds", "1"], 2, "--seeds: no such option; did you mean '--seed'?"),
+    ("evaluate", ["{run}"], 2, "the following arguments are required: FILE"),
+    ("evaluate", ["{text}", "{run}"], 2, "cannot load"),
+    ("evaluate", ["{run}", "{run}"], 2, "the folder of a run, not a text"),
+    ("evaluate", ["{run}", "missing.txt"], 2, "missing.txt: "),
+    ("evaluate", ["{run}", "{foreign}"], 2, "none of its words is in the model's vocabulary"),
+    ("neighbors", ["{run}", "paint"], 2, "WORD: 'paint' is not in the vocabulary; close: paints"),
+    ("neighbors", ["{run}", "two words"], 2, "WORD: expected one word, got 'two words'"),
+    ("neighbors", ["{run}", "red", "-n", "x"], 2, "-n: expected a whole number of at least 1, got 'x'"),
+    ("fastmlp", ["trian"], 2, "trian: no such command; did you mean 'train'?"),
+]
+
+
+@pytest.mark.usefixtures("on_numpy")
+@pytest.mark.parametrize(
+    ("command", "arguments", "status", "message"), BAD, ids=[" ".join([c, *a]) for c, a, *_ in BAD]
+)
+def test_bad_usage_gets_one_line_and_its_status(
+    command: str,
+    arguments: list[str],
+    status: int,
+    message: str,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"text": write_text(tmp_path), "run": trained}
+    for name, content in {
+        "empty": "",
+        "foreign": "qwerty uiop",
+        "bad_toml": "a = = 1",
+        "typo_toml": "step = 1",
+    }.items():
+        places[name] = tmp_path / f"{name}.txt"
+        places[name].write_text(content)
+    got, _, err = call(capsys, command, *(argument.format(**places) for argument in arguments))
+    assert got == status
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert not Path("runs").exists()
+
+
+def test_a_failure_on_the_way_is_status_1_and_debug_shows_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [write_text(tmp_path), *SMALL, "--optimizer", "sgd", "--lr", "1e30", "--warmup", "0"]
+    status, _, err = call(capsys, "train", *arguments)
+    assert status == 1
+    assert "try a lower one, such as --lr 1e+29; nothing is saved" in err
+    assert err.count("\n") == 1
+    with pytest.raises(ArithmeticError):
+        call(capsys, "train", *arguments, "--debug")
+    monkeypatch.setattr("fastmlp.trainer.read_corpus", lambda *_: 1 / 0)
+    status, _, err = call(capsys, "train", *arguments)
+    assert (status, err) == (1, "python -m fastmlp.train: ZeroDivisionError: division by zero (--debug shows where)\n")
+
+
+def test_threads_of_the_environment_are_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", "many")
+    status, _, err = call(capsys, "train", write_text(tmp_path), *SMALL)
+    assert status == 2
+    assert "FASTMLP_NUM_THREADS: expected a whole number of at least 1, got 'many'" in err
+
+
+# ---------------------------------------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "neighbors"])
+def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, command, "--help")
+    assert (status, err) == (0, "")
+    text = " ".join(out.split())
+    assert f"usage: python -m fastmlp.{command}" in text
+    if command == "train":
+        for name, option in options().items():
+            assert f"(default: {option.shown})" in text, name
+            assert cli.flag(name) in text
+    if command == "generate":
+        assert text.count("(default: ") == 7
+
+
+def test_the_program_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = call(capsys, "fastmlp", "--help")
+    assert status == 0
+    assert all(f"\n  {name}" in out for name in cli.COMMANDS)
+    assert call(capsys, "fastmlp")[0] == 2
+    assert call(capsys, "fastmlp", "--version")[1].startswith("fastmlp 0.")
+    assert "usage: fastmlp neighbors" in call(capsys, "fastmlp", "neighbors", "--help")[1]
+
+
+def test_help_imports_nothing_that_takes_time() -> None:
+    code = """
+import sys
+from fastmlp import cli
+for name in cli.COMMANDS:
+    assert cli.main([name, "--help"]) == 0
+heavy = {"numpy", "numba", "matplotlib", "safetensors", "tqdm", "torch"} & sys.modules.keys()
+assert not heavy, heavy
+"""
+    with process("-c", code) as child:
+        _, err = child.communicate()
+    assert (child.returncode, err) == (0, "")
+
+
+def test_python_dash_m_fastmlp_is_the_program() -> None:
+    with process("-m", "fastmlp", "trainn") as child:
+        assert child.communicate()[1] == "fastmlp: trainn: no such command; did you mean 'train'? (see --help)\n"
+    assert child.returncode == 2

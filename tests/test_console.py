@@ -1,0 +1,108 @@
+"""What a run looks like: the progress bar, the lines, and how figures are written."""
+
+import io
+import sys
+
+import pytest
+
+from fastmlp.console import Console, describe_end, describe_sample, describe_text, duration, indented, plural
+from fastmlp.events import Finished, Measured, Notice, Sampled, Started, TextRead
+
+LOGGED = {"step": 100, "words": 12_800, "seconds": 1.0, "loss": 7.25, "lr": 0.002, "words_per_second": 71_234.5}
+EVALUATED = {**LOGGED, "step": 200, "val_loss": 6.5, "val_perplexity": 665.14}
+
+
+def test_the_bar_shows_step_loss_validation_speed_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setenv("COLUMNS", "200")
+    with Console(bar=True) as console:
+        console.report(Started(step=0, total=1_000, share=0.0))
+        for step in range(1, 251):
+            console.step(step, step / 1_000, 8.0)
+            if step == 200:
+                console.report(Measured(EVALUATED))
+        console.report(Notice("mind the gap"))
+    out, err = capsys.readouterr()
+    last = [line for line in err.replace("\r", "\n").splitlines() if "step" in line][-1]
+    assert " 25%|" in last
+    assert "step   250/1,000  loss 8.000  val 6.500 (perplexity 665)  71,234 words/s  " in last
+    assert last.rstrip().endswith(" left")
+    assert out.splitlines()[0].startswith(
+        "step   200/1,000  loss 7.250  validation 6.500 (perplexity 665.1)  71,234 words/s"
+    )
+    assert out.splitlines()[1] == "note: mind the gap"
+
+
+def test_beside_the_bar_only_validations_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    for bar, lines in ((False, 2), (True, 1)):
+        with Console(bar=bar) as console:
+            console.report(Started(step=0, total=1_000, share=0.0))
+            console.report(Measured(LOGGED))
+            console.report(Measured(EVALUATED))
+        assert len(capsys.readouterr().out.splitlines()) == lines
+
+
+def test_the_time_left_is_that_of_this_sitting(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    console = Console(bar=False)
+    console.report(Started(step=500, total=1_000, share=0.5))
+    now[0] += 60
+    console.step(600, 0.6, 5.0)
+    console.report(Measured({**LOGGED, "step": 600}))
+    assert capsys.readouterr().out == "step   600/1,000  loss 7.250  71,234 words/s  4:00 left\n"
+
+
+def test_a_reader_who_goes_away_is_noticed_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    silenced: list[bool] = []
+    monkeypatch.setattr("fastmlp.console.silence_output", lambda: silenced.append(True))
+    monkeypatch.setattr(sys, "stdout", Gone())
+    console = Console(bar=False)
+    console.report(Notice("hello"))
+    console.report(Notice("anybody there?"))
+    assert console.closed
+    assert silenced == [True]
+
+
+def test_texts_are_described_shortly() -> None:
+    assert describe_text(TextRead("hp.txt", 1, 1_000, 99, 50, 0)) == (
+        "hp.txt: 1,000 words, 99 different; held out: 50 to validate"
+    )
+    assert describe_text(TextRead("a, b", 2, 1_000, 99, 0, 0)) == "a, b (2 files): 1,000 words, 99 different"
+
+
+def test_samples_are_wrapped_under_their_label() -> None:
+    text = describe_sample(Sampled(2_500, "a", "word " * 40))
+    first, *rest = text.strip("\n").splitlines()
+    assert first.startswith("after 2,500 steps: word word")
+    assert all(line.startswith(" " * len("after 2,500 steps: ") + "word") for line in rest)
+    assert indented("one\ntwo", "x: ") == "x: one\n   two"
+    assert describe_sample(Sampled(9, "a", "a new", "a old")) == "\nbefore: a old\nafter:  a new"
+
+
+def test_the_end_tells_the_figures_of_the_kept_weights() -> None:
+    kept = {"kept_step": 900, "kept_val_loss": 5.0, "kept_val_perplexity": 148.41}
+    assert describe_end(Finished("run", 1_000, 3_723.4, 4.5, kept, "run/loss.png")).splitlines() == [
+        "",
+        "done: 1,000 steps in 1:02:03, training loss 4.500",
+        "validation: loss 5.000, perplexity 148.4 on all of that part (weights of step 900)",
+        "the loss over the steps: run/loss.png",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (125, "2:05"), (7_384, "2:03:04")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_plurals() -> None:
+    assert [plural(count, "thread") for count in (1, 2, 1_000)] == ["1 thread", "2 threads", "1,000 threads"]
