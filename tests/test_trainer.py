@@ -158,13 +158,6 @@ def test_samples_are_written_before_on_the_way_and_at_the_end(file: Path, tmp_pa
     assert all(event.text in text for event in samples)
 
 
-def test_the_default_prompt_begins_a_sentence_of_the_held_out_text(file: Path, tmp_path: Path) -> None:
-    config = small_config(file, tmp_path / "run")
-    held_out = learnable_text().lower().split("\n")[-40:]
-    prompt = " ".join(read_corpus(config).default_prompt())
-    assert any(sentence.startswith(prompt) for sentence in held_out)
-
-
 def test_the_kept_weights_are_those_of_the_best_validation(file: Path, tmp_path: Path) -> None:
     """A rate that grows and grows: the best weights are not the last."""
     config = small_config(file, tmp_path / "run", steps=60, optimizer="sgd", lr=300, warmup=60, schedule="constant")
@@ -208,19 +201,11 @@ def test_a_run_of_minutes_ends_with_its_time_and_its_schedule(file: Path, tmp_pa
     assert result.finished
 
 
-def test_a_validation_file_takes_the_place_of_the_held_out_part(file: Path, tmp_path: Path) -> None:
+def test_a_validation_file_decides_which_weights_are_kept(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.txt"
     other.write_text("anna sells warm bread in unheard of places.")
-    config = small_config(file, tmp_path / "run", val_file=str(other))
-    corpus = read_corpus(config)
-    assert corpus.val is not None
-    assert len(corpus.val) == 9
-    assert len(corpus.train) == corpus.words
-    result = train(config)
-    assert result.kept_val_loss is not None
-    other.write_text("unheard of")
-    with pytest.raises(TextError, match=r"other\.txt: none of its words is in the vocabulary"):
-        train(small_config(file, tmp_path / "second", val_file=str(other)))
+    result = train(small_config(file, tmp_path / "run", val_file=str(other)))
+    assert result.kept_val_loss == pytest.approx(min(line.get("val_loss", 9) for line in metrics_of(tmp_path / "run")))
 
 
 def test_text_in_memory_and_the_same_text_in_a_file_give_the_same_bits(file: Path, tmp_path: Path) -> None:
