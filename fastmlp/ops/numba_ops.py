@@ -300,16 +300,17 @@ def embedding_backward(ids: Array, demb: Array, rows: Array, drows: Array, *, th
 @jit
 def _embedding_backward(order: Array, ids: Array, demb: Array, rows: Array, drows: Array) -> int:
     unique = 0
+    for u in range(rows.size):
+        rows[u] = -1
+        for d in range(drows.shape[1]):
+            drows[u, d] = 0
     for place in order:
         if unique == 0 or rows[unique - 1] != ids[place]:
             rows[unique] = ids[place]
-            drows[unique] = demb[place]
             unique += 1
-        else:
-            for d in range(drows.shape[1]):
-                drows[unique - 1, d] += demb[place, d]
-    rows[unique:] = -1
-    drows[unique:] = 0
+        row, drow = drows[unique - 1], demb[place]
+        for d in range(row.size):
+            row[d] += drow[d]
     return unique
 
 
@@ -336,7 +337,7 @@ def linear_backward(
     dy: Array, x: Array, weight: Array, dx: Array | None, dweight: Array, dbias: Array | None, *, threads: int = 1
 ) -> None:
     """dW and db sliced over the outputs, dx over the rows of the batch."""
-    dy, x, weight = _read_only(dy), _read_only(x), _read_only(weight)
+    x, weight = _read_only(x), _read_only(weight)
     dbias = np.empty(len(weight), np.float32) if dbias is None else dbias
 
     slices = cut(len(weight), _rows_worth_a_slice(x))
@@ -354,7 +355,7 @@ def _linear_backward_weight(dy: Array, x: Array, first: int, last: int, dweight:
 
 @jit
 def _linear_backward_x(dy: Array, weight: Array, dx: Array) -> None:
-    _rows_times_matrix(dy, weight, False, dx)
+    _rows_times_matrix(dy[:, 0 : len(weight)], weight, False, dx)
 
 
 def _rows_worth_a_slice(matrix: Array) -> int:
@@ -568,7 +569,10 @@ def _highest(row: Array) -> Any:
         piece = row[start : start + LANES]
         for j in range(piece.size):
             lanes[j] = piece[j] if piece[j] > lanes[j] else lanes[j]
-    return lanes.max()
+    highest = _LOWEST
+    for lane in lanes:
+        highest = lane if lane > highest else highest
+    return highest
 
 
 @jit_any_order
@@ -875,8 +879,9 @@ def _sweep_two(
             if start <= targets[b] < stop:
                 dlogits[targets[b] - start, b] -= at_target * row_scale[b]
 
-        _rows_times_matrix(dlogits, h, False, dweight[start:stop])
-        _rows_times_matrix(dlogits.T, weight[start:stop], True, dh)
+        strided = dlogits[:, 0:rows]  # for Numba the same type as its transpose: one product to compile
+        _rows_times_matrix(strided, h, False, dweight[start:stop])
+        _rows_times_matrix(strided.T, weight[start:stop], True, dh)
         for v in range(len(dlogits)):
             dbias[start + v] = _sum(dlogits[v])
 
@@ -1091,3 +1096,36 @@ def update_adamw_rows(
         weight_decay=weight_decay,
         threads=threads,
     )
+
+
+# ------------------------------------------------------------------------------------------------------------ compiling
+
+
+def compile_ops(ids_dtype: Any = np.int32) -> None:
+    """Compile every kernel, or take it from Numba's cache, by running each op once on tiny arrays.
+
+    ids_dtype  the type of the ids that are to come, int32 or int64
+    """
+    ids, rows = np.zeros((2, 1), ids_dtype), np.zeros(1, ids_dtype)
+    targets, drows = np.zeros(2, ids_dtype), np.zeros((1, 2), np.float32)
+    x, weight, dweight, running = np.zeros((4, 2, 2), np.float32)
+    vector, dvector, mean, inv_std = np.ones((4, 2), np.float32)
+    y, dy = np.zeros((2, 2, 2), np.float32)
+
+    embedding_forward(weight, ids, np.empty((2, 1, 2), np.float32))
+    embedding_backward(ids, np.zeros((2, 1, 2), np.float32), np.empty(2, ids_dtype), dy)
+    linear_forward(x, weight, vector, y)
+    linear_backward(dy, x, weight, y, dweight, dvector)
+    batchnorm_forward(x, vector, vector, mean, running[0], mean, inv_std, y)
+    batchnorm_backward(dy, x, vector, mean, inv_std, y, dvector, dvector)
+    tanh_forward(x, y)
+    tanh_backward(dy, y, x)
+    cross_entropy_forward(x, targets, vector, mean, inv_std)
+    cross_entropy_backward(x, targets, vector, mean, y)
+    linear_cross_entropy(x, weight, None, targets, vector, mean, inv_std, y, dweight, None)
+    update_sgd(x, y, lr=0)
+    update_momentum(x, running, y, lr=0)
+    update_adagrad(x, running, y, lr=0)
+    update_adamw(x, dy, running, y, lr=0, step=1)
+    update_sgd_rows(rows, drows, y, lr=0)
+    update_adagrad_rows(rows, drows, running, y, lr=0)
