@@ -7,8 +7,9 @@ An op cuts its problem into slices and hands them to a team of threads (team.py)
  b. Numba has no vector exp and tanh: they are written out below, as arithmetic that vectorises.
  c. No BLAS: its threads would fight ours, and np.dot in a jitted function needs SciPy. Two products are enough: rows
     times rows (x W^T) and rows times matrix (dy W, dy^T x).
- d. Kernels get their inputs as read-only views, and the ids of targets as int64: whatever the caller's arrays are, a
-    kernel is compiled for one set of types.
+ d. What takes long to compile gets its inputs as read-only views, and targets as int64: whatever the caller's arrays
+    are, it is compiled for one set of types.
+ e. A Python float is a float64 and makes all it meets one: numbers in float32 arithmetic are np.float32.
 """
 
 import math
@@ -26,11 +27,14 @@ from fastmlp.ops.team import cut, run_slices
 Array = np.ndarray
 
 SMALLEST = 2**17  # numbers an elementwise slice has at least: some 30 us of work, less is not worth waking a thread
+SMALLEST_PRODUCT = 2**20  # multiplications a slice of a product has at least, likewise
 BLOCK = 128  # words that go through the last layer at once: 128 rows of 300 weights stay in a core's second-level cache
 PANEL = 128  # rows of the other operand that a product uses again and again before it turns to the next ones
 LANES = 64  # running maxima side by side
 PIECE = 4096  # numbers added up in float32 before their sum is added to one in float64
-MOST_KEPT = 256 * 2**20  # bytes of exponentials that linear_cross_entropy keeps; above it the logits are made again
+MOST_KEPT = (
+    256 * 2**20
+)  # bytes of exponentials that linear_cross_entropy keeps; were it more, it makes the logits again
 
 
 def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
@@ -83,8 +87,9 @@ _spare: deque[Array] = deque(maxlen=1)  # pop and append are atomic: no lock tha
 def _work_arrays(*shapes: tuple[int, ...]) -> Iterator[list[Array]]:
     """Float32 arrays to work in, uninitialised, cut from one buffer that is kept for the next call.
 
-    A fresh buffer of 60 MB costs page faults. One is kept per process, as large as the largest call wanted; a second
-    caller at the same time makes its own. After an error it is dropped.
+    A fresh buffer of 60 MB would cost page faults at every step. One is kept per process, at most as large as the
+    largest call wanted; a second caller at the same time makes its own. After an error, when another thread may still
+    write to it, it is dropped.
     """
     sizes = [math.prod(shape) for shape in shapes]
     try:
@@ -108,9 +113,9 @@ def _work_arrays(*shapes: tuple[int, ...]) -> Iterator[list[Array]]:
 # smallest: found by Lawson's iteration (least squares, weights multiplied by the error until it is level) on 4,001
 # Chebyshev points. A float32 rounds by 6e-8.
 
-_INV_LN2 = np.float32(1.4426950408889634)
-_LN2_HIGH = np.float32(0.693359375)
-_LN2_LOW = np.float32(-2.12194440054690583e-4)
+_INV_LN2 = np.float32(1 / math.log(2))
+_LN2_HIGH = np.float32(355 / 512)
+_LN2_LOW = np.float32(math.log(2) - 355 / 512)
 _ROUNDER = np.float32(1.5 * 2**23)
 _Q0 = np.float32(0.4999999815515327)
 _Q1 = np.float32(0.16666543670139017)
@@ -359,8 +364,8 @@ def _linear_backward_x(dy: Array, weight: Array, dx: Array) -> None:
 
 
 def _rows_worth_a_slice(matrix: Array) -> int:
-    """How many rows times `matrix` make a million multiplications, some 30 us of work; at least four."""
-    return int(max(4, 2**20 // max(1, matrix.size)))
+    """How many rows times `matrix` a slice of a product has at least."""
+    return int(max(4, SMALLEST_PRODUCT // max(1, matrix.size)))
 
 
 # ---------------------------------------------------------------------------------------------------------- batchnorm

@@ -19,13 +19,15 @@ Slice = tuple[int, int]  # its first item and one past its last
 
 
 def cut(length: int, smallest: int, multiple_of: int = 1) -> list[Slice]:
-    """Cut `length` items into at most 32 slices of at least `smallest` items each, or one if there are not as many.
+    """Cut `length` items into one slice or, where there are twice as many as `smallest`, into up to 32.
 
-    multiple_of  every slice but the last has a multiple of so many items
+    smallest     what each slice but the last has at least
+    multiple_of  what the size of each slice but the last is a multiple of
     """
+    smallest = max(1, smallest)
     if length < 2 * smallest:
         return [(0, length)]
-    step = -(-length // min(MOST_SLICES, length // max(1, smallest)))
+    step = -(-length // min(MOST_SLICES, length // smallest))
     step += -step % multiple_of
     return [(first, min(first + step, length)) for first in range(0, length, step)]
 
@@ -65,11 +67,7 @@ def run_slices(work: Callable[[int, int], object], slices: Sequence[Slice], thre
                 first, last = left.popleft()
             except IndexError:
                 return
-            try:
-                work(first, last)
-            except BaseException:
-                left.clear()
-                raise
+            work(first, last)
 
     helpers = []
     with contextlib.suppress(RuntimeError):  # no thread to be had, as while the interpreter ends: fewer hands
@@ -78,6 +76,7 @@ def run_slices(work: Callable[[int, int], object], slices: Sequence[Slice], thre
     try:
         take_slices()
     finally:
+        left.clear()  # there are slices left if one has raised
         errors = [helper.exception() for helper in helpers if not helper.cancel()]
     for error in errors:
         if error is not None:
