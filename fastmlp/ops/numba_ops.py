@@ -213,7 +213,7 @@ def _rows_times_matrix(a: Array, b: Array, add: bool, c: Array) -> None:
     """c = a b, or with `add` c += a b, for `a` (I, K) of any strides, `b` (K, J) and `c` (I, J).
 
     Four rows of c at a time: each pass over them adds four rows of b, 16 multiplications for 8 numbers read and 4
-    written. The sums of a panel of K are made apart and then added to c, so that errors do not grow with K.
+    written. Each panel of K is summed apart and then added to c, so that errors hardly grow with K.
     """
     rows, depth = a.shape
     sums = np.empty((4, b.shape[1]), np.float32)
@@ -750,7 +750,7 @@ class _LastLayer:
         def sweep(first: int, last: int) -> None:
             number = first // self.slices[0][1]
             outputs = kept[first:last], shifts[first // BLOCK :], highest[number], sums[number], logit_sums[number]
-            _sweep_one(*self._inputs(first, last), self.label_smoothing > 0, *outputs, target_logits)
+            _sweep_one(*self._inputs(first, last), bool(self.label_smoothing), *outputs, target_logits)
 
         run_slices(sweep, self.slices, self.threads)
         with np.errstate(all="ignore"):  # NaN and infinity come out in the losses, where they are looked for
