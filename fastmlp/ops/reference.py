@@ -492,7 +492,7 @@ def update_adamw(
     param -= (lr / (1 - beta1**step)) * mean / (np.sqrt(square) / np.sqrt(1 - beta2**step) + eps)
 
 
-def _dense(rows: Array, drows: Array, like: Array) -> Array:
+def dense_gradient(rows: Array, drows: Array, like: Array) -> Array:
     """The dense gradient that a sparse one stands for."""
     grad = np.zeros_like(like)
     grad[rows] = drows
@@ -510,7 +510,7 @@ def update_sgd_rows(
     param  (V, D)  in/out
     """
     if weight_decay:
-        update_sgd(_dense(rows, drows, param), param, lr=lr, weight_decay=weight_decay)
+        update_sgd(dense_gradient(rows, drows, param), param, lr=lr, weight_decay=weight_decay)
     else:
         param[rows] -= lr * drows
 
@@ -532,7 +532,7 @@ def update_momentum_rows(
     rows, drows  in: as in update_sgd_rows
     velocity, param  (V, D)  in/out
     """
-    grad = _dense(rows, drows, param)
+    grad = dense_gradient(rows, drows, param)
     update_momentum(grad, velocity, param, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 
@@ -554,7 +554,7 @@ def update_adagrad_rows(
     squares, param  (V, D)  in/out
     """
     if weight_decay:
-        update_adagrad(_dense(rows, drows, param), squares, param, lr=lr, eps=eps, weight_decay=weight_decay)
+        update_adagrad(dense_gradient(rows, drows, param), squares, param, lr=lr, eps=eps, weight_decay=weight_decay)
     else:
         squares[rows] += drows * drows
         param[rows] -= lr * drows / (np.sqrt(squares[rows]) + eps)
@@ -581,7 +581,7 @@ def update_adamw_rows(
     rows, drows  in: as in update_sgd_rows
     mean, square, param  (V, D)  in/out
     """
-    grad = _dense(rows, drows, param)
+    grad = dense_gradient(rows, drows, param)
     update_adamw(
         grad, mean, square, param, lr=lr, step=step, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay
     )

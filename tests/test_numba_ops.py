@@ -1,0 +1,302 @@
+"""What is particular to the Numba back-end: its bounds, its threads, its memory, its compilation.
+
+That it computes what the reference does is tested with each op.
+"""
+
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import numba
+import numpy as np
+import pytest
+
+from fastmlp.ops import OPS, Ops, get_ops, numba_ops, reference
+from fastmlp.ops.contract import checked
+from fastmlp.ops.team import run_slices
+from tests import inputs
+from tests.helpers import NUMPY, arguments, relative_norm, run
+from tests.inputs import example, options_of
+
+NUMBA = get_ops("numba")
+
+
+def run_all(ops: Ops, **sizes: int) -> dict[str, dict[str, np.ndarray]]:
+    """What every op writes for its example of these sizes."""
+    return {op: run(ops, op, example(op, **sizes), **options_of(op)) for op in OPS}
+
+
+# ------------------------------------------------------------------------------------------------------------- bounds
+
+
+@pytest.fixture(scope="module")
+def checking_bounds() -> ModuleType:
+    """The same functions compiled with bounds checks, which reach the kernels that kernels call only this way."""
+    module = ModuleType("numba_ops_checking_bounds")
+    source = numba_ops.__spec__.loader.get_source(numba_ops.__name__)
+    njit = numba.njit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numba, "njit", lambda **options: njit(**(options | {"cache": False, "boundscheck": True})))
+        exec(compile(source, numba_ops.__file__, "exec"), module.__dict__)
+    return module
+
+
+def test_promise_12_kernels_stay_inside_their_arrays(checking_bounds):
+    tables = {op: checked(getattr(checking_bounds, op), getattr(reference, op), np.dtype("f4")) for op in OPS}
+    ops = Ops("numba", **tables)
+    for B, T, D, H, V in [(2, 1, 1, 1, 2), (3, 2, 5, 7, 31), (33, 4, 31, 33, 129), (130, 1, 3, 17, 385)]:
+        sizes = {"B": B, "T": T, "D": D, "H": H, "V": V}
+        got, want = run_all(ops, **sizes), run_all(NUMBA, **sizes)
+        for op, outputs in want.items():
+            for name, output in outputs.items():
+                assert relative_norm(got[op][name], output) < 1e-4, f"{op}: {name} at {sizes}"
+
+
+def test_promise_12_the_bounds_are_checked(checking_bounds):
+    """Or the test above would prove nothing; also in a kernel that another kernel calls."""
+    table, ids = np.zeros((3, 2), np.float32), np.array([3], np.int32)
+    with pytest.raises(IndexError):
+        checking_bounds._embedding_forward(table, ids, np.zeros((1, 2), np.float32))
+    with pytest.raises(IndexError):
+        checking_bounds._update_sgd_rows(ids, np.zeros((1, 2), np.float32), table, np.float32(1))
+    x, short = np.zeros((5, 2), np.float32), np.zeros((4, 3), np.float32)
+    with pytest.raises(IndexError):
+        checking_bounds._linear_forward(x, np.zeros((3, 2), np.float32), np.zeros(3, np.float32), short)
+
+
+# ------------------------------------------------------------------------------------------------------------ threads
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_promise_4_same_bits_for_any_threads(monkeypatch, op):
+    slices = []
+
+    def counting(work: Callable[[int, int], object], pieces: list[tuple[int, int]], threads: int) -> None:
+        slices.append(len(pieces))
+        run_slices(work, pieces, threads)
+
+    monkeypatch.setattr(numba_ops, "run_slices", counting)
+    monkeypatch.setattr(numba_ops, "SMALLEST", 64)
+    monkeypatch.setattr(numba_ops, "SMALLEST_PRODUCT", 64)
+    given = example(op, B=65, T=3, D=31, H=33, V=1_001)
+    want = run(NUMBA, op, given, **options_of(op), threads=1)
+    for threads in (2, 3):
+        got = run(NUMBA, op, given, **options_of(op), threads=threads)
+        for name in want:
+            assert got[name].tobytes() == want[name].tobytes(), f"{name}: {threads} threads"
+    assert max(slices, default=0) > 1 or op == "embedding_backward"  # which one thread does
+
+
+def last_layer(rows: int, words: int, seed: int = 0) -> inputs.Inputs:
+    return inputs.linear_cross_entropy(np.random.default_rng(seed), rows, 31, words)
+
+
+def test_promise_16_two_python_threads_at_once():
+    given = [last_layer(rows, 3_000, seed=rows) for rows in (33, 65)]
+    want = [run(NUMBA, "linear_cross_entropy", each) for each in given]
+    start, wrong = threading.Barrier(2, timeout=20), []
+
+    def train(each: inputs.Inputs, right: dict[str, np.ndarray]) -> None:
+        start.wait()
+        for _ in range(30):
+            got = run(NUMBA, "linear_cross_entropy", each, threads=2)
+            wrong.extend(name for name in right if got[name].tobytes() != right[name].tobytes())
+
+    callers = [threading.Thread(target=train, args=pair) for pair in zip(given, want, strict=True)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(timeout=60)
+        assert not caller.is_alive()
+    assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_promise_16_a_forked_child_works():
+    given = last_layer(33, 3_000)
+    want = run(NUMBA, "linear_cross_entropy", given, threads=2)  # the parent has workers now, the child will not
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            got = run(NUMBA, "linear_cross_entropy", given, threads=2)
+            status = 0 if all(got[name].tobytes() == want[name].tobytes() for name in want) else 2
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            pytest.fail("the child hangs")
+        time.sleep(0.01)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_the_work_array_is_kept_and_what_it_holds_does_not_matter():
+    given = last_layer(33, 3_000)
+    want = run(NUMBA, "linear_cross_entropy", given)
+    (buffer,) = numba_ops._spare
+    buffer[:] = np.nan
+    got = run(NUMBA, "linear_cross_entropy", given)
+    assert all(got[name].tobytes() == want[name].tobytes() for name in want)
+    assert np.isfinite(buffer).any(), "it was not used again"
+    run(NUMBA, "linear_cross_entropy", last_layer(2, 3_000))
+    assert numba_ops._spare[0] is buffer, "a smaller call let go of it"
+
+
+def test_a_second_caller_gets_a_work_array_of_its_own():
+    with numba_ops._work_arrays((5,)) as (one,), numba_ops._work_arrays((5,)) as (other,):
+        assert not np.shares_memory(one, other)
+
+
+def test_after_an_error_the_work_array_is_not_used_again():
+    """Another thread may still be writing to it."""
+    with pytest.raises(KeyboardInterrupt), numba_ops._work_arrays((5,)):
+        raise KeyboardInterrupt
+    assert len(numba_ops._spare) == 0
+
+
+def peak_growth(call: Callable[[], None]) -> int:
+    """By how many bytes the memory in use rises at most during a call."""
+
+    def status(key: str) -> int:
+        with open("/proc/self/status") as lines:  # noqa: PTH123
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+    with open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123
+        file.write("5")  # the peak is what is in use now
+    before = status("VmRSS")
+    call()
+    return status("VmHWM") - before
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
+def test_promise_15_passes_called_one_at_a_time_keep_nothing_of_size_batch_times_vocabulary():
+    rows, words = 600, 20_000
+    logits = 4 * rows * words
+    numba_ops._spare.clear()
+    calls = {}
+    for op in ("linear_cross_entropy_forward", "linear_cross_entropy_backward", "linear_cross_entropy"):
+        given = inputs.linear_cross_entropy(np.random.default_rng(0), rows, 3, words)
+        given |= {"lse": np.full(rows, 10, np.float32)}
+        arrays = arguments(op, given, np.copy)
+        small = arguments(
+            op, {**given, "h": given["h"][:2]} | {n: given[n][:2] for n in ("targets", "row_scale", "lse")}
+        )
+        getattr(NUMBA, op)(*small.values())  # compiles
+        calls[op] = peak_growth(lambda op=op, arrays=arrays: getattr(NUMBA, op)(*arrays.values(), threads=2))
+    assert calls["linear_cross_entropy_forward"] < logits / 4
+    assert calls["linear_cross_entropy_backward"] < logits / 4
+    assert calls["linear_cross_entropy"] > logits / 2, "what is kept does not show: the measure is blind"
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_above_the_bound_the_logits_are_made_again(monkeypatch, label_smoothing):
+    given = last_layer(33, 3_000)
+    kept = run(NUMBA, "linear_cross_entropy", given, label_smoothing=label_smoothing)
+    numba_ops._spare.clear()
+    monkeypatch.setattr(numba_ops, "MOST_KEPT", 4 * 33 * 3_000 - 1)
+    again = run(NUMBA, "linear_cross_entropy", given, label_smoothing=label_smoothing)
+    assert numba_ops._spare[0].size < 33 * 3_000
+    for name in kept:
+        assert relative_norm(again[name], kept[name]) < 2e-6, name
+
+
+# --------------------------------------------------------------------------------------------------------- arithmetic
+
+
+def units_off(got: np.ndarray, want: np.ndarray) -> float:
+    """The largest error, in units in the last place of the float32 nearest to what is wanted."""
+    return float((np.abs(got - want) / np.spacing(np.abs(want).astype(np.float32))).max())
+
+
+def test_exp_is_exact_to_two_units_in_the_last_place():
+    x = np.concatenate([np.linspace(-87, 0, 4_001), -np.logspace(-30, 1, 999)]).astype(np.float32)
+    got = np.array([numba_ops._exp(each) for each in x])
+    assert units_off(got, np.exp(x.astype(np.float64))) < 2
+
+
+def test_exp_at_the_ends():
+    values = {0.0: 1, -100.0: 4e-44, -105.0: 0, -1e4: 0, -math.inf: 0, math.nan: math.nan}
+    for x, want in values.items():
+        np.testing.assert_allclose(numba_ops._exp(np.float32(x)), want, rtol=0.1)
+
+
+def test_tanh_is_exact_to_three_units_in_the_last_place_near_0_and_far():
+    x = np.concatenate([np.linspace(0, 20, 4_001), np.logspace(-44, 30, 999)]).astype(np.float32)
+    x = np.concatenate([x, -x])
+    y = np.empty_like(x)
+    NUMBA.tanh_forward(x, y)
+    assert units_off(y, np.tanh(x.astype(np.float64))) < 3
+    assert (np.signbit(y) == np.signbit(x)).all()
+
+
+def test_tanh_at_the_ends():
+    y = np.empty(4, np.float32)
+    NUMBA.tanh_forward(np.array([np.inf, -np.inf, np.nan, -0.0], np.float32), y)
+    np.testing.assert_array_equal(y, [1, -1, np.nan, 0])
+
+
+@pytest.mark.parametrize("op", ["linear_cross_entropy", "linear_cross_entropy_forward"])
+def test_words_masked_by_an_infinite_bias_have_no_probability(op):
+    """Also where they fill a block: what is subtracted there must not be infinite."""
+    given = last_layer(5, 400)
+    given["bias"][:256] = -np.inf
+    given["targets"] = np.arange(395, 400, dtype=np.int32)
+    got = run(NUMBA, op, given)
+    rest = given | {name: given[name][256:] for name in ("weight", "bias")} | {"targets": given["targets"] - 256}
+    want = run(NUMPY, op, rest)
+    assert relative_norm(got["losses"], want["losses"]) < 1e-6
+    if op == "linear_cross_entropy":
+        assert not got["dweight"][:256].any()
+
+
+# -------------------------------------------------------------------------------------------------------- compilation
+
+COUNTING = """
+import numpy as np
+from fastmlp.ops import OPS, get_ops, numba_ops
+from tests.helpers import arguments, cast
+from tests.inputs import example, options_of
+
+def compiled():
+    return {name: len(value.signatures) for name, value in vars(numba_ops).items() if hasattr(value, "signatures")}
+
+numba_ops.compile_ops(np.dtype("DTYPE"))
+before = compiled()
+for op in OPS:
+    arrays = arguments(op, cast(example(op, B=9, T=3, D=4, H=6, V=300), np.dtype("DTYPE")), np.copy)
+    for name, array in arrays.items():
+        if array is not None:
+            array.flags.writeable = True
+    for threads in (1, 2):
+        getattr(numba_ops, op)(*arrays.values(), **options_of(op), threads=threads)
+late = [name for name, count in compiled().items() if count != before[name]]
+assert not late, late
+assert before["_sweep_two"] == before["_update_adagrad_rows"] == 1, before
+"""
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_compile_ops_leaves_nothing_to_compile(dtype):
+    subprocess.run([sys.executable, "-c", COUNTING.replace("DTYPE", dtype)], check=True, timeout=300)
+
+
+def test_promise_17_without_a_folder_to_cache_in_kernels_compile_all_the_same(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl._locator_classes", [])
+    with pytest.raises(RuntimeError, match="no locator"):
+        numba.njit(cache=True)(numba_ops._tanh_backward.py_func)
+    kernel = numba_ops.jit(numba_ops._tanh_backward.py_func)
+    dx = np.empty(1, np.float32)
+    kernel(np.full(1, 2, np.float32), np.full(1, 0.5, np.float32), dx)
+    assert dx == 1.5
