@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastmlp.model import MLP, NetworkShape
-from fastmlp.optim import SGD
 
 from benchmarks.conftest import THREADS
-from benchmarks.peers import BACKENDS, torch_network
+from benchmarks.peers import BACKENDS
+from fastmlp.model import MLP, NetworkShape
+from fastmlp.optim import SGD
 from tests.helpers import require_ops
 from tests.inputs import REAL, batch_sizes
+from tests.networks import torch_model
 
 SHAPE = NetworkShape(vocabulary=REAL.V, context=REAL.T, embed=REAL.D, hidden=(REAL.H, REAL.H))
 RATE = 0.1
@@ -48,7 +49,7 @@ def torch_step() -> Callable[[Any, Any], Any]:
     """PyTorch as its documentation has it: fresh gradients each step are faster here than zeroed ones."""
     torch = pytest.importorskip("torch")
     torch.set_num_threads(THREADS)
-    network = torch_network(SHAPE, MLP(SHAPE, require_ops("numpy"), seed=1).state_dict())
+    network = torch_model(MLP(SHAPE, require_ops("numpy"), seed=1).state_dict(), SHAPE)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
 
     def step(ids: Any, targets: Any) -> float:

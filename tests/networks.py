@@ -42,7 +42,7 @@ def make_model(ops: Ops, state: dict[str, Array], shape: NetworkShape = SHAPE, *
 
 
 def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str = "float32") -> Any:
-    """The network in torch.nn, with these weights; `calls[name]` keeps what its last forward pass computed."""
+    """The same network in torch.nn, with these weights, in training mode."""
     torch = pytest.importorskip("torch")
     nn = torch.nn
 
@@ -60,21 +60,12 @@ def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str
                 for i, width in enumerate(shape.hidden)
             )
             self.output = nn.Linear(inputs[-1], shape.vocabulary)
-            self.calls: dict[str, Any] = {}
 
         def forward(self, ids: Any) -> Any:
-            x = self.keep("emb", self.embedding(ids)).flatten(1)
-            for i, layer in enumerate(self.hidden):
-                x = self.keep(f"hprebn.{i}", layer.linear(x))
-                x = self.keep(f"hpreact.{i}", layer.batchnorm(x))
-                x = self.keep(f"h.{i}", layer.tanh(x))
+            x = self.embedding(ids).flatten(1)
+            for layer in self.hidden:
+                x = layer(x)
             return self.output(x)
-
-        def keep(self, name: str, value: Any) -> Any:
-            if value.requires_grad:
-                value.retain_grad()
-            self.calls[name] = value
-            return value
 
     model = TorchMLP().to(getattr(torch, dtype))
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})

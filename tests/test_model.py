@@ -40,16 +40,36 @@ def dense(gradient: Any, param: Array) -> Array:
 def everything_by_torch(state: dict[str, Array], ids: Array, targets: Array) -> dict[str, Array]:
     """The same by PyTorch's autograd in float64."""
     torch = pytest.importorskip("torch")
-    model = torch_model(state, dtype="float64").train()
+    model = torch_model(state, dtype="float64")
+    values = keep_values(model)
     logits = model(torch.from_numpy(ids).long())
     losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long(), reduction="none")
     losses.mean().backward()
     found = {"loss": losses.mean(), "losses": losses, "lse": logits.logsumexp(1)}
-    for name, value in model.calls.items():
+    for name, value in values.items():
         found |= {name: value, f"d{name}": value.grad}
     found |= {f"d{name}": param.grad for name, param in model.named_parameters()}
     found |= dict(model.named_buffers())
     return {name: value.detach().numpy() for name, value in found.items()}
+
+
+def keep_values(model: Any) -> dict[str, Any]:
+    """What the modules of a torch model compute from now on, by the names that it has here."""
+    values: dict[str, Any] = {}
+
+    def keep_as(name: str) -> Any:
+        def keep(_module: Any, _inputs: Any, output: Any) -> None:
+            output.retain_grad()
+            values[name] = output
+
+        return keep
+
+    model.embedding.register_forward_hook(keep_as("emb"))
+    for i, layer in enumerate(model.hidden):
+        layer.linear.register_forward_hook(keep_as(f"hprebn.{i}"))
+        layer.batchnorm.register_forward_hook(keep_as(f"hpreact.{i}"))
+        layer.tanh.register_forward_hook(keep_as(f"h.{i}"))
+    return values
 
 
 def test_every_intermediate_gradient_equals_autograd(rng: np.random.Generator) -> None:
@@ -76,7 +96,7 @@ def torch_losses(
     state: dict[str, Array], shape: NetworkShape, batches: list[tuple[Array, Array]], rule: str, lr: float
 ) -> list[float]:
     torch = pytest.importorskip("torch")
-    model = torch_model(state, shape).train()
+    model = torch_model(state, shape)
     optimizer = getattr(torch.optim, rule)(model.parameters(), lr=lr)
     losses = []
     for ids, targets in batches:
