@@ -35,7 +35,7 @@ def choose_backend(name: str = "auto") -> Backend:
     try:
         return _backend("cython")
     except BackendUnavailableError as error:
-        return _backend("numba", f"{error}; running on Numba, which is slower")
+        return _backend("numba", f"{error}. Until then Numba runs, which is slower.")
 
 
 def _backend(name: str, notice: str | None = None) -> Backend:

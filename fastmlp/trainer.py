@@ -164,6 +164,7 @@ def open_run(
 ) -> Iterator["Run"]:
     """A run that is ready to train: its text is read, its folder is its own. The arguments are those of `train`."""
     reporter = reporter or Reporter()
+    backend, threads = choose_backend(config.backend), _threads(config)
     corpus = read_corpus(config, text)
     reporter.report(
         TextRead(
@@ -175,8 +176,6 @@ def open_run(
             len(corpus.test or ()),
         )
     )
-    backend = choose_backend(config.backend)
-    threads = _threads(config)
     folder = find_folder(config.out, config.files, overwrite=overwrite)
     with _lock(folder):
         if folder.holds_run() and not (resume or overwrite):
