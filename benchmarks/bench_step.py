@@ -5,7 +5,6 @@ Beside the three back-ends: PyTorch eager, the same network from the same weight
 
 import itertools
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ SHAPE = NetworkShape(vocabulary=REAL.V, context=REAL.T, embed=REAL.D, hidden=(RE
 RATE = 0.1
 BATCHES = 8  # taken in turn, so that no batch's words stay in the cache
 SECONDS = 4.0  # of each benchmark
-ROUNDS = (10, 300)  # at least and at most
 
 
 def batches(B: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -64,7 +62,7 @@ def torch_step() -> Callable[[Any, Any], Any]:
 
 @batch_sizes
 @pytest.mark.parametrize("contender", [*BACKENDS, "torch"])
-def bench_step(benchmark, contender, B):
+def bench_step(benchmark, time_rounds, contender, B):
     given = batches(B)
     if contender == "torch":
         torch = pytest.importorskip("torch")
@@ -77,12 +75,8 @@ def bench_step(benchmark, contender, B):
     def call() -> float:
         return step(*next(turn))
 
-    losses = [call() for _ in range(BATCHES)]
-    assert np.isfinite(losses).all()
-    start = perf_counter()
-    call()
-    rounds = int(np.clip(SECONDS / (perf_counter() - start), *ROUNDS))
+    assert np.isfinite([call() for _ in given]).all()
     benchmark.group = f"training step, SGD, B = {B}"
     benchmark.extra_info |= {"contender": contender, "threads": THREADS, "B": B}
-    benchmark.pedantic(call, rounds=rounds, warmup_rounds=3)
+    time_rounds(call, SECONDS)
     benchmark.extra_info["words/s"] = round(B / benchmark.stats.stats.median)

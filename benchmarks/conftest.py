@@ -1,6 +1,5 @@
 """How the benchmarks measure: real shapes, warm calls, medians, and a record of the machine they ran on."""
 
-import os
 import platform
 from collections.abc import Callable
 from functools import partial
@@ -15,9 +14,10 @@ import pytest
 
 from benchmarks import peers
 from fastmlp.ops import BackendUnavailableError, get_ops
+from fastmlp.threads import default_threads
 from tests.helpers import NUMPY, Inputs, arguments, module_of, require_ops, run
 
-THREADS = len(os.sched_getaffinity(0))
+THREADS = default_threads()
 SECONDS = 0.3  # that the rounds of one benchmark take together: many rounds of a short op, a few of a long one
 ROUNDS = (5, 300)  # at least and at most
 
@@ -29,7 +29,22 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
-def measure(benchmark: Any) -> Callable[..., None]:
+def time_rounds(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., None]:
+    """Time a call in as many rounds as fit into some seconds, after a warm-up that the rounds do not count."""
+
+    def time_rounds(call: Callable[[], Any], seconds: float = SECONDS) -> None:
+        timed(call)  # compiles what is compiled on first use
+        warm = [timed(call)]
+        while len(warm) < 5 and sum(warm) < seconds:
+            warm.append(timed(call))
+        smoke = request.config.getoption("smoke")
+        benchmark.pedantic(call, rounds=1 if smoke else int(np.clip(seconds / median(warm), *ROUNDS)))
+
+    return time_rounds
+
+
+@pytest.fixture
+def measure(benchmark: Any, time_rounds: Callable[..., None]) -> Callable[..., None]:
     """Time one op of a back-end, or what a peer does in its place.
 
     contender  "numpy", "numba", "cython", or a peer
@@ -49,15 +64,10 @@ def measure(benchmark: Any) -> Callable[..., None]:
         else:
             ops = require_ops(contender)
             call = partial(getattr(ops, op), *arguments(op, given, np.copy).values(), threads=THREADS, **options)
-        timed(call)  # compiles what is compiled on first use
-        warm = [timed(call)]
-        while len(warm) < 5 and sum(warm) < SECONDS:
-            warm.append(timed(call))
-        rounds = int(np.clip(SECONDS / median(warm), *ROUNDS))
         benchmark.group = f"{op} {', '.join(f'{letter} = {size}' for letter, size in sizes.items())}"
         benchmark.extra_info |= {"op": op, "contender": contender, "threads": THREADS, **sizes, **options}
-        benchmark.pedantic(call, rounds=rounds)
-        if flop and benchmark.stats:  # none where benchmarks run as tests
+        time_rounds(call)
+        if flop:
             benchmark.extra_info["GFLOP/s"] = round(flop / benchmark.stats.stats.median / 1e9, 1)
 
     return measure
@@ -75,6 +85,7 @@ def timed(call: Callable[[], object]) -> float:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long benchmarks too")
+    parser.addoption("--smoke", action="store_true", help="run each benchmark for one round, to see that it runs")
 
 
 def pytest_configure(config: pytest.Config) -> None:
