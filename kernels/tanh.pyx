@@ -28,7 +28,7 @@ cdef void backward_slice(void *context, long slice, int hand) noexcept nogil:
 
 
 def tanh_forward(x, y, *, int threads=1):
-    """y = tanh(x). A polynomial for exp(-2|x|) - 1 keeps the relative accuracy near 0."""
+    """y = tanh(x), a rational function of x that keeps the relative accuracy near 0."""
     cdef const float[::1] x_flat = x.reshape(-1)
     cdef float[::1] y_flat = y.reshape(-1)
     if x_flat.shape[0] == 0:

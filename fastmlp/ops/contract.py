@@ -18,6 +18,7 @@ import numpy as np
 __all__ = ["Array", "checked", "contract", "floats", "ids", "inout", "optional", "out", "out_ids"]
 
 Op = TypeVar("Op", bound=Callable[..., Any])
+BOUNDS = {"threads": (1, math.inf), "step": (1, math.inf), "label_smoothing": (0, 1)}  # of options
 INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
@@ -97,8 +98,10 @@ def checked(op: Callable[..., Any], reference: Callable[..., Any], dtype: np.dty
         if len(args) != len(expected):
             raise TypeError(f"{op.__name__}: expected {len(expected)} arrays ({', '.join(arrays)}), got {len(args)}")
         _check(op.__name__, expected, args, dtype)
-        if options.get("threads", 1) < 1:
-            raise ValueError(f"{op.__name__}: threads: expected at least 1, got {options['threads']}")
+        for name, (low, high) in BOUNDS.items():
+            if name in options and not low <= options[name] <= high:
+                wanted = f"at least {low}" if high == math.inf else f"a number from {low} to {high}"
+                raise ValueError(f"{op.__name__}: {name}: expected {wanted}, got {options[name]}")
         return op(*args, **options)
 
     checked_op.__signature__ = signature  # type: ignore[attr-defined]

@@ -23,11 +23,6 @@ static const simd_kernels *find(const char *name)
     return strcmp(name, "portable") == 0 ? &simd_portable : NULL;
 }
 
-bool simd_available(const char *name)
-{
-    return find(name) != NULL;
-}
-
 const simd_kernels *simd_choose(const char *name)
 {
     if (name != NULL)

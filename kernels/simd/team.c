@@ -139,8 +139,11 @@ static void start_workers(int wanted)
     static bool prepared;
     if (!prepared)
         prepared = pthread_atfork(NULL, NULL, begin_anew_in_child) == 0;
-    sigset_t every, before; /* signals are for the program's own threads */
+    sigset_t every, before; /* signals are for the program's own threads, but for a thread's own faults */
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
     sigfillset(&every);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigdelset(&every, faults[i]);
     pthread_sigmask(SIG_SETMASK, &every, &before);
     while (workers < wanted && workers < MOST_WORKERS) {
         pthread_t thread;
@@ -152,7 +155,8 @@ static void start_workers(int wanted)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* Run task(context, slice, hand) for every slice in [0, slices) on up to `threads` threads, this one among them.
+/* Run task(context, slice, hand) for every slice in [0, slices) on up to `threads` threads, this one among them; there are
+ * at most MOST_WORKERS beside it.
  * While another thread's call has the workers, this one does its slices alone: the results are the same. */
 void team_run(slice_task task, void *context, long slices, int threads)
 {

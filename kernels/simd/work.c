@@ -30,7 +30,18 @@ static void *allocate(size_t bytes)
     return memory;
 }
 
-static void begin_anew_in_child(void)
+/* A fork waits until the kept array is one thing or the other, and holds it there. */
+static void before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+static void after_fork_in_child(void)
 {
     pthread_mutex_init(&lock, NULL);
     if (taken) { /* by a thread of the parent, which the child does not have */
@@ -47,7 +58,7 @@ void *work_take(size_t bytes)
     void *memory;
     pthread_mutex_lock(&lock);
     if (!prepared)
-        prepared = pthread_atfork(NULL, NULL, begin_anew_in_child) == 0;
+        prepared = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
     if (taken) {
         memory = allocate(bytes);
     } else {
