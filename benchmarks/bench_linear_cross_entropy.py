@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.peers import backends_and_peers
+from benchmarks.peers import backends, backends_and_peers
 from tests import inputs
 from tests.inputs import REAL, batch_sizes, mean_over_batch
 
@@ -20,6 +20,17 @@ def bench(measure, rng, contender, op, B, H, V):
 @backends_and_peers
 def bench_linear_cross_entropy(measure, rng, contender, op, B):
     bench(measure, rng, contender, op, B, REAL.H, REAL.V)
+
+
+@batch_sizes
+@pytest.mark.parametrize("rule", ["sgd", "adamw"])
+@backends
+def bench_linear_cross_entropy_update(measure, rng, contender, rule, B):
+    given = mean_over_batch(inputs.linear_cross_entropy(rng, B, REAL.H, REAL.V))
+    given |= inputs.last_layer_state(rng, given)
+    op = "linear_cross_entropy_update"
+    options = {"rule": rule, "lr": 1e-3} | ({"step": 1} if rule == "adamw" else {})
+    measure(contender, op, given, sizes={"B": B, "H": REAL.H, "V": REAL.V}, flop=6 * B * REAL.H * REAL.V, **options)
 
 
 @pytest.mark.long

@@ -36,9 +36,7 @@ def fastmlp_step(backend: str) -> Callable[[np.ndarray, np.ndarray], Any]:
     optimizer = SGD(network.parameters, ops, threads=THREADS)
 
     def step(ids: np.ndarray, targets: np.ndarray) -> float:
-        loss = network.loss_and_gradients(ids, targets)
-        optimizer.update(network.gradients, RATE)
-        return loss
+        return optimizer.step(network, ids, targets, RATE)
 
     return step
 

@@ -6,7 +6,7 @@ Source: Bengio, Ducharme, Vincent and Jauvin (2003), with batch normalization, w
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = ["MLP", "Gradient", "NetworkShape", "RowGradient"]
 Array = np.ndarray
 OUTPUT_STD = 0.01  # of the output weights at the start: logits near 0, so the first loss is ln V
 BATCHED = ("hprebn", "hpreact", "h", "dhprebn", "dhpreact", "dh")  # of HiddenActivations: a row each
+OUTPUT = ("output.weight", "output.bias")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -279,26 +280,52 @@ class MLP:
         targets  (B,)    in: the true next words
         """
         h = self.forward(ids, training=True)
-        a, p, grad = self.activations, self.parameters, self._use_gradients()
+        a, p = self.activations, self.parameters
+        output = {name: self._gradient(name) for name in OUTPUT}
         self.ops.linear_cross_entropy(
             h,
-            p["output.weight"],
-            p["output.bias"],
+            *(p[name] for name in OUTPUT),
             targets,
             a.row_scale,
             a.lse,
             a.losses,
             a.hidden[-1].dh,
-            grad["output.weight"],
-            grad["output.bias"],
+            *output.values(),
             threads=self.threads,
         )
-        self._backward(ids)
+        self.gradients = {**self._backward(ids), **output}
         return float(a.losses.mean(dtype=np.float64))
 
-    def _backward(self, ids: Array) -> None:
+    def loss_and_output_update(self, ids: Array, targets: Array, state: Sequence[Array | None], **rule: Any) -> float:
+        """One training batch whose output layer is updated on the way: 98 % of all gradients are never stored.
+
+        ids, targets  in: as in loss_and_gradients
+        state         in/out: of output.weight and output.bias, as linear_cross_entropy_update has it
+        rule          and its options, likewise
+        Returns the mean loss before the update; `gradients` are those of the other parameters. Where the loss is
+        infinite or no number no parameter is changed and there are no gradients.
+        """
+        h = self.forward(ids, training=True)
+        a, p = self.activations, self.parameters
+        updated = self.ops.linear_cross_entropy_update(
+            h,
+            *(p[name] for name in OUTPUT),
+            targets,
+            a.row_scale,
+            *state,
+            a.lse,
+            a.losses,
+            a.hidden[-1].dh,
+            threads=self.threads,
+            **rule,
+        )
+        self.gradients = self._backward(ids) if updated else {}
+        return float(a.losses.mean(dtype=np.float64))
+
+    def _backward(self, ids: Array) -> dict[str, Gradient]:
         """`forward` read upwards: from the dh of the last hidden layer to the embedding."""
-        ops, p, grad, a, threads = self.ops, self.parameters, self._dense_gradients, self.activations, self.threads
+        ops, p, a, threads = self.ops, self.parameters, self.activations, self.threads
+        grad: dict[str, Gradient] = {name: self._gradient(name) for name in p if name.startswith("hidden.")}
         for i in reversed(range(len(a.hidden))):
             layer, linear, batchnorm = a.hidden[i], f"hidden.{i}.linear", f"hidden.{i}.batchnorm"
             x, dx = (a.hidden[i - 1].h, a.hidden[i - 1].dh) if i else (a.embcat, a.dembcat)
@@ -318,7 +345,7 @@ class MLP:
                 layer.dhprebn, x, p[f"{linear}.weight"], dx, grad[f"{linear}.weight"], None, threads=threads
             )
         count = ops.embedding_backward(ids, a.demb, a.unique, a.drows, threads=threads)
-        self.gradients = {"embedding.weight": RowGradient(a.unique[:count], a.drows[:count]), **grad}
+        return {"embedding.weight": RowGradient(a.unique[:count], a.drows[:count]), **grad}
 
     def losses(self, ids: Array, targets: Array) -> Array:
         """How surprised the model is by each true next word, in nats, (B,), with the running statistics.
@@ -352,10 +379,8 @@ class MLP:
             self.activations = self._activations.leading(rows)
         return self.activations
 
-    def _use_gradients(self) -> dict[str, Array]:
-        """The buffers of all gradients but the embedding's, which is sparse."""
-        if not self._dense_gradients:
-            self._dense_gradients = {
-                name: np.empty_like(param) for name, param in self.parameters.items() if name != "embedding.weight"
-            }
-        return self._dense_gradients
+    def _gradient(self, name: str) -> Array:
+        """The buffer for the gradient of a parameter, made when it is first asked for."""
+        if name not in self._dense_gradients:
+            self._dense_gradients[name] = np.empty_like(self.parameters[name])
+        return self._dense_gradients[name]

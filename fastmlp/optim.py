@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from fastmlp.config import TrainConfig
-from fastmlp.model import Gradient, RowGradient
+from fastmlp.model import MLP, OUTPUT, Gradient, RowGradient
 from fastmlp.ops import Ops
 
 __all__ = ["SGD", "Adagrad", "AdamW", "Momentum", "Optimizer", "learning_rate", "make_optimizer"]
 
 Array = np.ndarray
+MOST_SLOTS = 2  # arrays that any rule keeps of a parameter
 
 
 class Optimizer:
@@ -40,10 +41,28 @@ class Optimizer:
         self._update = getattr(ops, f"update_{self.rule}")
         self._update_rows = getattr(ops, f"update_{self.rule}_rows")
 
+    def step(self, network: MLP, ids: Array, targets: Array, lr: float) -> float:
+        """One training step of a network whose parameters these are, the output layer's update fused into its op.
+
+        ids      (B, T)  in: the words of the context
+        targets  (B,)    in: the true next words
+        Returns the mean loss before the step; where it is infinite or no number nothing is updated.
+        """
+        state: list[Array | None] = []
+        for name in OUTPUT:
+            kept = [self.state[f"{slot}.{name}"] for slot in self.slots]
+            state += [*kept, None, None][:MOST_SLOTS]
+        loss = network.loss_and_output_update(
+            ids, targets, state, rule=self.rule, lr=lr, **self.step_options(self.steps + 1)
+        )
+        if network.gradients:
+            self.update(network.gradients, lr)
+        return loss
+
     def update(self, gradients: Mapping[str, Gradient], lr: float) -> None:
         """One step down the gradients, by parameter name, at learning rate `lr`."""
         self.steps += 1
-        options = {"lr": lr, "threads": self.threads, **self.step_options()}
+        options = {"lr": lr, "threads": self.threads, **self.step_options(self.steps)}
         for name, gradient in gradients.items():
             state = [self.state[f"{slot}.{name}"] for slot in self.slots]
             if isinstance(gradient, RowGradient):
@@ -51,8 +70,8 @@ class Optimizer:
             else:
                 self._update(gradient, *state, self.parameters[name], **options)
 
-    def step_options(self) -> dict[str, Any]:
-        """The op's options at this step."""
+    def step_options(self, step: int) -> dict[str, Any]:
+        """The op's options at a step, the first being 1."""
         return self.options
 
     def load_state(self, state: Mapping[str, Array], steps: int) -> None:
@@ -133,9 +152,9 @@ class AdamW(Optimizer):
             parameters, ops, threads=threads, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay
         )
 
-    def step_options(self) -> dict[str, Any]:
-        """The op corrects the bias of its means by the number of the step, from 1."""
-        return {**self.options, "step": self.steps}
+    def step_options(self, step: int) -> dict[str, Any]:
+        """The op corrects the bias of its means by the number of the step."""
+        return {**self.options, "step": step}
 
 
 def make_optimizer(config: TrainConfig, parameters: Mapping[str, Array], ops: Ops, *, threads: int) -> Optimizer:

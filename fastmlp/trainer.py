@@ -355,15 +355,14 @@ class Run:
         """One batch: its loss and gradients, then the update, unless the loss is no number."""
         progress = self.progress
         ids, targets = self.batches.batch(progress.step)
-        loss = self.network.loss_and_gradients(ids, targets)
         progress.lr = learning_rate(
             self.config.lr, self.config.schedule, progress=self._share(), step=progress.step, warmup=self.warmup
         )
+        loss = self.optimizer.step(self.network, ids, targets, progress.lr)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
         if progress.step == 0:
             self._log_first(loss)
-        self.optimizer.update(self.network.gradients, progress.lr)
         progress.step += 1
         progress.words += len(targets)
         progress.interval_loss += loss

@@ -1,5 +1,6 @@
 """What the ops take from the module `core`: its api and the shape of its parts (simd/core.h)."""
 
+from libc.math cimport pow, sqrt
 from libc.stdint cimport int32_t, int64_t
 
 ctypedef fused ids_t:
@@ -18,10 +19,24 @@ cdef extern from "core.h" nogil:
         long row
         long step
 
+    ctypedef enum update_kind:
+        SGD
+        MOMENTUM
+        ADAGRAD
+        ADAMW
+
+    ctypedef struct update_rule:
+        update_kind kind
+        float lr
+        float weight_decay
+        double beta1
+        double beta2
+        float eps
+        float correction
+
     ctypedef struct simd_kernels:
         const char *name
         int lanes
-        int tile_rows
         void (*pack)(matrix source, long depth, long lanes, float *panel) noexcept nogil
         void (*product)(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
                         long c_row, long c_lane, bint accumulate) noexcept nogil
@@ -54,18 +69,32 @@ cdef extern from "core.h" nogil:
         void (*batchnorm_dx)(long rows, long stride, long columns, bint training, const float *dy, const float *x,
                              const float *weight, const float *mean, const float *inv_std, const float *dweight,
                              const float *dbias, float *dx) noexcept nogil
-        void (*sgd)(long n, const float *grad, float *param, float lr, float weight_decay) noexcept nogil
-        void (*momentum)(long n, const float *grad, float *velocity, float *param, float lr, float momentum,
-                         float weight_decay) noexcept nogil
-        void (*adagrad)(long n, const float *grad, float *squares, float *param, float lr, float eps,
-                        float weight_decay) noexcept nogil
-        void (*adamw)(long n, const float *grad, float *mean, float *square, float *param, float step_size,
-                      float decay, double beta1, double beta2, float correction, float eps) noexcept nogil
+        void (*update)(const update_rule *rule, long n, const float *grad, float *state, float *state2,
+                       float *param) noexcept nogil
 
     ctypedef struct core_api:
+        size_t size
         void (*run)(slice_task task, void *context, long slices, int threads) noexcept nogil
         void *(*take)(size_t size) noexcept nogil
         void (*give)(void *work) noexcept nogil
         const simd_kernels *simd
 
     const core_api *import_core() except NULL
+
+
+cdef inline update_rule sgd_rule(double lr, double weight_decay) noexcept nogil:
+    return update_rule(SGD, lr, weight_decay, 0, 0, 0, 0)
+
+
+cdef inline update_rule momentum_rule(double lr, double momentum, double weight_decay) noexcept nogil:
+    return update_rule(MOMENTUM, lr, weight_decay, momentum, 0, 0, 0)
+
+
+cdef inline update_rule adagrad_rule(double lr, double eps, double weight_decay) noexcept nogil:
+    return update_rule(ADAGRAD, lr, weight_decay, 0, 0, eps, 0)
+
+
+cdef inline update_rule adamw_rule(double lr, long step, double beta1, double beta2, double eps,
+                                   double weight_decay) noexcept nogil:
+    return update_rule(ADAMW, lr / (1 - pow(beta1, step)), 1 - lr * weight_decay, beta1, beta2, eps,
+                       1 / sqrt(1 - pow(beta2, step)))

@@ -12,6 +12,7 @@ from cpython.pycapsule cimport PyCapsule_New
 
 cdef extern from "core.h" nogil:
     const char *CORE_CAPSULE
+    const size_t CORE_SIZE
     void team_run(slice_task task, void *context, long slices, int threads)
     void *work_take(size_t size)
     void work_give(void *work)
@@ -43,6 +44,7 @@ cdef const simd_kernels *choose() except NULL:
 
 
 cdef core_api shared
+shared.size = CORE_SIZE
 shared.run = team_run
 shared.take = work_take
 shared.give = work_give

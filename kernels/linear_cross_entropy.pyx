@@ -12,8 +12,8 @@ read where they lie and every sum over words is vertical.
     the slices are put together: lse, losses
     sweep two, a slice at a time
         p = (e * exp(highest - lse) - truth) * row_scale           in place of e; highest as it was for that block
-        dW = p h, db = sum of p
         dh^T += W^T p                                              dh^T  (H, lanes), added up in slice order
+        dW = p h, db = sum of p                                    or, at once, the update of W and b by them
 
 Work memory, in floats, beside the arguments; L is B padded to whole vectors and an odd number of cache lines, S the
 number of slices (at most 64), n the threads:
@@ -25,17 +25,21 @@ number of slices (at most 64), n the threads:
 """
 
 from libc.float cimport FLT_MAX
-from libc.math cimport log
+from libc.math cimport NAN, isfinite, log
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from core cimport core_api, ids_t, import_core, matrix
+from core cimport (
+    adagrad_rule, adamw_rule, core_api, ids_t, import_core, matrix, momentum_rule, sgd_rule, update_rule
+)
 
 cdef const core_api *core = import_core()
 
 cdef enum:
     BLOCK = 120                # words: a multiple of every variant's tile rows
     CACHE_LINE = 16            # floats
+    SLICES_AT_MOST = 64
+    DEPTH_CHUNK = 512          # rows of the batch that dW sums in one go, so that its error does not grow with them
     KEEP_AT_MOST = 1 << 26     # floats of exponentials that are kept between the sweeps: 256 MiB
     SLICE_COLUMNS = 16         # of dh, when the slices' parts are added up
 
@@ -52,14 +56,19 @@ ctypedef struct Call:
     bint keep               # the exponentials of sweep one serve sweep two
     double label_smoothing
     const float *h          # (B, H)
-    const float *weight     # (V, H)
-    const float *bias       # (V,) or NULL
+    float *weight           # (V, H), written where `rule` is set
+    float *bias             # (V,) or NULL, likewise
     float *dh               # (B, H)
-    float *dweight          # (V, H)
+    float *dweight          # (V, H); NULL where the gradients go into an update
     float *dbias            # (V,) or NULL
+    const update_rule *rule  # NULL, or what to do with the gradients at once; the state that it keeps, or NULL:
+    float *weight_state     # (V, H)
+    float *weight_state2    # (V, H)
+    float *bias_state       # (V,)
+    float *bias_state2      # (V,)
     # work memory; (stride) arrays are one float a lane, 0 in the padding
     int64_t *targets        # (B,) ids, -1 for an ignored row
-    float *row_scale        # (stride)
+    float *row_scale        # (stride) and four more of its kind in one piece
     float *smoothing_shift  # (stride) row_scale * label_smoothing / V
     float *lse              # (stride)
     float *target_logits    # (stride)
@@ -74,6 +83,7 @@ ctypedef struct Call:
     float *exponentials     # (V, stride) where they are kept, else (threads, BLOCK, stride)
     float *dh_parts         # (slices, H, stride)
     float *scale            # (threads, stride)
+    float *block_gradient   # (threads, BLOCK, H + 1) where the gradient goes into an update: dW, then db
 
 
 cdef long ceil_div(long a, long b) noexcept nogil:
@@ -88,7 +98,7 @@ cdef void set_sizes(Call *call) noexcept nogil:
     if call.stride >= 8 * CACHE_LINE and call.stride % (2 * CACHE_LINE) == 0:
         call.stride += CACHE_LINE  # a stride of a power of two would crowd a block into few sets of the cache
     call.blocks = ceil_div(call.V, BLOCK)
-    call.slices = min(call.blocks, min(64, max(16, call.blocks // 8)))
+    call.slices = min(call.blocks, min(SLICES_AT_MOST, max(16, call.blocks // 8)))
     call.keep = call.keep and call.V * call.stride <= KEEP_AT_MOST
 
 
@@ -99,16 +109,16 @@ cdef void *carve(char **at, size_t size) noexcept nogil:
     return here
 
 
-cdef size_t lay_out(Call *call, char *work, bint gradients, int threads) noexcept nogil:
+cdef size_t lay_out(Call *call, char *work, bint gradients, size_t threads) noexcept nogil:
     """Point the arrays of the call into `work`; returns the bytes that takes."""
     cdef char *at = work
     cdef size_t lane_array = call.stride * sizeof(float)
     call.targets = <int64_t *> carve(&at, call.B * sizeof(int64_t))
-    call.row_scale = <float *> carve(&at, lane_array)
-    call.smoothing_shift = <float *> carve(&at, lane_array)
-    call.lse = <float *> carve(&at, lane_array)
-    call.target_logits = <float *> carve(&at, lane_array)
-    call.row_highest = <float *> carve(&at, lane_array)
+    call.row_scale = <float *> carve(&at, 5 * lane_array)
+    call.smoothing_shift = call.row_scale + call.stride
+    call.lse = call.smoothing_shift + call.stride
+    call.target_logits = call.lse + call.stride
+    call.row_highest = call.target_logits + call.stride
     call.row_sum = <double *> carve(&at, call.stride * sizeof(double))
     call.highest = <float *> carve(&at, call.slices * lane_array)
     call.sum = <float *> carve(&at, call.slices * lane_array)
@@ -120,6 +130,7 @@ cdef size_t lay_out(Call *call, char *work, bint gradients, int threads) noexcep
         call.h_columns = <float *> carve(&at, ceil_div(call.H, call.panel) * call.panel * call.B * sizeof(float))
         call.dh_parts = <float *> carve(&at, call.slices * call.H * lane_array)
         call.scale = <float *> carve(&at, threads * lane_array)
+        call.block_gradient = <float *> carve(&at, threads * BLOCK * (call.H + 1) * sizeof(float) if call.rule else 0)
     return at - work
 
 
@@ -180,10 +191,21 @@ cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
             memcpy(call.block_highest + block * call.stride, highest, call.stride * sizeof(float))
 
 
+cdef void update_block(Call *call, long first, long words, const float *dweight, const float *dbias) noexcept nogil:
+    cdef long at = first * call.H
+    core.simd.update(call.rule, words * call.H, dweight, call.weight_state + at if call.weight_state else NULL,
+                     call.weight_state2 + at if call.weight_state2 else NULL, call.weight + at)
+    if call.bias:
+        core.simd.update(call.rule, words, dbias, call.bias_state + first if call.bias_state else NULL,
+                         call.bias_state2 + first if call.bias_state2 else NULL, call.bias + first)
+
+
 cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef float *parts = call.dh_parts + slice * call.H * call.stride
     cdef float *scale = call.scale + hand * call.stride
+    cdef float *own_gradient = call.block_gradient + hand * BLOCK * (call.H + 1)
+    cdef float *dweight
     cdef float *p
     cdef long block, first, words, row, word, column, lane
     cdef long first_block = slice * call.blocks // call.slices
@@ -203,19 +225,26 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
             word = call.targets[row] - first
             if 0 <= word < words:
                 p[word * call.stride + row] -= <float> ((1 - call.label_smoothing) * call.row_scale[row])
-        if call.dbias:
-            core.simd.lane_sums(words, call.B, call.stride, p, call.dbias + first)
-        column = 0
-        while column < call.H:  # dW = p h
-            core.simd.product(words, call.B, matrix(p, call.stride, 1), call.h_columns + column * call.B, call.panel,
-                              min(call.panel, call.H - column), call.dweight + first * call.H + column, call.H, 1,
-                              False)
-            column += call.panel
         lane = 0
         while lane < call.lanes:  # dh^T += W^T p
             core.simd.product(call.H, words, matrix(call.weight + first * call.H, 1, call.H), p + lane, call.stride,
                               min(call.panel, call.lanes - lane), parts + lane, call.stride, 1, block > first_block)
             lane += call.panel
+        dweight = call.dweight + first * call.H if call.rule == NULL else own_gradient
+        column = 0
+        while column < call.H:  # dW = p h
+            row = 0
+            while row < call.B:
+                core.simd.product(words, min(DEPTH_CHUNK, call.B - row), matrix(p + row, call.stride, 1),
+                                  call.h_columns + column * call.B + row * call.panel, call.panel,
+                                  min(call.panel, call.H - column), dweight + column, call.H, 1, row > 0)
+                row += DEPTH_CHUNK
+            column += call.panel
+        if call.rule:
+            core.simd.lane_sums(words, call.B, call.stride, p, own_gradient + BLOCK * call.H)
+            update_block(call, first, words, own_gradient, own_gradient + BLOCK * call.H)
+        elif call.dbias:
+            core.simd.lane_sums(words, call.B, call.stride, p, call.dbias + first)
 
 
 cdef void add_dh(void *context, long slice, int hand) noexcept nogil:
@@ -247,20 +276,34 @@ cdef void put_slices_together(Call *call, float *lse, float *losses) noexcept no
         losses[row] = <float> loss
 
 
-cdef run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, const float[::1] lse_kept, float[::1] lse,
-         float[::1] losses, int threads):
-    """Sweep one unless lse_kept is given, sweep two where the call has a place for gradients."""
+cdef bint all_finite(const float[::1] losses) noexcept nogil:
+    cdef long row
+    for row in range(losses.shape[0]):
+        if not isfinite(losses[row]):
+            return False
+    return True
+
+
+cdef bint run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, const float[::1] lse_kept,
+              float[::1] lse, float[::1] losses, int threads) except -1:
+    """Sweep one unless lse_kept is given, sweep two where the call has a place for gradients.
+
+    False where an update is given up because a loss is infinite or no number; dh is then NaN.
+    """
     cdef bint gradients = call.dh != NULL
     cdef bint forward = lse_kept is None
+    cdef bint go_on = True
     cdef long row
     call.keep = gradients and forward
     set_sizes(call)
-    cdef void *work = core.take(lay_out(call, NULL, gradients, threads))
+    threads = min(threads, SLICES_AT_MOST)  # more could not work at once, but each has memory of its own
+    cdef size_t needed = lay_out(call, NULL, gradients, threads)
+    cdef void *work = core.take(needed)
     if work == NULL:
-        raise MemoryError(f"linear_cross_entropy: no memory for {lay_out(call, NULL, gradients, threads):,} bytes")
+        raise MemoryError(f"linear_cross_entropy: no memory for {needed:,} bytes")
     with nogil:
         lay_out(call, <char *> work, gradients, threads)
-        memset(call.row_scale, 0, 5 * call.stride * sizeof(float))  # and the lane arrays behind it
+        memset(call.row_scale, 0, 5 * call.stride * sizeof(float))  # and the four arrays behind it
         for row in range(call.B):
             call.targets[row] = targets[row] if row_scale[row] != 0 else -1
             call.row_scale[row] = row_scale[row]
@@ -269,13 +312,18 @@ cdef run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, const
         if forward:
             core.run(sweep_one, call, call.slices, threads)
             put_slices_together(call, &lse[0], &losses[0])
+            go_on = call.rule == NULL or all_finite(losses)
         else:
             memcpy(call.lse, &lse_kept[0], call.B * sizeof(float))
-        if gradients:
+        if not go_on:
+            for row in range(call.B * call.H):
+                call.dh[row] = NAN
+        elif gradients:
             core.run(pack_columns, call, ceil_div(call.H, call.panel), threads)
             core.run(sweep_two, call, call.slices, threads)
             core.run(add_dh, call, ceil_div(call.H, SLICE_COLUMNS), threads)
         core.give(work)
+    return go_on
 
 
 cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias, float[:, ::1] dh,
@@ -283,10 +331,11 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
     """Fill in the arguments; False where there is nothing to do."""
     call.B, call.H, call.V = h.shape[0], h.shape[1], weight.shape[0]
     call.label_smoothing = label_smoothing
-    if call.H == 0 or call.V == 0:
-        raise ValueError(f"linear_cross_entropy: weight: expected at least one word and one column, got "
-                         f"({call.V}, {call.H})")
+    if call.V == 0:
+        raise ValueError("linear_cross_entropy: weight: expected at least one word, got none")
     call.dh = call.dweight = call.dbias = NULL
+    call.rule = NULL
+    call.weight_state = call.weight_state2 = call.bias_state = call.bias_state2 = NULL
     if dweight is not None:
         call.dweight = &dweight[0, 0]
     if dbias is not None:
@@ -299,7 +348,8 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
         return False
     if dh is not None:
         call.dh = &dh[0, 0]
-    call.h, call.weight, call.bias = &h[0, 0], &weight[0, 0], &bias[0] if bias is not None else NULL
+    call.h, call.weight = &h[0, 0], <float *> &weight[0, 0]
+    call.bias = <float *> &bias[0] if bias is not None else NULL
     return True
 
 
@@ -330,3 +380,49 @@ def linear_cross_entropy(const float[:, ::1] h, const float[:, ::1] weight, cons
     cdef Call call
     if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing):
         run[ids_t](&call, targets, row_scale, None, lse, losses, threads)
+
+
+def _sgd(*, double lr, double weight_decay=0.0):
+    return sgd_rule(lr, weight_decay)
+
+
+def _momentum(*, double lr, double momentum=0.9, double weight_decay=0.0):
+    return momentum_rule(lr, momentum, weight_decay)
+
+
+def _adagrad(*, double lr, double eps=1e-10, double weight_decay=0.0):
+    return adagrad_rule(lr, eps, weight_decay)
+
+
+def _adamw(*, double lr, long step, double beta1=0.9, double beta2=0.999, double eps=1e-8, double weight_decay=0.01):
+    return adamw_rule(lr, step, beta1, beta2, eps, weight_decay)
+
+
+RULES = {"sgd": (_sgd, 0), "momentum": (_momentum, 1), "adagrad": (_adagrad, 1), "adamw": (_adamw, 2)}
+
+
+def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, float[::1] bias,
+                                const ids_t[::1] targets, const float[::1] row_scale, float[:, ::1] weight_state,
+                                float[:, ::1] weight_state2, float[::1] bias_state, float[::1] bias_state2,
+                                float[::1] lse, float[::1] losses, float[:, ::1] dh, *, str rule,
+                                double label_smoothing=0.0, int threads=1, **options):
+    """Losses, dh and the update of weight and bias in one; a block's gradient never leaves the cache."""
+    cdef Call call
+    cdef update_rule the_rule
+    if rule not in RULES:
+        raise ValueError(f"linear_cross_entropy_update: rule: expected one of {', '.join(RULES)}, got {rule!r}")
+    make_rule, states = RULES[rule]
+    if ((states > 0 and (weight_state is None or (bias is not None and bias_state is None)))
+            or (states > 1 and (weight_state2 is None or (bias is not None and bias_state2 is None)))):
+        raise ValueError(f"linear_cross_entropy_update: {rule} needs {states} arrays of state for each parameter")
+    the_rule = make_rule(**options)
+    if not begin(&call, h, weight, bias, dh, None, None, label_smoothing):
+        return True
+    call.rule = &the_rule
+    if states > 0:
+        call.weight_state = &weight_state[0, 0]
+        call.bias_state = &bias_state[0] if bias is not None else NULL
+    if states > 1:
+        call.weight_state2 = &weight_state2[0, 0]
+        call.bias_state2 = &bias_state2[0] if bias is not None else NULL
+    return run[ids_t](&call, targets, row_scale, None, lse, losses, threads)

@@ -4,11 +4,10 @@ The form for rows walks the parameter with a pointer into the ascending ids: a r
 up to the next one gets zeros where the rule moves it all the same, and is not touched where it does not.
 """
 
-from libc.math cimport pow, sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
-from core cimport core_api, ids_t, import_core
+from core cimport adagrad_rule, adamw_rule, core_api, ids_t, import_core, momentum_rule, sgd_rule, update_rule
 
 cdef const core_api *core = import_core()
 
@@ -17,54 +16,8 @@ cdef enum:
     SLICE_ROWS = 2048
 
 
-cdef enum Kind:
-    SGD
-    MOMENTUM
-    ADAGRAD
-    ADAMW
-
-
-ctypedef struct Rule:
-    Kind kind
-    float lr            # adamw: lr / (1 - beta1^step)
-    float weight_decay  # adamw: what is left of a parameter, 1 - lr * weight_decay
-    double beta1        # momentum's momentum
-    double beta2
-    float eps
-    float correction    # 1 / sqrt(1 - beta2^step)
-
-
-cdef void apply(const Rule *rule, long n, const float *grad, float *state, float *state2, float *param) noexcept nogil:
-    if rule.kind == SGD:
-        core.simd.sgd(n, grad, param, rule.lr, rule.weight_decay)
-    elif rule.kind == MOMENTUM:
-        core.simd.momentum(n, grad, state, param, rule.lr, rule.beta1, rule.weight_decay)
-    elif rule.kind == ADAGRAD:
-        core.simd.adagrad(n, grad, state, param, rule.lr, rule.eps, rule.weight_decay)
-    else:
-        core.simd.adamw(n, grad, state, state2, param, rule.lr, rule.weight_decay, rule.beta1, rule.beta2,
-                        rule.correction, rule.eps)
-
-
-cdef Rule sgd_rule(double lr, double weight_decay):
-    return Rule(SGD, lr, weight_decay, 0, 0, 0, 0)
-
-
-cdef Rule momentum_rule(double lr, double momentum, double weight_decay):
-    return Rule(MOMENTUM, lr, weight_decay, momentum, 0, 0, 0)
-
-
-cdef Rule adagrad_rule(double lr, double eps, double weight_decay):
-    return Rule(ADAGRAD, lr, weight_decay, 0, 0, eps, 0)
-
-
-cdef Rule adamw_rule(double lr, long step, double beta1, double beta2, double eps, double weight_decay):
-    return Rule(ADAMW, lr / (1 - pow(beta1, step)), 1 - lr * weight_decay, beta1, beta2, eps,
-                1 / sqrt(1 - pow(beta2, step)))
-
-
 ctypedef struct Dense:
-    const Rule *rule
+    const update_rule *rule
     long n
     const float *grad
     float *state
@@ -75,11 +28,12 @@ ctypedef struct Dense:
 cdef void dense_slice(void *context, long slice, int hand) noexcept nogil:
     cdef Dense *call = <Dense *> context
     cdef long first = slice * SLICE
-    apply(call.rule, min(SLICE, call.n - first), call.grad + first, call.state + first if call.state else NULL,
-          call.state2 + first if call.state2 else NULL, call.param + first)
+    core.simd.update(call.rule, min(SLICE, call.n - first), call.grad + first,
+                     call.state + first if call.state else NULL, call.state2 + first if call.state2 else NULL,
+                     call.param + first)
 
 
-cdef update_dense(Rule rule, grad, state, state2, param, int threads):
+cdef update_dense(update_rule rule, grad, state, state2, param, int threads):
     cdef const float[::1] grad_flat = grad.reshape(-1)
     cdef float[::1] param_flat = param.reshape(-1), flat
     cdef Dense call
@@ -119,7 +73,7 @@ def update_adamw(grad, mean, square, param, *, double lr, long step, double beta
 
 
 ctypedef struct Rows:
-    const Rule *rule
+    const update_rule *rule
     bint every_row      # rows without a gradient move too
     long unique
     long V
@@ -134,8 +88,8 @@ ctypedef struct Rows:
 cdef void apply_rows(const Rows *call, long first, long last, const float *grad) noexcept nogil:
     """Update rows first..last - 1; grad is theirs, or NULL for zeros."""
     cdef long at = first * call.D
-    apply(call.rule, (last - first) * call.D, grad, call.state + at if call.state else NULL,
-          call.state2 + at if call.state2 else NULL, call.param + at)
+    core.simd.update(call.rule, (last - first) * call.D, grad, call.state + at if call.state else NULL,
+                     call.state2 + at if call.state2 else NULL, call.param + at)
 
 
 cdef void rows_slice(void *context, long slice, int hand) noexcept nogil:
@@ -158,8 +112,8 @@ cdef void rows_slice(void *context, long slice, int hand) noexcept nogil:
         row = following + 1
 
 
-cdef update_rows(Rule rule, bint every_row, const ids_t[::1] rows, const float[:, ::1] drows, float[:, ::1] state,
-                 float[:, ::1] state2, float[:, ::1] param, int threads):
+cdef update_rows(update_rule rule, bint every_row, const ids_t[::1] rows, const float[:, ::1] drows,
+                 float[:, ::1] state, float[:, ::1] state2, float[:, ::1] param, int threads):
     cdef Rows call
     cdef int64_t *wide
     cdef long i

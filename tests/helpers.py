@@ -115,7 +115,8 @@ def run_chain(ops: Ops, chain: Sequence[str], given: Inputs, **options: Any) -> 
     outputs: dict[str, Array] = {}
     for op in chain:
         known = inspect.signature(getattr(reference, op)).parameters
-        outputs |= run(ops, op, {**given, **outputs}, **{name: options[name] for name in options if name in known})
+        takes = known | options if "options" in known else known
+        outputs |= run(ops, op, {**given, **outputs}, **{name: options[name] for name in options if name in takes})
     return outputs
 
 
@@ -148,7 +149,7 @@ def assert_close_like_numpy(
     got = run_chain(ops, chain, given, **options)
     failures = []
     for name, want in exact.items():
-        if want.dtype.kind == "i":
+        if want.dtype.kind in "ib":
             np.testing.assert_array_equal(got[name], want, err_msg=name)
             continue
         assert got[name].dtype == np.float32

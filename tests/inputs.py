@@ -83,6 +83,16 @@ def linear_cross_entropy(rng: np.random.Generator, B: int, H: int, V: int) -> In
     }
 
 
+def last_layer_state(rng: np.random.Generator, given: Inputs) -> Inputs:
+    """What an optimizer keeps of weight and bias in the midst of training: none is zero, the second is a square."""
+    return {
+        f"{name}_state{number}": rng.uniform(0.5, 2, given[name].shape).astype(np.float32)
+        for name in ("weight", "bias")
+        for number in ("", "2")
+        if given[name] is not None
+    }
+
+
 def _truth(rng: np.random.Generator, B: int, V: int) -> Inputs:
     """Targets, among them the words at edges, and scales of order one; every fifth row is ignored and has no word."""
     targets = rng.integers(0, V, B).astype(np.int32)
@@ -124,7 +134,7 @@ def update_rows(rng: np.random.Generator, V: int, D: int, U: int) -> Inputs:
 
 def stem(op: str) -> str:
     """What an op's files are named after."""
-    return "update" if op.startswith("update_") else re.sub("_(forward|backward)$", "", op)
+    return "update" if op.startswith("update_") else re.sub("_(forward|backward|update)$", "", op)
 
 
 def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int = 7) -> Inputs:
@@ -139,6 +149,8 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
         "linear_cross_entropy": lambda: linear_cross_entropy(rng, B, H, V),
         "update": lambda: update_rows(rng, V, D, B),
     }[stem(op)]()
+    if op == "linear_cross_entropy_update":
+        given |= last_layer_state(rng, given)
     if op.endswith("_backward"):
         given |= run(NUMPY, op.replace("_backward", "_forward"), given)
     return {name: array for name, array in given.items() if name in contract_of(op)}
@@ -146,5 +158,8 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
 
 def options_of(op: str, **options: Any) -> dict[str, Any]:
     """The options that an op cannot do without, and of those given the ones that it has."""
-    known = inspect.signature(getattr(reference, op)).parameters
-    return {name: value for name, value in {"lr": 0.1, "step": 1, **options}.items() if name in known}
+    known = dict(inspect.signature(getattr(reference, op)).parameters)
+    if "rule" in known:
+        known |= inspect.signature(reference.update_adamw).parameters
+    wanted = {"rule": "adamw", "lr": 0.1, "step": 1, **options}
+    return {name: value for name, value in wanted.items() if name in known}

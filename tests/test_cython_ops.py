@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers import require_ops
+from tests.helpers import relative_norm, require_ops
 
 ROOT = Path(__file__).parent.parent
 
@@ -121,7 +121,25 @@ def test_signals_stay_with_the_main_thread(ops):
     assert not masks[threading.main_thread().native_id] & interrupt
 
 
+def test_more_threads_than_could_ever_work(ops):
+    assert same_bits(a_step(ops, 1, threads=2**31 - 1), a_step(ops, 1, threads=1))
+
+
 # ------------------------------------------------------------------------------------------------------- work memory
+
+
+def test_promise_2_exponentials_too_many_to_keep_are_made_again(ops):
+    """B * V beyond the limit: one call agrees with two, which never keep any."""
+    rng = np.random.default_rng(2003)
+    B, H, V = 1_024, 3, 70_000
+    h, weight = rng.standard_normal((B, H), np.float32), rng.standard_normal((V, H), np.float32)
+    targets, row_scale = rng.integers(0, V, B), np.full(B, 1 / B, np.float32)
+    fused, apart = ([np.full(shape, np.nan, np.float32) for shape in ((B,), (B,), (B, H), (V, H))] for _ in range(2))
+    ops.linear_cross_entropy(h, weight, None, targets, row_scale, *fused, None, threads=2)
+    ops.linear_cross_entropy_forward(h, weight, None, targets, row_scale, *apart[:2], threads=2)
+    ops.linear_cross_entropy_backward(h, weight, None, targets, row_scale, apart[0], *apart[2:], None, threads=2)
+    for got, want in zip(fused, apart, strict=True):
+        assert relative_norm(got, want) < 1e-6
 
 
 def peak_memory(code: str) -> int:

@@ -197,3 +197,74 @@ def test_promise_3_equals_pytorch(ops, rng, torch, chain, label_smoothing):
 @pytest.mark.parametrize("sizes", [(129, 33, 301), (3, 30, REAL.V)], ids=str)
 def test_promise_4_same_bits_for_any_threads(ops, rng, chain, sizes):
     assert_same_bits_for_any_threads(ops, chain, inputs.linear_cross_entropy(rng, *sizes), label_smoothing=0.1)
+
+
+# ------------------------------------------------------------------------------------------------------- fused update
+
+UPDATE = "linear_cross_entropy_update"
+RULES = [
+    {"rule": "sgd", "lr": 0.5},
+    {"rule": "sgd", "lr": 0.5, "weight_decay": 0.3},
+    {"rule": "momentum", "lr": 0.5, "momentum": 0.5, "weight_decay": 0.3},
+    {"rule": "adagrad", "lr": 0.5, "eps": 0.1, "weight_decay": 0.3},
+    {"rule": "adamw", "lr": 0.5, "step": 3},
+    {"rule": "adamw", "lr": 0.5, "step": 3, "beta1": 0.5, "beta2": 0.7, "eps": 0.1, "weight_decay": 0.3},
+]
+rules = pytest.mark.parametrize("options", RULES, ids=lambda options: " ".join(map(str, options.values())))
+
+
+def in_training(rng, *sizes, bias=True):
+    given = inputs.linear_cross_entropy(rng, *sizes) | ({} if bias else {"bias": None})
+    state = {f"{name}_state{number}": None for name in ("weight", "bias") for number in ("", "2")}
+    return given | state | inputs.last_layer_state(rng, given)
+
+
+@rules
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("sizes", [(1, 1, 2), (2, 3, 7), (33, 31, 301), (5, 301, 4_097)], ids=str)
+def test_promise_2_the_fused_update_agrees_with_float64(ops, rng, options, sizes, bias):
+    assert_close_like_numpy(ops, [UPDATE], in_training(rng, *sizes, bias=bias), label_smoothing=0.1, **options)
+
+
+@rules
+def test_the_fused_update_is_the_op_and_then_the_update(ops, rng, options):
+    given = in_training(rng, 33, 31, 301)
+    fused = run(ops, UPDATE, given, **options)
+    apart = run(ops, *ONE_CALL, given)
+    rule, options = options["rule"], {name: value for name, value in options.items() if name != "rule"}
+    kept = {"sgd": (), "momentum": ("velocity",), "adagrad": ("squares",), "adamw": ("mean", "square")}[rule]
+    for name in ("weight", "bias"):
+        state = {slot: given[f"{name}_state{number}"] for slot, number in zip(kept, ("", "2"), strict=False)}
+        want = run(ops, f"update_{rule}", {"grad": apart[f"d{name}"], "param": given[name], **state}, **options)
+        assert relative_norm(fused[name] - given[name], want["param"] - given[name]) < 1e-5
+        for slot, number in zip(kept, ("", "2"), strict=False):
+            assert relative_norm(fused[f"{name}_state{number}"], want[slot]) < 1e-6
+    for name in ("lse", "losses", "dh"):
+        assert relative_norm(fused[name], apart[name]) < 1e-6
+
+
+@rules
+def test_promise_4_the_fused_update_has_the_same_bits_for_any_threads(ops, rng, options):
+    assert_same_bits_for_any_threads(ops, [UPDATE], in_training(rng, 33, 31, 4_097), **options)
+
+
+@rules
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_promise_13_the_fused_update_touches_nothing_when_a_loss_is_not_finite(ops, rng, options, bad):
+    given = in_training(rng, 5, 31, 301)
+    given["h"][2, 7] = bad
+    arrays = arguments(UPDATE, given)
+    with np.errstate(all="ignore"):
+        assert getattr(ops, UPDATE)(*arrays.values(), **options) is False
+    assert np.isnan(arrays["dh"]).all()
+    for name in ("weight", "bias", *inputs.last_layer_state(rng, given)):
+        assert arrays[name].tobytes() == given[name].tobytes()
+
+
+def test_the_fused_update_refuses_a_rule_that_it_lacks_and_a_state_that_is_not_given(ops, rng):
+    given = in_training(rng, 2, 3, 7)
+    with pytest.raises(ValueError, match=r"^linear_cross_entropy_update: rule: expected one of sgd.*, got 'adam'"):
+        run(ops, UPDATE, given, rule="adam", lr=0.1)
+    for name in ("weight_state2", "bias_state"):
+        with pytest.raises(ValueError, match="adamw needs 2 arrays of state"):
+            run(ops, UPDATE, given | {name: None}, rule="adamw", lr=0.1, step=1)

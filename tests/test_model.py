@@ -109,9 +109,10 @@ def torch_losses(
     return losses
 
 
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "apart"])
 @pytest.mark.parametrize(("rule", "lr", "rtol"), [(SGD, 0.1, 1e-4), (AdamW, 0.002, 1e-3)])
 def test_promise_3_ten_losses_equal_pytorch(
-    ops: Ops, rng: np.random.Generator, rule: Any, lr: float, rtol: float
+    ops: Ops, rng: np.random.Generator, rule: Any, lr: float, rtol: float, fused: bool
 ) -> None:
     shape = NetworkShape(vocabulary=509, context=4, embed=6, hidden=(31, 23))
     state = nonzero_state(rng, shape)
@@ -120,8 +121,11 @@ def test_promise_3_ten_losses_equal_pytorch(
     optimizer = rule(model.parameters, ops, threads=2)
     losses = []
     for ids, targets in batches:
-        losses.append(model.loss_and_gradients(ids, targets))
-        optimizer.update(model.gradients, lr)
+        if fused:
+            losses.append(optimizer.step(model, ids, targets, lr))
+        else:
+            losses.append(model.loss_and_gradients(ids, targets))
+            optimizer.update(model.gradients, lr)
     np.testing.assert_allclose(losses, torch_losses(state, shape, batches, rule.__name__, lr), rtol=rtol)
     changed = [name for name, param in model.parameters.items() if relative_norm(param, state[name]) > 1e-4]
     assert changed == list(model.parameters)  # all of the network learned, not the output's bias alone

@@ -201,11 +201,21 @@ def test_promise_12_refuses_no_threads(ops, op):
         call(ops, op, arguments(op, example(op)), threads=0)
 
 
+@pytest.mark.parametrize(
+    ("op", "name", "value"),
+    [("update_adamw", "step", 0), ("cross_entropy_forward", "label_smoothing", 1.5), ("tanh_forward", "threads", -1)],
+)
+def test_promise_12_refuses_options_out_of_range(ops, op, name, value):
+    options = {**options_of(op), name: value}
+    with pytest.raises(ValueError, match=f"^{op}: {name}: expected .*, got {value}"):
+        getattr(ops, op)(*arguments(op, example(op)).values(), **options)
+
+
 def test_promise_12_ids_of_ignored_rows_are_not_looked_at(ops):
     for op in (op for op in OPS if "row_scale" in contract_of(op)):
         given = example(op) | {"targets": np.array([-(2**31), 2**31 - 1, 7, -1, 6], np.int32)}
         given["row_scale"] = np.array([0, 0, 0, 0, 1], np.float32)
-        run(ops, op, given)
+        run(ops, op, given, **options_of(op))
 
 
 def in_a_new_process(*arguments, **environment):

@@ -44,6 +44,7 @@ class Ops:
     linear_cross_entropy_forward: Callable[..., None]
     linear_cross_entropy_backward: Callable[..., None]
     linear_cross_entropy: Callable[..., None]
+    linear_cross_entropy_update: Callable[..., bool]
     update_sgd: Callable[..., None]
     update_momentum: Callable[..., None]
     update_adagrad: Callable[..., None]

@@ -13,6 +13,7 @@ try:
         linear_cross_entropy,
         linear_cross_entropy_backward,
         linear_cross_entropy_forward,
+        linear_cross_entropy_update,
     )
     from fastmlp._kernels.tanh import tanh_backward, tanh_forward
     from fastmlp._kernels.update import (
@@ -44,6 +45,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_cross_entropy_backward",
     "linear_cross_entropy_forward",
+    "linear_cross_entropy_update",
     "linear_forward",
     "simd",
     "tanh_backward",

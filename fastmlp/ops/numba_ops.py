@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from fastmlp.ops.reference import dense_gradient
+from fastmlp.ops.reference import dense_gradient, rule_of
 from fastmlp.ops.team import cut, run_slices
 
 Array = np.ndarray
+Pieces = Callable[[int, int], tuple[Array, Array]]  # of a slice of the words: where its dweight and dbias go
 
 SMALLEST = 2**17  # numbers an elementwise slice has at least: some 30 us of work, less is not worth waking a thread
 SMALLEST_PRODUCT = 2**20  # multiplications a slice of a product has at least, likewise
@@ -682,7 +683,8 @@ def linear_cross_entropy_backward(
     """Sweep two, logits made again. Memory: 4 * BLOCK * B bytes a thread, 4 * B * H a slice."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with _work_arrays((len(layer.slices), *h.shape)) as (dh_parts,):
-        layer.sweep_two(layer.nothing, layer.nothing, lse.astype(np.float64), dh_parts, dh, dweight, dbias)
+        kept = shifts = layer.nothing
+        layer.sweep_two(kept, shifts, lse.astype(np.float64), dh_parts, dh, layer.pieces_of(dweight, dbias))
 
 
 def linear_cross_entropy(
@@ -702,14 +704,53 @@ def linear_cross_entropy(
 ) -> None:
     """Both sweeps. Memory: as the backward pass, and 4 * B * V * (1 + 1 / BLOCK) where 4 * B * V <= MOST_KEPT."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
-    rows, words = len(h), len(weight)
-    if 4 * rows * words > MOST_KEPT:
-        words = 0
-    with _work_arrays((words, rows), (-(-words // BLOCK), rows), (len(layer.slices), *h.shape)) as arrays:
-        kept, shifts, dh_parts = arrays
+    with layer.work_arrays() as (kept, shifts, dh_parts):
         exact_lse = layer.sweep_one(kept, shifts, losses)
         lse[...] = exact_lse
-        layer.sweep_two(kept, shifts, exact_lse, dh_parts, dh, dweight, dbias)
+        layer.sweep_two(kept, shifts, exact_lse, dh_parts, dh, layer.pieces_of(dweight, dbias))
+
+
+def linear_cross_entropy_update(
+    h: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    row_scale: Array,
+    weight_state: Array | None,
+    weight_state2: Array | None,
+    bias_state: Array | None,
+    bias_state2: Array | None,
+    lse: Array,
+    losses: Array,
+    dh: Array,
+    *,
+    rule: str,
+    label_smoothing: float = 0.0,
+    threads: int = 1,
+    **options: Any,
+) -> bool:
+    """Both sweeps; a slice's gradients go into the update while they are in the cache. Memory: as both, without dW."""
+    update, weight_states, bias_states = rule_of(
+        rule, globals(), (weight_state, weight_state2), None if bias is None else (bias_state, bias_state2)
+    )
+
+    def pieces(first: int, last: int) -> tuple[Array, Array]:
+        return np.empty((last - first, weight.shape[1]), np.float32), np.empty(last - first, np.float32)
+
+    def update_slice(first: int, last: int, dweight: Array, dbias: Array) -> None:
+        update(dweight, *(state[first:last] for state in weight_states), weight[first:last], **options)
+        if bias is not None:
+            update(dbias, *(state[first:last] for state in bias_states), bias[first:last], **options)
+
+    layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
+    with layer.work_arrays() as (kept, shifts, dh_parts):
+        exact_lse = layer.sweep_one(kept, shifts, losses)
+        lse[...] = exact_lse
+        if not np.isfinite(losses).all():
+            dh[...] = np.nan
+            return False
+        layer.sweep_two(kept, shifts, exact_lse, dh_parts, dh, pieces, update_slice)
+    return True
 
 
 class _LastLayer:
@@ -762,24 +803,48 @@ class _LastLayer:
         losses[self.row_scale == 0] = 0
         return lse
 
+    @contextmanager
+    def work_arrays(self) -> Iterator[list[Array]]:
+        """For a call of both sweeps: kept and shifts, empty where they would be too large, and dh_parts."""
+        rows, words = len(self.h), len(self.weight)
+        if 4 * rows * words > MOST_KEPT:
+            words = 0
+        with _work_arrays((words, rows), (-(-words // BLOCK), rows), (len(self.slices), *self.h.shape)) as arrays:
+            yield arrays
+
+    def pieces_of(self, dweight: Array, dbias: Array | None) -> Pieces:
+        """Where the gradients of a slice belong in those of all words."""
+        db = np.empty(len(dweight), np.float32) if dbias is None else dbias
+        return lambda first, last: (dweight[first:last], db[first:last])
+
     def sweep_two(
-        self, kept: Array, shifts: Array, lse: Array, dh_parts: Array, dh: Array, dweight: Array, dbias: Array | None
+        self,
+        kept: Array,
+        shifts: Array,
+        lse: Array,
+        dh_parts: Array,
+        dh: Array,
+        pieces: Pieces,
+        when_made: Callable[[int, int, Array, Array], None] = lambda first, last, dweight, dbias: None,
     ) -> None:
         """Make the gradients, from `kept` and `shifts` or, where they are empty, from the logits made again.
 
-        kept, shifts      in:  of sweep one; `kept` is overwritten
-        lse      (B,)     in:  in float64
+        kept, shifts             in:  of sweep one; `kept` is overwritten
+        lse      (B,)            in:  in float64
         dh_parts (slices, B, H)  out: each slice's part of dh
-        dh, dweight, dbias       out
+        dh                       out
+        pieces                   where a slice's dweight and dbias go
+        when_made                is told of a slice whose gradients, dh_parts among them, are made
         """
-        db = np.empty(len(dweight), np.float32) if dbias is None else dbias
-        at_target, everywhere = np.float32(1 - self.label_smoothing), np.float32(self.label_smoothing / len(dweight))
+        at_target = np.float32(1 - self.label_smoothing)
+        everywhere = np.float32(self.label_smoothing / len(self.weight))
 
         def sweep(first: int, last: int) -> None:
             number = first // self.slices[0][1]
             inputs = *self._inputs(first, last), self.row_scale, lse, at_target, everywhere, kept[first:last]
-            outputs = dh_parts[number], dweight[first:last], db[first:last]
-            _sweep_two(*inputs, shifts[first // BLOCK :], *outputs)
+            dweight, dbias = pieces(first, last)
+            _sweep_two(*inputs, shifts[first // BLOCK :], dh_parts[number], dweight, dbias)
+            when_made(first, last, dweight, dbias)
 
         run_slices(sweep, self.slices, self.threads)
         parts, total = dh_parts.reshape(len(self.slices), dh.size), dh.reshape(-1)

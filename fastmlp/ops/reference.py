@@ -15,6 +15,9 @@ many threads may work; no result depends on it.
 row that is ignored, whose target is not looked at and whose loss is 0.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 
 from fastmlp.ops.contract import contract, floats, ids, inout, optional, out, out_ids
@@ -386,6 +389,87 @@ def linear_cross_entropy(
     dlogits = logits
     cross_entropy_backward(logits, targets, row_scale, lse, dlogits, label_smoothing=label_smoothing)
     linear_backward(dlogits, h, weight, dh, dweight, dbias)
+
+
+@contract(
+    h=floats("B", "H"),
+    weight=inout("V", "H"),
+    bias=optional(inout("V")),
+    targets=ids("B", below="V"),
+    row_scale=floats("B"),
+    weight_state=optional(inout("V", "H")),
+    weight_state2=optional(inout("V", "H")),
+    bias_state=optional(inout("V")),
+    bias_state2=optional(inout("V")),
+    lse=out("B"),
+    losses=out("B"),
+    dh=out("B", "H"),
+)
+def linear_cross_entropy_update(
+    h: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    row_scale: Array,
+    weight_state: Array | None,
+    weight_state2: Array | None,
+    bias_state: Array | None,
+    bias_state2: Array | None,
+    lse: Array,
+    losses: Array,
+    dh: Array,
+    *,
+    rule: str,
+    label_smoothing: float = 0.0,
+    threads: int = 1,
+    **options: Any,
+) -> bool:
+    """A training step of the last layer: linear_cross_entropy, then update_<rule> of weight and bias by its gradients.
+
+    h, targets, row_scale          in:     as in linear_cross_entropy
+    weight        (V, H)           in/out
+    bias          (V,) or None     in/out
+    weight_state, weight_state2    in/out: what the rule keeps of `weight`, in the order of its own arguments, else None
+    bias_state, bias_state2        in/out: likewise of `bias`
+    lse, losses   (B,)             out:    before the update
+    dh            (B, H)           out:    before the update
+    rule          "sgd", "momentum", "adagrad" or "adamw"
+    options       those of update_<rule>, with its defaults
+    Returns False where a loss is infinite or no number: nothing is updated then, and dh is NaN.
+    """
+    dweight = np.empty_like(weight)
+    dbias = None if bias is None else np.empty_like(bias)
+    update, weight_states, bias_states = rule_of(
+        rule, globals(), (weight_state, weight_state2), None if bias is None else (bias_state, bias_state2)
+    )
+    linear_cross_entropy(
+        h, weight, bias, targets, row_scale, lse, losses, dh, dweight, dbias, label_smoothing=label_smoothing
+    )
+    if not np.isfinite(losses).all():
+        dh[...] = np.nan
+        return False
+    update(dweight, *weight_states, weight, **options)
+    if bias is not None:
+        update(dbias, *bias_states, bias, **options)
+    return True
+
+
+# The optimizers' rules, and how many arrays of state each keeps of a parameter.
+RULES = {"sgd": 0, "momentum": 1, "adagrad": 1, "adamw": 2}
+States = tuple[Array | None, ...]
+
+
+def rule_of(
+    rule: str, back_end: Mapping[str, Any], weight_states: States, bias_states: States | None
+) -> tuple[Callable[..., None], list[Array], list[Array]]:
+    """The op update_<rule> of a back-end, and the arrays of state that it takes; bias_states is None without a bias."""
+    if rule not in RULES:
+        raise ValueError(f"linear_cross_entropy_update: rule: expected one of {', '.join(RULES)}, got {rule!r}")
+    kept = RULES[rule]
+    wanted = [[state for state in states[:kept] if state is not None] for states in (weight_states, bias_states or ())]
+    if [len(states) for states in wanted] != [kept, 0 if bias_states is None else kept]:
+        raise ValueError(f"linear_cross_entropy_update: {rule} needs {kept} arrays of state for each parameter")
+    return back_end[f"update_{rule}"], wanted[0], wanted[1]
 
 
 # ------------------------------------------------------------------------------------------------------------- update

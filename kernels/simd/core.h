@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One slice of a call. `hand` numbers the thread that took it, 0 <= hand < threads: it indexes scratch memory and must not
+/* One slice of a call to `run`. `hand` numbers the thread that took it, 0 <= hand < threads: it indexes scratch memory and must not
  * change results. */
 typedef void (*slice_task)(void *context, long slice, int hand);
 
@@ -18,13 +18,26 @@ typedef struct {
     long row, step;
 } matrix;
 
+/* An optimizer's rule with the numbers that a step needs of it. */
+typedef enum { SGD, MOMENTUM, ADAGRAD, ADAMW } update_kind;
+
+typedef struct {
+    update_kind kind;
+    float lr;           /* adamw: lr / (1 - beta1^step) */
+    float weight_decay; /* adamw: what is left of a parameter, 1 - lr * weight_decay */
+    double beta1;       /* momentum: the momentum */
+    double beta2;
+    float eps;
+    float correction;   /* 1 / sqrt(1 - beta2^step) */
+} update_rule;
+
 /* The vector kernels, one table an instruction set; variant.h has them and says what they do. A vector is `lanes` floats,
- * a panel two vectors, a register tile `tile_rows` rows. */
+ * a panel two vectors. */
 enum { COLUMN_BLOCK = 64 }; /* the most columns of one call to the kernels for columns */
 
 typedef struct {
     const char *name;
-    int lanes, tile_rows;
+    int lanes;
 
     void (*pack)(matrix source, long depth, long lanes, float *panel);
     void (*product)(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
@@ -57,15 +70,11 @@ typedef struct {
                          const float *weight, const float *mean, const float *inv_std, const float *dweight,
                          const float *dbias, float *dx);
 
-    void (*sgd)(long n, const float *grad, float *param, float lr, float weight_decay);
-    void (*momentum)(long n, const float *grad, float *velocity, float *param, float lr, float momentum,
-                     float weight_decay);
-    void (*adagrad)(long n, const float *grad, float *squares, float *param, float lr, float eps, float weight_decay);
-    void (*adamw)(long n, const float *grad, float *mean, float *square, float *param, float step_size, float decay,
-                  double beta1, double beta2, float correction, float eps);
+    void (*update)(const update_rule *rule, long n, const float *grad, float *state, float *state2, float *param);
 } simd_kernels;
 
 typedef struct {
+    size_t size; /* of this and of the table of kernels, as `core` was built */
     void (*run)(slice_task task, void *context, long slices, int threads);
     void *(*take)(size_t bytes);  /* a work array, 64-byte aligned; NULL where memory is out */
     void (*give)(void *work);
@@ -73,6 +82,7 @@ typedef struct {
 } core_api;
 
 #define CORE_CAPSULE "fastmlp._kernels.core.api"
+#define CORE_SIZE (sizeof(core_api) + sizeof(simd_kernels))
 
 /* The api of the module `core`; NULL with a Python exception set where it cannot be had. */
 static inline const core_api *import_core(void)
@@ -86,6 +96,10 @@ static inline const core_api *import_core(void)
         return NULL;
     const core_api *api = (const core_api *)PyCapsule_GetPointer(capsule, CORE_CAPSULE);
     Py_DECREF(capsule); /* the module keeps it, and sys.modules the module */
+    if (api != NULL && api->size != CORE_SIZE) { /* a build that failed half-way leaves old modules beside new ones */
+        PyErr_SetString(PyExc_ImportError, "the compiled modules are of different builds: build them again");
+        return NULL;
+    }
     return api;
 }
 
@@ -98,7 +112,6 @@ void work_give(void *work);
 
 /* dispatch.c: the variant named, or the best one this CPU runs where name is NULL; NULL where it is unknown or cannot run */
 const simd_kernels *simd_choose(const char *name);
-bool simd_available(const char *name);
 extern const char *const simd_names[]; /* best first, NULL at the end */
 
 #endif

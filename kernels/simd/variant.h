@@ -397,8 +397,8 @@ static void adagrad(long n, const float *grad, float *squares, float *param, flo
     }
 }
 
-/* step_size = lr / (1 - beta1^step), decay = 1 - lr * weight_decay, correction = 1 / sqrt(1 - beta2^step) */
-static void adamw(long n, const float *grad, float *mean, float *square, float *param, float step_size, float decay,
+/* lr = rate / (1 - beta1^step), decay = 1 - rate * weight_decay, correction = 1 / sqrt(1 - beta2^step) */
+static void adamw(long n, const float *grad, float *mean, float *square, float *param, float lr, float decay,
                   double beta1, double beta2, float correction, float eps)
 {
     /* 1 - 0.999 in float32 is 1.3e-5 off: the difference is taken before it is rounded */
@@ -409,14 +409,31 @@ static void adamw(long n, const float *grad, float *mean, float *square, float *
         float s = old2 * square[i] + new2 * (g * g);
         mean[i] = m;
         square[i] = s;
-        param[i] = decay * param[i] - step_size * m / (sqrtf(s) * correction + eps);
+        param[i] = decay * param[i] - lr * m / (sqrtf(s) * correction + eps);
+    }
+}
+
+static void update(const update_rule *rule, long n, const float *grad, float *state, float *state2, float *param)
+{
+    switch (rule->kind) {
+    case SGD:
+        sgd(n, grad, param, rule->lr, rule->weight_decay);
+        break;
+    case MOMENTUM:
+        momentum(n, grad, state, param, rule->lr, rule->beta1, rule->weight_decay);
+        break;
+    case ADAGRAD:
+        adagrad(n, grad, state, param, rule->lr, rule->eps, rule->weight_decay);
+        break;
+    case ADAMW:
+        adamw(n, grad, state, state2, param, rule->lr, rule->weight_decay, rule->beta1, rule->beta2, rule->correction,
+              rule->eps);
     }
 }
 
 const simd_kernels TABLE_NAME(VARIANT) = {
     .name = NAME(VARIANT),
     .lanes = LANES,
-    .tile_rows = TILE_ROWS,
     .pack = pack,
     .product = product,
     .add_bias = add_bias,
@@ -436,8 +453,5 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .batchnorm_normalize = batchnorm_normalize,
     .batchnorm_sums = batchnorm_sums,
     .batchnorm_dx = batchnorm_dx,
-    .sgd = sgd,
-    .momentum = momentum,
-    .adagrad = adagrad,
-    .adamw = adamw,
+    .update = update,
 };
