@@ -9,6 +9,7 @@ imports the standard library only, so that `--help` answers at once.
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +75,7 @@ def whole(low: int, high: int | None = None) -> Reader:
 
     def read(value: Any) -> int:
         try:
-            number = int(value.replace(",", "_")) if isinstance(value, str) else value
+            number = _digits(value) if isinstance(value, str) else value
         except ValueError:
             number = None
         if not isinstance(number, int) or isinstance(number, bool) or number < low or (high and number > high):
@@ -82,6 +83,13 @@ def whole(low: int, high: int | None = None) -> Reader:
         return number
 
     return read
+
+
+def _digits(written: str) -> int:
+    """A whole number, whose digits may stand in groups of three: 10000 or 10,000, but not 1,5."""
+    if "_" in written or ("," in written and not re.fullmatch(r"\s*[+-]?\d{1,3}(,\d{3})+\s*", written)):
+        raise ValueError(f"not a whole number: {written}")
+    return int(written.replace(",", ""))
 
 
 def number(wanted: str, fits: Callable[[float], bool]) -> Reader:
@@ -279,7 +287,7 @@ class TrainConfig:
         (), texts, "what the sample texts begin with", metavar="TEXT", shown="from the held-out text", repeated=True
     )
     save_every: int | None = option(
-        None, whole(1), "steps from one checkpoint to the next", metavar="N", shown="every 60 s, and the end"
+        None, whole(1), "steps from one checkpoint to the next", metavar="N", shown=f"every {SAVE_SECONDS:.0f} s, and the end"
     )
     seed: int = option(1, whole(0, 2**63 - 1), "of all random numbers", metavar="N", fixed=True)
     threads: int | None = option(
@@ -381,7 +389,8 @@ def _lay_over(merged: dict[str, Any], layer: Mapping[str, Any]) -> None:
     replaced: set[str] = set()
     if any(name in layer for name in BUDGETS):
         replaced.update(BUDGETS)
-    if layer.get("optimizer", merged.get("optimizer")) != merged.get("optimizer"):
+    optimizer = merged.get("optimizer", _default("optimizer"))
+    if layer.get("optimizer", optimizer) != optimizer:
         replaced.update(RULE_OPTIONS)
     if "val_file" in layer:
         replaced.add("val_fraction")

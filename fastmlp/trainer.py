@@ -29,7 +29,7 @@ import numpy as np
 from fastmlp import __version__, checkpoint
 from fastmlp.backend import Backend, choose_backend
 from fastmlp.checkpoint import CheckpointError, lock_folder, write_atomically
-from fastmlp.config import ConfigError, TrainConfig, to_dict, to_toml
+from fastmlp.config import SAVE_SECONDS, ConfigError, TrainConfig, to_dict, to_toml
 from fastmlp.corpus import Corpus, read_corpus
 from fastmlp.data import EpochBatches
 from fastmlp.evaluation import evaluate, perplexity
@@ -67,7 +67,6 @@ SAMPLE_STREAM = 1_000  # of the seed's random numbers: those below initialise th
 TRAINING_STATE, MODEL = "training state", "model"  # what a checkpoint says it is
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
 OPTIMIZER = "optimizer."  # before the names of the optimizer's arrays in a checkpoint
-SAVE_SECONDS = 60.0
 
 
 class DivergedError(ArithmeticError):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fastmlp import config, ops, optim, text
 from fastmlp.config import ConfigError, TrainConfig, options, read_toml, to_toml
 
 FULL = TrainConfig(
@@ -67,6 +68,7 @@ def test_a_layer_replaces_what_belongs_together() -> None:
     assert TrainConfig.layered(below, {"minutes": 1}).steps is None
     assert TrainConfig.layered(below, {"optimizer": "momentum"}).lr == 0.02
     assert TrainConfig.layered(below, {"optimizer": "sgd"}).lr == 0.5
+    assert TrainConfig.layered({"lr": 0.5}, {"optimizer": "adamw"}).lr == 0.5  # which it was all along
     assert TrainConfig.layered(below, {"val_file": "v.txt"}).val_fraction == 0.05
 
 
@@ -85,10 +87,31 @@ def test_the_folder_of_a_run_is_not_handed_to_the_next() -> None:
     assert to_toml(TrainConfig(out="runs/first")) == to_toml(TrainConfig())
 
 
+@pytest.mark.parametrize(("written", "steps"), [("1000", 1_000), ("1,000", 1_000), (" 12,345,678", 12_345_678)])
+def test_thousands_may_be_set_off(written: str, steps: int) -> None:
+    assert TrainConfig(steps=written).steps == steps  # type: ignore[arg-type]
+
+
+def test_the_names_that_are_offered_are_those_that_there_are() -> None:
+    """config.py, which imports nothing, says them once more."""
+    assert set(config.TOKENIZERS) == set(text.TOKENIZERS)
+    assert set(config.SCHEDULES) == set(optim.SCHEDULES)
+    assert set(config.BACKENDS) == {"auto", *ops.BACKENDS}
+    rules = {rule.rule for rule in optim.Optimizer.__subclasses__()}
+    assert set(config.OPTIMIZERS) == set(config.LEARNING_RATES) == set(config.WEIGHT_DECAYS) == rules
+    for name in config.OPTIMIZERS:
+        made = optim.make_optimizer(TrainConfig(optimizer=name), {}, ops.get_ops("numpy"), threads=1)
+        assert made.rule == name
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
     ({"steps": "ten"}, "steps: expected a whole number of at least 1, got 'ten'"),
     ({"steps": 1.5}, "steps: expected a whole number of at least 1, got 1.5"),
+    *(
+        ({"steps": text}, f"steps: expected a whole number of at least 1, got '{text}'")
+        for text in ("1,5", "1,00", "1000,000", ",100", "1,000,", "1_5")
+    ),
     ({"steps": True}, "steps: expected a whole number of at least 1, got True"),
     ({"steps": 5, "epochs": 1}, "epochs: give either this or steps"),
     ({"minutes": 0}, "minutes: expected a number above 0, got 0"),

@@ -576,6 +576,14 @@ def test_a_checkpoint_is_saved_as_often_as_asked(file: Path, tmp_path: Path) -> 
     assert saved == [4, 8, 12, 16, 20, 24, 28, 30]
 
 
+def test_a_checkpoint_is_saved_after_a_while(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr("fastmlp.trainer.SAVE_SECONDS", 0.0)
+    train(small_config(file, tmp_path / "run", save_every=None, steps=3), reporter=recorder)
+    saved = [event.step for event in recorder.all(Saved) if event.file.endswith("last.safetensors")]
+    assert saved == [1, 2, 3]
+
+
 def test_events_are_plain_data(file: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     train(small_config(file, tmp_path / "run"), reporter=recorder)
