@@ -43,6 +43,10 @@ class RunFolder:
         """Whether a run has written here."""
         return any(file.exists() for file in (self.config, self.model, self.last))
 
+    def others_files(self) -> list[Path]:
+        """What lies under the names of a run's files where no run has written: somebody's own."""
+        return [] if self.holds_run() else [file for file in (self.metrics, self.samples, self.plot) if file.exists()]
+
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else."""
         for file in (self.last, self.model, self.config, self.metrics, self.samples, self.plot):

@@ -181,6 +181,10 @@ def open_run(
             raise RunFolderError(
                 f"{folder.path} already holds a run: go on with it (--resume), replace it (--overwrite) or name another"
             )
+        if (others := folder.others_files()) and not overwrite:  # a run that was killed has left more than these
+            raise RunFolderError(
+                f"{others[0]} is there, and not of a run: name another folder, or replace it (--overwrite)"
+            )
         if overwrite:
             folder.clear()
         state = _load_state(folder, config, corpus)

@@ -392,6 +392,22 @@ def test_promise_10_a_folder_that_holds_a_run_is_refused(file: Path, tmp_path: P
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.txt", "loss.png"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_promise_10_somebodys_own_file_is_not_written_over(
+    name: str, resume: bool, file: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "mine" / name
+    own.parent.mkdir()
+    own.write_text("my own")
+    config = small_config(file, own.parent, steps=2)
+    with pytest.raises(RunFolderError, match=rf"{name} is there, and not of a run: name another folder"):
+        train(config, resume=resume)
+    assert own.read_text() == "my own"
+    assert not (own.parent / "config.toml").exists()
+    assert train(config, overwrite=True).finished
+
+
 @pytest.mark.parametrize("bad", ["the loss is nan at step 18", "the validation loss is nan at step 20"])
 def test_promise_13_a_loss_that_is_no_number_stops_before_the_weights(
     bad: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
