@@ -205,7 +205,8 @@ def describe_text(event: TextRead) -> str:
         if words
     ]
     rest = f"; held out: {', '.join(held_out)}" if held_out else ""
-    return f"{event.source}{files}: {event.words:,} words, {event.types:,} different{rest}"
+    kept = f" ({event.kept:,} kept)" if event.kept != event.types else ""
+    return f"{event.source}{files}: {event.words:,} words, {event.types:,} different{kept}{rest}"
 
 
 def describe_sample(event: Sampled) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from fastmlp.config import TrainConfig
 from fastmlp.data import EpochBatches, RandomBatches, Windows, evenly_spaced, split_ids
 from fastmlp.text import (
+    UNK,
     Text,
     TextError,
     TextFile,
@@ -29,15 +30,17 @@ class Corpus:
     files          what was read
     sha256         of the text, and of the validation file where there is one
     words          of the text, all parts together
+    types          different words of the text, before the vocabulary is cut
     train          windows to train on
     val, test      windows that are held out; None where nothing is
-    held_out       ids of the part that prompts are taken from: the validation part where there is one
+    held_out       ids of the part that prompts are taken from: validation, else test, else where nothing is training
     unk_trained    whether the training part has words outside the vocabulary
     """
 
     files: tuple[TextFile, ...]
     sha256: list[str]
     words: int
+    types: int
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     train: Windows
@@ -86,12 +89,12 @@ def read_corpus(config: TrainConfig, text: Text | None = None) -> Corpus:
     start = beginning(tokenizer, vocabulary, config.context)
     before_test = np.concatenate([start, ids[: len(ids) - len(split.test)]])
     before_val = np.concatenate([start, split.train])
-    held_out, digests = split.val, [text.sha256]
+    val_ids, digests = split.val, [text.sha256]
     if config.val_file:
         val_text = read_text([config.val_file])
-        held_out, before_val = vocabulary.encode(tokenizer.split(val_text.text)), start
+        val_ids, before_val = vocabulary.encode(tokenizer.split(val_text.text)), start
         digests.append(val_text.sha256)
-    val = _held_out(held_out, before_val, config.context)
+    val = _held_out(val_ids, before_val, config.context)
     if val is not None and not len(known_targets(val, vocabulary)):
         name = config.val_file or "the validation part of the text"
         raise TextError(f"{name}: none of its words is in the vocabulary; name another text or keep more words")
@@ -99,12 +102,13 @@ def read_corpus(config: TrainConfig, text: Text | None = None) -> Corpus:
         files=text.files,
         sha256=digests,
         words=len(ids),
+        types=len(set(words) - {UNK}),
         tokenizer=tokenizer,
         vocabulary=vocabulary,
         train=Windows(split.train, config.context, history=start),
         val=val,
         test=_held_out(split.test, before_test, config.context),
-        held_out=held_out if len(held_out) else split.train,
+        held_out=next(part for part in (val_ids, split.test, split.train) if len(part)),
         unk_trained=bool((split.train == vocabulary.unk_id).any()),
     )
 

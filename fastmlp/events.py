@@ -34,12 +34,13 @@ class Event:
 
 @dataclass(frozen=True)
 class TextRead(Event):
-    """The text is read: words of all its parts, different words, and words that are held out."""
+    """The text is read: words of all its parts, different words and those the vocabulary kept, words held out."""
 
     source: str
     files: int
     words: int
     types: int
+    kept: int
     validation_words: int
     test_words: int
 

@@ -170,6 +170,7 @@ def open_run(
             _source(config, corpus),
             len(corpus.files),
             corpus.words,
+            corpus.types,
             len(corpus.vocabulary) - 1,
             len(corpus.val or ()),
             len(corpus.test or ()),

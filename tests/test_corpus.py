@@ -46,6 +46,13 @@ def test_the_vocabulary_is_counted_on_the_whole_text() -> None:
     assert corpus_of(TEXT, vocab_size=5).unk_trained
 
 
+def test_what_was_read_is_counted_before_the_vocabulary_is_cut() -> None:
+    for options in ({}, {"vocab_size": 5}, {"min_count": 2}):
+        assert corpus_of(TEXT, **options).types == 13
+    assert len(corpus_of(TEXT, vocab_size=5).vocabulary) == 5
+    assert corpus_of("one two <unk> <unk> one", tokenizer="whitespace").types == 2
+
+
 def test_epochs_and_steps_draw_in_their_own_ways() -> None:
     assert isinstance(corpus_of(TEXT).batches(TrainConfig()), RandomBatches)
     assert isinstance(corpus_of(TEXT).batches(TrainConfig(epochs=1)), EpochBatches)
@@ -53,6 +60,8 @@ def test_epochs_and_steps_draw_in_their_own_ways() -> None:
 
 def test_the_default_prompt_begins_a_whole_held_out_sentence_of_known_words() -> None:
     assert corpus_of(TEXT, val_fraction=0.5).default_prompt() == ["ten", "eleven", "twelve"]
+    assert corpus_of(TEXT, val_fraction=0, test_fraction=0.25).default_prompt() == ["ten", "eleven", "twelve"]
+    assert corpus_of(TEXT, val_fraction=0.25, test_fraction=0.25).default_prompt() == ["seven", "eight", "nine"]
     assert corpus_of(TEXT, val_fraction=0).default_prompt() == ["four", "five", "six"]
     assert corpus_of("a. b c. d.", val_fraction=0).default_prompt() == []
     assert corpus_of("a a a a. b c d. a a a a.", val_fraction=0, min_count=2).default_prompt() == ["a", "a", "a"]

@@ -25,6 +25,7 @@ from fastmlp.events import (
     Sampled,
     Saved,
     Started,
+    TextRead,
     Writing,
 )
 from fastmlp.model import MLP
@@ -598,6 +599,13 @@ def test_a_checkpoint_is_saved_after_a_while(file: Path, tmp_path: Path, monkeyp
     train(small_config(file, tmp_path / "run", save_every=None, steps=3), reporter=recorder)
     saved = [event.step for event in recorder.all(Saved) if event.file.endswith("last.safetensors")]
     assert saved == [1, 2, 3]
+
+
+def test_the_text_is_told_as_it_was_read(file: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    train(small_config(file, tmp_path / "run", steps=1, vocab_size=10), reporter=recorder)
+    read = recorder.all(TextRead)[0]
+    assert (read.types, read.kept) == (len(set(get_tokenizer("words").split(learnable_text()))), 9)
 
 
 def test_events_are_plain_data(file: Path, tmp_path: Path) -> None:
