@@ -310,9 +310,31 @@ class Run:
             ) from error
         self.saved_step = self.progress.step
         self._report(Resumed(self.progress.step))
+        self._restore_kept()
         if metadata["backend"] != self.ops.backend:
             self._report(Notice(f"it ran on {metadata['backend']} before: {self.ops.backend} goes on with other bits"))
         return metadata["metrics_bytes"], metadata["samples_bytes"]
+
+    def _restore_kept(self) -> None:
+        """See to it that the kept weights are those of `best_step`: a kill may have come just before they were kept."""
+        progress = self.progress
+        if progress.best_step is None or progress.best_step == self._step_of_model():
+            return
+        if progress.best_step == progress.step:
+            self._keep()
+            return
+        self._report(
+            Notice(f"{self.folder.model} is not that of step {progress.best_step:,} any more: the best of what follows is kept")
+        )
+        progress.best_step, progress.best_loss, progress.kept = None, None, {}
+
+    def _step_of_model(self) -> int | None:
+        """The step of the kept weights; None where there are none that can be used."""
+        try:
+            step = checkpoint.load(self.folder.model)[1].get("step")
+        except CheckpointError:
+            return None
+        return step if isinstance(step, int) else None
 
     def _say_what_runs(self) -> None:
         shape = self.network.shape
@@ -382,7 +404,7 @@ class Run:
             self._log(self._evaluate() if evaluates else {})
         if step % config.sample_every == 0:
             self._sample(self.language)
-        if self._save_is_due():
+        if self._save_is_due() or self.progress.best_step == step:
             self._save()
 
     def _is_done(self) -> bool:
@@ -449,10 +471,9 @@ class Run:
         self._report(Measured(metrics))
 
     def _evaluate(self) -> dict[str, Any]:
-        """Loss and perplexity on a fixed sample of the validation part; the best weights are kept."""
+        """Loss and perplexity on a fixed sample of the validation part; `_save` keeps the best weights."""
         progress = self.progress
-        if self.corpus.val is None:  # nothing says which weights are the best: the last ones
-            progress.best_step = progress.step
+        if self.corpus.val is None:
             return {}
         with self._uncounted():
             loss = evaluate(self.language, self.corpus.val, self.val_sample).loss
@@ -460,7 +481,6 @@ class Run:
                 raise self._diverged(f"the validation loss is {loss}")
             if progress.best_loss is None or loss < progress.best_loss:
                 progress.best_step, progress.best_loss = progress.step, loss
-                self._keep()
         return {"val_loss": loss, "val_perplexity": perplexity(loss)}
 
     def _evaluate_kept(self, kept: LanguageModel) -> dict[str, Any]:
@@ -494,14 +514,17 @@ class Run:
         return time.perf_counter() - self._saved_at >= SAVE_SECONDS
 
     def _save(self) -> None:
-        """Write all that resuming needs, after what the metrics and samples say of it is safe on the disk."""
+        """Write all that resuming needs, after what the metrics and samples say of it is safe on the disk.
+
+        The best weights are kept right after: so they are always of the history that the checkpoint goes on with.
+        """
         progress = self.progress
+        if self.corpus.val is None:  # nothing says which weights are the best: the last ones
+            progress.best_step = progress.step
         progress.seconds = self._seconds()
         progress.interval_seconds = time.perf_counter() - self._interval_began
         with self._uncounted():
             self._check_finite()
-            if self.corpus.val is None:
-                self._keep()
             self.metrics.sync()
             self.samples.sync()
             state = {f"{OPTIMIZER}{name}": array for name, array in self.optimizer.state.items()}
@@ -516,12 +539,13 @@ class Run:
                     "samples_bytes": self.samples.length,
                 },
             )
-        self.saved_step, self._saved_at = progress.step, time.perf_counter()
-        self._report(Saved(str(self.folder.last), progress.step))
+            self.saved_step, self._saved_at = progress.step, time.perf_counter()
+            self._report(Saved(str(self.folder.last), progress.step))
+            if progress.best_step == progress.step:
+                self._keep()
 
     def _keep(self) -> None:
-        """Write the weights as the best so far."""
-        self._check_finite()
+        """Write the weights, which are saved already, as the best so far."""
         checkpoint.save(self.folder.model, self.network.state_dict(), self._metadata(MODEL))
         self._report(Saved(str(self.folder.model), self.progress.step))
 
@@ -564,6 +588,8 @@ class Run:
     def _finish(self) -> Result:
         """Evaluate the last weights, then the kept ones in full, and write the completions again."""
         evaluation, progress = self._evaluate(), self.progress
+        if self.corpus.val is None:
+            progress.best_step = progress.step
         kept = self._kept_language()
         figures = self._evaluate_kept(kept)
         self._log({**evaluation, **figures})

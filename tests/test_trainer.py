@@ -327,6 +327,40 @@ def test_promise_6_killed_at_every_write_the_run_resumes_with_the_same_bits(
     assert count > 20
 
 
+def test_promise_6_the_kept_weights_are_of_the_history_that_went_on(
+    file: Path, tmp_path: Path, kill_at: Callable[[int], list[str]]
+) -> None:
+    """Killed at every write and resumed with a rate that finds nothing better."""
+    options = {"save_every": 8, "eval_windows": 10_000, "log_every": 10}
+    count = len_of_writes = 0
+    while count == len_of_writes:
+        count += 1
+        folder = tmp_path / f"run{count}"
+        writes = kill_at(count)
+        try:
+            train(small_config(file, folder, **options))
+            break
+        except KilledError:
+            len_of_writes = len(writes)
+        kill_at(0)
+        result = train(small_config(file, folder, **options, lr=3.0, eval_every=13), resume=True)
+        assert checkpoint.load(folder / "model.safetensors")[1]["step"] == result.kept_step
+        measured = {line["step"]: line["val_loss"] for line in metrics_of(folder) if "val_loss" in line}
+        assert result.kept_step is not None
+        assert measured[result.kept_step] == min(measured.values()), f"killed at {writes[-1]}"
+        assert result.kept_val_loss == pytest.approx(measured[result.kept_step], rel=1e-5), f"killed at {writes[-1]}"
+    assert count > 10
+
+
+def test_kept_weights_that_are_lost_are_made_again(file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "run"), should_stop=stop_after(13))
+    (tmp_path / "run" / "model.safetensors").unlink()
+    recorder = Recorder()
+    result = train(small_config(file, tmp_path / "run"), resume=True, reporter=recorder)
+    assert any("is not that of step 10 any more" in event.text for event in recorder.all(Notice))
+    assert checkpoint.load(tmp_path / "run" / "model.safetensors")[1]["step"] == result.kept_step
+
+
 def test_promise_7_a_write_that_fails_leaves_the_last_checkpoint(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, Any]
 ) -> None:
@@ -590,7 +624,7 @@ def test_a_checkpoint_is_saved_as_often_as_asked(file: Path, tmp_path: Path) -> 
     recorder = Recorder()
     train(small_config(file, tmp_path / "run"), reporter=recorder)
     saved = [event.step for event in recorder.all(Saved) if event.file.endswith("last.safetensors")]
-    assert saved == [4, 8, 12, 16, 20, 24, 28, 30]
+    assert saved == [4, 8, 10, 12, 16, 20, 24, 28, 30]  # at 10, 20 and 30 there were new best weights
 
 
 def test_a_checkpoint_is_saved_after_a_while(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
