@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,35 @@ def test_a_variant_that_is_not_there_is_an_error():
     assert result.returncode != 0
     assert "FASTMLP_SIMD: expected one of" in result.stderr
     assert "'sse9'" in result.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------- not there
+
+TRY = """
+import fastmlp._kernels
+from fastmlp.ops import BackendUnavailableError, get_ops
+fastmlp._kernels.__path__ = [{folder!r}]
+try:
+    get_ops("cython")
+except BackendUnavailableError as error:
+    print(error)
+"""
+HOW_TO_BUILD = "with a C compiler at hand, `pip install -e .` in fastmlp's folder builds it"
+
+
+def test_kernels_that_are_not_built_are_named_with_how_to_build_them(tmp_path):
+    said = python(TRY.format(folder=str(tmp_path))).stdout.strip()
+    assert said == (f"the cython back-end is not available: fastmlp._kernels.batchnorm is not built; {HOW_TO_BUILD}")
+
+
+def test_kernels_that_fail_to_load_are_named_with_the_cause_and_how_to_build_them(tmp_path):
+    broken = tmp_path / f"batchnorm{sysconfig.get_config_var('EXT_SUFFIX')}"
+    broken.write_bytes(b"half a module")
+    said = python(TRY.format(folder=str(tmp_path))).stdout.strip()
+    assert said.startswith("the cython back-end is not available: a kernel fails to load (")
+    assert str(broken) in said[: said.index(")")]
+    assert said.endswith(f"; remove {broken}; {HOW_TO_BUILD}")
+    assert "\n" not in said
 
 
 # ------------------------------------------------------------------------------------------------ the team of threads

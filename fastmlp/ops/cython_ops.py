@@ -3,6 +3,10 @@
 Importing it fails with the reason where they are not built or do not load; nothing else takes their place.
 """
 
+from pathlib import Path
+
+from fastmlp import _kernels
+
 try:
     from fastmlp._kernels.batchnorm import batchnorm_backward, batchnorm_forward
     from fastmlp._kernels.core import simd, variants
@@ -26,13 +30,21 @@ try:
         update_sgd,
         update_sgd_rows,
     )
-except ModuleNotFoundError as error:
-    if not (error.name or "").startswith("fastmlp._kernels"):
+except ImportError as error:
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(_kernels.__name__):
+        problem, first = f"{error.name} is not built", ""
+    elif error.path and str(Path(error.path).parent) in _kernels.__path__:
+        problem, first = (
+            f"a kernel fails to load ({error})",
+            f"remove {error.path}; ",
+        )  # or it would pass for up to date
+    else:
         raise
     raise ImportError(
-        f"{error.name} is not built; with a C compiler at hand, `pip install -e .` in fastmlp's folder builds it",
+        f"{problem}; {first}with a C compiler at hand, `pip install -e .` in fastmlp's folder builds it",
         name=error.name,
-    ) from None
+        path=error.path,
+    ) from error
 
 __all__ = [
     "batchnorm_backward",
