@@ -7,13 +7,31 @@ import argparse
 import importlib
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastmlp import __version__
 from fastmlp.config import ConfigError, Reader, closest
 
-__all__ = ["DONE", "FAILED", "INTERRUPTED", "UNUSABLE", "Parser", "UsageError", "main", "run", "say", "typed"]
+if TYPE_CHECKING:
+    from fastmlp.backend import Backend
+    from fastmlp.language_model import LanguageModel
+
+__all__ = [
+    "DONE",
+    "FAILED",
+    "INTERRUPTED",
+    "UNUSABLE",
+    "Parser",
+    "UsageError",
+    "compile_first",
+    "load_model",
+    "main",
+    "run",
+    "say",
+    "typed",
+]
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
@@ -67,6 +85,32 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def load_model(run: str) -> tuple["LanguageModel", "Backend"]:
+    """The trained model of a run's folder or a .safetensors file, on the back-end to work with."""
+    from fastmlp.backend import choose_backend
+    from fastmlp.language_model import load_language_model
+    from fastmlp.threads import default_threads
+
+    threads, backend = default_threads(), choose_backend()
+    language = load_language_model(run, backend.ops, threads=threads)
+    if backend.notice:
+        say(f"note: {backend.notice}")
+    return language, backend
+
+
+def compile_first(backend: "Backend", work: Callable[[], object]) -> None:
+    """Where a back-end compiles on first use, let it do so now, and say it.
+
+    work  what the command is about to do, on a single row: no other kernels are compiled than it needs
+    """
+    if backend.compile_ops is None:
+        return
+    say(f"note: compiling the {backend.ops.backend} kernels, which takes a while the first time ...")
+    began = time.perf_counter()
+    work()
+    say(f"note: compiled in {time.perf_counter() - began:.1f} s")
+
+
 def run(command: Callable[[argparse.Namespace], int], parser: Parser, arguments: Sequence[str] | None) -> int:
     """Parse, run, and turn what went wrong into one line and an exit status."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -99,9 +143,10 @@ def explain(error: Exception) -> tuple[int, str]:
     from fastmlp.ops import BackendUnavailableError
     from fastmlp.run_folder import RunFolderError
     from fastmlp.text import TextError
+    from fastmlp.threads import ThreadsError
     from fastmlp.trainer import DivergedError
 
-    if isinstance(error, TextError | ModelError | RunFolderError | BackendUnavailableError):
+    if isinstance(error, TextError | ModelError | RunFolderError | BackendUnavailableError | ThreadsError):
         return UNUSABLE, str(error)
     if isinstance(error, CheckpointError | DivergedError):
         return FAILED, str(error)

@@ -287,7 +287,11 @@ class TrainConfig:
         (), texts, "what the sample texts begin with", metavar="TEXT", shown="from the held-out text", repeated=True
     )
     save_every: int | None = option(
-        None, whole(1), "steps from one checkpoint to the next", metavar="N", shown=f"every {SAVE_SECONDS:.0f} s, and the end"
+        None,
+        whole(1),
+        "steps from one checkpoint to the next",
+        metavar="N",
+        shown=f"every {SAVE_SECONDS:.0f} s, and the end",
     )
     seed: int = option(1, whole(0, 2**63 - 1), "of all random numbers", metavar="N", fixed=True)
     threads: int | None = option(

@@ -22,21 +22,18 @@ def make_parser(prog: str) -> cli.Parser:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Load the model, read the text, guess each word, print."""
+    import numpy as np
+
     from fastmlp import evaluation
-    from fastmlp.backend import choose_backend
     from fastmlp.corpus import beginning
     from fastmlp.data import Windows
-    from fastmlp.language_model import load_language_model
     from fastmlp.text import TextError, read_text
-    from fastmlp.threads import default_threads
 
-    backend = choose_backend()
-    language = load_language_model(arguments.run, backend.ops, threads=default_threads())
-    if backend.notice:
-        cli.say(f"note: {backend.notice}")
+    language, backend = cli.load_model(arguments.run)
     ids = language.vocabulary.encode(language.tokenizer.split(read_text(arguments.files).text))
     context = language.network.shape.context
     windows = Windows(ids, context, history=beginning(language.tokenizer, language.vocabulary, context))
+    cli.compile_first(backend, lambda: evaluation.evaluate(language, windows, np.arange(1)))
     found = evaluation.evaluate(language, windows)
     if not found.words:
         raise TextError(f"{', '.join(arguments.files)}: none of its words is in the model's vocabulary")

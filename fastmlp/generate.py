@@ -53,17 +53,13 @@ def make_parser(prog: str) -> cli.Parser:
 
 def generate(arguments: argparse.Namespace) -> int:
     """Load the model, complete the prompt, print."""
-    from fastmlp.backend import choose_backend
     from fastmlp.generation import complete, describe_unknown_words, random_numbers
-    from fastmlp.language_model import load_language_model
-    from fastmlp.threads import default_threads
 
-    backend = choose_backend()
-    language = load_language_model(arguments.run, backend.ops, threads=default_threads())
+    language, backend = cli.load_model(arguments.run)
     prompt = language.tokenizer.split(arguments.prompt)
-    for notice in (backend.notice, describe_unknown_words(language, prompt)):
-        if notice:
-            cli.say(f"note: {notice}")
+    if unknown := describe_unknown_words(language, prompt):
+        cli.say(f"note: {unknown}")
+    cli.compile_first(backend, lambda: complete(language, prompt, 1, random_numbers(0, 0)))
     for text in range(arguments.n):
         words = complete(
             language,

@@ -2,15 +2,19 @@
 
 import os
 
-__all__ = ["VARIABLE", "default_threads"]
+__all__ = ["VARIABLE", "ThreadsError", "default_threads"]
 
 VARIABLE = "FASTMLP_NUM_THREADS"
+
+
+class ThreadsError(ValueError):
+    """No number of threads; the message is one complete line for the user."""
 
 
 def default_threads(threads: int | None = None) -> int:
     """The argument where given, else FASTMLP_NUM_THREADS, else the cores that this process may use (its affinity).
 
-    Raises ValueError for what is not a whole number above 0.
+    Raises ThreadsError for what is not a whole number above 0.
     """
     if threads is not None:
         return _at_least_one("threads", threads)
@@ -28,5 +32,5 @@ def usable_cores() -> int:
 
 def _at_least_one(name: str, threads: int | str) -> int:
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"{name}: expected a whole number of at least 1, got {threads!r}")
+        raise ThreadsError(f"{name}: expected a whole number of at least 1, got {threads!r}")
     return threads

@@ -58,7 +58,7 @@ from fastmlp.optim import learning_rate, make_optimizer
 from fastmlp.plot import plot_loss
 from fastmlp.run_folder import Journal, RunFolder, RunFolderError, find_folder
 from fastmlp.text import Text
-from fastmlp.threads import default_threads
+from fastmlp.threads import ThreadsError, default_threads
 
 __all__ = ["DivergedError", "Result", "Run", "open_run", "train"]
 
@@ -239,7 +239,7 @@ def _source(config: TrainConfig, corpus: Corpus) -> str:
 def _threads(config: TrainConfig) -> int:
     try:
         return default_threads(config.threads)
-    except ValueError as error:
+    except ThreadsError as error:
         raise ConfigError("threads", str(error)) from error
 
 
@@ -324,7 +324,9 @@ class Run:
             self._keep()
             return
         self._report(
-            Notice(f"{self.folder.model} is not that of step {progress.best_step:,} any more: the best of what follows is kept")
+            Notice(
+                f"{self.folder.model} is not that of step {progress.best_step:,} any more: the best of what follows is kept"
+            )
         )
         progress.best_step, progress.best_loss, progress.kept = None, None, {}
 

@@ -1,6 +1,7 @@
 """The commands as their users see them: what they print, their exit status, Ctrl-C, and what becomes of bad usage."""
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from fastmlp import checkpoint, cli, evaluate, generate, neighbors, train
+from fastmlp.backend import Backend
 from fastmlp.config import TrainConfig, options
 from fastmlp.ops import get_ops
 from tests.runs import flags, learnable_text, metrics_of, outcome, small_config, small_options, write_text
@@ -42,8 +44,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def on_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands that choose their back-end themselves choose one that is there in every test."""
-    backend = importlib.import_module("fastmlp.backend")
-    monkeypatch.setattr(backend, "choose_backend", lambda name="auto": backend.Backend(get_ops("numpy"), None, None))
+    monkeypatch.setattr("fastmlp.backend.choose_backend", lambda: Backend(get_ops("numpy"), None, None))
 
 
 @pytest.fixture(scope="module")
@@ -387,6 +388,28 @@ def test_evaluate_gives_unknown_words_a_figure_only_where_unk_was_trained(
     assert lines[3].startswith(f"with them   loss {facts['loss_with_unknown']:.4f}, perplexity ")
 
 
+@pytest.mark.parametrize(("command", "argument"), [("generate", "anna"), ("evaluate", "{text}")])
+def test_compiling_is_seen_before_it_is_waited_for(
+    command: str, argument: str, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    ops = get_ops("numpy")
+
+    def forward(*arguments: Any, **options: Any) -> None:
+        said.append("forward")
+        ops.embedding_forward(*arguments, **options)
+
+    compiling = Backend(dataclasses.replace(ops, embedding_forward=forward), None, lambda: None)
+    monkeypatch.setattr("fastmlp.backend.choose_backend", lambda: compiling)
+    monkeypatch.setattr("fastmlp.cli.say", said.append)
+    status, out, _ = call(capsys, command, trained, argument.format(text=write_text(trained.parent)))
+    assert (status, bool(out)) == (0, True)
+    assert said[0] == "note: compiling the numpy kernels, which takes a while the first time ..."
+    assert said[1] == "forward"
+    assert said[2].startswith("note: compiled in ")
+    assert said.count("forward") > 2
+
+
 def test_neighbors_are_words_of_the_vocabulary_by_cosine(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = call(capsys, "neighbors", trained, "Red", "-n", 38)
     assert (status, err) == (0, "")
@@ -505,12 +528,17 @@ def test_a_failure_on_the_way_is_status_1_and_debug_shows_where(
     assert (status, err) == (1, "python -m fastmlp.train: ZeroDivisionError: division by zero (--debug shows where)\n")
 
 
+@pytest.mark.usefixtures("on_numpy")
+@pytest.mark.parametrize("command", ["train", "generate", "evaluate"])
 def test_threads_of_the_environment_are_checked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FASTMLP_NUM_THREADS", "many")
-    status, _, err = call(capsys, "train", write_text(tmp_path), *SMALL)
+    file = write_text(tmp_path)
+    arguments = {"train": [file, *SMALL], "generate": [trained, "anna"], "evaluate": [trained, file]}[command]
+    status, _, err = call(capsys, command, *arguments)
     assert status == 2
+    assert err.count("\n") == 1
     assert "FASTMLP_NUM_THREADS: expected a whole number of at least 1, got 'many'" in err
 
 

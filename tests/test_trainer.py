@@ -429,9 +429,7 @@ def test_promise_10_a_folder_that_holds_a_run_is_refused(file: Path, tmp_path: P
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "samples.txt", "loss.png"])
 @pytest.mark.parametrize("resume", [False, True])
-def test_promise_10_somebodys_own_file_is_not_written_over(
-    name: str, resume: bool, file: Path, tmp_path: Path
-) -> None:
+def test_promise_10_somebodys_own_file_is_not_written_over(name: str, resume: bool, file: Path, tmp_path: Path) -> None:
     own = tmp_path / "mine" / name
     own.parent.mkdir()
     own.write_text("my own")
