@@ -4,12 +4,13 @@ Exit status: 0 done; 1 failed; 2 wrong usage or unusable input; 130 stopped by C
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from fastmlp import __version__
 from fastmlp.config import ConfigError, Reader, closest
@@ -81,8 +82,11 @@ def typed(read: Reader) -> Callable[[str], Any]:
 
 
 def say(text: str) -> None:
-    """Tell the user something beside the output."""
-    print(text, file=sys.stderr, flush=True)
+    """Tell the user something beside the output; nobody may be listening any more."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
 
 
 def load_model(run: str) -> tuple["LanguageModel", "Backend"]:
@@ -119,7 +123,7 @@ def run(command: Callable[[argparse.Namespace], int], parser: Parser, arguments:
     except SystemExit as exit:  # --help and --version
         return int(exit.code or 0)
     except BrokenPipeError:  # the reader has had enough
-        silence_output()
+        silence(sys.stdout)
         return DONE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -162,9 +166,10 @@ def flag(option: str) -> str:
     return "FILE" if option == "files" else f"--{option.replace('_', '-')}"
 
 
-def silence_output() -> None:
-    """Let nothing more be written to a standard output that is closed, not even as Python ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def silence(stream: TextIO) -> None:
+    """Let nothing more be written to a standard output or error that is closed, not even as Python ends."""
+    with contextlib.suppress(OSError):  # it may be no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

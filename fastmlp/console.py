@@ -1,11 +1,14 @@
 """What `train` shows of a run: lines, a progress bar on a terminal, or JSON for programs."""
 
+import contextlib
 import json
+import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from typing import Any, Self
 
-from fastmlp.cli import say, silence_output
+from fastmlp.cli import say, silence
 from fastmlp.events import (
     Compiled,
     Compiling,
@@ -51,9 +54,9 @@ class Printer(Reporter):
             return
         try:
             print(text, flush=True)
-        except BrokenPipeError:
+        except OSError:  # its reader is gone, or its disk full
             self.closed = True
-            silence_output()
+            silence(sys.stdout)
 
 
 class Quiet(Printer):
@@ -98,9 +101,11 @@ class Console(Printer):
         if self.bar is None:
             super().write(text)
             return
-        self.bar.clear()
+        with self.drawing():
+            self.bar.clear()
         super().write(text)
-        self.bar.refresh()
+        with self.drawing():
+            self.bar.refresh()
 
     def report(self, event: Event) -> None:
         """Show an event."""
@@ -157,10 +162,11 @@ class Console(Printer):
         self.share = share
         if self.bar is not None and time.monotonic() >= self.refresh_at:
             self.refresh_at = time.monotonic() + REFRESH
-            self.bar.n = 1_000 * share
-            self.bar.set_description_str(
-                self.line(step, f"loss {self.loss:.3f}", self.validation, self.speed, self.time_left())
-            )
+            with self.drawing():
+                self.bar.n = 1_000 * share
+                self.bar.set_description_str(
+                    self.line(step, f"loss {self.loss:.3f}", self.validation, self.speed, self.time_left())
+                )
 
     def show_metrics(self, metrics: dict[str, Any]) -> None:
         """A line for each of metrics.jsonl; beside a bar, which shows the rest, only for those with a validation."""
@@ -192,8 +198,17 @@ class Console(Printer):
     def end_bar(self) -> None:
         """Take the bar away."""
         if self.bar is not None:
-            self.bar.close()
+            with self.drawing():
+                self.bar.close()
             self.bar = None
+
+    @contextlib.contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Within, the bar is drawn; where its terminal is gone it is drawn no more, and training goes on."""
+        try:
+            yield
+        except OSError:
+            self.bar.disable = True
 
 
 def describe_text(event: TextRead) -> str:

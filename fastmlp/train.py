@@ -1,6 +1,7 @@
 """Train a neural language model on text: python -m fastmlp.train hp.txt."""
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
@@ -96,23 +97,25 @@ def options_of_run(flags: dict[str, Any]) -> dict[str, Any]:
 def train(arguments: argparse.Namespace, prog: str) -> int:
     """Train until the end, Ctrl-C or SIGTERM."""
     config = configuration(arguments)
-
-    from fastmlp.trainer import open_run
-
-    with (
-        Interrupts() as interrupts,
-        make_printer(arguments) as printer,
-        open_run(config, reporter=printer, resume=arguments.resume, overwrite=arguments.overwrite) as run,
-    ):
+    run: Run | None = None
+    with Interrupts() as interrupts:
         try:
-            result = run.train(lambda: interrupts.received is not None or printer.closed)
+            from fastmlp.trainer import open_run
+
+            with (
+                make_printer(arguments) as printer,
+                open_run(config, reporter=printer, resume=arguments.resume, overwrite=arguments.overwrite) as run,
+            ):
+                result = run.train(lambda: interrupts.before_step() or printer.closed)
+                if result.finished:
+                    printer.go_on(commands_after(prog, run))
+                    return cli.DONE
+                printer.go_on([command_to_resume(prog, run)])
         except KeyboardInterrupt:
-            cli.say(f"stopped at once; to go on from the last checkpoint: {command_to_resume(prog, run)}")
-            raise
-        if result.finished:
-            printer.go_on(commands_after(prog, run))
-            return cli.DONE
-        printer.go_on([command_to_resume(prog, run)])
+            cli.say(stopped_at_once(prog, run))
+            return 128 + (interrupts.received or signal.SIGINT)
+        except BrokenPipeError as error:  # which would pass for a reader who has had enough
+            raise RuntimeError("a pipe that the run writes to was closed") from error
     if interrupts.received is None:
         cli.say(f"{prog}: standard output was closed; the run is saved in {run.folder.path}")
         return cli.FAILED
@@ -134,6 +137,15 @@ def command_to_resume(prog: str, run: "Run") -> str:
     return f"{prog} {files}--resume --out {shlex.quote(str(run.folder.path))}"
 
 
+def stopped_at_once(prog: str, run: "Run | None") -> str:
+    """What a run that could not finish its step leaves."""
+    if run is None:
+        return "stopped before training began: there is nothing to save"
+    if run.saved_step is None:
+        return f"stopped at once, before anything was saved; to begin again: {command_to_resume(prog, run)}"
+    return f"stopped at once; to go on after step {run.saved_step:,}: {command_to_resume(prog, run)}"
+
+
 def commands_after(prog: str, run: "Run") -> list[str]:
     """What to do with a trained model."""
     folder = shlex.quote(str(run.folder.path))
@@ -144,10 +156,14 @@ def commands_after(prog: str, run: "Run") -> list[str]:
 
 
 class Interrupts:
-    """Within, Ctrl-C and SIGTERM are noted, so that a step can be finished; a second Ctrl-C stops at once."""
+    """Within, Ctrl-C and SIGTERM are noted, so that a step can be finished; a second Ctrl-C stops at once.
+
+    Before the first step, while there is nothing to finish, the first one stops at once.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.in_steps = False
 
     def __enter__(self) -> "Interrupts":
         self._before = {}
@@ -159,11 +175,18 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def before_step(self) -> bool:
+        """Whether to stop rather than begin the step."""
+        self.in_steps = True
+        return self.received is not None
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
+        if not self.in_steps or (self.received is not None and number == signal.SIGINT):
+            self.received = self.received or number
             raise KeyboardInterrupt
         self.received = number
-        os.write(2, b"\nstopping after this step and saving; Ctrl-C stops at once\n")  # print may not be interrupted
+        with contextlib.suppress(OSError):  # Ctrl-C reaches whoever reads it too, as in train 2>&1 | tee log
+            os.write(2, b"\nstopping after this step and saving; Ctrl-C stops at once\n")  # print may be under way
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.train") -> int:

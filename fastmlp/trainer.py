@@ -325,7 +325,7 @@ class Run:
             return
         self._report(
             Notice(
-                f"{self.folder.model} is not that of step {progress.best_step:,} any more: the best of what follows is kept"
+                f"{self.folder.model} is not that of step {progress.best_step:,} any more: the best from now on is kept"
             )
         )
         progress.best_step, progress.best_loss, progress.kept = None, None, {}

@@ -289,7 +289,9 @@ def test_promise_6_killed_again_and_again_the_run_ends_with_the_same_bits(tmp_pa
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_promise_9_a_second_ctrl_c_stops_at_once() -> None:
     with train.Interrupts() as interrupts:
+        assert not interrupts.before_step()
         press_ctrl_c()
+        assert interrupts.before_step()
         assert interrupts.received == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             press_ctrl_c()
@@ -302,7 +304,83 @@ def press_ctrl_c() -> None:
     time.sleep(0.01)  # where Python looks at its signals
 
 
-def test_the_library_installs_no_signal_handlers(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("busy", ["read_corpus", "complete"])
+def test_promise_9_before_the_first_step_a_signal_stops_at_once(
+    busy: str,
+    number: signal.Signals,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While the text is read, and while the untrained network writes."""
+
+    def interrupted(*_: Any) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(f"fastmlp.trainer.{busy}", interrupted)
+    file = write_text(tmp_path)
+    status, _, err = call(capsys, "train", file, *SMALL)
+    assert status == 128 + number
+    if busy == "read_corpus":
+        assert err == "stopped before training began: there is nothing to save\n"
+        assert not Path("runs").exists()
+        return
+    message, command = err.split("; to begin again: ")
+    assert message == "stopped at once, before anything was saved"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert call(capsys, "train", *shlex.split(command)[3:], "--steps", 2)[0] == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs to see when the signal is handled")
+def test_promise_9_ctrl_c_while_standard_input_is_waited_for() -> None:
+    def handles_sigterm() -> bool:
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines())
+        return bool(int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
+
+    with process("-m", "fastmlp.train", "-", *SMALL, stdin=subprocess.PIPE) as child:
+        wait_for(handles_sigterm)
+        child.send_signal(signal.SIGINT)
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert (child.stdout.read(), child.wait()) == ("", 130)
+        assert child.stderr.read() == "stopped before training began: there is nothing to save\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("streams", [("stderr",), ("stdout", "stderr")])
+def test_promise_9_ctrl_c_saves_where_nobody_reads_any_more(streams: tuple[str, ...], tmp_path: Path) -> None:
+    """Ctrl-C ends tee too in `train ... 2>&1 | tee log`."""
+    options = {**LONG, "steps": 1_000_000, "save_every": 1_000_000, "eval_every": 1_000_000}
+    reader, writer = os.pipe()
+    arguments = ["-m", "fastmlp.train", write_text(tmp_path), *flags(small_options(**options)), "--out", "run"]
+    with process(*arguments, **dict.fromkeys(streams, writer)) as child:
+        os.close(writer)
+        wait_for(lambda: lines_in("run") > 5)
+        child.send_signal(signal.SIGSTOP)
+        os.close(reader)
+        child.send_signal(signal.SIGINT)
+        child.send_signal(signal.SIGCONT)
+        child.communicate()
+        assert child.returncode == 130
+    assert checkpoint.load(Path("run/last.safetensors"))[1]["step"] >= 100
+
+
+def test_work_that_a_closed_pipe_cut_short_is_not_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("fastmlp.trainer.evaluate", gone)
+    assert call(capsys, "train", write_text(tmp_path), *SMALL)[0] == 1
+
+
+def test_promise_16_the_library_installs_no_signal_handlers(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     importlib.import_module("fastmlp.trainer").train(small_config(write_text(tmp_path), tmp_path / "run", steps=2))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

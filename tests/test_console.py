@@ -64,13 +64,29 @@ def test_a_reader_who_goes_away_is_noticed_and_ends_nothing(monkeypatch: pytest.
             raise BrokenPipeError
 
     silenced: list[bool] = []
-    monkeypatch.setattr("fastmlp.console.silence_output", lambda: silenced.append(True))
+    monkeypatch.setattr("fastmlp.console.silence", lambda stream: silenced.append(True))
     monkeypatch.setattr(sys, "stdout", Gone())
     console = Console(bar=False)
     console.report(Notice("hello"))
     console.report(Notice("anybody there?"))
     assert console.closed
     assert silenced == [True]
+
+
+def test_training_outlives_its_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class HungUp(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    with Console(bar=True) as console:
+        console.report(Started(step=0, total=1_000, share=0.0))
+        console.bar.fp = HungUp()
+        console.bar.sp = lambda text: console.bar.fp.write(text)
+        for step in range(1, 4):
+            console.refresh_at = 0.0
+            console.step(step, step / 1_000, 8.0)
+            console.report(Notice(f"still at it {step}"))
+    assert "still at it 3" in capsys.readouterr().out
 
 
 def test_texts_are_described_shortly() -> None:
