@@ -138,7 +138,16 @@ def text(value: Any) -> str:
     """A string that is not empty."""
     if not isinstance(value, (str, Path)) or not str(value).strip():
         raise ValueError(f"expected text, got {value!r}")
-    return str(value)
+    return unicode(str(value))
+
+
+def unicode(value: str) -> str:
+    """A string that can be written: what the system gives for bytes that are not UTF-8 cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"expected UTF-8, got {value!r}; rename what is called so") from None
+    return value
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from fastmlp import cli
-from fastmlp.config import not_negative, number, whole
+from fastmlp.config import not_negative, number, unicode, whole
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -14,7 +14,12 @@ def make_parser(prog: str) -> cli.Parser:
     above_zero = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument(
-        "prompt", metavar="PROMPT", nargs="?", default="", help="what the text begins with (default: nothing)"
+        "prompt",
+        type=cli.typed(unicode),
+        metavar="PROMPT",
+        nargs="?",
+        default="",
+        help="what the text begins with (default: nothing)",
     )
     parser.add_argument("-n", type=cli.typed(whole(1)), default=5, metavar="N", help="how many texts (default: 5)")
     parser.add_argument(

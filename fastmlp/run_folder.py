@@ -82,7 +82,7 @@ def stem(files: Sequence[str]) -> str:
     if files[0] == "-":
         return STANDARD_INPUT
     name = Path(files[0]).resolve().name.removesuffix(".gz")
-    return Path(name).stem or "text"
+    return Path(name.encode(errors="ignore").decode()).stem or "text"
 
 
 def _make_new(folder: Path) -> Path:

@@ -558,7 +558,8 @@ class Run:
             "step": self.progress.step,
             **self.language.metadata(),
             "config": to_dict(self.config),
-            "files": [file.name for file in self.corpus.files],
+            # a folder may hold names that are not UTF-8, which JSON cannot hold
+            "files": [file.name.encode(errors="backslashreplace").decode() for file in self.corpus.files],
             "sha256": self.corpus.sha256,
             "backend": self.ops.backend,
             "fastmlp": __version__,

@@ -188,7 +188,7 @@ def test_events_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ]
 
 
-def test_the_words_of_another_language_and_the_folder_of_a_run_that_is_there(
+def test_promise_10_the_folder_of_a_run_that_is_there_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_text(tmp_path)
@@ -200,6 +200,16 @@ def test_the_words_of_another_language_and_the_folder_of_a_run_that_is_there(
     assert "runs/story already holds a run: go on with it (--resume), replace it (--overwrite)" in err
     assert call(capsys, "train", file, *SMALL, "--overwrite", "--quiet")[0] == 0
     assert sorted(folder.name for folder in Path("runs").iterdir()) == ["story", "story-2"]
+
+
+def test_any_script_is_trained_on_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentences = "Анна рисует красную дверь. Борис продаёт тёплый хлеб. Η Άννα ζωγραφίζει μια πόρτα. 猫 が 好き です.\n"
+    file = write_text(tmp_path, 50 * sentences)
+    status, out, err = call(capsys, "train", file, *SMALL, "--prompt", "Анна рисует", "--out", "run")
+    assert (status, err) == (0, "")
+    assert f"{file}: 1,050 words, 18 different" in out
+    assert "before training: анна рисует " in out
+    assert "анна рисует " in Path("run/samples.txt").read_text(encoding="utf-8")
 
 
 def test_standard_input_is_a_text(tmp_path: Path) -> None:
@@ -589,6 +599,28 @@ def test_bad_usage_gets_one_line_and_its_status(
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert not Path("runs").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_promise_11_a_name_that_is_not_utf8_is_refused_or_read(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "novels"
+    folder.mkdir()
+    file = Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.txt"))
+    write_text(tmp_path).rename(file)
+    refused = [[file, *SMALL], ["--out", "caf\udce9", *SMALL], [folder, "--val-file", file], ["--prompt", "\udce9"]]
+    for arguments in refused:
+        status, _, err = call(capsys, "train", *arguments)
+        assert (status, err.count("\n")) == (2, 1)
+        assert ": expected UTF-8, got '" in err
+        assert "\\udce9" in err
+        assert sorted(there.name for there in tmp_path.iterdir()) == ["novels"]
+    assert call(capsys, "train", folder, *SMALL, "--out", "run", "--quiet") == (0, "", "")
+    assert call(capsys, "train", "--resume", "--out", "run", "--steps", 32, "--quiet") == (0, "", "")
+    monkeypatch.setattr("fastmlp.backend.choose_backend", lambda: Backend(get_ops("numpy"), None, None))
+    assert call(capsys, "evaluate", trained, file)[0] == 0
+    assert call(capsys, "generate", trained, "\udce9")[0] == 2
 
 
 def test_a_failure_on_the_way_is_status_1_and_debug_shows_where(

@@ -23,6 +23,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("a.b.txt",), "a.b"),
         (("novels/",), "novels"),
         ((".hidden",), ".hidden"),
+        (("caf\udce9.txt",), "caf"),
     ],
 )
 def test_a_run_is_called_after_its_text(files: tuple[str, ...], name: str) -> None:
