@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -517,6 +520,50 @@ def test_promise_15_memory_does_not_grow_and_keeps_to_its_formula(file: Path, tm
     batch = 4 * 256 * (6 * sum(options["hidden"]) + 3 * 3 * 6) + 8 * 256 * 42
     text = 2_500_000  # its bytes are read in pieces of a million
     assert peak < training + saving + batch + text < 1.5 * peak
+
+
+MEASURE_PEAK = """
+import resource, sys
+from pathlib import Path
+from fastmlp.text import Text
+from fastmlp.trainer import train
+from tests.runs import learnable_text, small_options
+from fastmlp.config import TrainConfig
+
+def peak():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def run(words, name, **options):
+    text = Text(" ".join(f"w{i % words}" for i in range(20_000)), ())
+    options = small_options(steps=3, optimizer="sgd", val_fraction=0, backend="cython", threads=2, **options)
+    train(TrainConfig(out=str(Path(sys.argv[1]) / name), **options), text=text)
+
+run(50, "first")
+before = peak()
+run(6_000, "wide", hidden=(16, 1_000), batch_size=2_048)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
+def test_promise_15_the_compiled_kernels_keep_to_the_formula_where_the_last_layer_is_wide(tmp_path: Path) -> None:
+    """What C takes tracemalloc does not see, so it is the process that is measured."""
+    require_ops("cython")
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE_PEAK, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    peak = int(done.stdout)
+    V, H, R, slices, block, threads = 6_001, 1_000, 2_048, 16, 120, 2
+    L = R + 16  # whole vectors, an odd number of cache lines
+    parameters = sum(a.size for a in checkpoint.load(tmp_path / "wide" / "model.safetensors")[0].values())
+    training, saving = 4 * parameters * (1 + 1), 2 * 4 * parameters
+    activations = 4 * R * (6 * (H + 16) + 3 * 3 * 6)
+    work = H * L + (slices * (3 + block) + threads * block) * L + H * R + slices * H * L + V * L
+    assert peak < training + saving + activations + 4 * work + 5_000_000 < 1.5 * peak
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming
