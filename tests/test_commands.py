@@ -68,6 +68,8 @@ def call(capsys: pytest.CaptureFixture[str], command: str, *arguments: object) -
 def process(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A command in a process of its own, one thread for BLAS, ended at the latest with the test."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    for name in options.pop("without", ()):
+        environment.pop(name, None)
     command = [sys.executable, *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **{**pipes, **options}) as child:
@@ -650,6 +652,25 @@ def test_threads_of_the_environment_are_checked(
     assert status == 2
     assert err.count("\n") == 1
     assert "FASTMLP_NUM_THREADS: expected a whole number of at least 1, got 'many'" in err
+
+
+def test_promise_17_no_home_to_write_to_and_no_display(tmp_path: Path) -> None:
+    """Nothing is lost and nothing said of it; the picture is drawn for real."""
+    nowhere = tmp_path / "a file, not a folder"
+    nowhere.write_text("")
+    places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), str(nowhere / "below"))
+    for arguments in (
+        ["fastmlp.train", write_text(tmp_path), *SMALL, "--out", "run", "--quiet"],
+        ["fastmlp.neighbors", "run", "red"],
+        ["fastmlp.generate", "run", "anna"],
+        ["fastmlp.evaluate", "run", tmp_path / "story.txt"],
+    ):
+        with process("-m", *arguments, env=places, without=("DISPLAY", "MPLCONFIGDIR")) as child:
+            _, err = child.communicate()
+        assert child.returncode == 0, err
+        assert all(line.startswith("note: ") for line in err.splitlines()), err  # as where there are no kernels
+        assert arguments[0] != "fastmlp.train" or err == ""
+    assert Path("run/loss.png").read_bytes().startswith(b"\x89PNG")
 
 
 # ---------------------------------------------------------------------------------------------------------------- help
