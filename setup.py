@@ -24,6 +24,9 @@ PLAIN_FLAGS = [
 
 def extensions() -> list[Extension]:
     """One module a .pyx; `core` also holds the thread team and the C microkernels that the others reach through it."""
+    sources = sorted(KERNELS.glob("*.pyx"))
+    if not sources:
+        raise SystemExit("setup.py: no kernels/*.pyx to build; fastmlp is installed from its repository or its sdist")
     c_sources = sorted(str(source) for source in KERNELS.glob("simd/*.c"))
     headers = sorted(str(header) for header in KERNELS.glob("simd/*.h"))
     modules: list[Extension] = cythonize(
@@ -36,7 +39,7 @@ def extensions() -> list[Extension]:
                 extra_compile_args=PLAIN_FLAGS,
                 extra_link_args=["-pthread"],
             )
-            for source in sorted(KERNELS.glob("*.pyx"))
+            for source in sources
         ],
         include_path=[str(KERNELS)],
         compiler_directives={

@@ -40,7 +40,9 @@ def test_promise_1_gradient(rng, training, eps):
 @modes
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_promise_2_agrees_with_float64(ops, rng, sizes, training):
-    assert_close_like_numpy(ops, CHAIN, inputs.batchnorm(rng, *sizes), training=training)
+    """Of two rows y is +-1, whatever they are: dx is what rounding leaves of a difference of equals."""
+    within = 1e-4 if sizes[0] == 2 else 1e-5
+    assert_close_like_numpy(ops, CHAIN, inputs.batchnorm(rng, *sizes), training=training, numpy_within=within)
 
 
 def test_promise_2_agrees_with_float64_on_one_row(ops, rng):

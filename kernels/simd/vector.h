@@ -1,7 +1,7 @@
 /* Vectors of LANES floats, and the functions of them that the kernels need.
  *
- * GCC's vector types (clang has them too) become registers of the instruction set that the including file names in its
- * `#pragma GCC target`; a * b + c is contracted to a fused multiplication where there is one.
+ * GCC's vector types (clang has them too) become registers of the instruction set that the including file names as its
+ * target; a * b + c is contracted to a fused multiplication where there is one.
  */
 #include <float.h>
 #include <math.h>
@@ -12,6 +12,11 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 typedef float vec_in_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias)); /* at any float's address */
 
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
 
 INLINE vec load(const float *at)
 {
@@ -71,19 +76,32 @@ INLINE vec first_lanes(vec x, long count, float otherwise)
     return where(lane_numbers() < (int)count, x, all(otherwise));
 }
 
+/* Lane i of the result is lane i ^ width of x. */
+INLINE vec swap_lanes(vec x, int width)
+{
+#ifdef __clang__ /* has no shuffle by a vector of lane numbers, but makes one of this */
+    vec swapped;
+    for (int i = 0; i < LANES; i++)
+        swapped[i] = x[i ^ width];
+    return swapped;
+#else
+    return __builtin_shuffle(x, lane_numbers() ^ width);
+#endif
+}
+
 INLINE float sum_of_lanes(vec x)
 {
-#pragma GCC unroll 8
+    UNROLL
     for (int width = LANES / 2; width > 0; width /= 2)
-        x += __builtin_shuffle(x, lane_numbers() ^ width);
+        x += swap_lanes(x, width);
     return x[0];
 }
 
 INLINE float highest_lane(vec x)
 {
-#pragma GCC unroll 8
+    UNROLL
     for (int width = LANES / 2; width > 0; width /= 2)
-        x = highest_of(x, __builtin_shuffle(x, lane_numbers() ^ width));
+        x = highest_of(x, swap_lanes(x, width));
     return x[0];
 }
 
