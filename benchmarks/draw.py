@@ -1,6 +1,6 @@
 """Draw the README's loss curve from a run of your own.
 
-python -m benchmarks.draw runs/hp "J. K. Rowling, Harry Potter" [PNG]
+python -m benchmarks.draw runs/hp "author: titles" [PNG]
 """
 
 import json

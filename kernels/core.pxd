@@ -69,6 +69,7 @@ cdef extern from "core.h" nogil:
         void (*batchnorm_dx)(long rows, long stride, long columns, bint training, const float *dy, const float *x,
                              const float *weight, const float *mean, const float *inv_std, const float *dweight,
                              const float *dbias, float *dx) noexcept nogil
+        void (*stream)(long n, const float *source, float *to) noexcept nogil
         void (*update)(const update_rule *rule, long n, const float *grad, float *state, float *state2,
                        float *param) noexcept nogil
 

@@ -18,10 +18,11 @@ read where they lie and every sum over words is vertical.
 Work memory, in floats, beside the arguments; L is B padded to whole vectors and an odd number of cache lines, S the
 number of slices (at most 64), n the threads:
 
-    forward    H L + (S (3 + BLOCK) + n BLOCK) L               nothing of the size of B V
-    backward   the same + H B + S H L                          dh's parts
-    both       the same + V L for the exponentials, where that is at most KEEP_AT_MOST; beyond it nothing of the size
-               of B V either: the logits are made again, exactly, in sweep two
+    forward    (H + 3 S + n BLOCK + 8) L                       nothing of the size of B V
+    backward   the same + H B + (S H + n) L + n BLOCK (H + 1)  dh's parts, and a block's gradient
+    both       the same + (V + V / BLOCK) L for the exponentials, where V L is at most KEEP_AT_MOST; beyond it nothing
+               of the size of B V either: the logits are made again, exactly, in sweep two
+    update     as both: there is no gradient of the size of W
 """
 
 from libc.float cimport FLT_MAX
@@ -39,6 +40,7 @@ cdef enum:
     BLOCK = 120                # words: a multiple of every variant's tile rows
     CACHE_LINE = 16            # floats
     SLICES_AT_MOST = 64
+    STREAM_FROM = 1 << 21      # floats of dW: more than the caches would keep for whoever reads it next
     DEPTH_CHUNK = 512          # rows of the batch that dW sums in one go, so that its error does not grow with them
     KEEP_AT_MOST = 1 << 26     # floats of exponentials that are kept between the sweeps: 256 MiB
     SLICE_COLUMNS = 16         # of dh, when the slices' parts are added up
@@ -83,7 +85,8 @@ ctypedef struct Call:
     float *exponentials     # (V, stride) where they are kept, else (threads, BLOCK, stride)
     float *dh_parts         # (slices, H, stride)
     float *scale            # (threads, stride)
-    float *block_gradient   # (threads, BLOCK, H + 1) where the gradient goes into an update: dW, then db
+    bint stream             # dW is large: its blocks are made in the cache and copied past it
+    float *block_gradient   # (threads, BLOCK, H + 1) where a block's gradient is made for an update or the copy: dW, db
 
 
 cdef long ceil_div(long a, long b) noexcept nogil:
@@ -99,6 +102,7 @@ cdef void set_sizes(Call *call) noexcept nogil:
         call.stride += CACHE_LINE  # a stride of a power of two would crowd a block into few sets of the cache
     call.blocks = ceil_div(call.V, BLOCK)
     call.slices = min(call.blocks, min(SLICES_AT_MOST, max(16, call.blocks // 8)))
+    call.stream = call.dweight != NULL and call.V * call.H >= STREAM_FROM
     call.keep = call.keep and call.V * call.stride <= KEEP_AT_MOST
 
 
@@ -112,7 +116,7 @@ cdef void *carve(char **at, size_t size) noexcept nogil:
 cdef size_t lay_out(Call *call, char *work, bint gradients, size_t threads) noexcept nogil:
     """Point the arrays of the call into `work`; returns the bytes that takes."""
     cdef char *at = work
-    cdef size_t lane_array = call.stride * sizeof(float)
+    cdef size_t lane_array = call.stride * sizeof(float), own_gradients
     call.targets = <int64_t *> carve(&at, call.B * sizeof(int64_t))
     call.row_scale = <float *> carve(&at, 5 * lane_array)
     call.smoothing_shift = call.row_scale + call.stride
@@ -130,7 +134,8 @@ cdef size_t lay_out(Call *call, char *work, bint gradients, size_t threads) noex
         call.h_columns = <float *> carve(&at, ceil_div(call.H, call.panel) * call.panel * call.B * sizeof(float))
         call.dh_parts = <float *> carve(&at, call.slices * call.H * lane_array)
         call.scale = <float *> carve(&at, threads * lane_array)
-        call.block_gradient = <float *> carve(&at, threads * BLOCK * (call.H + 1) * sizeof(float) if call.rule else 0)
+        own_gradients = threads * BLOCK * (call.H + 1) if call.rule or call.stream else 0
+        call.block_gradient = <float *> carve(&at, own_gradients * sizeof(float))
     return at - work
 
 
@@ -230,7 +235,7 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
             core.simd.product(call.H, words, matrix(call.weight + first * call.H, 1, call.H), p + lane, call.stride,
                               min(call.panel, call.lanes - lane), parts + lane, call.stride, 1, block > first_block)
             lane += call.panel
-        dweight = call.dweight + first * call.H if call.rule == NULL else own_gradient
+        dweight = own_gradient if call.rule or call.stream else call.dweight + first * call.H
         column = 0
         while column < call.H:  # dW = p h
             row = 0
@@ -243,7 +248,9 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
         if call.rule:
             core.simd.lane_sums(words, call.B, call.stride, p, own_gradient + BLOCK * call.H)
             update_block(call, first, words, own_gradient, own_gradient + BLOCK * call.H)
-        elif call.dbias:
+        elif call.stream:
+            core.simd.stream(words * call.H, own_gradient, call.dweight + first * call.H)
+        if call.dbias:
             core.simd.lane_sums(words, call.B, call.stride, p, call.dbias + first)
 
 

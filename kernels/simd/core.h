@@ -70,6 +70,7 @@ typedef struct {
                          const float *weight, const float *mean, const float *inv_std, const float *dweight,
                          const float *dbias, float *dx);
 
+    void (*stream)(long n, const float *from, float *to);
     void (*update)(const update_rule *rule, long n, const float *grad, float *state, float *state2, float *param);
 } simd_kernels;
 

@@ -3,6 +3,9 @@
  */
 #include "core.h"
 #include "vector.h"
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 #define PASTE(a, b) a##b
 #define TABLE_NAME(variant) PASTE(simd_, variant)
@@ -245,6 +248,21 @@ static void add_slices(long slices, long stride, long lanes, const float *parts,
     }
 }
 
+/* Copy to where nobody will look soon: past the caches where the CPU can, so that the old contents are not read first. */
+static void stream(long n, const float *from, float *to)
+{
+    long i = 0;
+#ifdef __SSE__
+    for (; i < n && (uintptr_t)(to + i) % sizeof(__m128) != 0; i++)
+        to[i] = from[i];
+    for (; i + 4 <= n; i += 4)
+        _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+    _mm_sfence(); /* the stores are seen before whatever says that they are done */
+#endif
+    for (; i < n; i++)
+        to[i] = from[i];
+}
+
 /* -------------------------------------------------------------------------------------- cross entropy, a row at a time */
 
 /* lse = log sum exp(logits) of one row; logit_sum: the sum of the logits. Sums go to double every COLUMN_BLOCK vectors. */
@@ -453,5 +471,6 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .batchnorm_normalize = batchnorm_normalize,
     .batchnorm_sums = batchnorm_sums,
     .batchnorm_dx = batchnorm_dx,
+    .stream = stream,
     .update = update,
 };
