@@ -1,6 +1,7 @@
 """Which back-end runs, and what to say of it: never another than asked for, and never a slower one in silence."""
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,8 +29,11 @@ class Backend:
 def choose_backend(name: str = "auto") -> Backend:
     """The back-end of that name; "auto" is Cython's compiled kernels, and Numba where they cannot be had.
 
+    Who chooses a variant of the kernels by FASTMLP_SIMD has asked for them: Numba does not take their place then.
     Raises BackendUnavailableError where it is missing.
     """
+    if name == "auto" and "FASTMLP_SIMD" in os.environ:
+        name = "cython"
     if name != "auto":
         return _backend(name)
     try:

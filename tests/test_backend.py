@@ -25,7 +25,8 @@ def test_auto_is_the_compiled_kernels() -> None:
 
 
 @pytest.mark.usefixtures("no_kernels")
-def test_without_them_numba_runs_and_says_so() -> None:
+def test_without_them_numba_runs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FASTMLP_SIMD", raising=False)
     require_ops("numba")
     backend = choose_backend()
     assert backend.ops.backend == "numba"
@@ -48,3 +49,10 @@ def test_what_compiles_on_first_use_can_be_compiled_before() -> None:
     assert choose_backend("numpy").compile_ops is None
     require_ops("numba")
     assert choose_backend("numba").compile_ops is not None
+
+
+@pytest.mark.usefixtures("no_kernels")
+def test_a_variant_that_is_asked_for_has_no_substitute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTMLP_SIMD", "portable")
+    with pytest.raises(BackendUnavailableError, match="the cython back-end is not available"):
+        choose_backend()
