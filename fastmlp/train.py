@@ -111,11 +111,14 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
                     printer.go_on(commands_after(prog, run))
                     return cli.DONE
                 printer.go_on([command_to_resume(prog, run)])
-        except KeyboardInterrupt:
-            cli.say(stopped_at_once(prog, run))
-            return 128 + (interrupts.received or signal.SIGINT)
         except BrokenPipeError as error:  # which would pass for a reader who has had enough
             raise RuntimeError("a pipe that the run writes to was closed") from error
+        except (KeyboardInterrupt, Exception) as error:
+            # an extension module that is interrupted while it is imported makes an ImportError of it
+            if not isinstance(error, KeyboardInterrupt) and not interrupts.stopped_at_once:
+                raise
+            cli.say(stopped_at_once(prog, run))
+            return 128 + (interrupts.received or signal.SIGINT)
     if interrupts.received is None:
         cli.say(f"{prog}: standard output was closed; the run is saved in {run.folder.path}")
         return cli.FAILED
@@ -174,6 +177,11 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @property
+    def stopped_at_once(self) -> bool:
+        """Whether one came before the first step."""
+        return self.received is not None and not self.in_steps
 
     def before_step(self) -> bool:
         """Whether to stop rather than begin the step."""

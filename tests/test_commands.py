@@ -359,7 +359,8 @@ def test_promise_9_ctrl_c_while_standard_input_is_waited_for() -> None:
         child.send_signal(signal.SIGINT)
         assert child.stdout is not None
         assert child.stderr is not None
-        assert (child.stdout.read(), child.wait()) == ("", 130)
+        assert child.stdout.read() == ""
+        assert child.wait() in (130, -signal.SIGINT)  # what a shell shows as 130: Python may end itself by the signal
         assert child.stderr.read() == "stopped before training began: there is nothing to save\n"
 
 
