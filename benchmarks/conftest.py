@@ -107,7 +107,7 @@ def machine() -> dict[str, Any]:
     flags = cpu.get("flags", "").split()
     sets = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
     try:
-        kernels = module_of(get_ops("cython")).simd
+        kernels = module_of(get_ops("cython")).variant()
     except BackendUnavailableError:
         kernels = "not built"
     return {

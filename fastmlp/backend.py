@@ -15,7 +15,7 @@ class Backend:
     """The ops that run, and what the user should know.
 
     ops          the op table
-    simd         the instruction set that its kernels chose; None where that is not theirs to choose
+    simd         the variant of its kernels that runs; None where it has but one
     compile_ops  compiles all kernels now; None where nothing is compiled on first use
     notice       why it is not the fastest one, and what to do; None where it is, or was asked for
     """
@@ -45,4 +45,4 @@ def choose_backend(name: str = "auto") -> Backend:
 def _backend(name: str, notice: str | None = None) -> Backend:
     ops = get_ops(name)
     module = importlib.import_module(f"fastmlp.ops.{BACKENDS[name]}")
-    return Backend(ops, getattr(module, "simd", None), getattr(module, "compile_ops", None), notice)
+    return Backend(ops, module.variant() if name == "cython" else None, getattr(module, "compile_ops", None), notice)

@@ -174,6 +174,7 @@ class MLP:
         ops: Ops,
         *,
         threads: int = 1,
+        fp32_precision: str = "auto",
         seed: int | None = None,
         parameters: Mapping[str, Array] | None = None,
         dtype: Any = np.float32,
@@ -183,6 +184,7 @@ class MLP:
         shape       its sizes
         ops         the back-end
         threads     how many threads may work; no result depends on it
+        fp32_precision  how training makes the last layer's products (ops/reference.py); evaluation is float32's
         seed        of the initial weights; or
         parameters  a state_dict: parameters and running statistics, which are copied
         dtype       float32; the NumPy back-end takes any float type
@@ -190,6 +192,7 @@ class MLP:
         if (seed is None) == (parameters is None):
             raise ValueError("expected either a seed or parameters")
         self.shape, self.ops, self.threads, self.dtype = shape, ops, threads, dtype
+        self.fp32_precision = fp32_precision
         self.parameters = {name: np.zeros(size, dtype) for name, size in shape.parameters().items()}
         self.statistics = {
             name: np.zeros(size, np.int64 if name.endswith("num_batches_tracked") else dtype)
@@ -291,6 +294,7 @@ class MLP:
             a.losses,
             a.hidden[-1].dh,
             *output.values(),
+            fp32_precision=self.fp32_precision,
             threads=self.threads,
         )
         self.gradients = {**self._backward(ids), **output}
@@ -316,6 +320,7 @@ class MLP:
             a.lse,
             a.losses,
             a.hidden[-1].dh,
+            fp32_precision=self.fp32_precision,
             threads=self.threads,
             **rule,
         )

@@ -35,7 +35,6 @@ cdef extern from "core.h" nogil:
         float correction
 
     ctypedef struct simd_kernels:
-        const char *name
         int lanes
         void (*pack)(matrix source, long depth, long lanes, float *panel) noexcept nogil
         void (*product)(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
@@ -69,9 +68,38 @@ cdef extern from "core.h" nogil:
         void (*batchnorm_dx)(long rows, long stride, long columns, bint training, const float *dy, const float *x,
                              const float *weight, const float *mean, const float *inv_std, const float *dweight,
                              const float *dbias, float *dx) noexcept nogil
-        void (*stream)(long n, const float *source, float *to) noexcept nogil
+        void (*stream)(long rows, long columns, const float *source, long row, float *to) noexcept nogil
         void (*update)(const update_rule *rule, long n, const float *grad, float *state, float *state2,
                        float *param) noexcept nogil
+
+    enum:
+        TILE
+        TILE_DEPTH
+        TILE_VALUES
+
+    ctypedef unsigned short bf16
+
+    ctypedef struct tile_kernels:
+        bint split_pays
+        void (*begin)() noexcept nogil
+        void (*end)() noexcept nogil
+        void (*split_rows)(long rows, long depth, long row, const float *source, int planes, long plane, long tile_row,
+                           bf16 *tiles) noexcept nogil
+        void (*split_pairs)(long depth, long columns, long row, const float *source, int planes, long plane,
+                            bf16 *tiles) noexcept nogil
+        void (*split_columns)(long depth, long columns, long column, const float *source, int planes, long plane,
+                              bf16 *tiles) noexcept nogil
+        void (*dlogits)(long words, long lanes, int planes, long plane, const float *scale, const float *shift,
+                        bf16 *tiles, float *sums) noexcept nogil
+        void (*turn)(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane,
+                     bf16 *turned) noexcept nogil
+        void (*product)(long row_tiles, long column_tiles, long depth, int planes, const bf16 *a, long a_plane,
+                        const bf16 *b, long b_plane, float *c, long c_row, bint accumulate) noexcept nogil
+
+    ctypedef struct simd_variant:
+        const char *name
+        const simd_kernels *simd
+        const tile_kernels *tiles
 
     ctypedef struct core_api:
         size_t size
@@ -79,6 +107,7 @@ cdef extern from "core.h" nogil:
         void *(*take)(size_t size) noexcept nogil
         void (*give)(void *work) noexcept nogil
         const simd_kernels *simd
+        const tile_kernels *tiles
 
     const core_api *import_core() except NULL
 

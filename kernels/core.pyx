@@ -1,12 +1,12 @@
-"""The base of the compiled ops: the team of threads, the work array and the vector kernels, behind one capsule.
+"""What all ops share (simd/core.h): one team of threads, one work array and the vector kernels, behind one capsule.
 
-FASTMLP_SIMD=avx512|avx2|portable chooses the variant of the vector kernels by hand; one that this CPU cannot run is an
-error. Without it the best one runs.
+FASTMLP_SIMD=amx|avx512_bf16|avx512|avx2|portable chooses the variant of the vector kernels by hand; one that this CPU
+cannot run is an error. Without it the best one runs.
 """
 
 import os
 
-from core cimport core_api, simd_kernels, slice_task
+from core cimport core_api, simd_variant, slice_task
 from cpython.pycapsule cimport PyCapsule_New
 
 
@@ -16,31 +16,8 @@ cdef extern from "core.h" nogil:
     void team_run(slice_task task, void *context, long slices, int threads)
     void *work_take(size_t size)
     void work_give(void *work)
-    const simd_kernels *simd_choose(const char *name)
-    const char **simd_names
-
-
-def variants():
-    """The variants that this CPU can run, the best first."""
-    names = []
-    cdef int i = 0
-    while simd_names[i] != NULL:
-        if simd_choose(simd_names[i]) != NULL:
-            names.append(simd_names[i].decode())
-        i += 1
-    return names
-
-
-cdef const simd_kernels *choose() except NULL:
-    asked = os.environ.get("FASTMLP_SIMD")
-    cdef const simd_kernels *simd
-    if asked is None:
-        return simd_choose(NULL)
-    name = asked.encode()
-    simd = simd_choose(name)
-    if simd == NULL:
-        raise ImportError(f"FASTMLP_SIMD: expected one of {', '.join(variants())}, which this CPU runs, got {asked!r}")
-    return simd
+    const simd_variant **simd_variants
+    bint simd_runs(const simd_variant *variant)
 
 
 cdef core_api shared
@@ -48,7 +25,48 @@ shared.size = CORE_SIZE
 shared.run = team_run
 shared.take = work_take
 shared.give = work_give
-shared.simd = choose()
-
 api = PyCapsule_New(&shared, CORE_CAPSULE, NULL)
-simd = shared.simd.name.decode()
+
+cdef const simd_variant *current = NULL
+
+
+def variants():
+    """The variants that this CPU can run, the best first."""
+    names = []
+    cdef int i = 0
+    while simd_variants[i] != NULL:
+        if simd_runs(simd_variants[i]):
+            names.append(simd_variants[i].name.decode())
+        i += 1
+    return names
+
+
+def variant():
+    """The variant that runs."""
+    return current.name.decode()
+
+
+def use_variant(name):
+    """Let all ops of this process run on another variant: for tests and benchmarks, while no op runs."""
+    global current
+    if name not in variants():
+        raise ValueError(f"expected one of {', '.join(variants())}, which this CPU runs, got {name!r}")
+    cdef int i = 0
+    while simd_variants[i].name.decode() != name:
+        i += 1
+    current = simd_variants[i]
+    shared.simd = current.simd
+    shared.tiles = current.tiles
+
+
+def precisions():
+    """The values of fp32_precision that the variant has, the one that "auto" stands for first."""
+    if shared.tiles == NULL:
+        return ("ieee",)
+    return ("bf16x3", "ieee", "bf16") if shared.tiles.split_pays else ("ieee", "bf16x3", "bf16")
+
+
+try:
+    use_variant(os.environ.get("FASTMLP_SIMD") or variants()[0])
+except ValueError as error:
+    raise ImportError(f"FASTMLP_SIMD: {error}") from None

@@ -1,7 +1,7 @@
 """The last layer, softmax and cross entropy in one: 98 % of a training step.
 
 The vocabulary is cut into slices, a function of its size alone, which the threads take as they come free; a slice is
-walked in blocks of BLOCK words, whose weights stay in the cache while they are used. In a block the logits are
+walked in blocks of words, whose weights stay in the cache while they are used. In a block the logits are
 transposed, (words, lanes): the rows of the batch lie side by side, padded to whole vectors, so that the weights are
 read where they lie and every sum over words is vertical.
 
@@ -15,44 +15,60 @@ read where they lie and every sum over words is vertical.
         dh^T += W^T p                                              dh^T  (H, lanes), added up in slice order
         dW = p h, db = sum of p                                    or, at once, the update of W and b by them
 
+The products are made in float32 ("ieee"), or of tiles of bf16 (simd/tiles.h), whose sums are float32 again: with each
+number rounded once ("bf16"), or as the sum of two bf16 ("bf16x3"). Both go through the sweeps above, the second kind a
+panel of lanes at a time: weights, h, e and p are then in tiles of P planes, 1 or 2, and everything between the
+products is float32. The target's p, where 1 is subtracted, is taken from its float32 logit.
+
 Work memory, in floats, beside the arguments; L is B padded to whole vectors and an odd number of cache lines, S the
-number of slices (at most 64), n the threads:
+number of slices (at most 32), n the threads:
 
     forward    (H + 3 S + n BLOCK + 8) L                       nothing of the size of B V
     backward   the same + H B + (S H + n) L + n BLOCK (H + 1)  dh's parts, and a block's gradient
-    both       the same + (V + V / BLOCK) L for the exponentials, where V L is at most KEEP_AT_MOST; beyond it nothing
-               of the size of B V either: the logits are made again, exactly, in sweep two
+    both       the same + (V + V / BLOCK) L for the exponentials, where they take at most KEEP_AT_MOST; beyond it
+               nothing of the size of B V either: the logits are made again, exactly, in sweep two
     update     as both: there is no gradient of the size of W
+
+With tiles L is B padded to 32, and h, p and the exponentials take P / 2 of the floats, n threads n P BLOCK (L + H) / 2.
 """
 
+from fastmlp._kernels.core import precisions
+
 from libc.float cimport FLT_MAX
-from libc.math cimport NAN, isfinite, log
-from libc.stdint cimport int64_t
+from libc.math cimport NAN, exp, isfinite, log
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from core cimport (
-    adagrad_rule, adamw_rule, core_api, ids_t, import_core, matrix, momentum_rule, sgd_rule, update_rule
+    TILE, TILE_DEPTH, TILE_VALUES, adagrad_rule, adamw_rule, bf16, core_api, ids_t, import_core, matrix, momentum_rule,
+    sgd_rule, update_rule
 )
 
 cdef const core_api *core = import_core()
 
+PLANES = {"ieee": 0, "bf16": 1, "bf16x3": 2}  # of bf16 in a number
+
 cdef enum:
     BLOCK = 120                # words: a multiple of every variant's tile rows
+    BLOCK_OF_TILES = 128       # words: a multiple of 32
+    PANEL = 32                 # lanes, and words, of products of tiles: two tiles
     CACHE_LINE = 16            # floats
-    SLICES_AT_MOST = 64
+    SLICES_AT_MOST = 32
     STREAM_FROM = 1 << 21      # floats of dW: more than the caches would keep for whoever reads it next
     DEPTH_CHUNK = 512          # rows of the batch that dW sums in one go, so that its error does not grow with them
-    KEEP_AT_MOST = 1 << 26     # floats of exponentials that are kept between the sweeps: 256 MiB
-    SLICE_COLUMNS = 16         # of dh, when the slices' parts are added up
+    KEEP_AT_MOST = 1 << 28     # bytes of exponentials that are kept between the sweeps
+    SLICE_COLUMNS = 16         # of dh, when the slices' parts are added up; or so many rows
 
 
 ctypedef struct Call:
     long B
     long H
     long V
-    long lanes              # B padded to whole vectors
+    int planes              # of bf16 in a number; 0: the products are of float32
+    long lanes              # B padded to whole vectors, or to whole panels of tiles
     long stride             # floats between the words of a block of logits
     long panel              # lanes of a panel
+    long block              # words of a block
     long blocks
     long slices
     bint keep               # the exponentials of sweep one serve sweep two
@@ -73,7 +89,7 @@ ctypedef struct Call:
     float *row_scale        # (stride) and four more of its kind in one piece
     float *smoothing_shift  # (stride) row_scale * label_smoothing / V
     float *lse              # (stride)
-    float *target_logits    # (stride)
+    float *target_logits    # (stride) of the targets; then, for tiles, their probabilities
     float *row_highest      # (stride)
     double *row_sum         # (stride)
     float *highest          # (slices, stride)
@@ -82,28 +98,50 @@ ctypedef struct Call:
     float *block_highest    # (blocks, stride) `highest` as each block left it
     float *h_lanes          # (panels of lanes, H, panel): h^T
     float *h_columns        # (panels of columns, B, panel): h
-    float *exponentials     # (V, stride) where they are kept, else (threads, BLOCK, stride)
-    float *dh_parts         # (slices, H, stride)
+    float *exponentials     # (V, stride) where they are kept, else (threads, block, stride)
+    float *dh_parts         # (slices, H, stride), or of tiles (slices, stride, columns)
     float *scale            # (threads, stride)
     bint stream             # dW is large: its blocks are made in the cache and copied past it
-    float *block_gradient   # (threads, BLOCK, H + 1) where a block's gradient is made for an update or the copy: dW, db
+    float *block_gradient   # (threads, block, H + 1) where a block's gradient is made for an update or the copy: dW, db
+    # and for products of tiles, in planes; the first size is that of a plane
+    long columns            # H padded to whole tiles
+    long h_plane
+    long weight_plane
+    long p_plane            # (exponentials, later p)
+    long turned_plane
+    bf16 *h_pairs           # (stride x H) h^T, for the logits
+    bf16 *h_column_pairs    # (H x stride) h, for dW
+    bf16 *weight_tiles      # (block x H) a thread
+    bf16 *p_tiles           # (V x stride) where they are kept, else (block x stride) a thread
+    bf16 *turned            # (stride x block) a thread: p^T
+    float *panel_logits     # (threads, block, PANEL)
 
 
 cdef long ceil_div(long a, long b) noexcept nogil:
     return (a + b - 1) // b
 
 
+cdef long round_up(long a, long b) noexcept nogil:
+    return ceil_div(a, b) * b
+
+
 cdef void set_sizes(Call *call) noexcept nogil:
     cdef long vector = core.simd.lanes
     call.panel = 2 * vector
-    call.lanes = ceil_div(call.B, vector) * vector
-    call.stride = ceil_div(call.lanes, CACHE_LINE) * CACHE_LINE
-    if call.stride >= 8 * CACHE_LINE and call.stride % (2 * CACHE_LINE) == 0:
-        call.stride += CACHE_LINE  # a stride of a power of two would crowd a block into few sets of the cache
-    call.blocks = ceil_div(call.V, BLOCK)
-    call.slices = min(call.blocks, min(SLICES_AT_MOST, max(16, call.blocks // 8)))
+    if call.planes:
+        call.block = BLOCK_OF_TILES
+        call.lanes = call.stride = round_up(call.B, PANEL)
+    else:
+        call.block = BLOCK
+        call.lanes = round_up(call.B, vector)
+        call.stride = round_up(call.lanes, CACHE_LINE)
+        if call.stride >= 8 * CACHE_LINE and call.stride % (2 * CACHE_LINE) == 0:
+            call.stride += CACHE_LINE  # a stride of a power of two would crowd a block into few sets of the cache
+    call.columns = round_up(call.H, TILE)
+    call.blocks = ceil_div(call.V, call.block)
+    call.slices = min(call.blocks, SLICES_AT_MOST)
     call.stream = call.dweight != NULL and call.V * call.H >= STREAM_FROM
-    call.keep = call.keep and call.V * call.stride <= KEEP_AT_MOST
+    call.keep = call.keep and call.V * call.stride * (2 * call.planes if call.planes else 4) <= KEEP_AT_MOST
 
 
 cdef void *carve(char **at, size_t size) noexcept nogil:
@@ -128,15 +166,37 @@ cdef size_t lay_out(Call *call, char *work, bint gradients, size_t threads) noex
     call.sum = <float *> carve(&at, call.slices * lane_array)
     call.logit_sum = <float *> carve(&at, call.slices * lane_array)
     call.block_highest = <float *> carve(&at, call.blocks * lane_array if call.keep else 0)
-    call.h_lanes = <float *> carve(&at, ceil_div(call.lanes, call.panel) * call.panel * call.H * sizeof(float))
-    call.exponentials = <float *> carve(&at, (call.V if call.keep else threads * BLOCK) * lane_array)
+    if call.planes:
+        lay_out_tiles(call, &at, gradients, threads)
+    else:
+        call.h_lanes = <float *> carve(&at, round_up(call.lanes, call.panel) * call.H * sizeof(float))
+        call.exponentials = <float *> carve(&at, (call.V if call.keep else threads * BLOCK) * lane_array)
+        if gradients:
+            call.h_columns = <float *> carve(&at, round_up(call.H, call.panel) * call.B * sizeof(float))
+            call.dh_parts = <float *> carve(&at, call.slices * call.H * lane_array)
+            own_gradients = threads * BLOCK * (call.H + 1) if call.rule or call.stream else 0
+            call.block_gradient = <float *> carve(&at, own_gradients * sizeof(float))
     if gradients:
-        call.h_columns = <float *> carve(&at, ceil_div(call.H, call.panel) * call.panel * call.B * sizeof(float))
-        call.dh_parts = <float *> carve(&at, call.slices * call.H * lane_array)
-        call.scale = <float *> carve(&at, threads * lane_array)
-        own_gradients = threads * BLOCK * (call.H + 1) if call.rule or call.stream else 0
-        call.block_gradient = <float *> carve(&at, own_gradients * sizeof(float))
+        call.scale = <float *> carve(&at, threads * max(lane_array, call.columns * sizeof(float)))
     return at - work
+
+
+cdef void lay_out_tiles(Call *call, char **at, bint gradients, size_t threads) noexcept nogil:
+    cdef size_t number = call.planes * sizeof(bf16)
+    cdef long depth = round_up(call.H, TILE_DEPTH)
+    call.h_plane = call.stride * depth
+    call.weight_plane = call.block * depth
+    call.turned_plane = call.stride * call.block
+    call.p_plane = (call.blocks if call.keep else 1) * call.turned_plane
+    call.h_pairs = <bf16 *> carve(at, call.h_plane * number)
+    call.weight_tiles = <bf16 *> carve(at, threads * call.weight_plane * number)
+    call.panel_logits = <float *> carve(at, threads * call.block * PANEL * sizeof(float))
+    if gradients:
+        call.h_column_pairs = <bf16 *> carve(at, call.h_plane * number)
+        call.p_tiles = <bf16 *> carve(at, (1 if call.keep else threads) * call.p_plane * number)
+        call.turned = <bf16 *> carve(at, threads * call.turned_plane * number)
+        call.dh_parts = <float *> carve(at, call.slices * call.stride * call.columns * sizeof(float))
+        call.block_gradient = <float *> carve(at, threads * (PANEL * call.columns + call.block) * sizeof(float))
 
 
 cdef void pack_lanes(void *context, long panel, int hand) noexcept nogil:
@@ -196,19 +256,29 @@ cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
             memcpy(call.block_highest + block * call.stride, highest, call.stride * sizeof(float))
 
 
-cdef void update_block(Call *call, long first, long words, const float *dweight, const float *dbias) noexcept nogil:
-    cdef long at = first * call.H
-    core.simd.update(call.rule, words * call.H, dweight, call.weight_state + at if call.weight_state else NULL,
-                     call.weight_state2 + at if call.weight_state2 else NULL, call.weight + at)
+cdef float *state_at(float *state, long first) noexcept nogil:
+    return state + first if state else NULL
+
+
+cdef void update_bias(Call *call, long first, long words, const float *dbias) noexcept nogil:
     if call.bias:
-        core.simd.update(call.rule, words, dbias, call.bias_state + first if call.bias_state else NULL,
-                         call.bias_state2 + first if call.bias_state2 else NULL, call.bias + first)
+        core.simd.update(call.rule, words, dbias, state_at(call.bias_state, first), state_at(call.bias_state2, first),
+                         call.bias + first)
+
+
+cdef void update_weight(Call *call, long first, long words, const float *dweight, long row) noexcept nogil:
+    """Update the rows of some words by their gradients, which lie `row` floats apart."""
+    cdef long word, at
+    for word in range(words):
+        at = (first + word) * call.H
+        core.simd.update(call.rule, call.H, dweight + word * row, state_at(call.weight_state, at),
+                         state_at(call.weight_state2, at), call.weight + at)
 
 
 cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef float *parts = call.dh_parts + slice * call.H * call.stride
-    cdef float *scale = call.scale + hand * call.stride
+    cdef float *scale = call.scale + hand * max(call.stride, call.columns)
     cdef float *own_gradient = call.block_gradient + hand * BLOCK * (call.H + 1)
     cdef float *dweight
     cdef float *p
@@ -247,9 +317,10 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
             column += call.panel
         if call.rule:
             core.simd.lane_sums(words, call.B, call.stride, p, own_gradient + BLOCK * call.H)
-            update_block(call, first, words, own_gradient, own_gradient + BLOCK * call.H)
+            update_weight(call, first, words, own_gradient, call.H)
+            update_bias(call, first, words, own_gradient + BLOCK * call.H)
         elif call.stream:
-            core.simd.stream(words * call.H, own_gradient, call.dweight + first * call.H)
+            core.simd.stream(words, call.H, own_gradient, call.H, call.dweight + first * call.H)
         if call.dbias:
             core.simd.lane_sums(words, call.B, call.stride, p, call.dbias + first)
 
@@ -257,12 +328,199 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
 cdef void add_dh(void *context, long slice, int hand) noexcept nogil:
     """SLICE_COLUMNS columns of dh, from the slices' parts."""
     cdef Call *call = <Call *> context
-    cdef float *total = call.scale + hand * call.stride
+    cdef float *total = call.scale + hand * max(call.stride, call.columns)
     cdef long column, row
     for column in range(slice * SLICE_COLUMNS, min((slice + 1) * SLICE_COLUMNS, call.H)):
         core.simd.add_slices(call.slices, call.H * call.stride, call.lanes, call.dh_parts + column * call.stride, total)
         for row in range(call.B):
             call.dh[row * call.H + column] = total[row]
+
+
+# ------------------------------------------------------------------------------------------- the same, of tiles of bf16
+
+
+cdef void split_lanes(void *context, long panel, int hand) noexcept nogil:
+    cdef Call *call = <Call *> context
+    cdef long first = panel * PANEL
+    core.tiles.split_columns(call.H, min(PANEL, call.B - first), call.H, call.h + first * call.H, call.planes,
+                             call.h_plane, call.h_pairs + first * round_up(call.H, TILE_DEPTH))
+
+
+cdef void split_columns(void *context, long panel, int hand) noexcept nogil:
+    cdef Call *call = <Call *> context
+    cdef long first = panel * PANEL
+    core.tiles.split_pairs(call.B, min(PANEL, call.H - first), call.H, call.h + first, call.planes, call.h_plane,
+                           call.h_column_pairs + first * call.stride)
+
+
+cdef bf16 *p_tiles_of(Call *call, long block, int hand) noexcept nogil:
+    """Where a block has its exponentials, then p."""
+    return call.p_tiles + (block * call.turned_plane if call.keep else hand * call.planes * call.p_plane)
+
+
+cdef void split_weights(Call *call, long first, long words, bf16 *tiles) noexcept nogil:
+    core.tiles.split_rows(words, call.H, call.H, call.weight + first * call.H, call.planes, call.weight_plane,
+                          round_up(call.H, TILE_DEPTH) * TILE, tiles)
+
+
+cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, float *logits) noexcept nogil:
+    """The logits of PANEL lanes, without the bias."""
+    core.tiles.product(round_up(words, PANEL) // TILE, PANEL // TILE, call.H, call.planes, weights, call.weight_plane,
+                       call.h_pairs + lane * round_up(call.H, TILE_DEPTH), call.h_plane, logits, PANEL, False)
+
+
+cdef void keep_panel(Call *call, long lane, long words, const float *logits, bf16 *tiles) noexcept nogil:
+    core.tiles.split_rows(words, PANEL, PANEL, logits, call.planes, call.p_plane, call.stride * TILE,
+                          tiles + lane * TILE)
+
+
+cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
+    cdef Call *call = <Call *> context
+    cdef float *highest = call.highest + slice * call.stride
+    cdef float *sum = call.sum + slice * call.stride
+    cdef float *logit_sum = call.logit_sum + slice * call.stride
+    cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
+    cdef float *logits = call.panel_logits + hand * call.block * PANEL
+    cdef const float *bias
+    cdef long lane, block, first, words, panel, row, word
+    for lane in range(call.stride):
+        highest[lane] = -FLT_MAX
+        sum[lane] = 0
+        logit_sum[lane] = 0
+    core.tiles.begin()
+    for block in range(slice * call.blocks // call.slices, (slice + 1) * call.blocks // call.slices):
+        first = block * call.block
+        words = min(call.block, call.V - first)
+        bias = call.bias + first if call.bias else NULL
+        split_weights(call, first, words, weights)
+        for panel in range(call.stride // PANEL):
+            lane = panel * PANEL
+            make_panel(call, lane, words, weights, logits)
+            for row in range(lane, min(lane + PANEL, call.B)):
+                word = call.targets[row] - first
+                if 0 <= word < words:
+                    call.target_logits[row] = logits[word * PANEL + row - lane] + (bias[word] if bias else 0)
+            core.simd.exponentials(words, PANEL, PANEL, bias, logits, highest + lane, sum + lane,
+                                   logit_sum + lane if call.label_smoothing else NULL)
+            if call.keep:
+                keep_panel(call, lane, words, logits, p_tiles_of(call, block, hand))
+        if call.keep:
+            memcpy(call.block_highest + block * call.stride, highest, call.stride * sizeof(float))
+    core.tiles.end()
+
+
+cdef bf16 rounded(float x) noexcept nogil:
+    """To the nearest bf16, halves to even."""
+    cdef uint32_t bits
+    memcpy(&bits, &x, sizeof(bits))
+    return <bf16> ((bits + 0x7fff + (bits >> 16 & 1)) >> 16)
+
+
+cdef float widened(bf16 x) noexcept nogil:
+    cdef uint32_t bits = <uint32_t> x << 16
+    cdef float result
+    memcpy(&result, &bits, sizeof(bits))
+    return result
+
+
+cdef bf16 *value_in(Call *call, bf16 *tiles, long word, long row) noexcept nogil:
+    cdef long tile = word // TILE * (call.stride // TILE_DEPTH) + row // TILE_DEPTH
+    return tiles + tile * TILE_VALUES + word % TILE * TILE_DEPTH + row % TILE_DEPTH
+
+
+cdef void put(Call *call, float value, bf16 *at) noexcept nogil:
+    at[0] = rounded(value)
+    if call.planes == 2:
+        at[call.p_plane] = rounded(value - widened(at[0]))
+
+
+cdef void make_p(Call *call, long first, long words, const float *scale, bf16 *tiles, float *dbias) noexcept nogil:
+    """p from exponentials, in place, and its sums over the lanes; a target's is put in for an exponential of 0."""
+    cdef long row, word
+    cdef float p
+    for row in range(call.B):
+        word = call.targets[row] - first
+        if 0 <= word < words:
+            put(call, 0, value_in(call, tiles, word, row))
+    core.tiles.dlogits(words, call.stride, call.planes, call.p_plane, scale, call.smoothing_shift, tiles, dbias)
+    for row in range(call.B):
+        word = call.targets[row] - first
+        if 0 <= word < words:
+            p = <float> ((call.target_logits[row] - (1 - call.label_smoothing)) * call.row_scale[row])
+            dbias[word] += p
+            put(call, p - call.smoothing_shift[row], value_in(call, tiles, word, row))
+
+
+cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
+    cdef Call *call = <Call *> context
+    cdef float *part = call.dh_parts + slice * call.stride * call.columns
+    cdef float *own_scale = call.scale + hand * max(call.stride, call.columns)
+    cdef float *scale = own_scale if call.keep else call.row_scale
+    cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
+    cdef bf16 *turned = call.turned + hand * call.planes * call.turned_plane
+    cdef float *logits = call.panel_logits + hand * call.block * PANEL
+    cdef float *dweight = call.block_gradient + hand * (PANEL * call.columns + call.block)
+    cdef float *dbias = dweight + PANEL * call.columns
+    cdef bf16 *p
+    cdef long block, first, words, panel, lane, row, word, some
+    cdef long first_block = slice * call.blocks // call.slices
+    core.tiles.begin()
+    for block in range(first_block, (slice + 1) * call.blocks // call.slices):
+        first = block * call.block
+        words = min(call.block, call.V - first)
+        p = p_tiles_of(call, block, hand)
+        if call.keep:
+            core.simd.rescale(call.stride, call.block_highest + block * call.stride, call.lse, call.row_scale, scale)
+        else:
+            split_weights(call, first, words, weights)
+            for panel in range(call.stride // PANEL):
+                lane = panel * PANEL
+                make_panel(call, lane, words, weights, logits)
+                core.simd.probabilities(words, PANEL, PANEL, call.bias + first if call.bias else NULL, call.lse + lane,
+                                        logits)
+                for row in range(lane, min(lane + PANEL, call.B)):
+                    word = call.targets[row] - first
+                    if 0 <= word < words:
+                        call.target_logits[row] = logits[word * PANEL + row - lane]
+                keep_panel(call, lane, words, logits, p)
+        make_p(call, first, words, scale, p, dbias)
+        core.tiles.turn(words, call.stride, call.planes, call.p_plane, p, call.turned_plane, turned)
+        core.tiles.split_pairs(words, call.H, call.H, call.weight + first * call.H, call.planes, call.weight_plane,
+                               weights)
+        core.tiles.product(call.stride // TILE, call.columns // TILE, words, call.planes, turned, call.turned_plane,
+                           weights, call.weight_plane, part, call.columns, block > first_block)  # dh += p^T W
+        for panel in range(ceil_div(words, PANEL)):  # dW = p h
+            word = panel * PANEL
+            some = min(PANEL, words - word)
+            core.tiles.product(PANEL // TILE, call.columns // TILE, call.B, call.planes, p + word * call.stride,
+                               call.p_plane, call.h_column_pairs, call.h_plane, dweight, call.columns, False)
+            if call.rule:
+                update_weight(call, first + word, some, dweight, call.columns)
+            elif call.stream:
+                core.simd.stream(some, call.H, dweight, call.columns, call.dweight + (first + word) * call.H)
+            else:
+                for row in range(some):
+                    memcpy(call.dweight + (first + word + row) * call.H, dweight + row * call.columns,
+                           call.H * sizeof(float))
+        if call.rule:
+            update_bias(call, first, words, dbias)
+        elif call.dbias:
+            memcpy(call.dbias + first, dbias, words * sizeof(float))
+    core.tiles.end()
+
+
+cdef void add_dh_tiles(void *context, long slice, int hand) noexcept nogil:
+    """SLICE_COLUMNS rows of dh, from the slices' parts."""
+    cdef Call *call = <Call *> context
+    cdef float *total = call.scale + hand * max(call.stride, call.columns)
+    cdef long row
+    for row in range(slice * SLICE_COLUMNS, min((slice + 1) * SLICE_COLUMNS, call.B)):
+        core.simd.add_slices(call.slices, call.stride * call.columns, call.columns, call.dh_parts + row * call.columns,
+                             total)
+        memcpy(call.dh + row * call.H, total, call.H * sizeof(float))
+
+
+# ------------------------------------------------------------------------------------------------------- the whole call
 
 
 cdef void put_slices_together(Call *call, float *lse, float *losses) noexcept nogil:
@@ -315,9 +573,12 @@ cdef bint run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, 
             call.targets[row] = targets[row] if row_scale[row] != 0 else -1
             call.row_scale[row] = row_scale[row]
             call.smoothing_shift[row] = <float> (row_scale[row] * call.label_smoothing / call.V)
-        core.run(pack_lanes, call, ceil_div(call.B, call.panel), threads)
+        if call.planes:
+            core.run(split_lanes, call, ceil_div(call.B, PANEL), threads)
+        else:
+            core.run(pack_lanes, call, ceil_div(call.B, call.panel), threads)
         if forward:
-            core.run(sweep_one, call, call.slices, threads)
+            core.run(sweep_one_tiles if call.planes else sweep_one, call, call.slices, threads)
             put_slices_together(call, &lse[0], &losses[0])
             go_on = call.rule == NULL or all_finite(losses)
         else:
@@ -325,6 +586,12 @@ cdef bint run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, 
         if not go_on:
             for row in range(call.B * call.H):
                 call.dh[row] = NAN
+        elif gradients and call.planes:
+            core.run(split_columns, call, ceil_div(call.H, PANEL), threads)
+            for row in range(call.B):
+                call.target_logits[row] = <float> exp(call.target_logits[row] - call.lse[row])
+            core.run(sweep_two_tiles, call, call.slices, threads)
+            core.run(add_dh_tiles, call, ceil_div(call.B, SLICE_COLUMNS), threads)
         elif gradients:
             core.run(pack_columns, call, ceil_div(call.H, call.panel), threads)
             core.run(sweep_two, call, call.slices, threads)
@@ -334,8 +601,9 @@ cdef bint run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, 
 
 
 cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias, float[:, ::1] dh,
-                float[:, ::1] dweight, float[::1] dbias, double label_smoothing) except -1:
+                float[:, ::1] dweight, float[::1] dbias, double label_smoothing, str fp32_precision) except -1:
     """Fill in the arguments; False where there is nothing to do."""
+    call.planes = PLANES[precisions()[0] if fp32_precision == "auto" else fp32_precision]
     call.B, call.H, call.V = h.shape[0], h.shape[1], weight.shape[0]
     call.label_smoothing = label_smoothing
     if call.V == 0:
@@ -362,30 +630,31 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
 
 def linear_cross_entropy_forward(const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias,
                                  const ids_t[::1] targets, const float[::1] row_scale, float[::1] lse,
-                                 float[::1] losses, *, double label_smoothing=0.0, int threads=1):
+                                 float[::1] losses, *, double label_smoothing=0.0, str fp32_precision="auto",
+                                 int threads=1):
     """lse and losses of the rows of the batch."""
     cdef Call call
-    if begin(&call, h, weight, bias, None, None, None, label_smoothing):
+    if begin(&call, h, weight, bias, None, None, None, label_smoothing, fp32_precision):
         run[ids_t](&call, targets, row_scale, None, lse, losses, threads)
 
 
 def linear_cross_entropy_backward(const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias,
                                   const ids_t[::1] targets, const float[::1] row_scale, const float[::1] lse,
                                   float[:, ::1] dh, float[:, ::1] dweight, float[::1] dbias, *,
-                                  double label_smoothing=0.0, int threads=1):
+                                  double label_smoothing=0.0, str fp32_precision="auto", int threads=1):
     """The gradients, with the logits made again."""
     cdef Call call
-    if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing):
+    if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing, fp32_precision):
         run[ids_t](&call, targets, row_scale, lse, None, None, threads)
 
 
 def linear_cross_entropy(const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias,
                          const ids_t[::1] targets, const float[::1] row_scale, float[::1] lse, float[::1] losses,
                          float[:, ::1] dh, float[:, ::1] dweight, float[::1] dbias, *, double label_smoothing=0.0,
-                         int threads=1):
+                         str fp32_precision="auto", int threads=1):
     """Losses and gradients in one: the exponentials are made once."""
     cdef Call call
-    if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing):
+    if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing, fp32_precision):
         run[ids_t](&call, targets, row_scale, None, lse, losses, threads)
 
 
@@ -412,7 +681,7 @@ def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, flo
                                 const ids_t[::1] targets, const float[::1] row_scale, float[:, ::1] weight_state,
                                 float[:, ::1] weight_state2, float[::1] bias_state, float[::1] bias_state2,
                                 float[::1] lse, float[::1] losses, float[:, ::1] dh, *, str rule,
-                                double label_smoothing=0.0, int threads=1, **options):
+                                double label_smoothing=0.0, str fp32_precision="auto", int threads=1, **options):
     """Losses, dh and the update of weight and bias in one; a block's gradient never leaves the cache."""
     cdef Call call
     cdef update_rule the_rule
@@ -423,7 +692,7 @@ def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, flo
             or (states > 1 and (weight_state2 is None or (bias is not None and bias_state2 is None)))):
         raise ValueError(f"linear_cross_entropy_update: {rule} needs {states} arrays of state for each parameter")
     the_rule = make_rule(**options)
-    if not begin(&call, h, weight, bias, dh, None, None, label_smoothing):
+    if not begin(&call, h, weight, bias, dh, None, None, label_smoothing, fp32_precision):
         return True
     call.rule = &the_rule
     if states > 0:

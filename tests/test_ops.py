@@ -239,12 +239,12 @@ def test_guard_pages_kill_who_touches_them(flush, outside):
     assert done.stdout == "fenced\n"
 
 
-@pytest.mark.parametrize("variant", ["avx512", "avx2", "portable"])
+@pytest.mark.parametrize("variant", ["amx", "avx512_bf16", "avx512", "avx2", "portable"])
 def test_promise_2_and_12_hold_for_every_simd_variant(variant):
     """The tests of the ops once more, on the compiled back-end made to use another instruction set."""
     require_ops("cython")
     compiled = import_module("fastmlp.ops.cython_ops")
-    if variant == compiled.simd or variant not in compiled.variants():
+    if variant == compiled.variant() or variant not in compiled.variants():
         pytest.skip(f"{variant} is what all tests run on, or not for this CPU: it runs {compiled.variants()}")
     files = [f"tests/test_{op}.py" for op in STEMS]
     chosen = "cython and (promise_2 or promise_4 or stays_inside)"

@@ -9,7 +9,7 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,10 @@ class Ops:
     update_adagrad_rows: Callable[..., None]
     update_adamw_rows: Callable[..., None]
 
+    def precisions(self) -> tuple[str, ...]:
+        """The values that it has here for fp32_precision, the one that "auto" stands for first."""
+        return _precisions(self.backend)
+
 
 OPS = tuple(field.name for field in fields(Ops) if field.name != "backend")
 
@@ -72,4 +76,11 @@ def get_ops(backend: str) -> Ops:
     except ImportError as error:
         raise BackendUnavailableError(f"the {backend} back-end is not available: {error}") from error
     dtype: Any = None if module is reference else np.dtype(np.float32)
-    return Ops(backend, **{op: checked(getattr(module, op), getattr(reference, op), dtype) for op in OPS})
+    precisions = partial(_precisions, backend)
+    return Ops(backend, **{op: checked(getattr(module, op), getattr(reference, op), dtype, precisions) for op in OPS})
+
+
+def _precisions(backend: str) -> tuple[str, ...]:
+    """The Cython back-end's depend on the variant that runs; the others have float32 alone."""
+    module = importlib.import_module(f"fastmlp.ops.{BACKENDS[backend]}")
+    return module.precisions() if backend == "cython" else ("ieee",)

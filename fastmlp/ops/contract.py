@@ -83,11 +83,17 @@ def contract(**arrays: Array) -> Callable[[Op], Op]:
     return declare
 
 
-def checked(op: Callable[..., Any], reference: Callable[..., Any], dtype: np.dtype | None) -> Callable[..., Any]:
+def checked(
+    op: Callable[..., Any],
+    reference: Callable[..., Any],
+    dtype: np.dtype | None,
+    precisions: Callable[[], tuple[str, ...]],
+) -> Callable[..., Any]:
     """`op` behind its contract.
 
-    reference  the op of the same name that declares it
-    dtype      the float type that every float array must have; None: any, but one for all
+    reference   the op of the same name that declares it
+    dtype       the float type that every float array must have; None: any, but one for all
+    precisions  the values that the back-end has for fp32_precision, beside "auto"
     """
     arrays: dict[str, Array] = reference.arrays  # type: ignore[attr-defined]
     expected = tuple(arrays.items())
@@ -102,6 +108,10 @@ def checked(op: Callable[..., Any], reference: Callable[..., Any], dtype: np.dty
             if name in options and not low <= options[name] <= high:
                 wanted = f"at least {low}" if high == math.inf else f"a number from {low} to {high}"
                 raise ValueError(f"{op.__name__}: {name}: expected {wanted}, got {options[name]}")
+        asked = options.get("fp32_precision", "auto")
+        if asked != "auto" and asked not in precisions():
+            wanted = f"auto or one of those that this back-end has here, {', '.join(precisions())}"
+            raise ValueError(f"{op.__name__}: fp32_precision: expected {wanted}; got {asked!r}")
         return op(*args, **options)
 
     checked_op.__signature__ = signature  # type: ignore[attr-defined]

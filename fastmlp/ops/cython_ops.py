@@ -1,6 +1,7 @@
 """The Cython back-end: the compiled ops of kernels/, gathered from their modules.
 
-Importing it fails with the reason where they are not built or do not load; nothing else takes their place.
+`variants()` are the SIMD variants that this CPU runs, `variant()` is the one in use. Importing the module fails with
+the reason where they are not built or do not load; nothing else takes their place.
 """
 
 from pathlib import Path
@@ -9,7 +10,7 @@ from fastmlp import _kernels
 
 try:
     from fastmlp._kernels.batchnorm import batchnorm_backward, batchnorm_forward
-    from fastmlp._kernels.core import simd, variants
+    from fastmlp._kernels.core import precisions, use_variant, variant, variants
     from fastmlp._kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
     from fastmlp._kernels.embedding import embedding_backward, embedding_forward
     from fastmlp._kernels.linear import linear_backward, linear_forward
@@ -59,7 +60,7 @@ __all__ = [
     "linear_cross_entropy_forward",
     "linear_cross_entropy_update",
     "linear_forward",
-    "simd",
+    "precisions",
     "tanh_backward",
     "tanh_forward",
     "update_adagrad",
@@ -70,5 +71,7 @@ __all__ = [
     "update_momentum_rows",
     "update_sgd",
     "update_sgd_rows",
+    "use_variant",
+    "variant",
     "variants",
 ]

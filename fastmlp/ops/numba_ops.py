@@ -659,6 +659,7 @@ def linear_cross_entropy_forward(
     losses: Array,
     *,
     label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
     """Sweep one, nothing kept. Memory: 4 * BLOCK * B bytes a thread, 20 * B a slice."""
@@ -678,6 +679,7 @@ def linear_cross_entropy_backward(
     dbias: Array | None,
     *,
     label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
     """Sweep two, logits made again. Memory: 4 * BLOCK * B bytes a thread, 4 * B * H a slice."""
@@ -700,6 +702,7 @@ def linear_cross_entropy(
     dbias: Array | None,
     *,
     label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
     """Both sweeps. Memory: as the backward pass, and 4 * B * V * (1 + 1 / BLOCK) where 4 * B * V <= MOST_KEPT."""
@@ -726,6 +729,7 @@ def linear_cross_entropy_update(
     *,
     rule: str,
     label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
     threads: int = 1,
     **options: Any,
 ) -> bool:

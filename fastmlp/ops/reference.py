@@ -13,6 +13,10 @@ many threads may work; no result depends on it.
 
 `row_scale` (B,) is the gradient of the total with respect to each row's loss: 1/B for a mean over the batch, 0 for a
 row that is ignored, whose target is not looked at and whose loss is 0.
+
+`fp32_precision` is how the products of the last layer are made: "ieee" in float32; "bf16x3" of numbers split in two
+bf16 each, as exact as float32 allows; "bf16" of numbers rounded to bf16, which puts a gradient some 3e-3 off. "auto" is
+the faster of the first two. Sums are float32 in each. Here and in Numba there is "ieee" alone (float64 stays float64).
 """
 
 from collections.abc import Callable, Mapping
@@ -306,6 +310,7 @@ def linear_cross_entropy_forward(
     losses: Array,
     *,
     label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
     """The last layer and its loss: cross_entropy_forward of linear_forward.
@@ -339,6 +344,7 @@ def linear_cross_entropy_backward(
     dbias: Array | None,
     *,
     label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
     """The gradients of linear_cross_entropy_forward, which keeps nothing but `lse`: the logits are made again.
@@ -377,6 +383,7 @@ def linear_cross_entropy(
     dbias: Array | None,
     *,
     label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
     """Forward and backward in one, for training: the logits are made once.
@@ -421,6 +428,7 @@ def linear_cross_entropy_update(
     *,
     rule: str,
     label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
     threads: int = 1,
     **options: Any,
 ) -> bool:

@@ -36,7 +36,6 @@ typedef struct {
 enum { COLUMN_BLOCK = 64 }; /* the most columns of one call to the kernels for columns */
 
 typedef struct {
-    const char *name;
     int lanes;
 
     void (*pack)(matrix source, long depth, long lanes, float *panel);
@@ -70,20 +69,51 @@ typedef struct {
                          const float *weight, const float *mean, const float *inv_std, const float *dweight,
                          const float *dbias, float *dx);
 
-    void (*stream)(long n, const float *from, float *to);
+    void (*stream)(long rows, long columns, const float *from, long row, float *to);
     void (*update)(const update_rule *rule, long n, const float *grad, float *state, float *state2, float *param);
 } simd_kernels;
 
+/* Products of bf16 tiles; tiles.h has the layouts and says what the functions do. A number is kept in `planes` bf16: rounded
+ * once (1), or as the sum of two, high and low (2); the planes of an array lie `plane` values apart. */
+enum { TILE = 16, TILE_DEPTH = 32, TILE_VALUES = TILE * TILE_DEPTH };
+
+typedef uint16_t bf16;
+
 typedef struct {
-    size_t size; /* of this and of the table of kernels, as `core` was built */
+    bool split_pays; /* three products of bf16 tiles are faster than one of float32 */
+
+    void (*begin)(void); /* a thread calls these before its first product of a slice and after its last */
+    void (*end)(void);
+
+    void (*split_rows)(long rows, long depth, long row, const float *from, int planes, long plane, long tile_row,
+                       bf16 *tiles);
+    void (*split_pairs)(long depth, long columns, long row, const float *from, int planes, long plane, bf16 *tiles);
+    void (*split_columns)(long depth, long columns, long column, const float *from, int planes, long plane, bf16 *tiles);
+    void (*dlogits)(long words, long lanes, int planes, long plane, const float *scale, const float *shift, bf16 *tiles,
+                    float *sums);
+    void (*turn)(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane, bf16 *turned);
+    void (*product)(long row_tiles, long column_tiles, long depth, int planes, const bf16 *a, long a_plane,
+                    const bf16 *b, long b_plane, float *c, long c_row, bool accumulate);
+} tile_kernels;
+
+/* What runs: the kernels of one instruction set. */
+typedef struct {
+    const char *name;
+    const simd_kernels *simd;
+    const tile_kernels *tiles; /* NULL where it has none: products are of float32 alone */
+} simd_variant;
+
+typedef struct {
+    size_t size; /* of this and of the tables of kernels, as `core` was built */
     void (*run)(slice_task task, void *context, long slices, int threads);
     void *(*take)(size_t bytes);  /* a work array, 64-byte aligned; NULL where memory is out */
     void (*give)(void *work);
     const simd_kernels *simd;
+    const tile_kernels *tiles;
 } core_api;
 
 #define CORE_CAPSULE "fastmlp._kernels.core.api"
-#define CORE_SIZE (sizeof(core_api) + sizeof(simd_kernels))
+#define CORE_SIZE (sizeof(core_api) + sizeof(simd_kernels) + sizeof(tile_kernels))
 
 /* The api of the module `core`; NULL with a Python exception set where it cannot be had. */
 static inline const core_api *import_core(void)
@@ -111,8 +141,8 @@ void team_run(slice_task task, void *context, long slices, int threads);
 void *work_take(size_t bytes);
 void work_give(void *work);
 
-/* dispatch.c: the variant named, or the best one this CPU runs where name is NULL; NULL where it is unknown or cannot run */
-const simd_kernels *simd_choose(const char *name);
-extern const char *const simd_names[]; /* best first, NULL at the end */
+/* dispatch.c: the variants, the best first and NULL behind the last, and whether this CPU and its system run one */
+extern const simd_variant *const simd_variants[];
+bool simd_runs(const simd_variant *variant);
 
 #endif

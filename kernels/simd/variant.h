@@ -9,8 +9,6 @@
 
 #define PASTE(a, b) a##b
 #define TABLE_NAME(variant) PASTE(simd_, variant)
-#define TEXT(name) #name
-#define NAME(variant) TEXT(variant)
 
 enum { PANEL = 2 * LANES, LINE = 16 /* floats of a cache line */ };
 
@@ -248,19 +246,24 @@ static void add_slices(long slices, long stride, long lanes, const float *parts,
     }
 }
 
-/* Copy to where nobody will look soon: past the caches where the CPU can, so that the old contents are not read first. */
-static void stream(long n, const float *from, float *to)
+/* Copy rows that lie `row` floats apart to where nobody will look soon: past the caches where the CPU can, so that the old
+ * contents are not read first. */
+static void stream(long rows, long columns, const float *from, long row, float *to)
 {
-    long i = 0;
+    for (; rows > 0; rows--, from += row, to += columns) {
+        long i = 0;
 #ifdef __SSE__
-    for (; i < n && (uintptr_t)(to + i) % sizeof(__m128) != 0; i++)
-        to[i] = from[i];
-    for (; i + 4 <= n; i += 4)
-        _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+        for (; i < columns && (uintptr_t)(to + i) % sizeof(__m128) != 0; i++)
+            to[i] = from[i];
+        for (; i + 4 <= columns; i += 4)
+            _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+#endif
+        for (; i < columns; i++)
+            to[i] = from[i];
+    }
+#ifdef __SSE__
     _mm_sfence(); /* the stores are seen before whatever says that they are done */
 #endif
-    for (; i < n; i++)
-        to[i] = from[i];
 }
 
 /* -------------------------------------------------------------------------------------- cross entropy, a row at a time */
@@ -450,7 +453,6 @@ static void update(const update_rule *rule, long n, const float *grad, float *st
 }
 
 const simd_kernels TABLE_NAME(VARIANT) = {
-    .name = NAME(VARIANT),
     .lanes = LANES,
     .pack = pack,
     .product = product,

@@ -1,0 +1,234 @@
+/* Tiles of bf16: how numbers get into them and out again. Written once for every unit that multiplies them; the including
+ * file names its target, AVX-512 with bf16 conversions, and adds `product`.
+ *
+ *      c (rows x columns) = a (rows x depth) b (depth x columns),    float32 sums of products of bf16
+ *
+ * An array of tiles has its numbers in tiles of 1 KiB, one behind the other, so that sixteen lines of the cache follow each
+ * other whatever the size of the matrix. The left operand lies in tiles of rows, the right one in tiles of pairs, which is
+ * what the multiplication wants: it takes two steps of the depth at once.
+ *
+ *      tile of rows: 16 rows x 32 steps            tile of pairs: 32 steps x 16 columns
+ *
+ *              k = 0   1   2   3  ...  31              column = 0       1            15
+ *      row  0 [ a00 a01|a02 a03|      ]        k = 0, 1 [ b00 b10|b01 b11|  ...        ]
+ *      row  1 [ a10 a11|a12 a13|      ]        k = 2, 3 [ b20 b30|b21 b31|             ]
+ *         ..  [                       ]             ..  [                              ]
+ *      row 15 [                       ]        k 30, 31 [                              ]
+ *
+ *      order of the tiles:  tiles of rows [rows / 16][depth / 32],  tiles of pairs [columns / 16][depth / 32]
+ *
+ * Taken as 16 x 16 pairs of 32 bits, each kind is the other one's transpose: the tile of pairs of a matrix is the transposed
+ * tile of rows of its transpose. What lies beyond the end of a matrix is zero.
+ *
+ * A number x is kept in one bf16, x rounded, or in two planes of them, x rounded and what that leaves: x = high + low to
+ * 2^-17. A product of planes is high high + high low + low high; low low is below what float32 would round away.
+ */
+#include <immintrin.h>
+
+#include "core.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+typedef struct {
+    __m512 low, high; /* 32 numbers: the first sixteen and the rest */
+} floats32;
+
+INLINE __mmask16 first(long count)
+{
+    return count >= TILE ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
+}
+
+/* The first `count` of 32 floats, the rest 0. */
+INLINE floats32 load_floats(const float *from, long count)
+{
+    return (floats32){_mm512_maskz_loadu_ps(first(count), from),
+                      _mm512_maskz_loadu_ps(first(count - TILE), from + TILE)};
+}
+
+INLINE __m512i rounded(floats32 x)
+{
+    return (__m512i)_mm512_cvtne2ps_pbh(x.high, x.low);
+}
+
+INLINE __m512 widened(__m256i x)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+
+INLINE floats32 widened_all(__m512i x)
+{
+    return (floats32){widened(_mm512_castsi512_si256(x)), widened(_mm512_extracti64x4_epi64(x, 1))};
+}
+
+INLINE floats32 minus(floats32 x, floats32 y)
+{
+    return (floats32){x.low - y.low, x.high - y.high};
+}
+
+/* Write 32 numbers into a line of a tile, in one plane or two. */
+INLINE void store_planes(floats32 x, int planes, long plane, bf16 *line)
+{
+    __m512i high = rounded(x);
+    _mm512_store_si512(line, high);
+    if (planes == 2)
+        _mm512_store_si512(line + plane, rounded(minus(x, widened_all(high))));
+}
+
+/* Rows or columns, filled up to whole pairs of tiles. */
+INLINE long whole_pairs(long count)
+{
+    return (count + 2 * TILE - 1) / (2 * TILE) * (2 * TILE);
+}
+
+INLINE long chunks_of(long depth)
+{
+    return (depth + TILE_DEPTH - 1) / TILE_DEPTH;
+}
+
+/* Sixteen lines of sixteen pairs: line i, pair j goes to line j, pair i. Four rounds, each doubling the squares that are in
+ * place: 1 and 2 pairs within a quarter of the vector, then 4 and 8 by whole quarters. */
+INLINE void transpose(__m512i x[TILE])
+{
+    __m512i y[TILE];
+    UNROLL
+    for (int i = 0; i < TILE; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    UNROLL
+    for (int i = 0; i < TILE; i += 4) { /* x[i + j], quarter q: column 4 q + j of lines i to i + 3 */
+        x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+        x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+        x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+        x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        __m512i even_low = _mm512_shuffle_i32x4(x[j], x[j + 4], 0x88), odd_low = _mm512_shuffle_i32x4(x[j], x[j + 4], 0xdd);
+        __m512i even_high = _mm512_shuffle_i32x4(x[j + 8], x[j + 12], 0x88);
+        __m512i odd_high = _mm512_shuffle_i32x4(x[j + 8], x[j + 12], 0xdd);
+        y[j] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
+        y[j + 8] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
+        y[j + 4] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
+        y[j + 12] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
+    }
+    UNROLL
+    for (int i = 0; i < TILE; i++)
+        x[i] = y[i];
+}
+
+/* Tiles of rows of a matrix whose rows are `row` floats apart; the rows are filled up to whole pairs of tiles. tile_row:
+ * values from a row of tiles to the next, more than chunks of the depth where the matrix is a part of a wider one. */
+static void split_rows(long rows, long depth, long row, const float *from, int planes, long plane, long tile_row,
+                       bf16 *tiles)
+{
+    for (long i = 0; i < whole_pairs(rows); i++)
+        for (long k = 0; k < depth; k += TILE_DEPTH) {
+            bf16 *line = tiles + i / TILE * tile_row + k / TILE_DEPTH * TILE_VALUES + i % TILE * TILE_DEPTH;
+            store_planes(load_floats(from + i * row + k, i < rows ? depth - k : 0), planes, plane, line);
+        }
+}
+
+/* Tiles of pairs of a matrix (depth x columns) whose rows are `row` floats apart. */
+static void split_pairs(long depth, long columns, long row, const float *from, int planes, long plane, bf16 *tiles)
+{
+    const long tile_column = chunks_of(depth) * TILE_VALUES;
+    /* 32-bit pairs from two rows that lie one behind the other in a vector of 16 bits */
+    const __m512i order = _mm512_set_epi32(
+        0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008,
+        0x170007, 0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
+    for (long k = 0; k < chunks_of(depth) * TILE_DEPTH; k += 2)
+        for (long column = 0; column < columns; column += TILE) {
+            const float *at = from + k * row + column;
+            floats32 x = {_mm512_maskz_loadu_ps(k < depth ? first(columns - column) : 0, at),
+                          _mm512_maskz_loadu_ps(k + 1 < depth ? first(columns - column) : 0, at + row)};
+            bf16 *line = tiles + column / TILE * tile_column + k * TILE;
+            __m512i high = rounded(x);
+            _mm512_store_si512(line, _mm512_permutexvar_epi16(order, high));
+            if (planes == 2)
+                _mm512_store_si512(line + plane, _mm512_permutexvar_epi16(order, rounded(minus(x, widened_all(high)))));
+        }
+}
+
+/* Tiles of pairs of a matrix (depth x columns) whose columns are contiguous, and `column` floats apart; the columns are
+ * filled up to whole pairs of tiles. */
+static void split_columns(long depth, long columns, long column, const float *from, int planes, long plane, bf16 *tiles)
+{
+    for (long i = 0; i < whole_pairs(columns); i += TILE)
+        for (long k = 0; k < depth; k += TILE_DEPTH) {
+            __m512i lines[2][TILE];
+            bf16 *tile = tiles + (i / TILE * chunks_of(depth) + k / TILE_DEPTH) * TILE_VALUES;
+            for (int j = 0; j < TILE; j++) {
+                floats32 x = load_floats(from + (i + j) * column + k, i + j < columns ? depth - k : 0);
+                lines[0][j] = rounded(x);
+                lines[1][j] = rounded(minus(x, widened_all(lines[0][j])));
+            }
+            for (int p = 0; p < planes; p++) {
+                transpose(lines[p]);
+                for (int j = 0; j < TILE; j++)
+                    _mm512_store_si512(tile + p * plane + j * TILE_DEPTH, lines[p][j]);
+            }
+        }
+}
+
+/* Exponentials become dlogits, in place: tiles = tiles * scale - shift, with a scale and a shift for every lane; sums[word]
+ * is their sum before they are rounded. */
+static void dlogits(long words, long lanes, int planes, long plane, const float *scale, const float *shift, bf16 *tiles,
+                    float *sums)
+{
+    for (long word = 0; word < words; word++) {
+        __m512 total = _mm512_setzero_ps();
+        for (long lane = 0; lane < lanes; lane += TILE_DEPTH) {
+            bf16 *line = tiles + (word / TILE * chunks_of(lanes) + lane / TILE_DEPTH) * TILE_VALUES + word % TILE * TILE_DEPTH;
+            floats32 x = widened_all(_mm512_load_si512(line));
+            if (planes == 2) {
+                floats32 rest = widened_all(_mm512_load_si512(line + plane));
+                x = (floats32){x.low + rest.low, x.high + rest.high};
+            }
+            x.low = x.low * _mm512_loadu_ps(scale + lane) - _mm512_loadu_ps(shift + lane);
+            x.high = x.high * _mm512_loadu_ps(scale + lane + TILE) - _mm512_loadu_ps(shift + lane + TILE);
+            total += x.low + x.high;
+            store_planes(x, planes, plane, line);
+        }
+        sums[word] = _mm512_reduce_add_ps(total);
+    }
+}
+
+/* Tiles of rows of the transpose: of (words x lanes), filled up to whole chunks, tiles of (lanes x words). Two words' lanes
+ * side by side are lines of pairs already. */
+static void turn(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane, bf16 *turned)
+{
+    const long tile_row = chunks_of(lanes) * TILE_VALUES;
+    for (int p = 0; p < planes; p++, tiles += plane, turned += turned_plane)
+        for (long lane = 0; lane < lanes; lane += TILE)
+            for (long word = 0; word < words; word += TILE_DEPTH) {
+                const bf16 *from = tiles + word / TILE * tile_row + lane / TILE_DEPTH * TILE_VALUES + lane % TILE_DEPTH;
+                __m512i lines[TILE];
+                for (int j = 0; j < TILE; j++) {
+                    const bf16 *pair = from + 2 * j / TILE * tile_row + 2 * j % TILE * TILE_DEPTH;
+                    __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)pair));
+                    __m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(pair + TILE_DEPTH)));
+                    lines[j] = _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+                }
+                transpose(lines);
+                bf16 *to = turned + (lane / TILE * chunks_of(words) + word / TILE_DEPTH) * TILE_VALUES;
+                for (int j = 0; j < TILE; j++)
+                    _mm512_store_si512(to + j * TILE_DEPTH, lines[j]);
+            }
+}
+
+/* Which planes a product takes, the smallest terms first; one plane has the last of these alone. */
+static const struct {
+    int a, b;
+} PLANE_PRODUCTS[] = {{1, 0}, {0, 1}, {0, 0}};
+
+#define TILE_KERNELS(pays)                                                                                     \
+    {                                                                                                                  \
+        .split_pays = pays, .begin = begin, .end = end, .split_rows = split_rows, .split_pairs = split_pairs,          \
+        .split_columns = split_columns, .dlogits = dlogits, .turn = turn, .product = product                          \
+    }
