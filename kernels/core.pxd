@@ -94,7 +94,8 @@ cdef extern from "core.h" nogil:
         void (*turn)(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane,
                      bf16 *turned) noexcept nogil
         void (*product)(long row_tiles, long column_tiles, long depth, int planes, const bf16 *a, long a_plane,
-                        const bf16 *b, long b_plane, float *c, long c_row, bint accumulate) noexcept nogil
+                        const bf16 *b, long b_plane, float *c, long c_row, bint accumulate, const float *ahead,
+                        long ahead_floats) noexcept nogil
 
     ctypedef struct simd_variant:
         const char *name

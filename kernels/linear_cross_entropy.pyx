@@ -363,10 +363,12 @@ cdef void split_weights(Call *call, long first, long words, bf16 *tiles) noexcep
                           round_up(call.H, TILE_DEPTH) * TILE, tiles)
 
 
-cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, float *logits) noexcept nogil:
+cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, float *logits, const float *ahead,
+                     long ahead_floats) noexcept nogil:
     """The logits of PANEL lanes, without the bias."""
     core.tiles.product(round_up(words, PANEL) // TILE, PANEL // TILE, call.H, call.planes, weights, call.weight_plane,
-                       call.h_pairs + lane * round_up(call.H, TILE_DEPTH), call.h_plane, logits, PANEL, False)
+                       call.h_pairs + lane * round_up(call.H, TILE_DEPTH), call.h_plane, logits, PANEL, False, ahead,
+                       ahead_floats)
 
 
 cdef void keep_panel(Call *call, long lane, long words, const float *logits, bf16 *tiles) noexcept nogil:
@@ -382,7 +384,8 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
     cdef float *logits = call.panel_logits + hand * call.block * PANEL
     cdef const float *bias
-    cdef long lane, block, first, words, panel, row, word
+    cdef const float *next_words
+    cdef long lane, block, first, words, panel, row, word, share
     for lane in range(call.stride):
         highest[lane] = -FLT_MAX
         sum[lane] = 0
@@ -393,9 +396,11 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
         words = min(call.block, call.V - first)
         bias = call.bias + first if call.bias else NULL
         split_weights(call, first, words, weights)
+        next_words = call.weight + (first + words) * call.H
+        share = min(call.block, call.V - first - words) * call.H * PANEL // call.stride
         for panel in range(call.stride // PANEL):
             lane = panel * PANEL
-            make_panel(call, lane, words, weights, logits)
+            make_panel(call, lane, words, weights, logits, next_words + panel * share, share)
             for row in range(lane, min(lane + PANEL, call.B)):
                 word = call.targets[row] - first
                 if 0 <= word < words:
@@ -475,7 +480,7 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
             split_weights(call, first, words, weights)
             for panel in range(call.stride // PANEL):
                 lane = panel * PANEL
-                make_panel(call, lane, words, weights, logits)
+                make_panel(call, lane, words, weights, logits, NULL, 0)
                 core.simd.probabilities(words, PANEL, PANEL, call.bias + first if call.bias else NULL, call.lse + lane,
                                         logits)
                 for row in range(lane, min(lane + PANEL, call.B)):
@@ -488,12 +493,14 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
         core.tiles.split_pairs(words, call.H, call.H, call.weight + first * call.H, call.planes, call.weight_plane,
                                weights)
         core.tiles.product(call.stride // TILE, call.columns // TILE, words, call.planes, turned, call.turned_plane,
-                           weights, call.weight_plane, part, call.columns, block > first_block)  # dh += p^T W
+                           weights, call.weight_plane, part, call.columns, block > first_block, NULL, 0)  # dh += p^T W
         for panel in range(ceil_div(words, PANEL)):  # dW = p h
             word = panel * PANEL
             some = min(PANEL, words - word)
             core.tiles.product(PANEL // TILE, call.columns // TILE, call.B, call.planes, p + word * call.stride,
-                               call.p_plane, call.h_column_pairs, call.h_plane, dweight, call.columns, False)
+                               call.p_plane, call.h_column_pairs, call.h_plane, dweight, call.columns, False,
+                               call.weight + (first + words + word) * call.H,
+                               max(0, min(PANEL, call.V - first - words - word)) * call.H)
             if call.rule:
                 update_weight(call, first + word, some, dweight, call.columns)
             elif call.stream:

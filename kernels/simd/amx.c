@@ -58,7 +58,7 @@ static void end(void)
 
 /* 32 rows x 32 columns, or the 16 columns that are left. */
 INLINE void block(const bool two, long depth, int planes, const bf16 *a, long a_row, long a_plane, const bf16 *b,
-                  long b_column, long b_plane, float *c, long c_row, bool accumulate)
+                  long b_column, long b_plane, float *c, long c_row, bool accumulate, prefetch *wanted)
 {
     const long bytes = c_row * (long)sizeof *c;
     float *below = c + TILE * c_row;
@@ -78,6 +78,7 @@ INLINE void block(const bool two, long depth, int planes, const bf16 *a, long a_
     for (int p = planes == 2 ? 0 : 2; p < 3; p++) {
         const bf16 *rows = a + PLANE_PRODUCTS[p].a * a_plane, *pairs = b + PLANE_PRODUCTS[p].b * b_plane;
         for (long k = 0; k < depth; k += TILE_DEPTH, rows += TILE_VALUES, pairs += TILE_VALUES) {
+            prefetch_some(wanted);
             TILE_LOAD(4, rows, 64);
             TILE_LOAD(6, pairs, 64);
             TILE_LOAD(5, rows + a_row, 64);
@@ -100,17 +101,21 @@ INLINE void block(const bool two, long depth, int planes, const bf16 *a, long a_
 
 /* c, in rows of c_row floats, = a b or += a b; whole tiles of it are written. row_tiles is even. */
 static void product(long row_tiles, long column_tiles, long depth, int planes, const bf16 *a, long a_plane,
-                    const bf16 *b, long b_plane, float *c, long c_row, bool accumulate)
+                    const bf16 *b, long b_plane, float *c, long c_row, bool accumulate, const float *ahead,
+                    long ahead_floats)
 {
     const long strip = chunks_of(depth) * TILE_VALUES; /* a row of tiles of a, a column of b */
+    prefetch wanted = prefetch_over(row_tiles / 2 * ((column_tiles + 1) / 2) * chunks_of(depth), ahead, ahead_floats);
     for (long column = 0; column < column_tiles; column += 2)
         for (long row = 0; row < row_tiles; row += 2) {
             const bf16 *rows = a + row * strip, *pairs = b + column * strip;
             float *to = c + row * TILE * c_row + column * TILE;
             if (column + 1 < column_tiles)
-                block(true, depth, planes, rows, strip, a_plane, pairs, strip, b_plane, to, c_row, accumulate);
+                block(true, depth, planes, rows, strip, a_plane, pairs, strip, b_plane, to, c_row, accumulate,
+                      &wanted);
             else
-                block(false, depth, planes, rows, strip, a_plane, pairs, strip, b_plane, to, c_row, accumulate);
+                block(false, depth, planes, rows, strip, a_plane, pairs, strip, b_plane, to, c_row, accumulate,
+                      &wanted);
         }
 }
 

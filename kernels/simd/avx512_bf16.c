@@ -24,9 +24,10 @@ static void end(void)
 
 /* One plane's products, added to the sums. a and b: the first tiles of this block, of its row of tiles and its columns. */
 INLINE void add_products(const int columns, long depth, const bf16 *a, const bf16 *b, long b_column,
-                         __m512 sums[ROWS][2])
+                         prefetch *wanted, __m512 sums[ROWS][2])
 {
     for (long k = 0; k < depth; k += TILE_DEPTH, a += TILE_VALUES, b += TILE_VALUES) {
+        prefetch_some(wanted);
         const long pairs = (depth - k < TILE_DEPTH ? depth - k + 1 : TILE_DEPTH) / 2;
         for (long pair = 0; pair < pairs; pair++) {
             __m512bh line[2];
@@ -45,7 +46,7 @@ INLINE void add_products(const int columns, long depth, const bf16 *a, const bf1
 }
 
 INLINE void block(const int columns, long depth, int planes, const bf16 *a, long a_plane, const bf16 *b, long b_column,
-                  long b_plane, float *c, long c_row, bool accumulate)
+                  long b_plane, float *c, long c_row, bool accumulate, prefetch *wanted)
 {
     __m512 sums[ROWS][2];
     UNROLL
@@ -54,7 +55,7 @@ INLINE void block(const int columns, long depth, int planes, const bf16 *a, long
             sums[i][j] = accumulate ? _mm512_loadu_ps(c + i * c_row + j * TILE) : _mm512_setzero_ps();
     for (int p = planes == 2 ? 0 : 2; p < 3; p++)
         add_products(columns, depth, a + PLANE_PRODUCTS[p].a * a_plane, b + PLANE_PRODUCTS[p].b * b_plane, b_column,
-                     sums);
+                     wanted, sums);
     UNROLL
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < columns; j++)
@@ -63,17 +64,22 @@ INLINE void block(const int columns, long depth, int planes, const bf16 *a, long
 
 /* c, in rows of c_row floats, = a b or += a b; whole tiles of it are written. */
 static void product(long row_tiles, long column_tiles, long depth, int planes, const bf16 *a, long a_plane,
-                    const bf16 *b, long b_plane, float *c, long c_row, bool accumulate)
+                    const bf16 *b, long b_plane, float *c, long c_row, bool accumulate, const float *ahead,
+                    long ahead_floats)
 {
     const long strip = chunks_of(depth) * TILE_VALUES; /* a row of tiles of a, a column of b */
+    prefetch wanted = prefetch_over(row_tiles * TILE / ROWS * ((column_tiles + 1) / 2) * chunks_of(depth), ahead,
+                                    ahead_floats);
     for (long column = 0; column < column_tiles; column += 2)
         for (long row = 0; row < row_tiles * TILE; row += ROWS) {
             const bf16 *rows = a + row / TILE * strip + row % TILE * TILE_DEPTH;
             float *to = c + row * c_row + column * TILE;
             if (column + 1 < column_tiles)
-                block(2, depth, planes, rows, a_plane, b + column * strip, strip, b_plane, to, c_row, accumulate);
+                block(2, depth, planes, rows, a_plane, b + column * strip, strip, b_plane, to, c_row, accumulate,
+                      &wanted);
             else
-                block(1, depth, planes, rows, a_plane, b + column * strip, strip, b_plane, to, c_row, accumulate);
+                block(1, depth, planes, rows, a_plane, b + column * strip, strip, b_plane, to, c_row, accumulate,
+                      &wanted);
         }
 }
 

@@ -93,7 +93,8 @@ typedef struct {
                     float *sums);
     void (*turn)(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane, bf16 *turned);
     void (*product)(long row_tiles, long column_tiles, long depth, int planes, const bf16 *a, long a_plane,
-                    const bf16 *b, long b_plane, float *c, long c_row, bool accumulate);
+                    const bf16 *b, long b_plane, float *c, long c_row, bool accumulate, const float *ahead,
+                    long ahead_floats);
 } tile_kernels;
 
 /* What runs: the kernels of one instruction set. */

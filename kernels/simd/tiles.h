@@ -43,8 +43,13 @@ INLINE __mmask16 first(long count)
     return count >= TILE ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
 }
 
+INLINE floats32 load_all(const float *from)
+{
+    return (floats32){_mm512_loadu_ps(from), _mm512_loadu_ps(from + TILE)};
+}
+
 /* The first `count` of 32 floats, the rest 0. */
-INLINE floats32 load_floats(const float *from, long count)
+INLINE floats32 load_first(const float *from, long count)
 {
     return (floats32){_mm512_maskz_loadu_ps(first(count), from),
                       _mm512_maskz_loadu_ps(first(count - TILE), from + TILE)};
@@ -124,35 +129,64 @@ INLINE void transpose(__m512i x[TILE])
 
 /* Tiles of rows of a matrix whose rows are `row` floats apart; the rows are filled up to whole pairs of tiles. tile_row:
  * values from a row of tiles to the next, more than chunks of the depth where the matrix is a part of a wider one. */
+INLINE void split_into_rows(long rows, long depth, long row, const float *from, const int planes, long plane,
+                            long tile_row, bf16 *tiles)
+{
+    for (long i = 0; i < whole_pairs(rows); i++, from += row) {
+        bf16 *line = tiles + i / TILE * tile_row + i % TILE * TILE_DEPTH;
+        long k = 0;
+        for (; i < rows && k + TILE_DEPTH <= depth; k += TILE_DEPTH, line += TILE_VALUES)
+            store_planes(load_all(from + k), planes, plane, line);
+        for (; k < depth; k += TILE_DEPTH, line += TILE_VALUES)
+            store_planes(load_first(from + k, i < rows ? depth - k : 0), planes, plane, line);
+    }
+}
+
 static void split_rows(long rows, long depth, long row, const float *from, int planes, long plane, long tile_row,
                        bf16 *tiles)
 {
-    for (long i = 0; i < whole_pairs(rows); i++)
-        for (long k = 0; k < depth; k += TILE_DEPTH) {
-            bf16 *line = tiles + i / TILE * tile_row + k / TILE_DEPTH * TILE_VALUES + i % TILE * TILE_DEPTH;
-            store_planes(load_floats(from + i * row + k, i < rows ? depth - k : 0), planes, plane, line);
-        }
+    if (planes == 1)
+        split_into_rows(rows, depth, row, from, 1, plane, tile_row, tiles);
+    else
+        split_into_rows(rows, depth, row, from, 2, plane, tile_row, tiles);
+}
+
+/* A line of a tile of pairs: one row's numbers are low, the other one's high. */
+INLINE void store_pairs(floats32 rows, const int planes, long plane, bf16 *line)
+{
+    const __m512i pairs = _mm512_set_epi32(0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009,
+                                           0x180008, 0x170007, 0x160006, 0x150005, 0x140004, 0x130003, 0x120002,
+                                           0x110001, 0x100000);
+    __m512i high = rounded(rows);
+    _mm512_store_si512(line, _mm512_permutexvar_epi16(pairs, high));
+    if (planes == 2)
+        _mm512_store_si512(line + plane, _mm512_permutexvar_epi16(pairs, rounded(minus(rows, widened_all(high)))));
 }
 
 /* Tiles of pairs of a matrix (depth x columns) whose rows are `row` floats apart. */
-static void split_pairs(long depth, long columns, long row, const float *from, int planes, long plane, bf16 *tiles)
+INLINE void split_into_pairs(long depth, long columns, long row, const float *from, const int planes, long plane,
+                             bf16 *tiles)
 {
     const long tile_column = chunks_of(depth) * TILE_VALUES;
-    /* 32-bit pairs from two rows that lie one behind the other in a vector of 16 bits */
-    const __m512i order = _mm512_set_epi32(
-        0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008,
-        0x170007, 0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
-    for (long k = 0; k < chunks_of(depth) * TILE_DEPTH; k += 2)
-        for (long column = 0; column < columns; column += TILE) {
-            const float *at = from + k * row + column;
-            floats32 x = {_mm512_maskz_loadu_ps(k < depth ? first(columns - column) : 0, at),
-                          _mm512_maskz_loadu_ps(k + 1 < depth ? first(columns - column) : 0, at + row)};
-            bf16 *line = tiles + column / TILE * tile_column + k * TILE;
-            __m512i high = rounded(x);
-            _mm512_store_si512(line, _mm512_permutexvar_epi16(order, high));
-            if (planes == 2)
-                _mm512_store_si512(line + plane, _mm512_permutexvar_epi16(order, rounded(minus(x, widened_all(high)))));
+    for (long k = 0; k < chunks_of(depth) * TILE_DEPTH; k += 2, from += 2 * row) {
+        bf16 *line = tiles + k * TILE;
+        long i = 0;
+        for (; k + 1 < depth && i + TILE <= columns; i += TILE, line += tile_column)
+            store_pairs((floats32){_mm512_loadu_ps(from + i), _mm512_loadu_ps(from + row + i)}, planes, plane, line);
+        for (; i < columns; i += TILE, line += tile_column) {
+            __mmask16 even = k < depth ? first(columns - i) : 0, odd = k + 1 < depth ? first(columns - i) : 0;
+            floats32 rows = {_mm512_maskz_loadu_ps(even, from + i), _mm512_maskz_loadu_ps(odd, from + row + i)};
+            store_pairs(rows, planes, plane, line);
         }
+    }
+}
+
+static void split_pairs(long depth, long columns, long row, const float *from, int planes, long plane, bf16 *tiles)
+{
+    if (planes == 1)
+        split_into_pairs(depth, columns, row, from, 1, plane, tiles);
+    else
+        split_into_pairs(depth, columns, row, from, 2, plane, tiles);
 }
 
 /* Tiles of pairs of a matrix (depth x columns) whose columns are contiguous, and `column` floats apart; the columns are
@@ -164,7 +198,7 @@ static void split_columns(long depth, long columns, long column, const float *fr
             __m512i lines[2][TILE];
             bf16 *tile = tiles + (i / TILE * chunks_of(depth) + k / TILE_DEPTH) * TILE_VALUES;
             for (int j = 0; j < TILE; j++) {
-                floats32 x = load_floats(from + (i + j) * column + k, i + j < columns ? depth - k : 0);
+                floats32 x = load_first(from + (i + j) * column + k, i + j < columns ? depth - k : 0);
                 lines[0][j] = rounded(x);
                 lines[1][j] = rounded(minus(x, widened_all(lines[0][j])));
             }
@@ -220,6 +254,24 @@ static void turn(long words, long lanes, int planes, long plane, const bf16 *til
                 for (int j = 0; j < TILE; j++)
                     _mm512_store_si512(to + j * TILE_DEPTH, lines[j]);
             }
+}
+
+/* Ask for what comes after a product while the product is made, which needs no memory itself: at each of its steps a few
+ * lines of an array of floats. What is asked for lies in the second cache when it is read. */
+typedef struct {
+    const float *next, *end;
+    long lines; /* a step */
+} prefetch;
+
+INLINE prefetch prefetch_over(long steps, const float *ahead, long ahead_floats)
+{
+    return (prefetch){ahead, ahead + ahead_floats, (ahead_floats / 16 + steps) / steps};
+}
+
+INLINE void prefetch_some(prefetch *wanted)
+{
+    for (long i = 0; i < wanted->lines && wanted->next < wanted->end; i++, wanted->next += 16)
+        _mm_prefetch(wanted->next, _MM_HINT_T1);
 }
 
 /* Which planes a product takes, the smallest terms first; one plane has the last of these alone. */
