@@ -24,7 +24,8 @@ SIZES = [
     {"B": 1, "T": 1, "D": 1, "H": 1, "V": 1},
     {"B": 2, "T": 3, "D": 5, "H": 7, "V": 9},
     {"B": 17, "T": 4, "D": 15, "H": 33, "V": 129},
-    {"B": 33, "T": 1, "D": 31, "H": 17, "V": 1_027},
+    {"B": 33, "T": 1, "D": 31, "H": 301, "V": 1_027},
+    {"B": 31, "T": 1, "D": 31, "H": 30, "V": 31},
     {"B": 65, "T": 2, "D": 30, "H": 300, "V": 515},
 ]
 OPTIONS = [{}, {"label_smoothing": 0.1, "weight_decay": 0.1, "training": False}]
@@ -51,9 +52,11 @@ def main(backend: str, flush: str) -> None:
     for op, sizes, id_type, options in product(OPS, SIZES, (np.int32, np.int64), OPTIONS):
         if op.startswith("batchnorm") and sizes["B"] < 2:  # no training on one row
             continue
-        print(op, sizes, id_type.__name__, options, flush=True)
-        arrays = arguments(op, cast(example(op, **sizes), id_type), lambda array: fenced(array, flush))
-        getattr(ops, op)(*arrays.values(), **options_of(op, **options), threads=2)
+        for fp32_precision in ops.precisions() if op.startswith("linear_cross_entropy") else (None,):
+            print(op, sizes, id_type.__name__, options, fp32_precision, flush=True)
+            arrays = arguments(op, cast(example(op, **sizes), id_type), lambda array: fenced(array, flush))
+            chosen = {"fp32_precision": fp32_precision} if fp32_precision else {}
+            getattr(ops, op)(*arrays.values(), **options_of(op, **options), **chosen, threads=2)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +31,24 @@ def require_ops(backend: str) -> Ops:
         if backend == "cython" and os.environ.get("FASTMLP_REQUIRE_KERNELS") == "1":
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@dataclass(frozen=True)
+class OpsAt(Ops):
+    """A back-end's ops, the last layer's with their products made in one precision."""
+
+    fp32_precision: str
+
+
+def at_precision(ops: Ops, fp32_precision: str) -> OpsAt:
+    """The test is skipped where the back-end has no such products here."""
+    if fp32_precision not in ops.precisions():
+        pytest.skip(f"no {fp32_precision} products here: {', '.join(ops.precisions())}")
+    table = {field.name: getattr(ops, field.name) for field in fields(Ops)}
+    for name, op in table.items():
+        if name.startswith("linear_cross_entropy"):
+            table[name] = partial(op, fp32_precision=fp32_precision)
+    return OpsAt(**table, fp32_precision=fp32_precision)
 
 
 def module_of(ops: Ops) -> ModuleType:
@@ -122,6 +142,8 @@ def run_chain(ops: Ops, chain: Sequence[str], given: Inputs, **options: Any) -> 
 
 # ------------------------------------------------------------------------------------------------------------ judging
 
+WORSE_THAN_NUMPY = {"ieee": 4, "bf16x3": 16}  # how many times float32 NumPy's own error may be reached
+
 
 def relative_norm(got: Array, want: Array) -> float:
     """|got - want| / |want|, in float64; 0 where both are 0 or there is nothing to compare."""
@@ -137,9 +159,13 @@ def assert_close_like_numpy(
     parts: Mapping[str, Mapping[str, Array]] | None = None,
     *,
     numpy_within: float = 1e-5,
+    at_least: float = 1e-5,
     **options: Any,
 ) -> None:
-    """Promise 2: each output is within max(1e-5, 4 x float32 NumPy's own error) of the float64 reference.
+    """Promise 2: each output is close to the float64 reference.
+
+    The relative norm of the difference is at most max(at_least, WORSE_THAN_NUMPY x float32 NumPy's own error); for products
+    of bf16 max(2^-7, 4 x what the reference itself is off with its operands rounded).
 
     parts         for some outputs, masks of the entries that are judged apart, by what they are
     numpy_within  what float32 NumPy's own error may be, so that it does not excuse everything; for the NumPy back-end
@@ -147,6 +173,9 @@ def assert_close_like_numpy(
     """
     exact = run_chain(NUMPY, chain, cast(given, np.float64), **options)
     plain = run_chain(NUMPY, chain, given, **options)
+    fp32_precision = getattr(ops, "fp32_precision", "ieee")
+    if fp32_precision == "bf16":
+        rounded = run_chain(NUMPY, chain, cast(rounded_to_bf16(given), np.float64), **options)
     got = run_chain(ops, chain, given, **options)
     failures = []
     for name, want in exact.items():
@@ -156,10 +185,24 @@ def assert_close_like_numpy(
         assert got[name].dtype == np.float32
         for part, mask in ((parts or {}).get(name) or {"all": ...}).items():
             error, own_error = (relative_norm(outputs[name][mask], want[mask]) for outputs in (got, plain))
-            bound = numpy_within if ops is NUMPY else max(1e-5, 4 * own_error)
+            if ops.backend == "numpy":
+                bound = numpy_within
+            elif fp32_precision == "bf16":
+                bound = max(2**-7, 4 * relative_norm(rounded[name][mask], want[mask]))
+            else:
+                bound = max(at_least, WORSE_THAN_NUMPY[fp32_precision] * own_error)
             if not (error <= bound and own_error <= numpy_within):
                 failures.append(f"{name} ({part}): {error:.2g} off, float32 NumPy {own_error:.2g}")
     assert not failures, "\n".join(failures)
+
+
+def rounded_to_bf16(given: Inputs) -> Inputs:
+    """The operands of the last layer as products of bf16 take them, to the nearest, halves to even."""
+    operands = {name: given[name].view(np.uint32) for name in ("h", "weight")}
+    return {**given} | {
+        name: ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+        for name, bits in operands.items()
+    }
 
 
 def assert_gradients(
@@ -210,7 +253,8 @@ def tensors(given: Inputs) -> dict[str, Any]:
 
 def precision(ops: Ops) -> tuple[type, float]:
     """The float type in which a back-end is compared with PyTorch's float64, and how close it must come."""
-    return (np.float64, 1e-12) if ops is NUMPY else (np.float32, 1e-5)
+    close = {"ieee": 1e-5, "bf16x3": 2e-5, "bf16": 2**-7}[getattr(ops, "fp32_precision", "ieee")]
+    return (np.float64, 1e-12) if ops.backend == "numpy" else (np.float32, close)
 
 
 def assert_equals_pytorch(

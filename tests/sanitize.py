@@ -2,9 +2,10 @@
 
     python -m tests.sanitize [VARIANT ...]
 
-builds them into a temporary folder with gcc's sanitizers and runs there, for each variant of the vector kernels (unless
-given: portable, and the best one of this CPU), every op with each array in a block of its own, then the tests that
-compare the compiled ops with the reference. The first finding ends the process; its report says file and line.
+builds them into a temporary folder with gcc's sanitizers, and with AMX emulated in plain C, whose loads and stores the
+sanitizers see. It runs there, for each variant of the vector kernels (unless given: portable, the best one of this CPU,
+and amx where the CPU has the AVX-512 that goes with it), every op with each array in a block of its own, then the tests
+that compare the compiled ops with the reference. The first finding ends the process; its report says file and line.
 """
 
 import os
@@ -19,12 +20,15 @@ from fastmlp.ops import OPS
 from tests.inputs import stem
 
 ROOT = Path(__file__).parent.parent
+EMULATION = f"-DFASTMLP_EMULATE_AMX -I{ROOT / 'tests'}"
 SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 COMPILER = f"""#!/bin/sh
-exec gcc "$@" -O1 -g -fno-omit-frame-pointer {SANITIZERS}
+exec gcc "$@" {EMULATION} -O1 -g -fno-omit-frame-pointer {SANITIZERS}
 """
 # what promise 2 asks at real sizes is the vector kernels' affair and would take minutes here
 CHOSEN = "cython and (promise_2 or zero) and not real_size and not last_layer and not extreme and not promise_2_and_12"
+AVX512_BF16 = "avx512_bf16"  # the variant whose conversions amx shares
+TILES = "tests/test_linear_cross_entropy.py"  # the op that has products of tiles
 NEEDED = ["fastmlp", "kernels", "tests", "benchmarks", "pyproject.toml", "setup.py", "README.md", "LICENSE"]
 
 
@@ -73,7 +77,6 @@ def run_every_op(folder: Path, environment: dict[str, str]) -> None:
 
 
 def main(variants: list[str]) -> None:
-    variants = variants or list(dict.fromkeys(["portable", import_module("fastmlp.ops.cython_ops").variants()[0]]))
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         copy_sources(folder)
@@ -85,11 +88,16 @@ def main(variants: list[str]) -> None:
             "FASTMLP_REQUIRE_KERNELS": "1",
         }
         files = [f"tests/test_{op}.py" for op in sorted({stem(op) for op in OPS})]
-        for variant in variants:
+        best = import_module("fastmlp.ops.cython_ops").variants()[0]
+        emulated = ["amx"] if AVX512_BF16 in import_module("fastmlp.ops.cython_ops").variants() else []
+        if not emulated:
+            print("no emulated amx: this CPU has not the AVX-512 that goes with it", flush=True)
+        for variant in variants or dict.fromkeys(["portable", best, *emulated]):
             print(f"-- {variant}", flush=True)
             environment = sanitized | {"FASTMLP_SIMD": variant}
             run_every_op(folder, environment)
-            run(sys.executable, "-m", "pytest", "-qx", "-k", CHOSEN, *files, cwd=folder, **environment)
+            chosen, where = (f"{CHOSEN} and bf16", [TILES]) if variant == "amx" else (CHOSEN, files)
+            run(sys.executable, "-m", "pytest", "-qx", "-k", chosen, *where, cwd=folder, **environment)
 
 
 if __name__ == "__main__":
