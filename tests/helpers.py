@@ -164,8 +164,8 @@ def assert_close_like_numpy(
 ) -> None:
     """Promise 2: each output is close to the float64 reference.
 
-    The relative norm of the difference is at most max(at_least, WORSE_THAN_NUMPY x float32 NumPy's own error); for products
-    of bf16 max(2^-7, 4 x what the reference itself is off with its operands rounded).
+    The relative norm of the difference is at most max(at_least, WORSE_THAN_NUMPY x float32 NumPy's own error); for
+    products of bf16 max(2^-7, 4 x what the reference itself is off with its operands rounded).
 
     parts         for some outputs, masks of the entries that are judged apart, by what they are
     numpy_within  what float32 NumPy's own error may be, so that it does not excuse everything; for the NumPy back-end
