@@ -23,7 +23,7 @@ TOKENIZERS = ("words", "whitespace")
 OPTIMIZERS = ("adamw", "sgd", "momentum", "adagrad")
 SCHEDULES = ("cosine", "linear", "step", "constant")
 BACKENDS = ("auto", "cython", "numba", "numpy")
-PRECISIONS = ("auto", "ieee")
+PRECISIONS = ("auto", "ieee", "bf16x3", "bf16")
 LEARNING_RATES = {"adamw": 0.002, "sgd": 0.1, "momentum": 0.02, "adagrad": 0.02}
 WEIGHT_DECAYS = {"adamw": 0.01, "sgd": 0.0, "momentum": 0.0, "adagrad": 0.0}
 STEPS = 10_000
@@ -313,7 +313,12 @@ class TrainConfig:
     backend: str = option(
         "auto", choice(BACKENDS), "cython, numba, numpy; auto is cython where it is built, else numba", metavar="NAME"
     )
-    precision: str = option("auto", choice(PRECISIONS), "of the products; auto and ieee are float32", metavar="NAME")
+    precision: str = option(
+        "auto",
+        choice(PRECISIONS),
+        "of the last layer's products: ieee, bf16x3, bf16; auto is bf16 where the CPU has it, else ieee",
+        metavar="NAME",
+    )
 
     def __post_init__(self) -> None:
         for name, known in options().items():

@@ -166,6 +166,7 @@ def open_run(
     """A run that is ready to train: its text is read, its folder is its own. The arguments are those of `train`."""
     reporter = reporter or Reporter()
     backend, threads = choose_backend(config.backend), _threads(config)
+    training_precision(config, backend)  # refused before the text is read
     corpus = read_corpus(config, text)
     reporter.report(
         TextRead(
@@ -245,6 +246,22 @@ def _threads(config: TrainConfig) -> int:
         raise ConfigError("threads", str(error)) from error
 
 
+def training_precision(config: TrainConfig, backend: Backend) -> str:
+    """How training makes the last layer's products: "auto" is the fastest that trains to the same loss.
+
+    bf16 does, wherever it is to be had: tests/test_trainer.py lays the curves over each other.
+    """
+    here = backend.ops.precisions()
+    if config.precision == "auto":
+        return "bf16" if "bf16" in here else here[0]
+    if config.precision not in here:
+        kernels = " ".join(filter(None, (backend.ops.backend, backend.simd)))
+        raise ConfigError(
+            "precision", f"expected auto or {', '.join(here)}, which {kernels} has, got {config.precision!r}"
+        )
+    return config.precision
+
+
 class Run:
     """One training run. Its methods stand in the order in which things happen."""
 
@@ -260,7 +277,8 @@ class Run:
         self.config, self.corpus, self.folder, self.reporter = config, corpus, folder, reporter
         self.backend, self.ops, self.threads = backend, backend.ops, threads
         shape = NetworkShape(len(corpus.vocabulary), config.context, config.embed, config.hidden)
-        self.network = MLP(shape, self.ops, threads=threads, seed=config.seed)
+        self.precision = training_precision(config, backend)
+        self.network = MLP(shape, self.ops, threads=threads, fp32_precision=self.precision, seed=config.seed)
         self.language = LanguageModel(self.network, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
         self.optimizer = make_optimizer(config, self.network.parameters, self.ops, threads=threads)
         self.batches = corpus.batches(config)
@@ -313,8 +331,9 @@ class Run:
         self.saved_step = self.progress.step
         self._report(Resumed(self.progress.step))
         self._restore_kept()
-        if metadata["backend"] != self.ops.backend:
-            self._report(Notice(f"it ran on {metadata['backend']} before: {self.ops.backend} goes on with other bits"))
+        before, now = (metadata["backend"], metadata["precision"]), (self.ops.backend, self.precision)
+        if before != now:
+            self._report(Notice(f"it ran on {' in '.join(before)} before: {' in '.join(now)} goes on with other bits"))
         return metadata["metrics_bytes"], metadata["samples_bytes"]
 
     def _restore_kept(self) -> None:
@@ -345,7 +364,7 @@ class Run:
         self._report(
             NetworkMade(shape.vocabulary, shape.context, shape.embed, list(shape.hidden), shape.parameter_count())
         )
-        self._report(Running(self.ops.backend, self.backend.simd, "ieee", self.threads))
+        self._report(Running(self.ops.backend, self.backend.simd, self.precision, self.threads))
         if self.backend.notice:
             self._report(Notice(self.backend.notice))
         self._report(Writing(str(self.folder.path)))
@@ -564,6 +583,7 @@ class Run:
             "files": [file.name.encode(errors="backslashreplace").decode() for file in self.corpus.files],
             "sha256": self.corpus.sha256,
             "backend": self.ops.backend,
+            "precision": self.precision,
             "fastmlp": __version__,
         }
 

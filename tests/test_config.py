@@ -155,7 +155,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"seed": -1}, f"seed: expected a whole number from 0 to {2**63 - 1}, got -1"),
     ({"threads": 0}, "threads: expected a whole number from 1 to 1024, got 0"),
     ({"backend": "cuda"}, "backend: expected one of auto, cython, numba, numpy, got 'cuda'"),
-    ({"precision": "bf16"}, "precision: expected one of auto, ieee, got 'bf16'"),
+    ({"precision": "tf32"}, "precision: expected one of auto, ieee, bf16x3, bf16, got 'tf32'"),
     ({"preset": "orginal"}, "preset: expected one of original, got 'orginal'; did you mean 'original'?"),
     ({"batchsize": 32}, "batchsize: no such option; did you mean 'batch_size'?"),
     ({"zzz": 32}, "zzz: no such option"),

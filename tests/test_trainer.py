@@ -25,6 +25,7 @@ from fastmlp.events import (
     Measured,
     Notice,
     Reporter,
+    Running,
     Sampled,
     Saved,
     Started,
@@ -34,7 +35,7 @@ from fastmlp.events import (
 from fastmlp.model import MLP
 from fastmlp.ops import Ops
 from fastmlp.run_folder import RunFolderError
-from fastmlp.text import Text, TextError, get_tokenizer
+from fastmlp.text import Text, TextError, get_tokenizer, standard_library_text
 from fastmlp.trainer import DivergedError, open_run, train
 from tests.helpers import require_ops
 from tests.runs import (
@@ -537,6 +538,7 @@ def peak():
 def run(words, name, **options):
     text = Text(" ".join(f"w{i % words}" for i in range(20_000)), ())
     options = small_options(steps=3, optimizer="sgd", val_fraction=0, backend="cython", threads=2, **options)
+    options["precision"] = "ieee"
     train(TrainConfig(out=str(Path(sys.argv[1]) / name), **options), text=text)
 
 run(50, "first")
@@ -558,13 +560,78 @@ def test_promise_15_the_compiled_kernels_keep_to_the_formula_where_the_last_laye
         check=True,
     )
     peak = int(done.stdout)
-    V, H, R, slices, block, threads = 6_001, 1_000, 2_048, 16, 120, 2
+    V, H, R, slices, block, threads = 6_001, 1_000, 2_048, 32, 120, 2
     L = R + 16  # whole vectors, an odd number of cache lines
     parameters = sum(a.size for a in checkpoint.load(tmp_path / "wide" / "model.safetensors")[0].values())
     training, saving = 4 * parameters * (1 + 1), 2 * 4 * parameters
     activations = 4 * R * (6 * (H + 16) + 3 * 3 * 6)
     work = H * L + (slices * (3 + block) + threads * block) * L + H * R + slices * H * L + V * L
     assert peak < training + saving + activations + 4 * work + 5_000_000 < 1.5 * peak
+
+
+# ----------------------------------------------------------------------------------------------------------- precision
+
+
+@pytest.fixture(scope="module")
+def float32_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], float]:
+    """What a network of a real vocabulary learns of real text with products of float32."""
+    return learned("ieee", tmp_path_factory.mktemp("ieee"))
+
+
+def learned(precision: str, folder: Path) -> tuple[list[float], float]:
+    """The training loss, a mean over each 100 steps, and the validation loss at the end."""
+    options: dict[str, Any] = {
+        "steps": 1_500,
+        "batch_size": 64,
+        "hidden": (64, 64),
+        "log_every": 100,
+        "eval_every": 1_500,
+    }
+    options |= {"optimizer": "sgd", "lr": 0.3, "backend": "cython", "precision": precision}
+    result = train(TrainConfig(out=str(folder / "run"), **options), text=standard_library_text())
+    assert result.kept_val_loss is not None
+    return [line["loss"] for line in metrics_of(result.folder) if "loss" in line], result.kept_val_loss
+
+
+@pytest.mark.parametrize("precision", ["bf16x3", "bf16"])
+def test_every_precision_trains_to_the_same_loss(
+    precision: str, float32_run: tuple[list[float], float], tmp_path: Path
+) -> None:
+    """The curves lie on each other: "auto" may take the fastest."""
+    if precision not in require_ops("cython").precisions():
+        pytest.skip(f"no {precision} products here")
+    losses, val_loss = learned(precision, tmp_path)
+    want, want_val_loss = float32_run
+    assert len(losses) == len(want) >= 15
+    assert want[0] - want[-1] > 1.5, "nothing was learned that could be lost"
+    np.testing.assert_allclose(losses, want, rtol=5e-3)
+    assert val_loss == pytest.approx(want_val_loss, rel=2e-3)
+
+
+def test_auto_takes_the_fastest_precision_and_says_so(file: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    config = small_config(file, tmp_path / "run", steps=1, backend="cython")
+    precisions = require_ops("cython").precisions()
+    train(config, reporter=recorder)
+    assert recorder.all(Running)[0].precision == ("bf16" if "bf16" in precisions else precisions[0])
+
+
+def test_a_precision_that_the_back_end_lacks_is_refused_before_anything_is_written(file: Path, tmp_path: Path) -> None:
+    config = small_config(file, tmp_path / "run", precision="bf16")
+    with pytest.raises(ConfigError, match=r"^precision: expected auto or ieee, which numpy has, got 'bf16'$"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_goes_on_in_another_precision_says_so(file: Path, tmp_path: Path) -> None:
+    if "bf16" not in require_ops("cython").precisions():
+        pytest.skip("no bf16 products here")
+    train(small_config(file, tmp_path / "run", backend="cython", precision="ieee"))
+    recorder, config = Recorder(), small_config(file, tmp_path / "run", backend="cython", precision="bf16", steps=31)
+    train(config, resume=True, reporter=recorder)
+    assert "it ran on cython in ieee before: cython in bf16 goes on with other bits" in [
+        notice.text for notice in recorder.all(Notice)
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming
