@@ -727,7 +727,7 @@ def test_another_back_end_goes_on_with_a_notice(ops: Ops, file: Path, tmp_path: 
     recorder = Recorder()
     config = small_config(file, tmp_path / "run", backend=ops.backend)
     assert train(config, resume=True, reporter=recorder).finished
-    assert any("it ran on numpy before" in event.text for event in recorder.all(Notice))
+    assert any("it ran on numpy in ieee before" in event.text for event in recorder.all(Notice))
 
 
 # ------------------------------------------------------------------------------------------------------------ the rest
