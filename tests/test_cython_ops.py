@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers import relative_norm, require_ops
+from tests.helpers import module_of, relative_norm, require_ops, run
+from tests.inputs import example
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,9 +51,11 @@ def same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 
 # ----------------------------------------------------------------------------------------------------------- variants
 
+VARIANTS = ["amx", "avx512_bf16", "avx512", "avx2", "portable"]  # the best first
+
 
 @pytest.mark.usefixtures("ops")
-@pytest.mark.parametrize("variant", ["portable", "avx2"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_the_variant_is_chosen_by_hand(variant):
     result = python("from fastmlp.ops.cython_ops import variant; print(variant())", FASTMLP_SIMD=variant)
     if "which this CPU runs" in result.stderr:
@@ -66,6 +69,29 @@ def test_a_variant_that_is_not_there_is_an_error():
     assert result.returncode != 0
     assert "FASTMLP_SIMD: expected one of" in result.stderr
     assert "'sse9'" in result.stderr
+
+
+@pytest.mark.usefixtures("ops")
+def test_the_best_variant_runs_unless_another_is_chosen():
+    result = python("from fastmlp.ops.cython_ops import *; print(variant(), *variants())", FASTMLP_SIMD="")
+    current, *able = result.stdout.split()
+    assert current == able[0]
+    assert able == [name for name in VARIANTS if name in able]
+
+
+def test_a_test_can_change_the_variant_and_with_it_the_precisions(ops):
+    compiled = module_of(ops)
+    before = compiled.variant()
+    try:
+        compiled.use_variant("portable")
+        assert (compiled.variant(), ops.precisions()) == ("portable", ("ieee",))
+        given = example("linear_cross_entropy")
+        with pytest.raises(ValueError, match="fp32_precision: expected auto or one of .* here, ieee; got 'bf16'"):
+            run(ops, "linear_cross_entropy", given, fp32_precision="bf16")
+    finally:
+        compiled.use_variant(before)
+    with pytest.raises(ValueError, match="expected one of .*, which this CPU runs, got 'sse9'"):
+        compiled.use_variant("sse9")
 
 
 # ---------------------------------------------------------------------------------------------------------- not there
