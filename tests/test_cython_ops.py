@@ -86,11 +86,11 @@ def test_a_test_can_change_the_variant_and_with_it_the_precisions(ops):
         compiled.use_variant("portable")
         assert (compiled.variant(), ops.precisions()) == ("portable", ("ieee",))
         given = example("linear_cross_entropy")
-        with pytest.raises(ValueError, match="fp32_precision: expected auto or one of .* here, ieee; got 'bf16'"):
+        with pytest.raises(ValueError, match=r"fp32_precision: expected auto or one of .* here, ieee; got 'bf16'"):
             run(ops, "linear_cross_entropy", given, fp32_precision="bf16")
     finally:
         compiled.use_variant(before)
-    with pytest.raises(ValueError, match="expected one of .*, which this CPU runs, got 'sse9'"):
+    with pytest.raises(ValueError, match=r"expected one of .*, which this CPU runs, got 'sse9'"):
         compiled.use_variant("sse9")
 
 
