@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache, partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Ops:
 
     def precisions(self) -> tuple[str, ...]:
         """The values that it has here for fp32_precision, the one that "auto" stands for first."""
-        return _precisions(self.backend)
+        return _precisions(importlib.import_module(f"fastmlp.ops.{BACKENDS[self.backend]}"))
 
 
 OPS = tuple(field.name for field in fields(Ops) if field.name != "backend")
@@ -76,11 +77,13 @@ def get_ops(backend: str) -> Ops:
     except ImportError as error:
         raise BackendUnavailableError(f"the {backend} back-end is not available: {error}") from error
     dtype: Any = None if module is reference else np.dtype(np.float32)
-    precisions = partial(_precisions, backend)
-    return Ops(backend, **{op: checked(getattr(module, op), getattr(reference, op), dtype, precisions) for op in OPS})
+    precisions, compiled = partial(_precisions, module), getattr(module, "Contract", None)
+    return Ops(
+        backend,
+        **{op: checked(getattr(module, op), getattr(reference, op), dtype, precisions, compiled) for op in OPS},
+    )
 
 
-def _precisions(backend: str) -> tuple[str, ...]:
+def _precisions(module: ModuleType) -> tuple[str, ...]:
     """The Cython back-end's depend on the variant that runs; the others have float32 alone."""
-    module = importlib.import_module(f"fastmlp.ops.{BACKENDS[backend]}")
-    return module.precisions() if backend == "cython" else ("ieee",)
+    return module.precisions() if hasattr(module, "precisions") else ("ieee",)

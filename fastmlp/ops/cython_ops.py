@@ -10,6 +10,7 @@ from fastmlp import _kernels
 
 try:
     from fastmlp._kernels.batchnorm import batchnorm_backward, batchnorm_forward
+    from fastmlp._kernels.contract import Contract
     from fastmlp._kernels.core import precisions, use_variant, variant, variants
     from fastmlp._kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
     from fastmlp._kernels.embedding import embedding_backward, embedding_forward
@@ -48,6 +49,7 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "Contract",
     "batchnorm_backward",
     "batchnorm_forward",
     "cross_entropy_backward",
