@@ -6,8 +6,10 @@ Source: Bengio, Ducharme, Vincent and Jauvin (2003), with batch normalization, w
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from fastmlp.ops import Ops
 __all__ = ["MLP", "Gradient", "NetworkShape", "RowGradient"]
 
 Array = np.ndarray
+Call = Callable[[], object]
 OUTPUT_STD = 0.01  # of the output weights at the start: logits near 0, so the first loss is ln V
 BATCHED = ("hprebn", "hpreact", "h", "dhprebn", "dhpreact", "dh")  # of HiddenActivations: a row each
 OUTPUT = ("output.weight", "output.bias")
@@ -158,12 +161,16 @@ class Activations:
             self.drows[:words],
         )
 
+    def mean_loss(self) -> float:
+        """The mean of `losses`: of their exact sum, on every machine the same."""
+        return math.fsum(self.losses.tolist()) / len(self.losses)
+
 
 class MLP:
     """The network with its parameters, its running statistics and the gradients of the last batch.
 
-    parameters   trained arrays by state_dict name; an optimizer changes them in place
-    statistics   the batchnorms' running estimates, by state_dict name
+    parameters   trained arrays by state_dict name, the same ones for good; an optimizer changes them in place
+    statistics   the batchnorms' running estimates, by state_dict name, likewise
     gradients    what loss_and_gradients found, by parameter name; the embedding's is a RowGradient
     activations  what the last batch computed on the way
     """
@@ -193,15 +200,22 @@ class MLP:
             raise ValueError("expected either a seed or parameters")
         self.shape, self.ops, self.threads, self.dtype = shape, ops, threads, dtype
         self.fp32_precision = fp32_precision
-        self.parameters = {name: np.zeros(size, dtype) for name, size in shape.parameters().items()}
-        self.statistics = {
-            name: np.zeros(size, np.int64 if name.endswith("num_batches_tracked") else dtype)
-            for name, size in shape.statistics().items()
-        }
+        self.parameters = MappingProxyType({name: np.zeros(size, dtype) for name, size in shape.parameters().items()})
+        self.statistics = MappingProxyType(
+            {
+                name: np.zeros(size, np.int64 if name.endswith("num_batches_tracked") else dtype)
+                for name, size in shape.statistics().items()
+            }
+        )
         self.gradients: dict[str, Gradient] = {}
         self._dense_gradients: dict[str, Array] = {}  # made when training first asks for them
         self._activations = Activations.empty(1, shape, dtype)
         self.activations = self._activations
+        self._calls: dict[str, list[Call]] = {}  # of the hidden layers' ops, bound to the arrays of a batch so large
+        self._hidden_gradients: dict[str, Gradient] = {}
+        self._batches_tracked = [
+            count.data for name, count in self.statistics.items() if name.endswith("num_batches_tracked")
+        ]
         if parameters is not None:
             self.load_state_dict(parameters)
         elif seed is not None:
@@ -251,14 +265,24 @@ class MLP:
         training  with the batch's statistics, which the running ones follow; else with the running ones, row by row
         Returns h (B, H), valid until the next call.
         """
-        ops, p, s, threads = self.ops, self.parameters, self.statistics, self.threads
         a = self._use_activations(len(ids))
-        ops.embedding_forward(p["embedding.weight"], ids, a.emb, threads=threads)  # (B, T, D)
+        self.ops.embedding_forward(self.parameters["embedding.weight"], ids, a.emb, threads=self.threads)  # (B, T, D)
+        for call in self._bound("training" if training else "evaluation", partial(self._hidden_forward, training)):
+            call()
+        if training:
+            for count in self._batches_tracked:
+                count[()] += 1
+        return a.hidden[-1].h
+
+    def _hidden_forward(self, training: bool) -> Iterator[Call]:
+        """The calls of the hidden layers' ops, from the embedded words up."""
+        ops, p, s, a, threads = self.ops, self.parameters, self.statistics, self.activations, self.threads
         x = a.embcat  # (B, T*D)
         for i, layer in enumerate(a.hidden):
             linear, batchnorm = f"hidden.{i}.linear", f"hidden.{i}.batchnorm"
-            ops.linear_forward(x, p[f"{linear}.weight"], None, layer.hprebn, threads=threads)  # (B, H)
-            ops.batchnorm_forward(
+            yield partial(ops.linear_forward, x, p[f"{linear}.weight"], None, layer.hprebn, threads=threads)  # (B, H)
+            yield partial(
+                ops.batchnorm_forward,
                 layer.hprebn,
                 p[f"{batchnorm}.weight"],
                 p[f"{batchnorm}.bias"],
@@ -270,11 +294,8 @@ class MLP:
                 training=training,
                 threads=threads,
             )
-            ops.tanh_forward(layer.hpreact, layer.h, threads=threads)  # (B, H)
-            if training:
-                s[f"{batchnorm}.num_batches_tracked"] += 1
+            yield partial(ops.tanh_forward, layer.hpreact, layer.h, threads=threads)  # (B, H)
             x = layer.h
-        return x
 
     def loss_and_gradients(self, ids: Array, targets: Array) -> float:
         """One training batch: the mean loss in nats, and `gradients`. No parameter is changed.
@@ -298,7 +319,7 @@ class MLP:
             threads=self.threads,
         )
         self.gradients = {**self._backward(ids), **output}
-        return float(a.losses.mean(dtype=np.float64))
+        return a.mean_loss()
 
     def loss_and_output_update(self, ids: Array, targets: Array, state: Sequence[Array | None], **rule: Any) -> float:
         """One training batch whose output layer is updated on the way: 98 % of all gradients are never stored.
@@ -325,17 +346,27 @@ class MLP:
             **rule,
         )
         self.gradients = self._backward(ids) if updated else {}
-        return float(a.losses.mean(dtype=np.float64))
+        return a.mean_loss()
 
     def _backward(self, ids: Array) -> dict[str, Gradient]:
         """`forward` read upwards: from the dh of the last hidden layer to the embedding."""
+        a = self.activations
+        for call in self._bound("backward", self._hidden_backward):
+            call()
+        count = self.ops.embedding_backward(ids, a.demb, a.unique, a.drows, threads=self.threads)
+        return {"embedding.weight": RowGradient(a.unique[:count], a.drows[:count]), **self._hidden_gradients}
+
+    def _hidden_backward(self) -> Iterator[Call]:
+        """`_hidden_forward` read upwards."""
         ops, p, a, threads = self.ops, self.parameters, self.activations, self.threads
-        grad: dict[str, Gradient] = {name: self._gradient(name) for name in p if name.startswith("hidden.")}
+        grad = {name: self._gradient(name) for name in p if name.startswith("hidden.")}
+        self._hidden_gradients = {**grad}
         for i in reversed(range(len(a.hidden))):
             layer, linear, batchnorm = a.hidden[i], f"hidden.{i}.linear", f"hidden.{i}.batchnorm"
             x, dx = (a.hidden[i - 1].h, a.hidden[i - 1].dh) if i else (a.embcat, a.dembcat)
-            ops.tanh_backward(layer.dh, layer.h, layer.dhpreact, threads=threads)
-            ops.batchnorm_backward(
+            yield partial(ops.tanh_backward, layer.dh, layer.h, layer.dhpreact, threads=threads)
+            yield partial(
+                ops.batchnorm_backward,
                 layer.dhpreact,
                 layer.hprebn,
                 p[f"{batchnorm}.weight"],
@@ -346,11 +377,16 @@ class MLP:
                 grad[f"{batchnorm}.bias"],
                 threads=threads,
             )
-            ops.linear_backward(
-                layer.dhprebn, x, p[f"{linear}.weight"], dx, grad[f"{linear}.weight"], None, threads=threads
+            yield partial(
+                ops.linear_backward,
+                layer.dhprebn,
+                x,
+                p[f"{linear}.weight"],
+                dx,
+                grad[f"{linear}.weight"],
+                None,
+                threads=threads,
             )
-        count = ops.embedding_backward(ids, a.demb, a.unique, a.drows, threads=threads)
-        return {"embedding.weight": RowGradient(a.unique[:count], a.drows[:count]), **grad}
 
     def losses(self, ids: Array, targets: Array) -> Array:
         """How surprised the model is by each true next word, in nats, (B,), with the running statistics.
@@ -378,11 +414,22 @@ class MLP:
 
     def _use_activations(self, rows: int) -> Activations:
         """The buffers for a batch of so many rows; larger ones are made where it is the largest so far."""
-        if rows > len(self._activations.lse):
-            self._activations = self.activations = Activations.empty(rows, self.shape, self.dtype)
-        elif rows != len(self.activations.lse):
+        if rows != len(self.activations.lse):
+            if rows > len(self._activations.lse):
+                self._activations = Activations.empty(rows, self.shape, self.dtype)
             self.activations = self._activations.leading(rows)
+            self._calls.clear()
         return self.activations
+
+    def _bound(self, name: str, bind: Callable[[], Iterable[Call]]) -> list[Call]:
+        """The calls of a pass, bound to their arrays when it is first made for a batch of this size.
+
+        The last layer leaves the caches empty: names that are put together and looked up anew would cost a tenth of a
+        small step.
+        """
+        if name not in self._calls:
+            self._calls[name] = list(bind())
+        return self._calls[name]
 
     def _gradient(self, name: str) -> Array:
         """The buffer for the gradient of a parameter, made when it is first asked for."""

@@ -40,6 +40,9 @@ class Optimizer:
         }
         self._update = getattr(ops, f"update_{self.rule}")
         self._update_rows = getattr(ops, f"update_{self.rule}_rows")
+        self._changed = {  # by a step: what the rule remembers of a parameter, then itself
+            name: [*(self.state[f"{slot}.{name}"] for slot in self.slots), param] for name, param in parameters.items()
+        }
 
     def step(self, network: MLP, ids: Array, targets: Array, lr: float) -> float:
         """One training step of a network whose parameters these are, the output layer's update fused into its op.
@@ -50,7 +53,7 @@ class Optimizer:
         """
         state: list[Array | None] = []
         for name in OUTPUT:
-            kept = [self.state[f"{slot}.{name}"] for slot in self.slots]
+            *kept, _ = self._changed[name]
             state += [*kept, None, None][:MOST_SLOTS]
         loss = network.loss_and_output_update(
             ids, targets, state, rule=self.rule, lr=lr, **self.step_options(self.steps + 1)
@@ -64,11 +67,10 @@ class Optimizer:
         self.steps += 1
         options = {"lr": lr, "threads": self.threads, **self.step_options(self.steps)}
         for name, gradient in gradients.items():
-            state = [self.state[f"{slot}.{name}"] for slot in self.slots]
             if isinstance(gradient, RowGradient):
-                self._update_rows(gradient.rows, gradient.drows, *state, self.parameters[name], **options)
+                self._update_rows(gradient.rows, gradient.drows, *self._changed[name], **options)
             else:
-                self._update(gradient, *state, self.parameters[name], **options)
+                self._update(gradient, *self._changed[name], **options)
 
     def step_options(self, step: int) -> dict[str, Any]:
         """The op's options at a step, the first being 1."""

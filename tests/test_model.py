@@ -1,6 +1,7 @@
 """The whole network: its gradients, its start, and that it equals PyTorch (promise 3)."""
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -195,6 +196,45 @@ def test_a_smaller_batch_leaves_nothing_of_the_larger_one_behind(ops: Ops, rng: 
     fresh = everything(make_model(ops, state), *small)
     for name, value in everything(used, *small).items():
         assert value.tobytes() == fresh[name].tobytes(), name
+
+
+def test_batches_of_other_sizes_and_evaluation_in_between_leave_training_alone(
+    ops: Ops, rng: np.random.Generator
+) -> None:
+    """The hidden layers' ops are bound to the arrays of a batch: to those of the right one."""
+    state, batches = nonzero_state(rng), [batch(rng, rows=rows) for rows in (13, 5, 13, 30, 13)]
+    apart, mixed = (make_model(ops, state) for _ in range(2))
+    optimizers = [AdamW(model.parameters, ops) for model in (apart, mixed)]
+    ids, targets = batch(rng, rows=7)
+    for one in batches:
+        alone = make_model(ops, apart.state_dict()).losses(ids, targets)
+        assert mixed.losses(ids, targets).tobytes() == alone.tobytes()
+        assert mixed.logits(ids[:1]).tobytes() == make_model(ops, apart.state_dict()).logits(ids[:1]).tobytes()
+        losses = [
+            optimizer.step(model, *one, 0.01) for model, optimizer in zip((apart, mixed), optimizers, strict=True)
+        ]
+        assert losses[0] == losses[1]
+        for name, array in apart.state_dict().items():
+            assert array.tobytes() == mixed.state_dict()[name].tobytes(), name
+
+
+def test_parameters_are_the_same_arrays_for_good(rng: np.random.Generator) -> None:
+    model = make_model(NUMPY, nonzero_state(rng))
+    for arrays in (model.parameters, model.statistics):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            arrays[next(iter(arrays))] = np.zeros(3)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+def test_the_mean_loss_is_that_of_the_exact_sum(dtype: Any, rng: np.random.Generator) -> None:
+    model = make_model(NUMPY, nonzero_state(rng), dtype=dtype)
+    loss = model.loss_and_gradients(*batch(rng))
+    exact = sum(Fraction(float(one)) for one in model.activations.losses) / ROWS
+    assert loss == pytest.approx(float(exact), rel=1e-15)
+    model.activations.losses[0] = np.nan
+    assert math.isnan(model.activations.mean_loss())
+    model.activations.losses[0] = np.inf
+    assert model.activations.mean_loss() == math.inf
 
 
 def test_training_counts_its_batches_and_refuses_a_batch_of_one(rng: np.random.Generator) -> None:
