@@ -233,6 +233,32 @@ def test_promise_6_a_batch_depends_on_nothing_but_seed_and_step(kind):
     assert all(indices_of(kind(windows, 8, 6).batch(step), 4) != one_run[step] for step in range(40))
 
 
+@pytest.mark.parametrize("kind", [RandomBatches, EpochBatches])
+@pytest.mark.parametrize("rows", [1, 20, 33, 100])
+def test_promise_6_a_batch_does_not_depend_on_what_is_made_with_it(monkeypatch, kind, rows):
+    """Batches are made by the piece: here of 1, 2, 4 and 12 of them, where an epoch has 13 and the last is short."""
+    whole = kind(numbered(102), 8, 5)
+    expected = [indices_of(whole.batch(step)) for step in range(40)]
+    monkeypatch.setattr(fastmlp.data, "_PIECE_ROWS", rows)
+    batches = kind(numbered(102), 8, 5)
+    for step in (*range(40), 39, 3, 12, 13, 3):
+        assert indices_of(batches.batch(step)) == expected[step]
+
+
+@pytest.mark.parametrize("kind", [RandomBatches, EpochBatches])
+def test_the_batches_of_a_piece_are_made_at_once_and_cannot_be_changed(monkeypatch, kind):
+    batches, made = kind(numbered(5_000), 32, 1), []
+    take = batches.windows.take
+    monkeypatch.setattr(batches.windows, "take", lambda indices: made.append(len(indices)) or take(indices))
+    for step in range(128):
+        contexts, targets = batches.batch(step)
+        for array in (contexts, targets):
+            assert array.flags.c_contiguous
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 1
+    assert made == [4_096]
+
+
 def test_random_batches_draw_each_window_equally_often():
     batches = RandomBatches(numbered(10), 100, 1)
     counts = Counter(index for step in range(1_000) for index in indices_of(batches.batch(step)))
