@@ -1,11 +1,12 @@
 """Embedding: looking words up, and the sparse gradient of that.
 
-The backward pass sorts the batch's positions by (id, position); equal ids then lie side by side, in the order of the
-batch, and the order of their sum is fixed. A batch has a few hundred to a few thousand ids: sorting them beats any
-table over the vocabulary.
+The backward pass sorts the batch's positions by id; equal ids then lie side by side, in the order of the batch, and the
+order of their sum is fixed. A batch has a few hundred to a few thousand ids: sorting them beats any table over the
+vocabulary.
 """
 
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from core cimport core_api, ids_t, import_core
@@ -27,41 +28,65 @@ def embedding_forward(const float[:, ::1] weight, const ids_t[:, ::1] ids, float
             memcpy(to + i * D, &weight[id_at[i], 0], D * sizeof(float))
 
 
+cdef enum:
+    DIGITS = 256
+
+
 ctypedef struct Occurrence:
-    long id
-    long position
+    int64_t id
+    int64_t position
 
 
-cdef int by_id_and_position(const void *left, const void *right) noexcept nogil:
-    cdef const Occurrence *a = <const Occurrence *> left
-    cdef const Occurrence *b = <const Occurrence *> right
-    if a.id != b.id:
-        return 1 if a.id > b.id else -1
-    return 1 if a.position > b.position else -1
+cdef Occurrence *sorted_by_id(Occurrence *items, Occurrence *spare, long count) noexcept nogil:
+    """`items` or `spare`, whichever has them in the end, by ascending id and else in the order in which they came.
+
+    A radix sort: byte by byte from the lowest of the ids to the highest that any of them has.
+    """
+    cdef long starts[DIGITS]
+    cdef long i, start, digit
+    cdef int64_t bits = 0
+    cdef int shift = 0
+    for i in range(count):
+        bits |= items[i].id
+    while shift < 64 and bits >> shift:
+        memset(starts, 0, sizeof(starts))
+        for i in range(count):
+            starts[(items[i].id >> shift) % DIGITS] += 1
+        start = 0
+        for digit in range(DIGITS):
+            starts[digit], start = start, start + starts[digit]
+        for i in range(count):
+            digit = (items[i].id >> shift) % DIGITS
+            spare[starts[digit]] = items[i]
+            starts[digit] += 1
+        items, spare = spare, items
+        shift += 8
+    return items
 
 
 def embedding_backward(const ids_t[:, ::1] ids, const float[:, :, ::1] demb, ids_t[::1] rows, float[:, ::1] drows, *,
                        int threads=1):
     """The unique ids, ascending, and the sums of their gradients in the order of the batch. Returns how many."""
     cdef long words = ids.shape[0] * ids.shape[1], D = demb.shape[2], i, j, unique = 0
-    cdef Occurrence *sorted_ids
+    cdef Occurrence *found
+    cdef Occurrence *by_id
     cdef const ids_t *id_at
     cdef const float *gradient
     cdef float *total = NULL
     if words == 0:
         return 0
-    sorted_ids = <Occurrence *> malloc(words * sizeof(Occurrence))
-    if sorted_ids == NULL:
+    found = <Occurrence *> malloc(2 * words * sizeof(Occurrence))
+    if found == NULL:
         raise MemoryError("embedding_backward: no memory to sort the ids")
     id_at = &ids[0, 0]
     with nogil:
         for i in range(words):
-            sorted_ids[i] = Occurrence(id_at[i], i)
-        qsort(sorted_ids, words, sizeof(Occurrence), by_id_and_position)
+            found[i] = Occurrence(id_at[i], i)
+        by_id = sorted_by_id(found, found + words, words)
         for i in range(words):
-            gradient = &demb[0, 0, 0] + sorted_ids[i].position * D
-            if i == 0 or sorted_ids[i].id != sorted_ids[i - 1].id:
-                rows[unique] = <ids_t> sorted_ids[i].id
+            gradient = &demb[0, 0, 0] + by_id[i].position * D
+            if i == 0 or by_id[i].id != by_id[i - 1].id:
+                rows[unique] = <ids_t> by_id[i].id
                 total = &drows[0, 0] + unique * D
                 memcpy(total, gradient, D * sizeof(float))
                 unique += 1
@@ -71,5 +96,5 @@ def embedding_backward(const ids_t[:, ::1] ids, const float[:, :, ::1] demb, ids
         for i in range(unique, words):
             rows[i] = -1
         memset(&drows[0, 0] + unique * D, 0, (words - unique) * D * sizeof(float))
-        free(sorted_ids)
+        free(found)
     return unique

@@ -61,6 +61,27 @@ def test_gradient_is_sparse(ops, id_type):
     assert got["drows"].ravel().tolist() == [4, 2 + 5, 1 + 3 + 6, 0, 0, 0]
 
 
+def test_gradient_of_ids_of_any_size(ops):
+    """There is no weight here to bound them: each of their bytes counts."""
+    ids = np.array([[2**63 - 1, 2**32], [2**62 + 1, 2**40], [0, 2**32], [255, 256], [2**31 - 1, 2**62]])
+    given = {"ids": ids, "demb": np.arange(10, dtype=np.float32).reshape(5, 2, 1)}
+    got = run(ops, "embedding_backward", given)
+    unique = np.unique(ids)
+    assert got["rows"].tolist() == [*unique.tolist(), -1]
+    assert got["drows"].ravel().tolist()[:-1] == [given["demb"][ids == one].sum() for one in unique]
+
+
+@pytest.mark.parametrize("words", [1, 2, 300, 5_000])
+def test_sorting_keeps_the_order_of_equal_ids(ops, rng, words):
+    """Sums of numbers of every size, in the order of the batch, to the last bit."""
+    ids = rng.integers(0, 70_000, (words, 1)) // rng.integers(1, 5_000, (words, 1))
+    demb = inputs.normal(rng, words, 1, 3) * np.float32(10) ** rng.integers(-6, 6, (words, 1, 1))
+    got = run(ops, "embedding_backward", {"ids": ids, "demb": demb.astype(np.float32)})
+    want = np.zeros((70_000, 3), np.float32)
+    np.add.at(want, ids[:, 0], demb[:, 0].astype(np.float32))
+    np.testing.assert_array_equal(got["drows"][: got["returned"]], want[np.unique(ids)])
+
+
 def test_gradients_are_added_in_the_order_of_the_batch(ops):
     """1 + 1e8 - 1e8 is 0 in float32 and 1e8 - 1e8 + 1 is 1: the sum shows its order."""
     given = {
