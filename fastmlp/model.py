@@ -21,7 +21,7 @@ __all__ = ["MLP", "Gradient", "NetworkShape", "RowGradient"]
 Array = np.ndarray
 Call = Callable[[], object]
 OUTPUT_STD = 0.01  # of the output weights at the start: logits near 0, so the first loss is ln V
-BATCHED = ("hprebn", "hpreact", "h", "dhprebn", "dhpreact", "dh")  # of HiddenActivations: a row each
+BATCHED = ("hprebn", "hpreact", "h", "dh", "dhpreact", "dhprebn")  # of HiddenActivations: a row each
 OUTPUT = ("output.weight", "output.bias")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -91,22 +91,25 @@ Gradient = Array | RowGradient
 
 @dataclass
 class HiddenActivations:
-    """What a hidden layer computes for a batch, and the gradients of it."""
+    """What a hidden layer computes for a batch, and the gradients of it.
+
+    Of values in one buffer each takes the place of the one before: a fresh buffer would have to come from memory.
+    """
 
     hprebn: Array  # (B, H) before the batchnorm
     hpreact: Array  # (B, H) before the tanh
-    h: Array  # (B, H)
-    dhprebn: Array
-    dhpreact: Array
+    h: Array  # (B, H) in the buffer of hpreact
     dh: Array
+    dhpreact: Array  # in the buffer of dh
+    dhprebn: Array  # likewise
     mean: Array  # (H,) of the batch, kept for the backward pass
     inv_std: Array  # (H,) likewise
 
     @classmethod
     def empty(cls, rows: int, width: int, dtype: Any) -> "HiddenActivations":
         """Buffers for a batch of so many rows."""
-        batch = {name: np.empty((rows, width), dtype) for name in BATCHED}
-        return cls(mean=np.empty(width, dtype), inv_std=np.empty(width, dtype), **batch)
+        hprebn, h, dh = (np.empty((rows, width), dtype) for _ in range(3))
+        return cls(hprebn, h, h, dh, dh, dh, mean=np.empty(width, dtype), inv_std=np.empty(width, dtype))
 
     def leading(self, rows: int) -> "HiddenActivations":
         """The same buffers for a smaller batch."""

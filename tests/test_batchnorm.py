@@ -6,6 +6,7 @@ import pytest
 from tests import inputs
 from tests.helpers import (
     NUMPY,
+    arguments,
     assert_close_like_numpy,
     assert_equals_pytorch,
     assert_gradients,
@@ -72,6 +73,19 @@ def test_statistics_are_over_the_batch_axis_per_channel(ops, rng):
     np.testing.assert_allclose(got["y"].mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(got["y"].std(axis=0), 1, rtol=1e-4)
     assert np.abs(got["y"].mean(axis=1)).max() > 0.1, "rows are not normalized"
+
+
+@modes
+@pytest.mark.parametrize("sizes", [(2, 1), (33, 300), (129, 301)], ids=str)
+def test_the_gradient_may_lie_in_place_of_the_one_from_above(ops, rng, sizes, training):
+    given = inputs.batchnorm(rng, *sizes)
+    want = run_chain(ops, CHAIN, given, training=training)
+    arrays = arguments("batchnorm_backward", {**given, **want}, np.copy)
+    arrays["dx"] = arrays["dy"]
+    arrays["dy"].flags.writeable = True
+    ops.batchnorm_backward(*arrays.values(), training=training, threads=2)
+    for name in ("dx", "dweight", "dbias"):
+        np.testing.assert_array_equal(arrays[name], want[name], err_msg=name)
 
 
 def test_running_statistics_are_untouched_in_evaluation(ops, rng):

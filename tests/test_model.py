@@ -7,13 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.model import MLP, NetworkShape, RowGradient
+from fastmlp.model import BATCHED, MLP, HiddenActivations, NetworkShape, RowGradient
 from fastmlp.ops import Ops
 from fastmlp.optim import SGD, AdamW
 from tests.helpers import NUMPY, relative_norm
 from tests.networks import ROWS, SHAPE, batch, make_model, nonzero_state, torch_model
 
 Array = np.ndarray
+
+
+@pytest.fixture
+def buffers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every value of a hidden layer has a buffer of its own, so that none is overwritten by the next."""
+
+    def empty(rows: int, width: int, dtype: Any) -> HiddenActivations:
+        values = {name: np.empty((rows, width), dtype) for name in BATCHED}
+        return HiddenActivations(mean=np.empty(width, dtype), inv_std=np.empty(width, dtype), **values)
+
+    monkeypatch.setattr(HiddenActivations, "empty", empty)
 
 
 def everything(model: MLP, ids: Array, targets: Array) -> dict[str, Array]:
@@ -73,6 +84,7 @@ def keep_values(model: Any) -> dict[str, Any]:
     return values
 
 
+@pytest.mark.usefixtures("buffers_apart")
 def test_every_intermediate_gradient_equals_autograd(rng: np.random.Generator) -> None:
     state, (ids, targets) = nonzero_state(rng), batch(rng)
     want = everything_by_torch(state, ids, targets)
@@ -83,6 +95,7 @@ def test_every_intermediate_gradient_equals_autograd(rng: np.random.Generator) -
         np.testing.assert_allclose(got[name], value, rtol=1e-9, atol=1e-15, err_msg=name)
 
 
+@pytest.mark.usefixtures("buffers_apart")
 def test_promise_2_every_intermediate_gradient_in_float32(ops: Ops, rng: np.random.Generator) -> None:
     state, (ids, targets) = nonzero_state(rng), batch(rng)
     want = everything(make_model(NUMPY, state, dtype=np.float64), ids, targets)
@@ -91,6 +104,17 @@ def test_promise_2_every_intermediate_gradient_in_float32(ops: Ops, rng: np.rand
     for name, value in want.items():
         allowed = max(1e-5, 4 * relative_norm(plain[name], value))
         assert relative_norm(got[name], value) <= allowed < 1e-3, name
+
+
+def test_values_in_one_buffer_give_the_same_gradients(
+    ops: Ops, rng: np.random.Generator, request: pytest.FixtureRequest
+) -> None:
+    state, (ids, targets) = nonzero_state(rng), batch(rng)
+    shared = everything(make_model(ops, state), ids, targets)
+    request.getfixturevalue("buffers_apart")
+    apart = everything(make_model(ops, state), ids, targets)
+    overwritten = {f"{name}.{i}" for name in ("hpreact", "dhpreact", "dh") for i in range(2)}
+    assert {name for name, value in apart.items() if value.tobytes() != shared[name].tobytes()} == overwritten
 
 
 def torch_losses(

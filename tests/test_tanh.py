@@ -38,6 +38,17 @@ def test_promise_2_agrees_with_float64_at_any_scale(ops, rng, scale):
     assert_close_like_numpy(ops, CHAIN[:1], {"x": x.astype(np.float32)})
 
 
+@pytest.mark.parametrize("shape", [(7,), (33, 300), (301, 301)], ids=str)
+def test_outputs_may_lie_in_place_of_inputs(ops, rng, shape):
+    given = inputs.tanh(rng, *shape)
+    want = run_chain(ops, CHAIN, given)
+    x, dy = given["x"].copy(), given["dy"].copy()
+    ops.tanh_forward(x, x, threads=2)
+    np.testing.assert_array_equal(x, want["y"])
+    ops.tanh_backward(dy, x, dy, threads=2)
+    np.testing.assert_array_equal(dy, want["dx"])
+
+
 def test_promise_2_limits(ops):
     x = np.array([0, np.inf, -np.inf, np.nan], np.float32)
     y = np.empty_like(x)

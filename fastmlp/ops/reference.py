@@ -192,7 +192,7 @@ def batchnorm_backward(
     dy             (B, C)  in:  gradient of the output
     x, weight              in:  as in the forward pass
     mean, inv_std  (C,)    in:  what the forward pass kept
-    dx             (B, C)  out
+    dx             (B, C)  out; it may be dy
     dweight, dbias (C,)    out
     """
     xhat = (x - mean) * inv_std
@@ -212,16 +212,14 @@ def batchnorm_backward(
 
 @contract(x=floats("..."), y=out("..."))
 def tanh_forward(x: Array, y: Array, *, threads: int = 1) -> None:
-    """y = tanh(x), for arrays of any one shape."""
+    """y = tanh(x), for arrays of any one shape; y may be x."""
     np.tanh(x, out=y)
 
 
 @contract(dy=floats("..."), y=floats("..."), dx=out("..."))
 def tanh_backward(dy: Array, y: Array, dx: Array, *, threads: int = 1) -> None:
-    """dx = dy * (1 - y^2), from the forward pass's output y, for arrays of any one shape."""
-    np.multiply(y, y, out=dx)
-    np.subtract(1, dx, out=dx)
-    dx *= dy
+    """dx = dy * (1 - y^2), from the forward pass's output y, for arrays of any one shape; dx may be dy."""
+    np.multiply(dy, 1 - y * y, out=dx)
 
 
 # ------------------------------------------------------------------------------------------------------ cross entropy

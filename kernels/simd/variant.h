@@ -10,7 +10,7 @@
 #define PASTE(a, b) a##b
 #define TABLE_NAME(variant) PASTE(simd_, variant)
 
-enum { PANEL = 2 * LANES, LINE = 16 /* floats of a cache line */ };
+enum { PANEL = 2 * LANES, LINE = 16 /* floats of a cache line */, ROWS_AHEAD = 8 };
 
 /* --------------------------------------------------------------------------------------------------------- products
  *
@@ -315,6 +315,7 @@ static void tanh_forward(long n, const float *x, float *y)
 
 static void tanh_backward(long n, const float *dy, const float *y, float *dx)
 {
+    ELEMENTWISE
     for (long i = 0; i < n; i++)
         dx[i] = dy[i] * (1 - y[i] * y[i]);
 }
@@ -357,12 +358,15 @@ static void batchnorm_sums(long rows, long stride, long columns, const float *dy
                            const float *inv_std, float *dweight, float *dbias)
 {
     double products[COLUMN_BLOCK] = {0}, sums[COLUMN_BLOCK] = {0};
-    for (long row = 0; row < rows; row++)
+    for (long row = 0; row < rows; row++) {
+        for (long i = 0; i < columns; i += LINE) /* it comes from memory, and of pieces a page apart the CPU foresees little */
+            __builtin_prefetch(x + (row + ROWS_AHEAD) * stride + i);
         for (long i = 0; i < columns; i++) {
             float d = dy[row * stride + i];
             sums[i] += d;
             products[i] += d * ((x[row * stride + i] - mean[i]) * inv_std[i]);
         }
+    }
     for (long i = 0; i < columns; i++) {
         dweight[i] = (float)products[i];
         dbias[i] = (float)sums[i];
@@ -381,6 +385,7 @@ static void batchnorm_dx(long rows, long stride, long columns, bool training, co
         slope[i] = dweight[i] / (float)rows * inv_std[i];
     }
     for (long row = 0; row < rows; row++)
+        ELEMENTWISE
         for (long i = 0; i < columns; i++) {
             long at = row * stride + i;
             dx[at] = (dy[at] - mean_dy[i] - (x[at] - mean[i]) * slope[i]) * scale[i];

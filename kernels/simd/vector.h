@@ -14,8 +14,10 @@ typedef float vec_in_memory __attribute__((vector_size(4 * LANES), aligned(4), m
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define ELEMENTWISE _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define UNROLL _Pragma("GCC unroll 8")
+#define ELEMENTWISE _Pragma("GCC ivdep") /* an output may be an input: an element is read before it is written */
 #endif
 
 INLINE vec load(const float *at)
