@@ -1,6 +1,7 @@
 """The whole network: its gradients, its start, and that it equals PyTorch (promise 3)."""
 
 import math
+import time
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from fastmlp.model import BATCHED, MLP, HiddenActivations, NetworkShape, RowGradient
 from fastmlp.ops import Ops
 from fastmlp.optim import SGD, AdamW
-from tests.helpers import NUMPY, relative_norm
+from tests.helpers import NUMPY, clocked_ops, relative_norm
 from tests.networks import ROWS, SHAPE, batch, make_model, nonzero_state, torch_model
 
 Array = np.ndarray
@@ -154,6 +155,25 @@ def test_promise_3_ten_losses_equal_pytorch(
     np.testing.assert_allclose(losses, torch_losses(state, shape, batches, rule.__name__, lr), rtol=rtol)
     changed = [name for name, param in model.parameters.items() if relative_norm(param, state[name]) > 1e-4]
     assert changed == list(model.parameters)  # all of the network learned, not the output's bias alone
+
+
+def test_the_clock_counts_the_kernels_and_changes_nothing(ops: Ops, rng: np.random.Generator) -> None:
+    """What benchmarks divide a step by: each kernel counts, once, and what is not a kernel does not."""
+    clocked, seconds = clocked_ops(ops.backend)
+    state, (ids, targets) = nonzero_state(rng), batch(rng)
+    plain, timed = (make_model(which, state) for which in (ops, clocked))
+    want = SGD(plain.parameters, ops).step(plain, ids, targets, 0.1)  # compiles what is compiled on first use
+    before, began = seconds(), time.perf_counter()
+    assert before == 0
+    assert SGD(timed.parameters, clocked).step(timed, ids, targets, 0.1) == want
+    assert 0 < seconds() <= time.perf_counter() - began
+    before = seconds()
+    clocked.tanh_forward(np.zeros(3, np.float32), np.zeros(3, np.float32))
+    after = seconds()
+    assert after > before
+    with pytest.raises(TypeError, match="tanh_forward: y: expected a NumPy array"):
+        clocked.tanh_forward(np.zeros(3, np.float32), None)
+    assert seconds() == after
 
 
 def test_first_loss_is_the_logarithm_of_the_vocabulary(rng: np.random.Generator) -> None:
