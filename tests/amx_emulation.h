@@ -1,6 +1,6 @@
 /* AMX's tiles in plain C: kernels/simd/amx.c built with -DFASTMLP_EMULATE_AMX runs on a CPU without the unit, and the
- * sanitizers see what its loads and stores touch. Sums are made as the instruction's description has them: the products of
- * even and of odd steps apart, then together, then to what was there. */
+ * sanitizers see what its loads and stores touch. Sums are made as the instruction's description has them: the products
+ * of even and of odd steps apart, then together, then to what was there. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

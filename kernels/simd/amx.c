@@ -1,17 +1,16 @@
-/* Products of bf16 tiles by AMX: eight tile registers of 16 lines x 64 bytes, and one instruction that multiplies a tile of
- * rows with a tile of pairs and adds to a tile of 16 x 16 float32 sums.
+/* Products of bf16 tiles by AMX: eight tile registers of 16 lines x 64 bytes, and one instruction that multiplies a
+ * tile of rows with a tile of pairs and adds to a tile of 16 x 16 float32 sums.
  *
- * Four registers keep the sums of 32 rows x 32 columns over the whole depth; a step of 32 loads two tiles of a and two of b
- * for four multiplications:
+ * Four registers keep the sums of 32 rows x 32 columns over the whole depth; a step of 32 loads two tiles of a and two
+ * of b for four multiplications:
  *
  *                 tmm6   tmm7      tiles of pairs of b
  *          tmm4 [ tmm0   tmm1 ]
  *          tmm5 [ tmm2   tmm3 ]    the sums
  *     tiles of rows of a
  *
- * The registers are configured and given back by each thread for each slice: while they are in use every switch of threads
- * saves 8 KiB more.
- */
+ * The registers are configured and given back by each thread for each slice: while they are in use every switch of
+ * threads saves 8 KiB more. */
 #ifdef __x86_64__
 #ifdef __clang__ /* it ignores GCC's pragma; GCC's assembler knows AMX without being told */
 #pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma,amx-tile,amx-bf16"))), apply_to = function)

@@ -1,9 +1,9 @@
-/* Products of bf16 tiles by AVX-512's dot product of pairs, which Zen 4 does at the rate of a float32 multiplication and so
- * at twice its flops (Intel's CPUs do at half that: there it buys nothing, and AMX is the one to have).
+/* Products of bf16 tiles by AVX-512's dot product of pairs, which Zen 4 does at the rate of a float32 multiplication
+ * and so at twice its flops (Intel's CPUs do at half that: there it buys nothing, and AMX is the one to have).
  *
- * Sixteen registers keep the sums of 8 rows x 32 columns over the whole depth. A step, two of the depth, reads two lines of
- * b, whose two columns of tiles stay in the first cache while all rows of a pass by, and broadcasts a pair from each row.
- */
+ * Sixteen registers keep the sums of 8 rows x 32 columns over the whole depth. A step, two of the depth, reads two
+ * lines of b, whose two columns of tiles stay in the first cache while all rows of a pass by, and broadcasts a pair
+ * from each row. */
 #ifdef __x86_64__
 #ifdef __clang__ /* it ignores GCC's pragma */
 #pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma"))), apply_to = function)
@@ -22,7 +22,8 @@ static void end(void)
 {
 }
 
-/* One plane's products, added to the sums. a and b: the first tiles of this block, of its row of tiles and its columns. */
+/* One plane's products, added to the sums. a and b: the first tiles of this block, of its row of tiles and its
+ * columns. */
 INLINE void add_products(const int columns, long depth, const bf16 *a, const bf16 *b, long b_column,
                          prefetch *wanted, __m512 sums[ROWS][2])
 {

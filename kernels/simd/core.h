@@ -1,6 +1,6 @@
-/* What the compiled ops share: one team of threads, one work array, and the vector kernels of the instruction set chosen
- * for this process. They live in the extension module `core`; every other module reaches them through one capsule, so that
- * the whole library has a single team. */
+/* What the compiled ops share: one team of threads, one work array, and the vector kernels of the instruction set
+ * chosen for this process. They live in the extension module `core`; every other module reaches them through one
+ * capsule, so that the whole library has a single team. */
 #ifndef FASTMLP_CORE_H
 #define FASTMLP_CORE_H
 
@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One slice of a call to `run`. `hand` numbers the thread that took it, 0 <= hand < threads: it indexes scratch memory and must not
- * change results. */
+/* One slice of a call to `run`. `hand` numbers the thread that took it, 0 <= hand < threads: it indexes scratch memory
+ * and must not change results. */
 typedef void (*slice_task)(void *context, long slice, int hand);
 
 /* Elements between the rows of a matrix and between the entries of a row: any layout, transposed ones included. */
@@ -31,8 +31,8 @@ typedef struct {
     float correction;   /* 1 / sqrt(1 - beta2^step) */
 } update_rule;
 
-/* The vector kernels, one table an instruction set; variant.h has them and says what they do. A vector is `lanes` floats,
- * a panel two vectors. */
+/* The vector kernels, one table an instruction set; variant.h has them and says what they do. A vector is `lanes`
+ * floats, a panel two vectors. */
 enum { COLUMN_BLOCK = 64 }; /* the most columns of one call to the kernels for columns */
 
 typedef struct {
@@ -73,8 +73,8 @@ typedef struct {
     void (*update)(const update_rule *rule, long n, const float *grad, float *state, float *state2, float *param);
 } simd_kernels;
 
-/* Products of bf16 tiles; tiles.h has the layouts and says what the functions do. A number is kept in `planes` bf16: rounded
- * once (1), or as the sum of two, high and low (2); the planes of an array lie `plane` values apart. */
+/* Products of bf16 tiles; tiles.h has the layouts and says what the functions do. A number is kept in `planes` bf16:
+ * rounded once (1), or as the sum of two, high and low (2); the planes of an array lie `plane` values apart. */
 enum { TILE = 16, TILE_DEPTH = 32, TILE_VALUES = TILE * TILE_DEPTH };
 
 typedef uint16_t bf16;

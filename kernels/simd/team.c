@@ -3,14 +3,14 @@
  * A call cuts its work into fixed slices; the calling thread and the team's workers take them as they come free. So a
  * core that another program takes away delays one slice, and results cannot depend on the number of threads.
  *
- * What a plain OpenMP team would cost here: idle workers that burn a core while they spin, and a hang in a forked child.
- * A worker here spins for SPIN_NANOSECONDS after its last slice, long enough to meet the next op of a training step that
- * has work for it (after the last layer that takes 80 us, from step to step 150), then sleeps on a condition variable. A call waits only for workers that joined it: one that the system has not woken yet
- * finds the gate closed and sleeps on.
+ * What a plain OpenMP team would cost here: idle workers that burn a core while they spin, and a hang in a forked
+ * child. A worker here spins for SPIN_NANOSECONDS after its last slice, long enough to meet the next op of a training
+ * step that has work for it (after the last layer that takes 80 us, from step to step 150), then sleeps on a condition
+ * variable. A call waits only for workers that joined it: one that the system has not woken yet finds the gate closed
+ * and sleeps on.
  *
  *   gate   CLOSED bit, and how many workers are inside the open call
- *   call   counts calls: a worker that has seen number n sleeps until it changes
- */
+ *   call   counts calls: a worker that has seen number n sleeps until it changes */
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -155,9 +155,9 @@ static void start_workers(int wanted)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* Run task(context, slice, hand) for every slice in [0, slices) on up to `threads` threads, this one among them; there are
- * at most MOST_WORKERS beside it.
- * While another thread's call has the workers, this one does its slices alone: the results are the same. */
+/* Run task(context, slice, hand) for every slice in [0, slices) on up to `threads` threads, this one among them; there
+ * are at most MOST_WORKERS beside it. While another thread's call has the workers, this one does its slices alone: the
+ * results are the same. */
 void team_run(slice_task task, void *context, long slices, int threads)
 {
     if (threads > slices)

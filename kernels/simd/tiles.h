@@ -1,11 +1,11 @@
-/* Tiles of bf16: how numbers get into them and out again. Written once for every unit that multiplies them; the including
- * file names its target, AVX-512 with bf16 conversions, and adds `product`.
+/* Tiles of bf16: how numbers get into them and out again. Written once for every unit that multiplies them; the
+ * including file names its target, AVX-512 with bf16 conversions, and adds `product`.
  *
  *      c (rows x columns) = a (rows x depth) b (depth x columns),    float32 sums of products of bf16
  *
- * An array of tiles has its numbers in tiles of 1 KiB, one behind the other, so that sixteen lines of the cache follow each
- * other whatever the size of the matrix. The left operand lies in tiles of rows, the right one in tiles of pairs, which is
- * what the multiplication wants: it takes two steps of the depth at once.
+ * An array of tiles has its numbers in tiles of 1 KiB, one behind the other, so that sixteen lines of the cache follow
+ * each other whatever the size of the matrix. The left operand lies in tiles of rows, the right one in tiles of pairs,
+ * which is what the multiplication wants: it takes two steps of the depth at once.
  *
  *      tile of rows: 16 rows x 32 steps            tile of pairs: 32 steps x 16 columns
  *
@@ -17,12 +17,11 @@
  *
  *      order of the tiles:  tiles of rows [rows / 16][depth / 32],  tiles of pairs [columns / 16][depth / 32]
  *
- * Taken as 16 x 16 pairs of 32 bits, each kind is the other one's transpose: the tile of pairs of a matrix is the transposed
- * tile of rows of its transpose. What lies beyond the end of a matrix is zero.
+ * Taken as 16 x 16 pairs of 32 bits, each kind is the other one's transpose: the tile of pairs of a matrix is the
+ * transposed tile of rows of its transpose. What lies beyond the end of a matrix is zero.
  *
- * A number x is kept in one bf16, x rounded, or in two planes of them, x rounded and what that leaves: x = high + low to
- * 2^-17. A product of planes is high high + high low + low high; low low is below what float32 would round away.
- */
+ * A number x is kept in one bf16, x rounded, or in two planes of them, x rounded and what that leaves: x = high + low
+ * to 2^-17. A product of planes is high high + high low + low high: low low, at most 2^-18 of it, is left out. */
 #include <immintrin.h>
 
 #include "core.h"
@@ -95,8 +94,8 @@ INLINE long chunks_of(long depth)
     return (depth + TILE_DEPTH - 1) / TILE_DEPTH;
 }
 
-/* Sixteen lines of sixteen pairs: line i, pair j goes to line j, pair i. Four rounds, each doubling the squares that are in
- * place: 1 and 2 pairs within a quarter of the vector, then 4 and 8 by whole quarters. */
+/* Sixteen lines of sixteen pairs: line i, pair j goes to line j, pair i. Four rounds, each doubling the squares that
+ * are in place: 1 and 2 pairs within a quarter of the vector, then 4 and 8 by whole quarters. */
 INLINE void transpose(__m512i x[TILE])
 {
     __m512i y[TILE];
@@ -114,7 +113,8 @@ INLINE void transpose(__m512i x[TILE])
     }
     UNROLL
     for (int j = 0; j < 4; j++) {
-        __m512i even_low = _mm512_shuffle_i32x4(x[j], x[j + 4], 0x88), odd_low = _mm512_shuffle_i32x4(x[j], x[j + 4], 0xdd);
+        __m512i even_low = _mm512_shuffle_i32x4(x[j], x[j + 4], 0x88);
+        __m512i odd_low = _mm512_shuffle_i32x4(x[j], x[j + 4], 0xdd);
         __m512i even_high = _mm512_shuffle_i32x4(x[j + 8], x[j + 12], 0x88);
         __m512i odd_high = _mm512_shuffle_i32x4(x[j + 8], x[j + 12], 0xdd);
         y[j] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
@@ -127,8 +127,9 @@ INLINE void transpose(__m512i x[TILE])
         x[i] = y[i];
 }
 
-/* Tiles of rows of a matrix whose rows are `row` floats apart; the rows are filled up to whole pairs of tiles. tile_row:
- * values from a row of tiles to the next, more than chunks of the depth where the matrix is a part of a wider one. */
+/* Tiles of rows of a matrix whose rows are `row` floats apart; the rows are filled up to whole pairs of tiles.
+ * tile_row: values from a row of tiles to the next, more than chunks of the depth where the matrix is a part of a wider
+ * one. */
 INLINE void split_into_rows(long rows, long depth, long row, const float *from, const int planes, long plane,
                             long tile_row, bf16 *tiles)
 {
@@ -210,15 +211,15 @@ static void split_columns(long depth, long columns, long column, const float *fr
         }
 }
 
-/* Exponentials become dlogits, in place: tiles = tiles * scale - shift, with a scale and a shift for every lane; sums[word]
- * is their sum before they are rounded. */
+/* Exponentials become dlogits, in place: tiles = tiles * scale - shift, with a scale and a shift for every lane;
+ * sums[word] is their sum before they are rounded. */
 static void dlogits(long words, long lanes, int planes, long plane, const float *scale, const float *shift, bf16 *tiles,
                     float *sums)
 {
     for (long word = 0; word < words; word++) {
         __m512 total = _mm512_setzero_ps();
-        for (long lane = 0; lane < lanes; lane += TILE_DEPTH) {
-            bf16 *line = tiles + (word / TILE * chunks_of(lanes) + lane / TILE_DEPTH) * TILE_VALUES + word % TILE * TILE_DEPTH;
+        bf16 *line = tiles + word / TILE * chunks_of(lanes) * TILE_VALUES + word % TILE * TILE_DEPTH;
+        for (long lane = 0; lane < lanes; lane += TILE_DEPTH, line += TILE_VALUES) {
             floats32 x = widened_all(_mm512_load_si512(line));
             if (planes == 2) {
                 floats32 rest = widened_all(_mm512_load_si512(line + plane));
@@ -233,8 +234,8 @@ static void dlogits(long words, long lanes, int planes, long plane, const float 
     }
 }
 
-/* Tiles of rows of the transpose: of (words x lanes), filled up to whole chunks, tiles of (lanes x words). Two words' lanes
- * side by side are lines of pairs already. */
+/* Tiles of rows of the transpose: of (words x lanes), filled up to whole chunks, tiles of (lanes x words). Two words'
+ * lanes side by side are lines of pairs already. */
 static void turn(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane, bf16 *turned)
 {
     const long tile_row = chunks_of(lanes) * TILE_VALUES;
@@ -256,8 +257,8 @@ static void turn(long words, long lanes, int planes, long plane, const bf16 *til
             }
 }
 
-/* Ask for what comes after a product while the product is made, which needs no memory itself: at each of its steps a few
- * lines of an array of floats. What is asked for lies in the second cache when it is read. */
+/* Ask for what comes after a product while the product is made, which needs no memory itself: at each of its steps a
+ * few lines of an array of floats. What is asked for lies in the second cache when it is read. */
 typedef struct {
     const float *next, *end;
     long lines; /* a step */

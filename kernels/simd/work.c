@@ -1,9 +1,8 @@
 /* One work array, kept from call to call.
  *
- * The fused last layer needs tens of megabytes for a moment; fresh from the system they cost more in page faults than in
- * arithmetic. The array grows to the largest call and stays; a second call at the same time gets memory of its own. Large
- * arrays lie on huge pages where the system has them.
- */
+ * The fused last layer needs tens of megabytes for a moment; fresh from the system they cost more in page faults than
+ * in arithmetic. The array grows to the largest call and stays; a second call at the same time gets memory of its own.
+ * Large arrays lie on huge pages where the system has them. */
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
