@@ -1,0 +1,206 @@
+"""Contenders measured in turn, each in a process of its own.
+
+Libraries in one process disturb each other: NumPy's OpenBLAS, PyTorch's OpenMP and fastmlp each have threads that spin
+for a while after their work, and what instructions a library may use is read from the environment when it is loaded.
+So a contender is a process, asleep until it is its turn. Rounds A B C A B C let a slow moment of the machine fall on
+all of them; the figure is the median over all rounds.
+
+A contender is a function that works in a loop and calls `clock.tick()` after each piece of work:
+
+    def play(clock, **task):
+        prepare()
+        while True:
+            work()
+            clock.tick()
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from subprocess import PIPE, Popen
+from time import perf_counter
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who takes part.
+
+    name         as it is shown
+    play         "module:function"
+    arguments    of the function, beside those of the task
+    environment  of its process
+    """
+
+    name: str
+    play: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Result:
+    """What came of a contender.
+
+    seconds  of each piece of work, over all rounds, warm
+    values   what it said with each `tick`, from the very first one on, those of the warm-up included
+    failed   why there is nothing more
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+    failed: str = ""
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How long a contender's turn is: at least `least` pieces of work, then until `seconds` are over.
+
+    warm  pieces of work at its beginning that do not count
+    """
+
+    seconds: float = 0.3
+    least: int = 3
+    warm: int = 1
+
+
+class Over(Exception):
+    """The contest is over: raised out of `Clock.tick`."""
+
+
+# --------------------------------------------------------------------------------------------- the contender's process
+
+
+class Clock:
+    """Times a contender's work while it is its turn, and lets it wait while it is not."""
+
+    def __init__(self) -> None:
+        self._answers = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)  # what a library prints is no answer
+        self.order: dict[str, Any] | None = None  # what to play next
+        self.wait()
+
+    def tick(self, value: Any = None, pieces: int = 1) -> None:
+        """Since the last call so many pieces of work were done; `value` goes to whoever asked."""
+        now = perf_counter()
+        self._seconds.append((now - self._began) / pieces)
+        self._values.append(value)
+        turn = self._turn
+        if len(self._seconds) >= turn.warm + turn.least and now - self._turn_began >= turn.seconds:
+            self.answer(seconds=self._seconds[turn.warm :], values=self._values)
+            self.wait()
+            if self.order:
+                raise Over
+        self._began = perf_counter()
+
+    def answer(self, **result: Any) -> None:
+        print(json.dumps(result), file=self._answers, flush=True)
+
+    def wait(self) -> None:
+        """Sleep until it is our turn again; a new order comes with its first turn, and none with the end of input."""
+        command = json.loads(sys.stdin.readline() or "null")
+        if command is None:
+            sys.exit()
+        self.order, self._turn = command["order"], Turn(**command["turn"])
+        self._seconds: list[float] = []
+        self._values: list[Any] = []
+        self._began = self._turn_began = perf_counter()
+
+
+def main() -> None:
+    clock = Clock()
+    while True:
+        order, clock.order = clock.order, None
+        assert order is not None
+        module, function = order["play"].split(":")
+        try:
+            getattr(import_module(module), function)(clock, **order["arguments"])
+        except Over:
+            continue
+        except Exception as error:
+            message = str(error).strip().splitlines() or [""]
+            clock.answer(failed=f"{type(error).__name__}: {message[0]}")
+            clock.wait()
+
+
+# -------------------------------------------------------------------------------------------------------- who measures
+
+
+class Contest:
+    """Contenders' processes, started when they are first needed and kept for the next task.
+
+    with Contest() as contest:
+        results = contest.run(contenders, rounds=5, batch_size=32)
+    """
+
+    def __init__(self) -> None:
+        self._processes: dict[str, Popen[str]] = {}  # by the contender's name
+
+    def __enter__(self) -> "Contest":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            process.communicate()  # its input ends, and so does it
+
+    def run(
+        self,
+        contenders: Sequence[Contender],
+        *,
+        rounds: int = 5,
+        turn: Turn | None = None,
+        warm_up: int = 2,
+        **task: Any,
+    ) -> dict[str, Result]:
+        """Give all the same task, in turn; the results by the contenders' names.
+
+        rounds, turn  how often, and how long each time
+        warm_up       pieces of work before the first round; what is compiled on first use is compiled then
+        """
+        results = {contender.name: Result() for contender in contenders}
+        for contender in contenders:
+            order = {"play": contender.play, "arguments": {**contender.arguments, **task}}
+            self._play(contender, results[contender.name], Turn(seconds=0, least=0, warm=warm_up), order)
+        for _ in range(rounds):
+            for contender in contenders:
+                if not results[contender.name].failed:
+                    self._play(contender, results[contender.name], turn or Turn(), None)
+        return results
+
+    def _play(self, contender: Contender, result: Result, turn: Turn, order: dict[str, Any] | None) -> None:
+        process = self._process(contender)
+        assert process.stdin
+        assert process.stdout
+        print(json.dumps({"order": order, "turn": vars(turn)}), file=process.stdin, flush=True)
+        answer = json.loads(process.stdout.readline() or "null")
+        if answer is None:
+            del self._processes[contender.name]
+            answer = {"failed": f"its process ended with status {process.wait()}"}
+        result.failed = answer.get("failed", "")
+        result.seconds += answer.get("seconds", [])
+        result.values += answer.get("values", [])
+
+    def _process(self, contender: Contender) -> Popen[str]:
+        if contender.name not in self._processes:
+            self._processes[contender.name] = Popen(
+                [sys.executable, "-m", "benchmarks.contest"],
+                stdin=PIPE,
+                stdout=PIPE,
+                text=True,
+                cwd=Path(__file__).parents[1],
+                env=os.environ | contender.environment,
+            )
+        return self._processes[contender.name]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What a report of benchmarks says: the machine, and tables in Markdown."""
+
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fastmlp.ops import BackendUnavailableError, get_ops
+from fastmlp.threads import default_threads
+from tests.helpers import module_of
+
+
+def machine() -> dict[str, Any]:
+    """What a timing depends on, beside the code."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    cpu = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = cpu.get("flags", "").split()
+    sets = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
+    try:
+        kernels = module_of(get_ops("cython")).variant()
+    except BackendUnavailableError:
+        kernels = "not built"
+    return {
+        "cpu": cpu.get("model name", platform.processor()),
+        "instruction sets": [name for name in sets if name in flags],
+        "kernels run on": kernels,
+        "threads": default_threads(),
+        "versions": {name: version(name) for name in ("numpy", "numba", "cython", "torch")},
+    }
+
+
+def version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def machine_line() -> str:
+    """The same in one sentence, and the date."""
+    facts = machine()
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    sets = ", ".join(facts["instruction sets"])
+    day = datetime.now(UTC).strftime("%-d %B %Y")
+    return f"{facts['cpu']} ({sets}), {facts['threads']} threads, {day}; {versions}."
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows may be shorter than the header."""
+    full = [[*row, *[""] * (len(header) - len(row))] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in full]
+    lines.insert(1, " | ".join("-" * width for width in widths))
+    return "\n".join(f"| {line} |" for line in lines)
