@@ -1,80 +1,170 @@
-"""The whole training step, SGD: forward, backward and update of the network of the description, in words per second.
+"""The whole training step as the trainer makes it, SGD: batch, forward, backward, update; beside PyTorch at its best.
 
-Beside the three back-ends: PyTorch eager, the same network from the same weights, if it is installed.
+The contenders take turns, each in a process of its own (contest.py). For each batch size a table says how long a step
+takes, how many times faster that is than the best of PyTorch's modes in the same class of accuracy, and how near it is
+to the roofline: what the step's arithmetic or its memory traffic takes at the machine's own rates, measured meanwhile.
 """
 
-import itertools
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.conftest import THREADS
-from benchmarks.peers import BACKENDS
-from fastmlp.model import MLP, NetworkShape
-from fastmlp.optim import SGD
-from tests.helpers import require_ops
+from benchmarks import ceilings, training
+from benchmarks.conftest import in_contest
+from benchmarks.contest import Contender, Contest, Result, Turn
+from benchmarks.report import markdown_table
+from benchmarks.training import accuracy, variant
 from tests.inputs import REAL, batch_sizes
-from tests.networks import torch_model
 
-SHAPE = NetworkShape(vocabulary=REAL.V, context=REAL.T, embed=REAL.D, hidden=(REAL.H, REAL.H))
-RATE = 0.1
-BATCHES = 8  # taken in turn, so that no batch's words stay in the cache
-SECONDS = 4.0  # of each benchmark
-
-
-def batches(B: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    rng = np.random.default_rng(2003)
-    words = rng.zipf(1.3, (BATCHES, B, SHAPE.context + 1)) % SHAPE.vocabulary  # some often, most of them never
-    return [(np.ascontiguousarray(w[:, :-1], np.int32), np.ascontiguousarray(w[:, -1], np.int32)) for w in words]
-
-
-def fastmlp_step(backend: str) -> Callable[[np.ndarray, np.ndarray], Any]:
-    ops = require_ops(backend)
-    network = MLP(SHAPE, ops, threads=THREADS, seed=1)
-    optimizer = SGD(network.parameters, ops, threads=THREADS)
-
-    def step(ids: np.ndarray, targets: np.ndarray) -> float:
-        return optimizer.step(network, ids, targets, RATE)
-
-    return step
+UNITS = {  # what a variant multiplies with, in float32 and in bf16: names of ceilings
+    "amx": ("vectors_of_64_bytes", "tiles_of_bf16"),
+    "avx512_bf16": ("vectors_of_64_bytes", "dot_products_of_bf16"),
+    "avx512": ("vectors_of_64_bytes", ""),
+    "avx2": ("vectors_of_32_bytes", ""),
+    "portable": ("vectors_of_16_bytes", ""),
+}
+PRODUCTS = {"bf16": 1, "bf16x3": 3}  # of bf16 for one of float32
+LOSSES = 5  # of the first steps, which must be everybody's
+NEAR = 0.01  # nats
+ADAMW_B = 512
 
 
-def torch_step() -> Callable[[Any, Any], Any]:
-    """PyTorch as its documentation has it: fresh gradients each step are faster here than zeroed ones."""
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(THREADS)
-    network = torch_model(MLP(SHAPE, require_ops("numpy"), seed=1).state_dict(), SHAPE)
-    optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
+@dataclass(frozen=True)
+class Steps:
+    """What was measured at one batch size: the contenders' results by name, the ceilings among them."""
 
-    def step(ids: Any, targets: Any) -> float:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(network(ids), targets)
-        loss.backward()
-        optimizer.step()
-        return float(loss.detach())
+    B: int
+    contenders: Sequence[Contender]
+    results: dict[str, Result]
 
-    return step
+    @property
+    def ceilings(self) -> dict[str, float]:
+        return ceilings.highest(self.results)
+
+    def times_pytorch(self, contender: Contender) -> float:
+        """How many times faster than the best of PyTorch in its class; NaN where PyTorch is not there."""
+        try:
+            best = training.best_of_pytorch(contender, self.contenders, self.results)
+        except ValueError:
+            return np.nan
+        return self.results[best.name].median / self.results[contender.name].median
+
+    def floors(self, contender: Contender) -> tuple[float, float]:
+        """Seconds that the arithmetic and the memory traffic of a step take at least; NaN without ceilings.
+
+        Arithmetic: three products a layer: forward, for the input's gradient, for the weights'. Memory: the output
+        weights are read in the forward pass, and read and written where they are updated.
+        """
+        rates = defaultdict(lambda: np.nan, self.ceilings)
+        float32_unit, bf16_unit = UNITS[variant(contender)]
+        hidden, output = (6 * self.B * REAL.H * size for size in (REAL.T * REAL.D + REAL.H, REAL.V))
+        products = PRODUCTS.get(contender.arguments["precision"])
+        output_seconds = products * output / rates[bf16_unit] if products else output / rates[float32_unit]
+        memory = ceilings.WEIGHTS / rates["read_memory"] + 2 * ceilings.WEIGHTS / rates["rewrite_memory"]
+        return hidden / rates[float32_unit] + output_seconds, memory
 
 
+def measure_steps(contest: Contest, contenders: Sequence[Contender], B: int, *, smoke: bool = False) -> Steps:
+    """Rounds of the ceilings and of all contenders, who must all have trained the same."""
+    rounds, turn = (1, Turn(seconds=0)) if smoke else (5, Turn(seconds=0.4))
+    results = contest.run([ceilings.CONTENDER, *contenders], rounds=rounds, turn=turn, batch_size=B)
+    curves = {c.name: results[c.name].values[:LOSSES] for c in contenders if not results[c.name].failed}
+    expected = next(iter(curves.values()))
+    for name, losses in curves.items():
+        assert np.allclose(losses, expected, rtol=0, atol=NEAR), f"{name}: losses {losses}, others' are {expected}"
+    return Steps(B, contenders, results)
+
+
+def describe(steps: Steps) -> str:
+    """A line for each contender, and the ceilings in a sentence; who has failed says why."""
+    header = [f"B = {steps.B}", "accuracy", "ms", "words/s", "times PyTorch", "arithmetic, ms", "memory, ms", "reached"]
+    rows = []
+    for contender in steps.contenders:
+        result = steps.results[contender.name]
+        rows.append([contender.name, accuracy(contender), result.failed])
+        if not result.failed:
+            rows[-1][-1:] = [f"{1e3 * result.median:.1f}", f"{steps.B / result.median:,.0f}"]
+            if variant(contender):
+                floors = steps.floors(contender)
+                rows[-1] += [f"{steps.times_pytorch(contender):.2f}", *(f"{1e3 * floor:.1f}" for floor in floors)]
+                rows[-1] += [f"{max(floors) / result.median:.0%}"]
+    return f"{markdown_table(header, rows)}\n\n{describe_ceilings(steps)}"
+
+
+def describe_ceilings(steps: Steps) -> str:
+    rates = [f"{name.replace('_', ' ')} {rate / 1e9:,.0f}" for name, rate in steps.ceilings.items()]
+    measured = f"{', '.join(rates)} (Gflop/s, GB/s)" if rates else steps.results[ceilings.CONTENDER.name].failed
+    return f"Ceilings at B = {steps.B}: {measured}."
+
+
+# ----------------------------------------------------------------------------------------------------------- AdamW
+
+
+def adamw_contenders() -> list[Contender]:
+    """The best kernels with each precision, and the same with AdamW."""
+    best = [contender for contender in training.kernels() if variant(contender) not in ("avx2", "portable")]
+    return [
+        replace(contender, name=f"{contender.name} {optimizer}", arguments={**contender.arguments, **options})
+        for contender in best or training.kernels()[:1]
+        for optimizer, options in (("SGD", {}), ("AdamW", {"optimizer": "adamw"}))
+    ]
+
+
+def measure_adamw(contest: Contest, *, smoke: bool = False) -> dict[str, Result]:
+    """AdamW and SGD in turn."""
+    rounds, turn = (1, Turn(seconds=0)) if smoke else (5, Turn(seconds=0.4))
+    return contest.run(adamw_contenders(), rounds=rounds, turn=turn, batch_size=ADAMW_B)
+
+
+def describe_adamw(results: dict[str, Result]) -> str:
+    """A line a pair."""
+    rows = []
+    for name in results:
+        if name.endswith(" AdamW"):
+            sgd, adamw = results[name.replace("AdamW", "SGD")].median, results[name].median
+            kernels = name.removesuffix(" AdamW")
+            rows.append([kernels, f"{1e3 * sgd:.1f}", f"{1e3 * adamw:.1f}", f"{adamw / sgd:.2f}"])
+    return markdown_table([f"B = {ADAMW_B}", "SGD, ms", "AdamW, ms", "AdamW / SGD"], rows)
+
+
+# ------------------------------------------------------------------------------------------------------- in pytest
+
+
+@pytest.fixture(scope="session")
+def steps_at(contest: Contest, smoke: bool, long: bool) -> Callable[[int], Steps]:
+    """What was measured at a batch size; compiled PyTorch takes part with --long."""
+    return cache(lambda B: measure_steps(contest, training.contenders(compiled=long), B, smoke=smoke))
+
+
+def parameter(contender: Contender) -> Any:
+    compiled = contender.arguments.get("mode", {}).get("compiled")
+    return pytest.param(contender, marks=pytest.mark.long if compiled else (), id=contender.name)
+
+
+@in_contest
 @batch_sizes
-@pytest.mark.parametrize("contender", [*BACKENDS, "torch"])
-def bench_step(benchmark, time_rounds, contender, B):
-    given = batches(B)
-    if contender == "torch":
-        torch = pytest.importorskip("torch")
-        step = torch_step()
-        given = [(torch.from_numpy(ids).long(), torch.from_numpy(targets).long()) for ids, targets in given]
-    else:
-        step = fastmlp_step(contender)
-    turn = itertools.cycle(given)
+@pytest.mark.parametrize("contender", [parameter(contender) for contender in training.contenders(compiled=True)])
+def bench_step(record, show, steps_at, contender, B):
+    steps = steps_at(B)
+    if contender == steps.contenders[0]:
+        show(describe(steps))
+    record(contender, steps.results[contender.name], f"training step, SGD, B = {B}", B=B)
 
-    def call() -> float:
-        return step(*next(turn))
 
-    assert np.isfinite([call() for _ in given]).all()
-    benchmark.group = f"training step, SGD, B = {B}"
-    benchmark.extra_info |= {"contender": contender, "threads": THREADS, "B": B}
-    time_rounds(call, SECONDS)
-    benchmark.extra_info["words/s"] = round(B / benchmark.stats.stats.median)
+@pytest.fixture(scope="session")
+def adamw_results(contest: Contest, smoke: bool) -> dict[str, Result]:
+    return measure_adamw(contest, smoke=smoke)
+
+
+@in_contest
+@pytest.mark.parametrize("contender", adamw_contenders(), ids=attrgetter("name"))
+def bench_adamw(record, show, adamw_results, contender):
+    if contender == adamw_contenders()[0]:
+        show(describe_adamw(adamw_results))
+    record(contender, adamw_results[contender.name], f"training step, B = {ADAMW_B}", B=ADAMW_B)

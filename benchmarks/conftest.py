@@ -1,10 +1,7 @@
 """How the benchmarks measure: real shapes, warm calls, medians, and a record of the machine they ran on."""
 
-import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import metadata
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -13,9 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks import peers
-from fastmlp.ops import BackendUnavailableError, get_ops
+from benchmarks.contest import Contender, Contest, Result
+from benchmarks.report import machine
 from fastmlp.threads import default_threads
-from tests.helpers import NUMPY, Inputs, arguments, module_of, require_ops, run
+from tests.helpers import NUMPY, Inputs, arguments, require_ops, run
 
 THREADS = default_threads()
 SECONDS = 0.3  # that the rounds of one benchmark take together: many rounds of a short op, a few of a long one
@@ -29,22 +27,7 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
-def time_rounds(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., None]:
-    """Time a call in as many rounds as fit into some seconds, after a warm-up that the rounds do not count."""
-
-    def time_rounds(call: Callable[[], Any], seconds: float = SECONDS) -> None:
-        timed(call)  # compiles what is compiled on first use
-        warm = [timed(call)]
-        while len(warm) < 5 and sum(warm) < seconds:
-            warm.append(timed(call))
-        smoke = request.config.getoption("smoke")
-        benchmark.pedantic(call, rounds=1 if smoke else int(np.clip(seconds / median(warm), *ROUNDS)))
-
-    return time_rounds
-
-
-@pytest.fixture
-def measure(benchmark: Any, time_rounds: Callable[..., None]) -> Callable[..., None]:
+def measure(benchmark: Any, smoke: bool) -> Callable[..., None]:
     """Time one op of a back-end, or what a peer does in its place.
 
     contender  "numpy", "numba", "cython", or a peer
@@ -60,13 +43,18 @@ def measure(benchmark: Any, time_rounds: Callable[..., None]) -> Callable[..., N
         if op.endswith("_backward"):
             given = {**given, **run(NUMPY, op.replace("_backward", "_forward"), given)}
         if contender in peers.CALLS:
+            pytest.importorskip("torch")
             call = peers.CALLS[contender](op, given, THREADS)
         else:
             ops = require_ops(contender)
             call = partial(getattr(ops, op), *arguments(op, given, np.copy).values(), threads=THREADS, **options)
         benchmark.group = f"{op} {', '.join(f'{letter} = {size}' for letter, size in sizes.items())}"
         benchmark.extra_info |= {"op": op, "contender": contender, "threads": THREADS, **sizes, **options}
-        time_rounds(call)
+        timed(call)  # compiles what is compiled on first use
+        warm = [timed(call)]
+        while len(warm) < 5 and sum(warm) < SECONDS:
+            warm.append(timed(call))
+        benchmark.pedantic(call, rounds=1 if smoke else int(np.clip(SECONDS / median(warm), *ROUNDS)))
         if flop:
             benchmark.extra_info["GFLOP/s"] = round(flop / benchmark.stats.stats.median / 1e9, 1)
 
@@ -80,12 +68,74 @@ def timed(call: Callable[[], object]) -> float:
     return perf_counter() - start
 
 
-# --------------------------------------------------------------------------------------------- options and the machine
+# ------------------------------------------------------------------------------------------------------ contests
+
+
+@pytest.fixture(scope="session")
+def contest() -> Iterator[Contest]:
+    with Contest() as contest:
+        yield contest
+
+
+class Shown:
+    """A clock for pytest-benchmark that shows what another clock has measured."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+SHOWN = Shown()
+in_contest = pytest.mark.benchmark(timer=SHOWN)  # for benchmarks that give `record` their result
+
+
+@pytest.fixture
+def record(benchmark: Any) -> Callable[..., None]:
+    """Let pytest-benchmark report what a contest has measured."""
+
+    def record(contender: Contender, result: Result, group: str, **extra_info: Any) -> None:
+        if result.failed:
+            (pytest.skip if peers.is_pytorch(contender) else pytest.fail)(f"{contender.name}: {result.failed}")
+        benchmark.group = group
+        benchmark.extra_info |= {"contender": contender.name, "threads": THREADS, **extra_info}
+        seconds = iter(result.seconds)
+        benchmark.pedantic(SHOWN.advance, setup=lambda: ((next(seconds),), {}), rounds=len(result.seconds))
+
+    return record
+
+
+@pytest.fixture(scope="session")
+def smoke(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("smoke"))
+
+
+@pytest.fixture(scope="session")
+def long(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("long"))
+
+
+@pytest.fixture
+def show(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print to the terminal, whatever pytest captures."""
+
+    def show(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n\n{text}\n")
+
+    return show
+
+
+# ------------------------------------------------------------------------------------------- options and the machine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long benchmarks too")
     parser.addoption("--smoke", action="store_true", help="run each benchmark for one round, to see that it runs")
+    parser.addoption("--text", metavar="FILE", help="train the headline on this text, not on the standard library's")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -97,33 +147,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="runs with --long only"))
-
-
-def machine() -> dict[str, Any]:
-    """What a timing depends on, beside the code."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    cpu = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    flags = cpu.get("flags", "").split()
-    sets = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
-    try:
-        kernels = module_of(get_ops("cython")).variant()
-    except BackendUnavailableError:
-        kernels = "not built"
-    return {
-        "cpu": cpu.get("model name", platform.processor()),
-        "instruction sets": [name for name in sets if name in flags],
-        "kernels run on": kernels,
-        "threads": THREADS,
-        "versions": {name: version(name) for name in ("numpy", "numba", "cython", "torch")},
-    }
-
-
-def version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:

@@ -1,11 +1,136 @@
-"""What a user would run instead of an op: the same work in PyTorch, as PyTorch's own documentation has it."""
+"""What a user would run instead: PyTorch at its best settings, and NumPy."""
 
-from collections.abc import Callable
+import getpass
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from benchmarks import setting
+from benchmarks.contest import Clock, Contender
+from fastmlp.corpus import read_corpus
+from fastmlp.model import MLP, NetworkShape
+from fastmlp.ops import get_ops
+from fastmlp.threads import default_threads
 from tests.helpers import Inputs
+from tests.networks import torch_model
+
+# --------------------------------------------------------------------------------------- the whole training step
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How PyTorch is run.
+
+    matmul    torch.backends.mkldnn.matmul.fp32_precision
+    autocast  to bfloat16
+    compiled  by torch.compile; it needs a C++ compiler
+    """
+
+    matmul: str = "ieee"
+    autocast: bool = False
+    compiled: bool = False
+
+    @property
+    def accuracy(self) -> str:
+        return "float32" if self.matmul == "ieee" and not self.autocast else "bf16"
+
+
+MODES = {
+    "PyTorch": Mode(),
+    "PyTorch, bf16 matmul": Mode(matmul="bf16"),
+    "PyTorch, autocast": Mode(autocast=True),
+    "PyTorch, compiled": Mode(compiled=True),
+    "PyTorch, compiled, autocast": Mode(autocast=True, compiled=True),
+}
+TRAIN = "benchmarks.peers:train_pytorch"
+# Memory that a step frees stays with the process, in huge pages: otherwise each gradient of 33 MB comes as new pages of
+# zeros. PyTorch's own guide to tuning names the allocator too.
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+HELD_TO_AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    # torch.compile would take code from its cache that was made for AVX-512: measured, it then crashes.
+    "TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"torchinductor_avx2_{getpass.getuser()}"),
+}
+
+
+def pytorch(*, compiled: bool, held_to_avx2: bool = False) -> list[Contender]:
+    """PyTorch's modes as contenders.
+
+    compiled      the compiled modes too
+    held_to_avx2  and the float32 modes once more, without AVX-512
+    """
+    modes = {name: mode for name, mode in MODES.items() if compiled or not mode.compiled}
+    contenders = [Contender(name, TRAIN, {"mode": vars(mode)}, KEEP_MEMORY) for name, mode in modes.items()]
+    if held_to_avx2:
+        float32 = {name: mode for name, mode in modes.items() if mode.accuracy == "float32"}
+        environment = KEEP_MEMORY | HELD_TO_AVX2
+        contenders += [
+            Contender(f"{name}, AVX2", TRAIN, {"mode": vars(mode)}, environment) for name, mode in float32.items()
+        ]
+    return contenders
+
+
+def is_pytorch(contender: Contender) -> bool:
+    return contender.name.startswith("PyTorch")
+
+
+def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None:
+    """A contender: the network of the trainer, from the same weights on the same batches, SGD or AdamW."""
+    import torch
+
+    how, config = Mode(**mode), setting.config(**options)
+    corpus = read_corpus(config, None if config.files else setting.text())
+    shape = NetworkShape(len(corpus.vocabulary), config.context, config.embed, config.hidden)
+    network = torch_model(MLP(shape, get_ops("numpy"), seed=config.seed).state_dict(), shape)
+    torch.set_num_threads(default_threads())
+    torch.backends.mkldnn.matmul.fp32_precision = how.matmul
+    # Of for-loop, foreach and fused none is slower, and gradients set to None beat those that are filled with zeros.
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[config.optimizer]
+    optimizer = kind(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+    def loss_of(ids: Any, targets: Any) -> Any:
+        return torch.nn.functional.cross_entropy(network(ids), targets)
+
+    if how.compiled:
+        torch._dynamo.reset()  # forgets the batch size of the task before, or it would compile for any size
+        loss_of = torch.compile(loss_of, dynamic=False)
+    batches = corpus.batches(config)
+    for step in count():
+        ids, targets = (torch.from_numpy(array).long() for array in batches.batch(step))
+        with torch.autocast("cpu", torch.bfloat16, enabled=how.autocast):
+            loss = loss_of(ids, targets)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise ArithmeticError(f"step {step}: the loss is {value}")
+        clock.tick(value)
+
+
+# ---------------------------------------------------------------------------------------------------------- an op
+
+
+def numpy_blas(op: str, given: Inputs, threads: int) -> Callable[[], Any]:
+    """linear's products by NumPy's BLAS, into arrays that are there; it has threads of its own."""
+    x, weight, dy = given["x"], given["weight"], given["dy"]
+    y, dx, dweight = np.empty_like(dy), np.empty_like(x), np.empty_like(weight)
+    if op == "linear_forward":
+        return lambda: [np.matmul(x, weight.T, out=y)]
+    return lambda: [np.matmul(dy, weight, out=dx), np.matmul(dy.T, x, out=dweight)]
 
 
 def torch_eager(op: str, given: Inputs, threads: int) -> Callable[[], Any]:
@@ -14,11 +139,14 @@ def torch_eager(op: str, given: Inputs, threads: int) -> Callable[[], Any]:
     Gradients are new tensors in each call, as after `optimizer.zero_grad()`; adding to old ones, zeroed before, was no
     faster.
     """
-    torch = pytest.importorskip("torch")
+    import torch
+
     torch.set_num_threads(threads)
     functional = torch.nn.functional
-    tensors = {name: torch.tensor(array) for name, array in given.items() if array is not None}
-    leaves = [tensors[name].requires_grad_() for name in ("x", "h", "weight", "bias") if name in tensors]
+    tensors = {name: None if array is None else torch.tensor(array) for name, array in given.items()}
+    leaves = [tensors[name] for name in ("x", "h", "weight", "bias") if tensors.get(name) is not None]
+    for leaf in leaves:
+        leaf.requires_grad_()
 
     def linear() -> Any:
         return functional.linear(tensors["x"], tensors["weight"], tensors["bias"])
@@ -40,7 +168,7 @@ def torch_eager(op: str, given: Inputs, threads: int) -> Callable[[], Any]:
 
 
 BACKENDS = ("numpy", "numba", "cython")
-CALLS = {"torch": torch_eager}
+CALLS = {"torch": torch_eager, "blas": numpy_blas}
 
 backends = pytest.mark.parametrize("contender", BACKENDS)
-backends_and_peers = pytest.mark.parametrize("contender", [*BACKENDS, *CALLS])
+backends_and_peers = pytest.mark.parametrize("contender", [*BACKENDS, "torch"])
