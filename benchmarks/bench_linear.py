@@ -1,25 +1,156 @@
-"""linear: the hidden layers' matrix product, forward and backward."""
+"""linear: the matrix products alone, forward and backward, beside NumPy's BLAS and PyTorch.
 
+And the forward pass of one row, a matrix-vector product: it reads the weights as fast as the memory gives them.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from math import ceil
+from operator import attrgetter
+
+import numpy as np
 import pytest
 
-from benchmarks.peers import backends_and_peers
+from benchmarks import ceilings, peers
+from benchmarks.conftest import in_contest, timed
+from benchmarks.contest import Clock, Contender, Contest, Result, Turn
+from benchmarks.report import markdown_table
+from fastmlp.ops import get_ops
+from fastmlp.threads import default_threads
 from tests import inputs
-from tests.inputs import REAL, batch_sizes
+from tests.helpers import arguments, contract_of
+from tests.inputs import REAL
 
-LAYERS = {"first": (REAL.T * REAL.D, REAL.H), "second": (REAL.H, REAL.H)}
+LAYERS = {"first": (REAL.T * REAL.D, REAL.H), "second": (REAL.H, REAL.H), "output": (REAL.H, REAL.V)}
+BATCH_SIZES = (32, 128, 512, 1_024)
 PRODUCTS = {"linear_forward": 1, "linear_backward": 2}  # of B x inputs x outputs
+LEAST_SECONDS = 0.5e-3  # between two looks at the clock
+
+BLAS = "NumPy's BLAS"
+PLAY = "benchmarks.bench_linear:play"
+CONTENDERS = [
+    Contender("fastmlp", PLAY, {"contender": "cython"}),
+    Contender(BLAS, PLAY, {"contender": "blas"}),
+    Contender("PyTorch", PLAY, {"contender": "torch"}, peers.KEEP_MEMORY),
+]
 
 
-@batch_sizes
+def play(clock: Clock, contender: str, op: str, B: int, I: int, O: int) -> None:  # noqa: E741
+    """A contender: an op again and again, without a bias; with each tick goes a sum over all that it wrote."""
+    given = {**inputs.linear(np.random.default_rng(2003), B, I, O), "bias": None, "dbias": None}
+    if contender in peers.CALLS:
+        call = peers.CALLS[contender](op, given, default_threads())
+        written = call()
+    else:
+        arrays = arguments(op, given, np.copy)
+        function = getattr(get_ops(contender), op)
+
+        def call() -> None:
+            function(*arrays.values(), threads=default_threads())
+
+        call()
+        written = [array for name, array in arrays.items() if contract_of(op)[name].written and array is not None]
+    total = float(sum(np.abs(np.asarray(array)).sum(dtype=np.float64) for array in written))
+    calls = ceil(LEAST_SECONDS / timed(call))
+    while True:
+        for _ in range(calls):
+            call()
+        clock.tick(total, pieces=calls)
+
+
+def measure_product(contest: Contest, op: str, layer: str, *, smoke: bool = False) -> dict[int, dict[str, Result]]:
+    """By batch size, the contenders' results, who must all have computed the same."""
+    rounds, turn = (1, Turn(seconds=0, least=1)) if smoke else (5, Turn(seconds=0.05))
+    I, O = LAYERS[layer]  # noqa: E741
+    by_size = {}
+    for B in BATCH_SIZES:
+        results = by_size[B] = contest.run(CONTENDERS, rounds=rounds, turn=turn, op=op, B=B, I=I, O=O)
+        assert_same_totals(results)
+    return by_size
+
+
+def assert_same_totals(results: dict[str, Result]) -> None:
+    totals = {name: result.values[0] for name, result in results.items() if not result.failed}
+    assert np.allclose(list(totals.values()), totals[BLAS], rtol=1e-4), totals
+
+
+def describe(by_size: dict[int, dict[str, Result]], op: str, layer: str) -> str:
+    """A line a batch size."""
+    I, O = LAYERS[layer]  # noqa: E741
+    ours, *others = (contender.name for contender in CONTENDERS)
+    header = [f"{op}, {I} to {O:,}", *(f"{name}, ms" for name in (ours, *others)), "Gflop/s", "times the better"]
+    rows = []
+    for B, results in by_size.items():
+        times = {name: result.median for name, result in results.items() if not result.failed}
+        row = [f"B = {B}", *(f"{1e3 * times[name]:.3f}" if name in times else "failed" for name in results)]
+        if ours in times:
+            best = min(times[name] for name in others if name in times)
+            row += [f"{PRODUCTS[op] * 2 * B * I * O / times[ours] / 1e9:.0f}", f"{best / times[ours]:.2f}"]
+        rows.append(row)
+    return markdown_table(header, rows)
+
+
+# ------------------------------------------------------------------------------------------------------------ one row
+
+ONE_ROW = {"op": "linear_forward", "B": 1, "I": REAL.H, "O": REAL.V}
+WEIGHTS = 4 * REAL.H * REAL.V  # bytes
+
+
+def measure_one_row(contest: Contest, *, smoke: bool = False) -> dict[str, Result]:
+    """The output layer for one row, and the machine's ceilings."""
+    rounds, turn = (1, Turn(seconds=0, least=1)) if smoke else (5, Turn())
+    results = contest.run([ceilings.CONTENDER, *CONTENDERS], rounds=rounds, turn=turn, **ONE_ROW)
+    assert_same_totals({contender.name: results[contender.name] for contender in CONTENDERS})
+    return results
+
+
+def describe_one_row(results: dict[str, Result]) -> str:
+    """A line a contender, in bytes of weights a second."""
+    rows = [
+        [
+            c.name,
+            results[c.name].failed or f"{1e3 * results[c.name].median:.3f}",
+            f"{WEIGHTS / results[c.name].median / 1e9:.1f}",
+        ]
+        for c in CONTENDERS
+    ]
+    rows += [
+        ["memory, read", "", f"{rates['read_memory'] / 1e9:.1f}"] for rates in [ceilings.highest(results)] if rates
+    ]
+    return markdown_table([f"linear_forward, {REAL.H} to {REAL.V:,}, one row", "ms", "GB/s"], rows)
+
+
+# ------------------------------------------------------------------------------------------------------------- pytest
+
+
+@pytest.fixture(scope="session")
+def product_of(contest: Contest, smoke: bool) -> Callable[[str, str], dict[int, dict[str, Result]]]:
+    return cache(lambda op, layer: measure_product(contest, op, layer, smoke=smoke))
+
+
+contenders = pytest.mark.parametrize("contender", CONTENDERS, ids=attrgetter("name"))
+
+
+@in_contest
+@pytest.mark.parametrize("B", BATCH_SIZES, ids="B={}".format)
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("op", PRODUCTS)
-@backends_and_peers
-def bench_linear(measure, rng, contender, op, layer, B):
-    I, O = LAYERS[layer]  # noqa: E741
-    measure(
-        contender,
-        op,
-        inputs.linear(rng, B, I, O),
-        sizes={"B": B, "I": I, "O": O},
-        flop=PRODUCTS[op] * 2 * B * I * O,
-    )
+@contenders
+def bench_linear(record, show, product_of, contender, op, layer, B):
+    by_size = product_of(op, layer)
+    if (contender, B) == (CONTENDERS[0], BATCH_SIZES[0]):
+        show(describe(by_size, op, layer))
+    record(contender, by_size[B][contender.name], f"{op}, {layer} layer, B = {B}", op=op, layer=layer, B=B)
+
+
+@pytest.fixture(scope="session")
+def one_row(contest: Contest, smoke: bool) -> dict[str, Result]:
+    return measure_one_row(contest, smoke=smoke)
+
+
+@in_contest
+@contenders
+def bench_one_row(record, show, one_row, contender):
+    if contender == CONTENDERS[0]:
+        show(describe_one_row(one_row))
+    record(contender, one_row[contender.name], "linear_forward, output layer, one row", **ONE_ROW)
