@@ -1,0 +1,75 @@
+"""A busy machine: the mean training step at B = 32 while another process keeps one of the cores, beside PyTorch.
+
+Who cuts a step into a fixed share for each thread waits for the slower one; fixed slices that the threads take as they
+come free need not.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import mean
+
+import pytest
+
+from benchmarks import training
+from benchmarks.contest import Contest, Result, Turn
+from benchmarks.peers import is_pytorch
+from benchmarks.report import markdown_table
+
+B = 32
+STEPS, STEPS_OF_PYTORCH = 1_000, 100  # it may take a second each
+SPIN = "import os\nos.sched_setaffinity(0, {%d})\nwhile True: pass"
+
+
+@contextmanager
+def one_core_taken() -> Iterator[None]:
+    """Another process spins on one of our cores."""
+    spinning = subprocess.Popen([sys.executable, "-c", SPIN % max(os.sched_getaffinity(0))])
+    try:
+        yield
+    finally:
+        spinning.kill()
+        spinning.wait()
+
+
+def measure(
+    contest: Contest, *, steps: int = STEPS, steps_of_pytorch: int = STEPS_OF_PYTORCH
+) -> dict[str, list[Result]]:
+    """By name, the results on the quiet and on the busy machine."""
+    ours = training.kernels()
+    peers = [contender for contender in training.contenders(compiled=True) if is_pytorch(contender)]
+
+    def run() -> dict[str, Result]:
+        results = {}
+        for contenders, count in ((ours, steps), (peers, steps_of_pytorch)):
+            turn = Turn(seconds=0, least=count, warm=min(10, count))
+            results |= contest.run(contenders, rounds=1, turn=turn, batch_size=B)
+        return results
+
+    quiet = run()
+    with one_core_taken():
+        busy = run()
+    return {name: [quiet[name], busy[name]] for name in quiet}
+
+
+def describe(results: dict[str, list[Result]]) -> str:
+    """Means, for what a core that is taken away costs is seldom and much."""
+    rows = []
+    for name, (quiet, busy) in results.items():
+        if failed := quiet.failed or busy.failed:
+            rows.append([name, failed])
+            continue
+        means = [mean(result.seconds) for result in (quiet, busy)]
+        rows.append([name, *(f"{1e3 * seconds:.1f}" for seconds in means), f"{means[1] / means[0]:.2f}"])
+    return markdown_table([f"B = {B}", "quiet, ms", "busy, ms", "busy / quiet"], rows)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be pinned to cores here")
+def bench_busy_machine(benchmark, contest, show, smoke):
+    counts = {"steps": 5, "steps_of_pytorch": 2} if smoke else {}
+    results = benchmark.pedantic(measure, args=(contest,), kwargs=counts)
+    show(describe(results))
+    assert not any(result.failed for name, pair in results.items() if name.startswith("fastmlp") for result in pair)
