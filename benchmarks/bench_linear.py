@@ -60,7 +60,7 @@ def play(clock: Clock, contender: str, op: str, B: int, I: int, O: int) -> None:
 
 def measure_product(contest: Contest, op: str, layer: str, *, smoke: bool = False) -> dict[int, dict[str, Result]]:
     """By batch size, the contenders' results, who must all have computed the same."""
-    rounds, turn = (1, Turn(seconds=0, least=1)) if smoke else (5, Turn(seconds=0.05))
+    rounds, turn = (1, Turn(seconds=0, least=1)) if smoke else (5, Turn(seconds=0.05, least=2))
     I, O = LAYERS[layer]  # noqa: E741
     by_size = {}
     for B in BATCH_SIZES:

@@ -72,7 +72,7 @@ class Steps:
 
 def measure_steps(contest: Contest, contenders: Sequence[Contender], B: int, *, smoke: bool = False) -> Steps:
     """Rounds of the ceilings and of all contenders, who must all have trained the same."""
-    rounds, turn = (1, Turn(seconds=0)) if smoke else (5, Turn(seconds=0.4))
+    rounds, turn = (1, Turn(seconds=0)) if smoke else (5, Turn(seconds=0.3, least=2))
     results = contest.run([ceilings.CONTENDER, *contenders], rounds=rounds, turn=turn, batch_size=B)
     curves = {c.name: results[c.name].values[:LOSSES] for c in contenders if not results[c.name].failed}
     expected = next(iter(curves.values()))
@@ -118,7 +118,7 @@ def adamw_contenders() -> list[Contender]:
 
 def measure_adamw(contest: Contest, *, smoke: bool = False) -> dict[str, Result]:
     """AdamW and SGD in turn."""
-    rounds, turn = (1, Turn(seconds=0)) if smoke else (5, Turn(seconds=0.4))
+    rounds, turn = (1, Turn(seconds=0)) if smoke else (5, Turn(seconds=0.3, least=2))
     return contest.run(adamw_contenders(), rounds=rounds, turn=turn, batch_size=ADAMW_B)
 
 

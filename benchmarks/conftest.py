@@ -17,7 +17,7 @@ from tests.helpers import NUMPY, Inputs, arguments, require_ops, run
 
 THREADS = default_threads()
 SECONDS = 0.3  # that the rounds of one benchmark take together: many rounds of a short op, a few of a long one
-ROUNDS = (5, 300)  # at least and at most
+ROUNDS = (3, 300)  # at least and at most
 
 
 @pytest.fixture
