@@ -7,9 +7,8 @@ from statistics import mean
 
 import pytest
 
-from benchmarks import training
+from benchmarks import peers, training
 from benchmarks.contest import Contest, Result, Turn
-from benchmarks.peers import is_pytorch
 from benchmarks.report import markdown_table
 from tests.helpers import require_ops
 
@@ -22,11 +21,11 @@ LAST = 1_000  # steps, whose mean loss is the loss at the end
 def measure(contest: Contest, text: str | None, *, steps: int = STEPS) -> dict[str, Result]:
     """All steps of our kernels in each precision and of the fastest of PyTorch's modes, found in a short run."""
     task = ORIGINAL | {"files": [text] if text else []}
-    everybody = training.contenders(compiled=True)
-    trial = contest.run([contender for contender in everybody if is_pytorch(contender)], rounds=2, **task)
+    modes = peers.pytorch(compiled=True)
+    trial = contest.run(modes, rounds=2, **task)
     ours = [contender for contender in training.kernels() if training.variant(contender) not in ("avx2", "portable")]
-    rivals = {training.best_of_pytorch(contender, everybody, trial).name for contender in ours}
-    taking_part = [contender for contender in everybody if contender in ours or contender.name in rivals]
+    rivals = {training.best_of_pytorch(contender, modes, trial).name for contender in ours}
+    taking_part = [*ours, *(mode for mode in modes if mode.name in rivals)]
     turn = Turn(seconds=0, least=steps // ROUNDS, warm=0)
     return contest.run(taking_part, rounds=ROUNDS, turn=turn, **task)
 
