@@ -2,8 +2,9 @@
 
 Libraries in one process disturb each other: NumPy's OpenBLAS, PyTorch's OpenMP and fastmlp each have threads that spin
 for a while after their work, and what instructions a library may use is read from the environment when it is loaded.
-So a contender is a process, asleep until it is its turn. Rounds A B C A B C let a slow moment of the machine fall on
-all of them; the figure is the median over all rounds.
+So a contender is a process, asleep until it is its turn, and there is a rest between turns, until the threads of the
+last one sleep too. Rounds A B C A B C let a slow moment of the machine fall on all of them; the figure is the median
+over all rounds.
 
 A contender is a function that works in a loop and calls `clock.tick()` after each piece of work:
 
@@ -23,8 +24,10 @@ from importlib import import_module
 from pathlib import Path
 from statistics import median
 from subprocess import PIPE, Popen
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
+
+REST = 0.06  # seconds between turns: OpenBLAS's threads spin for 26 ms after their last work
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ class Contest:
         if answer is None:
             del self._processes[contender.name]
             answer = {"failed": f"its process ended with status {process.wait()}"}
+        sleep(REST)
         result.failed = answer.get("failed", "")
         result.seconds += answer.get("seconds", [])
         result.values += answer.get("values", [])
