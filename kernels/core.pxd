@@ -39,7 +39,9 @@ cdef extern from "core.h" nogil:
         void (*pack)(matrix source, long depth, long lanes, float *panel) noexcept nogil
         void (*product)(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
                         long c_row, long c_lane, bint accumulate) noexcept nogil
-        void (*add_bias)(long rows, long columns, const float *bias, float *y) noexcept nogil
+        void (*dots)(long words, long rows, long depth, const float *w, long w_row, const float *x, long x_row,
+                     float *y, long y_row) noexcept nogil
+        void (*add_bias)(long rows, long stride, long columns, const float *bias, float *y) noexcept nogil
         void (*column_sums)(long rows, long stride, long columns, const float *x, float *sums) noexcept nogil
         void (*exponentials)(long words, long lanes, long stride, const float *bias, float *logits, float *highest,
                              float *sum, float *logit_sum) noexcept nogil

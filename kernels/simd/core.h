@@ -41,7 +41,9 @@ typedef struct {
     void (*pack)(matrix source, long depth, long lanes, float *panel);
     void (*product)(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
                     long c_row, long c_lane, bool accumulate);
-    void (*add_bias)(long rows, long columns, const float *bias, float *y);
+    void (*dots)(long words, long rows, long depth, const float *w, long w_row, const float *x, long x_row, float *y,
+                 long y_row);
+    void (*add_bias)(long rows, long stride, long columns, const float *bias, float *y);
     void (*column_sums)(long rows, long stride, long columns, const float *x, float *sums);
 
     void (*exponentials)(long words, long lanes, long stride, const float *bias, float *logits, float *highest,
@@ -88,7 +90,8 @@ typedef struct {
     void (*split_rows)(long rows, long depth, long row, const float *from, int planes, long plane, long tile_row,
                        bf16 *tiles);
     void (*split_pairs)(long depth, long columns, long row, const float *from, int planes, long plane, bf16 *tiles);
-    void (*split_columns)(long depth, long columns, long column, const float *from, int planes, long plane, bf16 *tiles);
+    void (*split_columns)(long depth, long columns, long column, const float *from, int planes, long plane,
+                          bf16 *tiles);
     void (*dlogits)(long words, long lanes, int planes, long plane, const float *scale, const float *shift, bf16 *tiles,
                     float *sums);
     void (*turn)(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane, bf16 *turned);

@@ -1,6 +1,5 @@
-/* The vector kernels, written once and compiled once for each instruction set: the including file sets VARIANT, LANES and
- * TILE_ROWS and names its target. Nothing here knows of threads or allocates; core.h's table is the way in.
- */
+/* The vector kernels, written once and compiled once for each instruction set: the including file sets VARIANT, LANES
+ * and TILE_ROWS and names its target. Nothing here knows of threads or allocates; core.h's table is the way in. */
 #include "core.h"
 #include "vector.h"
 #ifdef __SSE__
@@ -16,34 +15,74 @@ enum { PANEL = 2 * LANES, LINE = 16 /* floats of a cache line */, ROWS_AHEAD = 8
  *
  *   c (rows x lanes) = a (rows x depth) b (depth x lanes)
  *
- * b's lanes lie side by side in a panel, PANEL floats a step of the depth; a's values are broadcast from where they lie,
- * in any layout. A tile of TILE_ROWS x PANEL sums stays in registers over the whole depth:
+ * b's lanes lie side by side in a panel, PANEL floats a step of the depth; a's values are broadcast from where they
+ * lie, in any layout. A tile of TILE_ROWS x PANEL sums stays in registers over the whole depth:
  *
  *            panel                 each step of the depth reads one row of the panel and TILE_ROWS values of a,
  *        k  [v0 | v1]              and does TILE_ROWS x 2 multiply-adds
  *   a  [ ]  [sums   ]
  *   .  [ ]  [  of   ]
- *   .  [ ]  [ tile  ]
- */
+ *   .  [ ]  [ tile  ] */
 
-/* Lanes of a panel from wherever they lie: panel[k][lane] = source(lane, k), 0 for lane >= lanes. */
+/* A square of `pack` whose lanes' values lie side by side; `steps` and `lanes` of it are there. */
+INLINE void pack_square(const float *source, long row, long steps, long lanes, float *panel)
+{
+    vec square[LANES];
+    UNROLL
+    for (int i = 0; i < LANES; i++)
+        square[i] = i < lanes ? load_some(source + i * row, steps) : (vec){0};
+    transpose(square);
+    UNROLL
+    for (int i = 0; i < LANES; i++)
+        if (i < steps)
+            store(panel + i * PANEL, square[i]);
+}
+
+/* Lanes of a panel: panel[k][lane] = source(lane, k), 0 for lane >= lanes. One of the source's two strides is 1. */
 static void pack(matrix source, long depth, long lanes, float *panel)
 {
-    for (long first = 0; first < depth; first += LINE) { /* where a row runs along the depth a line is read at once */
-        long steps = depth - first < LINE ? depth - first : LINE;
-        for (long lane = 0; lane < PANEL; lane++) {
-            const float *from = source.data + lane * source.row + first * source.step;
-            float *to = panel + first * PANEL + lane;
-            for (long k = 0; k < steps; k++)
-                to[k * PANEL] = lane < lanes ? from[k * source.step] : 0;
-        }
+    const float *end = source.data + (lanes - 1) * source.row + (depth - 1) * source.step + 1;
+    for (long lane = 0; lane < PANEL; lane += LANES) {
+        const long there = lanes - lane > 0 ? lanes - lane : 0;
+        const float *from = source.data + lane * source.row;
+        float *to = panel + lane;
+        if (source.step != 1)
+            for (long k = 0; k < depth; k++, from += source.step) { /* beyond a row's end the next one is read */
+                vec v = end - from >= LANES ? load(from) : load_some(from, there);
+                store(to + k * PANEL, there < LANES ? first_lanes(v, there, 0) : v);
+            }
+        else if (there < LANES || depth < LANES)
+            for (long k = 0; k < depth; k += LANES)
+                pack_square(from + k, source.row, depth - k, there, to + k * PANEL);
+        else
+            for (long k = 0; k < depth; k += LANES) { /* the last square is whole too, and overlaps the one before */
+                long first = k + LANES <= depth ? k : depth - LANES;
+                pack_square(from + first, source.row, LANES, LANES, to + first * PANEL);
+            }
     }
+}
+
+/* A square of a tile whose result is transposed: of each of its lanes `rows` values side by side. */
+INLINE void store_square(const float *values, const int rows, long lanes, float *c, long c_lane, bool accumulate)
+{
+    vec square[LANES];
+    UNROLL
+    for (int i = 0; i < LANES; i++)
+        square[i] = i < rows ? load(values + i * PANEL) : (vec){0};
+    transpose(square);
+    UNROLL
+    for (int i = 0; i < LANES; i++)
+        if (i < lanes) {
+            float *at = c + i * c_lane;
+            store_some(at, accumulate ? load_some(at, rows) + square[i] : square[i], rows);
+        }
 }
 
 /* One tile. `rows` and `vectors` are constants where it is inlined, and so is a_step where it is 1.
  *
  * Of the values of a the hardware foresees little, twelve short streams or one with a long stride: the next tile's are
- * asked for while this one is made (single thread, B = 32: 98 GFLOP/s instead of 75 from memory). */
+ * asked for while this one is made (single thread, B = 32: 98 GFLOP/s instead of 75 from memory). So are the lines of
+ * c, which would be waited for at the end (33 MB of dW at B = 32: 6 ms instead of 8). */
 INLINE void tile(const int rows, const int vectors, long depth, const float *a, long a_row, long a_step,
                  const float *panel, long panel_step, long lanes, float *c, long c_row, long c_lane, bool accumulate)
 {
@@ -51,6 +90,13 @@ INLINE void tile(const int rows, const int vectors, long depth, const float *a, 
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < vectors; j++)
             sums[i][j] = (vec){0};
+    if (c_row == 1)
+        for (int j = 0; j < lanes; j++)
+            __builtin_prefetch(c + j * c_lane + rows - 1, 1);
+    else
+        for (int i = 0; i < rows; i++)
+            for (int j = vectors * LANES - 1; j >= 0; j -= LINE)
+                __builtin_prefetch(c + i * c_row + j, 1);
     for (long k = 0; k < depth; k++) {
         vec b[2];
         if (a_step != 1)
@@ -72,15 +118,21 @@ INLINE void tile(const int rows, const int vectors, long depth, const float *a, 
             }
         return;
     }
-    float values[TILE_ROWS][PANEL]; /* an end that no vector divides, or a transposed result */
+    float values[TILE_ROWS][PANEL];
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < vectors; j++)
             store(&values[i][j * LANES], sums[i][j]);
-    for (long lane = 0; lane < lanes; lane++)
-        for (int i = 0; i < rows; i++) {
-            float *at = c + i * c_row + lane * c_lane;
-            *at = accumulate ? *at + values[i][lane] : values[i][lane];
-        }
+    if (c_row == 1)  /* a transposed result: what each lane gives lies side by side */
+        for (int first = 0; first < rows; first += LANES)
+            for (int lane = 0; lane < vectors * LANES; lane += LANES)
+                store_square(&values[first][lane], rows - first < LANES ? rows - first : LANES, lanes - lane,
+                             c + first + lane * c_lane, c_lane, accumulate);
+    else  /* an end that no vector divides */
+        for (int i = 0; i < rows; i++)
+            for (long lane = 0; lane < lanes; lane++) {
+                float *at = c + i * c_row + lane * c_lane;
+                *at = accumulate ? *at + values[i][lane] : values[i][lane];
+            }
 }
 
 INLINE void tiles(const int vectors, long rows, long depth, const float *a, long a_row, long a_step,
@@ -90,16 +142,19 @@ INLINE void tiles(const int vectors, long rows, long depth, const float *a, long
     for (; i + TILE_ROWS <= rows; i += TILE_ROWS)
         tile(TILE_ROWS, vectors, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row,
              c_lane, accumulate);
-    for (; i + 3 <= rows; i += 3)
-        tile(3, vectors, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row, c_lane,
+    for (; i + 4 <= rows; i += 4)
+        tile(4, vectors, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row, c_lane,
+             accumulate);
+    for (; i + 2 <= rows; i += 2)
+        tile(2, vectors, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row, c_lane,
              accumulate);
     for (; i < rows; i++)
         tile(1, vectors, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row, c_lane,
              accumulate);
 }
 
-/* c (rows x lanes) = a b for one panel, or c += a b. panel_step: floats between the rows of the panel, PANEL where it was
- * packed; the element of c in row i and lane j is c[i * c_row + j * c_lane]. */
+/* c (rows x lanes) = a b for one panel, or c += a b. panel_step: floats between the rows of the panel, PANEL where it
+ * was packed; the element of c in row i and lane j is c[i * c_row + j * c_lane]. */
 static void product(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
                     long c_row, long c_lane, bool accumulate)
 {
@@ -113,15 +168,71 @@ static void product(long rows, long depth, matrix a, const float *panel, long pa
         tiles(1, rows, depth, a.data, a.row, a.step, panel, panel_step, lanes, c, c_row, c_lane, accumulate);
 }
 
-/* y (rows, columns) += bias. */
-static void add_bias(long rows, long columns, const float *bias, float *y)
+/* Products of `words` rows of w and `rows` of x, a vector of sums each. The last vector of the depth overlaps the one
+ * before, and has zeros where it does. */
+INLINE void dots_block(const int words, const int rows, long depth, const float *w, long w_row, const float *x,
+                       long x_row, float *y, long y_row)
+{
+    vec sums[4][4] = {0};
+    long k = 0;
+    for (; k + LANES <= depth; k += LANES)
+        UNROLL
+        for (int i = 0; i < words; i++) {
+            vec some = load(w + i * w_row + k);
+            __builtin_prefetch(w + (i + 2 * 4) * w_row + k);
+            UNROLL
+            for (int j = 0; j < rows; j++)
+                sums[i][j] += some * load(x + j * x_row + k);
+        }
+    if (k < depth)
+        UNROLL
+        for (int i = 0; i < words; i++) {
+            vec some = load_last(w + i * w_row, depth, depth - k);
+            UNROLL
+            for (int j = 0; j < rows; j++)
+                sums[i][j] += some * load_last(x + j * x_row, depth, depth - k);
+        }
+    UNROLL
+    for (int i = 0; i < words; i++)
+        UNROLL
+        for (int j = 0; j < rows; j++)
+            y[j * y_row + i] = sum_of_lanes(sums[i][j]);
+}
+
+INLINE void dots_rows(const int rows, long words, long depth, const float *w, long w_row, const float *x, long x_row,
+                      float *y, long y_row)
+{
+    long word = 0;
+    for (; word + 4 <= words; word += 4)
+        dots_block(4, rows, depth, w + word * w_row, w_row, x, x_row, y + word, y_row);
+    for (; word < words; word++)
+        dots_block(1, rows, depth, w + word * w_row, w_row, x, x_row, y + word, y_row);
+}
+
+/* y[row * y_row + word] = the product of row `word` of w and row `row` of x, for few rows of x, where reading w is
+ * all the work. */
+static void dots(long words, long rows, long depth, const float *w, long w_row, const float *x, long x_row, float *y,
+                 long y_row)
+{
+    long row = 0;
+    for (; row + 4 <= rows; row += 4)
+        dots_rows(4, words, depth, w, w_row, x + row * x_row, x_row, y + row * y_row, y_row);
+    for (; row + 2 <= rows; row += 2)
+        dots_rows(2, words, depth, w, w_row, x + row * x_row, x_row, y + row * y_row, y_row);
+    for (; row < rows; row++)
+        dots_rows(1, words, depth, w, w_row, x + row * x_row, x_row, y + row * y_row, y_row);
+}
+
+/* Some columns of y (rows, stride) += bias. */
+static void add_bias(long rows, long stride, long columns, const float *bias, float *y)
 {
     for (long row = 0; row < rows; row++)
         for (long i = 0; i < columns; i++)
-            y[row * columns + i] += bias[i];
+            y[row * stride + i] += bias[i];
 }
 
-/* Sums of up to COLUMN_BLOCK columns of x (rows, stride) over the rows, in double: their error does not grow with the rows. */
+/* Sums of up to COLUMN_BLOCK columns of x (rows, stride) over the rows, in double: their error does not grow with the
+ * rows. */
 INLINE void sum_columns(long rows, long stride, long columns, const float *x, double *sums)
 {
     for (long i = 0; i < COLUMN_BLOCK; i++)
@@ -142,12 +253,12 @@ static void column_sums(long rows, long stride, long columns, const float *x, fl
 /* ------------------------------------------------------------------------------------- linear cross entropy, by blocks
  *
  * A block of logits is (words, lanes): a word's scores for the rows of the batch lie side by side, so that maximum and
- * sum over the words are vertical, a register for each vector of lanes. `lanes` is the padded batch, a multiple of LANES.
- */
+ * sum over the words are vertical, a register for each vector of lanes. `lanes` is the padded batch, a multiple of
+ * LANES. */
 
 /* Sweep one. logits += bias, then logits = exp(logits - highest), where `highest` has taken in the block's maximum and
- * `sum`, the sum of all exponentials so far, is relative to it; they begin as -FLT_MAX (finite: words may have the logit
- * -inf) and 0. logit_sum, unless NULL, adds up the logits themselves. */
+ * `sum`, the sum of all exponentials so far, is relative to it; they begin as -FLT_MAX (finite: words may have the
+ * logit -inf) and 0. logit_sum, unless NULL, adds up the logits themselves. */
 static void exponentials(long words, long lanes, long stride, const float *bias, float *logits, float *highest,
                          float *sum, float *logit_sum)
 {
@@ -217,7 +328,8 @@ static void rescale(long lanes, const float *highest, const float *lse, const fl
 }
 
 /* Put the slices of the vocabulary together: the row's maximum and, in double, its sum relative to that. */
-static void combine(long slices, long lanes, const float *highest, const float *sum, float *row_highest, double *row_sum)
+static void combine(long slices, long lanes, const float *highest, const float *sum, float *row_highest,
+                    double *row_sum)
 {
     for (long lane = 0; lane < lanes; lane += LANES) {
         vec top = load(highest + lane);
@@ -241,13 +353,13 @@ static void add_slices(long slices, long stride, long lanes, const float *parts,
     for (long lane = 0; lane < lanes; lane += LANES) {
         vec sum = {0};
         for (long slice = 0; slice < slices; slice++)
-            sum += load(parts + slice * stride + lane);
-        store(total + lane, sum);
+            sum += load_some(parts + slice * stride + lane, lanes - lane);
+        store_some(total + lane, sum, lanes - lane);
     }
 }
 
-/* Copy rows that lie `row` floats apart to where nobody will look soon: past the caches where the CPU can, so that the old
- * contents are not read first. */
+/* Copy rows that lie `row` floats apart to where nobody will look soon: past the caches where the CPU can, so that the
+ * old contents are not read first. */
 static void stream(long rows, long columns, const float *from, long row, float *to)
 {
     for (; rows > 0; rows--, from += row, to += columns) {
@@ -266,9 +378,10 @@ static void stream(long rows, long columns, const float *from, long row, float *
 #endif
 }
 
-/* -------------------------------------------------------------------------------------- cross entropy, a row at a time */
+/* ------------------------------------------------------------------------------------ cross entropy, a row at a time */
 
-/* lse = log sum exp(logits) of one row; logit_sum: the sum of the logits. Sums go to double every COLUMN_BLOCK vectors. */
+/* lse = log sum exp(logits) of one row; logit_sum: the sum of the logits. Sums go to double every COLUMN_BLOCK
+ * vectors. */
 static float row_lse(long n, const float *logits, double *logit_sum)
 {
     vec top = all(-FLT_MAX);
@@ -302,7 +415,7 @@ static void row_dlogits(long n, const float *logits, float lse, float scale, flo
         store_some(dlogits + i, exp_nonpositive(load_some(logits + i, n - i) - lse) * scale - shift, n - i);
 }
 
-/* --------------------------------------------------------------------------------------------------------------- tanh */
+/* ------------------------------------------------------------------------------------------------------------- tanh */
 
 static void tanh_forward(long n, const float *x, float *y)
 {
@@ -322,8 +435,8 @@ static void tanh_backward(long n, const float *dy, const float *y, float *dx)
 
 /* ---------------------------------------------------------------------------------------------------------- batchnorm
  *
- * For up to COLUMN_BLOCK columns (channels) of matrices whose rows are `stride` apart; the reference gives the equations.
- */
+ * For up to COLUMN_BLOCK columns (channels) of matrices whose rows are `stride` apart; the reference gives the
+ * equations. */
 
 /* Mean and biased variance of each column, each a sum of its own in double. */
 static void batchnorm_statistics(long rows, long stride, long columns, const float *x, float *mean, float *var)
@@ -359,7 +472,7 @@ static void batchnorm_sums(long rows, long stride, long columns, const float *dy
 {
     double products[COLUMN_BLOCK] = {0}, sums[COLUMN_BLOCK] = {0};
     for (long row = 0; row < rows; row++) {
-        for (long i = 0; i < columns; i += LINE) /* it comes from memory, and of pieces a page apart the CPU foresees little */
+        for (long i = 0; i < columns; i += LINE) /* from memory, where of pieces a page apart the CPU foresees little */
             __builtin_prefetch(x + (row + ROWS_AHEAD) * stride + i);
         for (long i = 0; i < columns; i++) {
             float d = dy[row * stride + i];
@@ -394,8 +507,7 @@ static void batchnorm_dx(long rows, long stride, long columns, bool training, co
 
 /* -------------------------------------------------------------------------------------------- update, PyTorch's rules
  *
- * `grad` may be NULL, for zeros: the rows of a sparse gradient that have none.
- */
+ * `grad` may be NULL, for zeros: the rows of a sparse gradient that have none. */
 
 static void sgd(long n, const float *grad, float *param, float lr, float weight_decay)
 {
@@ -461,6 +573,7 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .lanes = LANES,
     .pack = pack,
     .product = product,
+    .dots = dots,
     .add_bias = add_bias,
     .column_sums = column_sums,
     .exponentials = exponentials,

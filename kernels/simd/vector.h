@@ -1,8 +1,7 @@
 /* Vectors of LANES floats, and the functions of them that the kernels need.
  *
  * GCC's vector types (clang has them too) become registers of the instruction set that the including file names as its
- * target; a * b + c is contracted to a fused multiplication where there is one.
- */
+ * target; a * b + c is contracted to a fused multiplication where there is one. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -16,7 +15,7 @@ typedef float vec_in_memory __attribute__((vector_size(4 * LANES), aligned(4), m
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define ELEMENTWISE _Pragma("clang loop vectorize(assume_safety)")
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 #define ELEMENTWISE _Pragma("GCC ivdep") /* an output may be an input: an element is read before it is written */
 #endif
 
@@ -78,6 +77,14 @@ INLINE vec first_lanes(vec x, long count, float otherwise)
     return where(lane_numbers() < (int)count, x, all(otherwise));
 }
 
+/* The last `count` of n floats, in the last lanes, the rest 0. */
+INLINE vec load_last(const float *at, long n, long count)
+{
+    if (n < LANES)
+        return load_some(at, n);
+    return where(lane_numbers() >= LANES - (int)count, load(at + n - LANES), all(0));
+}
+
 /* Lane i of the result is lane i ^ width of x. */
 INLINE vec swap_lanes(vec x, int width)
 {
@@ -89,6 +96,34 @@ INLINE vec swap_lanes(vec x, int width)
 #else
     return __builtin_shuffle(x, lane_numbers() ^ width);
 #endif
+}
+
+/* Of two vectors, a over b, the 2 x 2 blocks of `width` lanes transposed. */
+INLINE void swap_blocks(vec *a, vec *b, int width)
+{
+    const vec over = *a, under = *b;
+#ifdef __clang__
+    for (int i = 0; i < LANES; i++) {
+        (*a)[i] = i & width ? under[i ^ width] : over[i];
+        (*b)[i] = i & width ? under[i] : over[i ^ width];
+    }
+#else
+    const ivec lane = lane_numbers(), second = (lane & width) != 0; /* b's lanes are numbered from LANES on */
+    *a = __builtin_shuffle(over, under, (lane ^ (second & width)) + (second & LANES));
+    *b = __builtin_shuffle(over, under, (lane ^ (~second & width)) + (second & LANES));
+#endif
+}
+
+/* LANES vectors as a square matrix, transposed in place: its 2 x 2 blocks of halves, then those of quarters, and so
+ * on. */
+INLINE void transpose(vec *rows)
+{
+    UNROLL
+    for (int width = LANES / 2; width > 0; width /= 2)
+        UNROLL
+        for (int i = 0; i < LANES; i++)
+            if (!(i & width))
+                swap_blocks(&rows[i], &rows[i + width], width);
 }
 
 INLINE float sum_of_lanes(vec x)
@@ -109,11 +144,10 @@ INLINE float highest_lane(vec x)
 
 /* exp(x) for x <= 0 or NaN; 0 below -87, where float32 would soon lose its precision.
  *
- * exp(x) = 2^n exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer, which is then in
- * the low bits of the sum; shifted to where a float keeps its exponent they make 2^n. exp(r) - 1 = r + r^2 q(r); the
- * coefficients of q are a minimax fit of degree 4 (Remez exchange in 40 digits, weighted for the relative error of exp).
- * Measured over [-87, 0] the relative error is at most 8.4e-8.
- */
+ * exp(x) = 2^n exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer, which is
+ * then in the low bits of the sum; shifted to where a float keeps its exponent they make 2^n. exp(r) - 1 = r + r^2
+ * q(r); the coefficients of q are a minimax fit of degree 4 (Remez exchange in 40 digits, weighted for the relative
+ * error of exp). Measured over [-87, 0] the relative error is at most 8.4e-8. */
 INLINE vec exp_nonpositive(vec x)
 {
     const float lowest = -87.0f, rounder = 12582912.0f; /* 1.5 * 2^23 */
@@ -132,8 +166,7 @@ INLINE vec exp_nonpositive(vec x)
 }
 
 /* tanh(x) = x P(x^2) / Q(x^2), both of degree 4: a minimax fit for the relative error over |x| <= 9.02 (Lawson's
- * reweighting); beyond that tanh is 1 in float32. Measured, the relative error is at most 3.2e-7.
- */
+ * reweighting); beyond that tanh is 1 in float32. Measured, the relative error is at most 3.2e-7. */
 INLINE vec tanh_of(vec x)
 {
     vec s = x * x;
