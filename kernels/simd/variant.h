@@ -378,7 +378,7 @@ static void stream(long rows, long columns, const float *from, long row, float *
 #endif
 }
 
-/* ------------------------------------------------------------------------------------ cross entropy, a row at a time */
+/* ----------------------------------------------------------------------------------- cross entropy, a row at a time */
 
 /* lse = log sum exp(logits) of one row; logit_sum: the sum of the logits. Sums go to double every COLUMN_BLOCK
  * vectors. */
