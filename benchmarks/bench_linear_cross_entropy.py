@@ -90,22 +90,13 @@ def status(name: str) -> int:
 
 def stated_bytes(fp32_precision: str) -> int:
     """The formula of kernels/linear_cross_entropy.pyx for an update whose exponentials are not kept."""
-    B, H, S, n, planes = LARGE_B, REAL.H, 32, default_threads(), PLANES[fp32_precision]
-    if planes:
-        L, block = -(-B // 32) * 32, 128
-        return int(
-            4
-            * (
-                H * L * planes / 2
-                + (3 * S + n * block + 8) * L
-                + H * B * planes / 2
-                + (S * H + n) * L
-                + n * block * (H + 1)
-                + n * planes * block * (L + H) / 2
-            )
-        )
-    L, block = (-(-B // 16) | 1) * 16, 120
-    return 4 * ((H + 3 * S + n * block + 8) * L + H * B + (S * H + n) * L + n * block * (H + 1))
+    B, H, S, n, P = LARGE_B, REAL.H, 32, default_threads(), PLANES[fp32_precision]
+    if not P:
+        L, block = (-(-B // 16) | 1) * 16, 120
+        return 4 * ((H + 3 * S + n * block + 9) * L + H * B + (S * H + n) * L + n * block * (H + 1))
+    L, H, block = -(-B // 32) * 32, -(-H // 32) * 32, 128
+    forward = (P * H / 2 + 3 * S + 9) * L + n * block * (P * H / 2 + 32)
+    return int(4 * (forward + (P * H / 2 + S * H + n * P * block + n) * L + n * (32 * H + block)))
 
 
 def measure_memory(contest: Contest) -> dict[str, Result]:

@@ -2,7 +2,7 @@
 
 from libc.math cimport sqrt
 
-from core cimport COLUMN_BLOCK, core_api, import_core
+from core cimport COLUMN_BLOCK, ceil_div, core_api, import_core
 
 cdef const core_api *core = import_core()
 
@@ -66,7 +66,7 @@ cdef void backward_slice(void *context, long slice, int hand) noexcept nogil:
 
 
 cdef long slices(Call *call) noexcept nogil:
-    return (call.channels + COLUMN_BLOCK - 1) // COLUMN_BLOCK
+    return ceil_div(call.channels, COLUMN_BLOCK)
 
 
 cdef int useful_threads(Call *call, int threads) noexcept nogil:

@@ -115,6 +115,10 @@ cdef extern from "core.h" nogil:
     const core_api *import_core() except NULL
 
 
+cdef inline long ceil_div(long a, long b) noexcept nogil:
+    return (a + b - 1) // b
+
+
 cdef inline update_rule sgd_rule(double lr, double weight_decay) noexcept nogil:
     return update_rule(SGD, lr, weight_decay, 0, 0, 0, 0)
 

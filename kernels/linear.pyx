@@ -10,7 +10,7 @@ which are added up in their order: what is read then passes by once, and the sli
 A few rows of x need no panels: y is made of dot products, as fast as W can be read.
 """
 
-from core cimport COLUMN_BLOCK, core_api, import_core, matrix
+from core cimport COLUMN_BLOCK, ceil_div, core_api, import_core, matrix
 
 cdef const core_api *core = import_core()
 
@@ -52,10 +52,6 @@ ctypedef struct Call:
     const float *dy     # (B, outputs)
     float *dbias        # (outputs,) or NULL, for a backward pass
     Product *with_sums  # the product that reads dy's columns in slices and sums them up meanwhile, or NULL
-
-
-cdef long ceil_div(long a, long b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef void add_product(Call *call, Product p) noexcept nogil:

@@ -20,16 +20,20 @@ number rounded once ("bf16"), or as the sum of two bf16 ("bf16x3"). Both go thro
 panel of lanes at a time: weights, h, e and p are then in tiles of P planes, 1 or 2, and everything between the
 products is float32. The target's p, where 1 is subtracted, is taken from its float32 logit.
 
-Work memory, in floats, beside the arguments; L is B padded to whole vectors and an odd number of cache lines, S the
-number of slices (at most 32), n the threads:
+Work memory, in floats, beside the arguments; L is B padded to whole vectors, and from 128 on to an odd number of cache
+lines, S the number of slices (at most 32), n the threads:
 
-    forward    (H + 3 S + n BLOCK + 8) L                       nothing of the size of B V
+    forward    (H + 3 S + n BLOCK + 9) L                       nothing of the size of B V
     backward   the same + H B + (S H + n) L + n BLOCK (H + 1)  dh's parts, and a block's gradient
     both       the same + (V + V / BLOCK) L for the exponentials, where they take at most KEEP_AT_MOST; beyond it
                nothing of the size of B V either: the logits are made again, exactly, in sweep two
     update     as both: there is no gradient of the size of W
 
-With tiles L is B padded to 32, and h, p and the exponentials take P / 2 of the floats, n threads n P BLOCK (L + H) / 2.
+and with tiles, where L is B and H is padded to 32:
+
+    forward    (P H / 2 + 3 S + 9) L + n BLOCK (P H / 2 + 32)
+    backward   the same + (P H / 2 + S H + n P BLOCK + n) L + n (32 H + BLOCK)
+    both       the same + (P V / 2 + V / BLOCK) L, as above
 """
 
 from fastmlp._kernels.core import precisions
@@ -40,8 +44,8 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from core cimport (
-    TILE, TILE_DEPTH, TILE_VALUES, adagrad_rule, adamw_rule, bf16, core_api, ids_t, import_core, matrix, momentum_rule,
-    sgd_rule, update_rule
+    TILE, TILE_DEPTH, TILE_VALUES, adagrad_rule, adamw_rule, bf16, ceil_div, core_api, ids_t, import_core, matrix,
+    momentum_rule, sgd_rule, update_rule
 )
 
 cdef const core_api *core = import_core()
@@ -84,7 +88,7 @@ ctypedef struct Call:
     float *weight_state2    # (V, H)
     float *bias_state       # (V,)
     float *bias_state2      # (V,)
-    # work memory; (stride) arrays are one float a lane, 0 in the padding
+    # work memory; (stride) arrays are one float a lane, 0 in the padding, but for lse
     int64_t *targets        # (B,) ids, -1 for an ignored row
     float *row_scale        # (stride) and four more of its kind in one piece
     float *smoothing_shift  # (stride) row_scale * label_smoothing / V
@@ -100,7 +104,7 @@ ctypedef struct Call:
     float *h_columns        # (panels of columns, B, panel): h
     float *exponentials     # (V, stride) where they are kept, else (threads, block, stride)
     float *dh_parts         # (slices, H, stride), or of tiles (slices, stride, columns)
-    float *scale            # (threads, stride)
+    float *scale            # (threads, the larger of stride and columns)
     bint stream             # dW is large: its blocks are made in the cache and copied past it
     float *block_gradient   # (threads, block, H + 1) where a block's gradient is made for an update or the copy: dW, db
     # and for products of tiles, in planes; the first size is that of a plane
@@ -115,10 +119,6 @@ ctypedef struct Call:
     bf16 *p_tiles           # (V x stride) where they are kept, else (block x stride) a thread
     bf16 *turned            # (stride x block) a thread: p^T
     float *panel_logits     # (threads, block, PANEL)
-
-
-cdef long ceil_div(long a, long b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef long round_up(long a, long b) noexcept nogil:
@@ -548,10 +548,10 @@ cdef void put_slices_together(Call *call, float *lse, float *losses) noexcept no
         losses[row] = <float> loss
 
 
-cdef bint all_finite(const float[::1] losses) noexcept nogil:
-    cdef long row
-    for row in range(losses.shape[0]):
-        if not isfinite(losses[row]):
+cdef bint all_finite(const float[::1] numbers) noexcept nogil:
+    cdef long i
+    for i in range(numbers.shape[0]):
+        if not isfinite(numbers[i]):
             return False
     return True
 
@@ -560,7 +560,7 @@ cdef bint run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, 
               float[::1] lse, float[::1] losses, int threads) except -1:
     """Sweep one unless lse_kept is given, sweep two where the call has a place for gradients.
 
-    False where an update is given up because a loss is infinite or no number; dh is then NaN.
+    False where an update is given up because a loss or an lse is infinite or no number; dh is then NaN.
     """
     cdef bint gradients = call.dh != NULL
     cdef bint forward = lse_kept is None
@@ -576,6 +576,8 @@ cdef bint run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, 
     with nogil:
         lay_out(call, <char *> work, gradients, threads)
         memset(call.row_scale, 0, 5 * call.stride * sizeof(float))  # and the four arrays behind it
+        for row in range(call.B, call.stride):
+            call.lse[row] = FLT_MAX  # the padding has logits too, the bias: their p is 0, not exp(bias)
         for row in range(call.B):
             call.targets[row] = targets[row] if row_scale[row] != 0 else -1
             call.row_scale[row] = row_scale[row]
@@ -587,7 +589,7 @@ cdef bint run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, 
         if forward:
             core.run(sweep_one_tiles if call.planes else sweep_one, call, call.slices, threads)
             put_slices_together(call, &lse[0], &losses[0])
-            go_on = call.rule == NULL or all_finite(losses)
+            go_on = call.rule == NULL or (all_finite(losses) and all_finite(lse))
         else:
             memcpy(call.lse, &lse_kept[0], call.B * sizeof(float))
         if not go_on:
@@ -609,7 +611,7 @@ cdef bint run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, 
 
 cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias, float[:, ::1] dh,
                 float[:, ::1] dweight, float[::1] dbias, double label_smoothing, str fp32_precision) except -1:
-    """Fill in the arguments; False where there is nothing to do."""
+    """Fill in the arguments; False where there are no rows: then all gradients are 0."""
     call.planes = PLANES[precisions()[0] if fp32_precision == "auto" else fp32_precision]
     call.B, call.H, call.V = h.shape[0], h.shape[1], weight.shape[0]
     call.label_smoothing = label_smoothing
@@ -622,6 +624,8 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
         call.dweight = &dweight[0, 0]
     if dbias is not None:
         call.dbias = &dbias[0]
+    call.weight = <float *> &weight[0, 0]
+    call.bias = <float *> &bias[0] if bias is not None else NULL
     if call.B == 0:
         if dweight is not None:
             dweight[:, :] = 0
@@ -630,8 +634,7 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
         return False
     if dh is not None:
         call.dh = &dh[0, 0]
-    call.h, call.weight = &h[0, 0], <float *> &weight[0, 0]
-    call.bias = <float *> &bias[0] if bias is not None else NULL
+    call.h = &h[0, 0]
     return True
 
 
@@ -699,8 +702,7 @@ def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, flo
             or (states > 1 and (weight_state2 is None or (bias is not None and bias_state2 is None)))):
         raise ValueError(f"linear_cross_entropy_update: {rule} needs {states} arrays of state for each parameter")
     the_rule = make_rule(**options)
-    if not begin(&call, h, weight, bias, dh, None, None, label_smoothing, fp32_precision):
-        return True
+    cdef bint rows = begin(&call, h, weight, bias, dh, None, None, label_smoothing, fp32_precision)
     call.rule = &the_rule
     if states > 0:
         call.weight_state = &weight_state[0, 0]
@@ -708,4 +710,8 @@ def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, flo
     if states > 1:
         call.weight_state2 = &weight_state2[0, 0]
         call.bias_state2 = &bias_state2[0] if bias is not None else NULL
+    if not rows:  # gradients of 0: what the rule remembers goes on, and weights decay
+        core.simd.update(call.rule, call.V * call.H, NULL, call.weight_state, call.weight_state2, call.weight)
+        update_bias(&call, 0, call.V, NULL)
+        return True
     return run[ids_t](&call, targets, row_scale, None, lse, losses, threads)

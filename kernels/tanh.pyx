@@ -1,6 +1,6 @@
 """tanh and its gradient, element by element."""
 
-from core cimport core_api, import_core
+from core cimport ceil_div, core_api, import_core
 
 cdef const core_api *core = import_core()
 
@@ -35,7 +35,7 @@ def tanh_forward(x, y, *, int threads=1):
         return
     cdef Call call = Call(x_flat.shape[0], NULL, &x_flat[0], &y_flat[0])
     with nogil:
-        core.run(forward_slice, &call, (call.n + SLICE - 1) // SLICE, threads)
+        core.run(forward_slice, &call, ceil_div(call.n, SLICE), threads)
 
 
 def tanh_backward(dy, y, dx, *, int threads=1):
@@ -47,4 +47,4 @@ def tanh_backward(dy, y, dx, *, int threads=1):
         return
     cdef Call call = Call(y_flat.shape[0], &dy_flat[0], &y_flat[0], &dx_flat[0])
     with nogil:
-        core.run(backward_slice, &call, (call.n + SLICE - 1) // SLICE, threads)
+        core.run(backward_slice, &call, ceil_div(call.n, SLICE), threads)

@@ -7,7 +7,9 @@ up to the next one gets zeros where the rule moves it all the same, and is not t
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
-from core cimport adagrad_rule, adamw_rule, core_api, ids_t, import_core, momentum_rule, sgd_rule, update_rule
+from core cimport (
+    adagrad_rule, adamw_rule, ceil_div, core_api, ids_t, import_core, momentum_rule, sgd_rule, update_rule
+)
 
 cdef const core_api *core = import_core()
 
@@ -48,7 +50,7 @@ cdef update_dense(update_rule rule, grad, state, state2, param, int threads):
         flat = state2.reshape(-1)
         call.state2 = &flat[0]
     with nogil:
-        core.run(dense_slice, &call, (call.n + SLICE - 1) // SLICE, threads)
+        core.run(dense_slice, &call, ceil_div(call.n, SLICE), threads)
 
 
 def update_sgd(grad, param, *, double lr, double weight_decay=0.0, int threads=1):
@@ -131,7 +133,7 @@ cdef update_rows(update_rule rule, bint every_row, const ids_t[::1] rows, const 
     with nogil:
         for i in range(call.unique):
             wide[i] = rows[i]
-        core.run(rows_slice, &call, (call.V + SLICE_ROWS - 1) // SLICE_ROWS, threads if every_row else 1)
+        core.run(rows_slice, &call, ceil_div(call.V, SLICE_ROWS), threads if every_row else 1)
         free(wide)
 
 

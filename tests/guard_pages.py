@@ -27,6 +27,10 @@ SIZES = [
     {"B": 33, "T": 1, "D": 31, "H": 301, "V": 1_027},
     {"B": 31, "T": 1, "D": 31, "H": 30, "V": 31},
     {"B": 65, "T": 2, "D": 30, "H": 300, "V": 515},
+    # where kernels change their ways: sums made in parts, rows in chunks, gradients that go past the caches
+    {"B": 9, "T": 1, "D": 8_195, "H": 5, "V": 3},
+    {"B": 8_195, "T": 1, "D": 3, "H": 5, "V": 7},
+    {"B": 2, "T": 1, "D": 1, "H": 301, "V": 7_001},
 ]
 OPTIONS = [{}, {"label_smoothing": 0.1, "weight_decay": 0.1, "training": False}]
 

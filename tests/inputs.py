@@ -77,7 +77,7 @@ def linear_cross_entropy(rng: np.random.Generator, B: int, H: int, V: int) -> In
     """As at the start of training: hidden units of order one, logits well below it."""
     return {
         "h": np.tanh(normal(rng, B, H)),
-        "weight": normal(rng, V, H, scale=0.3 * H**-0.5),
+        "weight": normal(rng, V, H, scale=0.3 * max(H, 1) ** -0.5),
         "bias": normal(rng, V, scale=0.1),
         **_truth(rng, B, V),
     }

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers import module_of, relative_norm, require_ops, run
+from tests import inputs
+from tests.helpers import at_precision, module_of, relative_norm, require_ops, run, run_chain
 from tests.inputs import example
 
 ROOT = Path(__file__).parent.parent
@@ -184,18 +185,19 @@ def test_more_threads_than_could_ever_work(ops):
 # ------------------------------------------------------------------------------------------------------- work memory
 
 
-def test_promise_2_exponentials_too_many_to_keep_are_made_again(ops):
-    """B * V beyond the limit: one call agrees with two, which never keep any."""
-    rng = np.random.default_rng(2003)
-    B, H, V = 1_024, 3, 70_000
-    h, weight = rng.standard_normal((B, H), np.float32), rng.standard_normal((V, H), np.float32)
-    targets, row_scale = rng.integers(0, V, B), np.full(B, 1 / B, np.float32)
-    fused, apart = ([np.full(shape, np.nan, np.float32) for shape in ((B,), (B,), (B, H), (V, H))] for _ in range(2))
-    ops.linear_cross_entropy(h, weight, None, targets, row_scale, *fused, None, threads=2)
-    ops.linear_cross_entropy_forward(h, weight, None, targets, row_scale, *apart[:2], threads=2)
-    ops.linear_cross_entropy_backward(h, weight, None, targets, row_scale, apart[0], *apart[2:], None, threads=2)
-    for got, want in zip(fused, apart, strict=True):
-        assert relative_norm(got, want) < 1e-6
+@pytest.mark.parametrize("fp32_precision", ["ieee", "bf16x3", "bf16"])
+def test_promise_2_exponentials_too_many_to_keep_are_made_again(ops, rng, fp32_precision):
+    """B * V beyond the limit: one call, and the update, agree with two calls, which never keep any."""
+    ops = at_precision(ops, fp32_precision)
+    given = inputs.linear_cross_entropy(rng, 4_096 if fp32_precision == "bf16" else 2_048, 3, 33_100)
+    fused = run(ops, "linear_cross_entropy", given, threads=2)
+    apart = run_chain(ops, ("linear_cross_entropy_forward", "linear_cross_entropy_backward"), given, threads=2)
+    for name, got in fused.items():
+        assert relative_norm(got, apart[name]) < 1e-6
+    no_state = {f"{name}_state{number}": None for name in ("weight", "bias") for number in ("", "2")}
+    updated = run(ops, "linear_cross_entropy_update", given | no_state, rule="sgd", lr=1.0, threads=2)
+    for name in ("weight", "bias"):
+        assert relative_norm(given[name] - updated[name], apart[f"d{name}"]) < 1e-5
 
 
 def peak_memory(code: str) -> int:

@@ -247,6 +247,6 @@ def test_promise_2_and_12_hold_for_every_simd_variant(variant):
     if variant == compiled.variant() or variant not in compiled.variants():
         pytest.skip(f"{variant} is what all tests run on, or not for this CPU: it runs {compiled.variants()}")
     files = [f"tests/test_{op}.py" for op in STEMS]
-    chosen = "cython and (promise_2 or promise_4 or stays_inside)"
+    chosen = "cython and (promise_2 or promise_3 or promise_4 or promise_13 or edge or fused_update or stays_inside)"
     done = in_a_new_process("-m", "pytest", "-qx", "-k", chosen, *files, __file__, FASTMLP_SIMD=variant)
     assert done.returncode == 0, done.stdout

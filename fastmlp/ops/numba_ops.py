@@ -750,7 +750,7 @@ def linear_cross_entropy_update(
     with layer.work_arrays() as (kept, shifts, dh_parts):
         exact_lse = layer.sweep_one(kept, shifts, losses)
         lse[...] = exact_lse
-        if not np.isfinite(losses).all():
+        if not (np.isfinite(losses).all() and np.isfinite(lse).all()):
             dh[...] = np.nan
             return False
         layer.sweep_two(kept, shifts, exact_lse, dh_parts, dh, pieces, update_slice)

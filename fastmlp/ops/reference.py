@@ -441,7 +441,8 @@ def linear_cross_entropy_update(
     dh            (B, H)           out:    before the update
     rule          "sgd", "momentum", "adagrad" or "adamw"
     options       those of update_<rule>, with its defaults
-    Returns False where a loss is infinite or no number: nothing is updated then, and dh is NaN.
+    Returns False where a loss, or the lse of a row whose loss does not count, is infinite or no number: nothing is
+    updated then, and dh is NaN.
     """
     dweight = np.empty_like(weight)
     dbias = None if bias is None else np.empty_like(bias)
@@ -451,7 +452,7 @@ def linear_cross_entropy_update(
     linear_cross_entropy(
         h, weight, bias, targets, row_scale, lse, losses, dh, dweight, dbias, label_smoothing=label_smoothing
     )
-    if not np.isfinite(losses).all():
+    if not (np.isfinite(losses).all() and np.isfinite(lse).all()):
         dh[...] = np.nan
         return False
     update(dweight, *weight_states, weight, **options)

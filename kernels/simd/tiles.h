@@ -266,7 +266,7 @@ typedef struct {
 
 INLINE prefetch prefetch_over(long steps, const float *ahead, long ahead_floats)
 {
-    return (prefetch){ahead, ahead + ahead_floats, (ahead_floats / 16 + steps) / steps};
+    return (prefetch){ahead, ahead + ahead_floats, steps > 0 ? (ahead_floats / 16 + steps) / steps : 0};
 }
 
 INLINE void prefetch_some(prefetch *wanted)
