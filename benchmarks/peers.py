@@ -109,7 +109,7 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
         loss_of = torch.compile(loss_of, dynamic=False)
     batches = corpus.batches(config)
     for step in count():
-        ids, targets = (torch.from_numpy(array).long() for array in batches.batch(step))
+        ids, targets = (torch.from_numpy(array.astype(np.int64)) for array in batches.batch(step))
         with torch.autocast("cpu", torch.bfloat16, enabled=how.autocast):
             loss = loss_of(ids, targets)
         loss.backward()
