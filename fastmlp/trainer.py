@@ -331,7 +331,9 @@ class Run:
         self.saved_step = self.progress.step
         self._report(Resumed(self.progress.step))
         self._restore_kept()
-        before, now = (metadata["backend"], metadata["precision"]), (self.ops.backend, self.precision)
+        # of before there were precisions: float32
+        before = metadata["backend"], metadata.get("precision", "ieee")
+        now = self.ops.backend, self.precision
         if before != now:
             self._report(Notice(f"it ran on {' in '.join(before)} before: {' in '.join(now)} goes on with other bits"))
         return metadata["metrics_bytes"], metadata["samples_bytes"]

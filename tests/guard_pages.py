@@ -27,7 +27,8 @@ SIZES = [
     {"B": 33, "T": 1, "D": 31, "H": 301, "V": 1_027},
     {"B": 31, "T": 1, "D": 31, "H": 30, "V": 31},
     {"B": 65, "T": 2, "D": 30, "H": 300, "V": 515},
-    # where kernels change their ways: sums made in parts, rows in chunks, gradients that go past the caches
+]
+LARGE = [  # where kernels change their ways: sums made in parts, rows in chunks, gradients that go past the caches
     {"B": 9, "T": 1, "D": 8_195, "H": 5, "V": 3},
     {"B": 8_195, "T": 1, "D": 3, "H": 5, "V": 7},
     {"B": 2, "T": 1, "D": 1, "H": 301, "V": 7_001},
@@ -53,7 +54,8 @@ def fenced(array: np.ndarray, flush: str) -> np.ndarray:
 
 def main(backend: str, flush: str) -> None:
     ops = get_ops(backend)
-    for op, sizes, id_type, options in product(OPS, SIZES, (np.int32, np.int64), OPTIONS):
+    kinds = [*product(SIZES, (np.int32, np.int64), OPTIONS), *((sizes, np.int32, OPTIONS[1]) for sizes in LARGE)]
+    for op, (sizes, id_type, options) in product(OPS, kinds):
         if op.startswith("batchnorm") and sizes["B"] < 2:  # no training on one row
             continue
         for fp32_precision in ops.precisions() if op.startswith("linear_cross_entropy") else (None,):

@@ -572,14 +572,21 @@ def test_promise_15_the_compiled_kernels_keep_to_the_formula_where_the_last_laye
 # ----------------------------------------------------------------------------------------------------------- precision
 
 
+@pytest.fixture(scope="module", params=[("sgd", 0.3), ("adamw", 0.002)], ids=["SGD", "AdamW"])
+def rule(request: pytest.FixtureRequest) -> tuple[str, float]:
+    """An optimizer and its learning rate."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def float32_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], float]:
+def float32_run(rule: tuple[str, float], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], float]:
     """What a network of a real vocabulary learns of real text with products of float32."""
-    return learned("ieee", tmp_path_factory.mktemp("ieee"))
+    return learned("ieee", rule, tmp_path_factory.mktemp("ieee"))
 
 
-def learned(precision: str, folder: Path) -> tuple[list[float], float]:
+def learned(precision: str, rule: tuple[str, float], folder: Path) -> tuple[list[float], float]:
     """The training loss, a mean over each 100 steps, and the validation loss at the end."""
+    optimizer, lr = rule
     options: dict[str, Any] = {
         "steps": 1_500,
         "batch_size": 64,
@@ -587,7 +594,7 @@ def learned(precision: str, folder: Path) -> tuple[list[float], float]:
         "log_every": 100,
         "eval_every": 1_500,
     }
-    options |= {"optimizer": "sgd", "lr": 0.3, "backend": "cython", "precision": precision}
+    options |= {"optimizer": optimizer, "lr": lr, "backend": "cython", "precision": precision}
     result = train(TrainConfig(out=str(folder / "run"), **options), text=standard_library_text())
     assert result.kept_val_loss is not None
     return [line["loss"] for line in metrics_of(result.folder) if "loss" in line], result.kept_val_loss
@@ -595,17 +602,17 @@ def learned(precision: str, folder: Path) -> tuple[list[float], float]:
 
 @pytest.mark.parametrize("precision", ["bf16x3", "bf16"])
 def test_every_precision_trains_to_the_same_loss(
-    precision: str, float32_run: tuple[list[float], float], tmp_path: Path
+    precision: str, rule: tuple[str, float], float32_run: tuple[list[float], float], tmp_path: Path
 ) -> None:
-    """The curves lie on each other: "auto" may take the fastest."""
+    """The curves lie on each other, to a third of a percent of the perplexity: "auto" may take the fastest."""
     if precision not in require_ops("cython").precisions():
         pytest.skip(f"no {precision} products here")
-    losses, val_loss = learned(precision, tmp_path)
+    losses, val_loss = learned(precision, rule, tmp_path)
     want, want_val_loss = float32_run
     assert len(losses) == len(want) >= 15
     assert want[0] - want[-1] > 1.5, "nothing was learned that could be lost"
-    np.testing.assert_allclose(losses, want, rtol=5e-3)
-    assert val_loss == pytest.approx(want_val_loss, rel=2e-3)
+    np.testing.assert_allclose(losses, want, rtol=5e-4)
+    assert val_loss == pytest.approx(want_val_loss, rel=5e-4)
 
 
 def test_auto_takes_the_fastest_precision_and_says_so(file: Path, tmp_path: Path) -> None:
@@ -632,6 +639,14 @@ def test_a_run_that_goes_on_in_another_precision_says_so(file: Path, tmp_path: P
     assert "it ran on cython in ieee before: cython in bf16 goes on with other bits" in [
         notice.text for notice in recorder.all(Notice)
     ]
+
+
+def test_a_run_of_before_there_were_precisions_goes_on(file: Path, tmp_path: Path) -> None:
+    config = small_config(file, tmp_path / "run")
+    tensors, metadata = checkpoint.load(train(config).folder / "last.safetensors")
+    del metadata["precision"]
+    checkpoint.save(tmp_path / "run" / "last.safetensors", tensors, metadata)
+    assert train(config, resume=True).step == config.steps
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming
