@@ -5,72 +5,50 @@ And the forward pass of one row, a matrix-vector product: it reads the weights a
 
 from collections.abc import Callable
 from functools import cache
-from math import ceil
 from operator import attrgetter
 
 import numpy as np
 import pytest
 
 from benchmarks import ceilings, peers
-from benchmarks.conftest import in_contest, timed
-from benchmarks.contest import Clock, Contender, Contest, Result, Turn
+from benchmarks.conftest import in_contest
+from benchmarks.contest import SMOKE, Clock, Contender, Contest, Result, Turn
 from benchmarks.report import markdown_table
-from fastmlp.ops import get_ops
-from fastmlp.threads import default_threads
 from tests import inputs
-from tests.helpers import arguments, contract_of
 from tests.inputs import REAL
 
 LAYERS = {"first": (REAL.T * REAL.D, REAL.H), "second": (REAL.H, REAL.H), "output": (REAL.H, REAL.V)}
 BATCH_SIZES = (32, 128, 512, 1_024)
 PRODUCTS = {"linear_forward": 1, "linear_backward": 2}  # of B x inputs x outputs
-LEAST_SECONDS = 0.5e-3  # between two looks at the clock
 
 BLAS = "NumPy's BLAS"
 PLAY = "benchmarks.bench_linear:play"
 CONTENDERS = [
     Contender("fastmlp", PLAY, {"contender": "cython"}),
-    Contender(BLAS, PLAY, {"contender": "blas"}),
+    Contender(BLAS, PLAY, {"contender": "blas"}, peers.NUMPY),
     Contender("PyTorch", PLAY, {"contender": "torch"}, peers.KEEP_MEMORY),
 ]
 
 
 def play(clock: Clock, contender: str, op: str, B: int, I: int, O: int) -> None:  # noqa: E741
-    """A contender: an op again and again, without a bias; with each tick goes a sum over all that it wrote."""
+    """A contender: the op without a bias."""
     given = {**inputs.linear(np.random.default_rng(2003), B, I, O), "bias": None, "dbias": None}
-    if contender in peers.CALLS:
-        call = peers.CALLS[contender](op, given, default_threads())
-        written = call()
-    else:
-        arrays = arguments(op, given, np.copy)
-        function = getattr(get_ops(contender), op)
-
-        def call() -> None:
-            function(*arrays.values(), threads=default_threads())
-
-        call()
-        written = [array for name, array in arrays.items() if contract_of(op)[name].written and array is not None]
-    total = float(sum(np.abs(np.asarray(array)).sum(dtype=np.float64) for array in written))
-    calls = ceil(LEAST_SECONDS / timed(call))
-    while True:
-        for _ in range(calls):
-            call()
-        clock.tick(total, pieces=calls)
+    peers.play_op(clock, contender, op, given)
 
 
 def measure_product(contest: Contest, op: str, layer: str, *, smoke: bool = False) -> dict[int, dict[str, Result]]:
-    """By batch size, the contenders' results, who must all have computed the same."""
-    rounds, turn = (1, Turn(seconds=0, least=1)) if smoke else (5, Turn(seconds=0.05, least=2))
+    """By batch size, the contenders' results."""
+    rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.05, least=2))
     I, O = LAYERS[layer]  # noqa: E741
     by_size = {}
     for B in BATCH_SIZES:
-        results = by_size[B] = contest.run(CONTENDERS, rounds=rounds, turn=turn, op=op, B=B, I=I, O=O)
-        assert_same_totals(results)
+        by_size[B] = contest.run(CONTENDERS, rounds=rounds, turn=turn, op=op, B=B, I=I, O=O)
     return by_size
 
 
 def assert_same_totals(results: dict[str, Result]) -> None:
-    totals = {name: result.values[0] for name, result in results.items() if not result.failed}
+    """All have computed the same."""
+    totals = {c.name: results[c.name].values[0] for c in CONTENDERS if not results[c.name].failed}
     assert np.allclose(list(totals.values()), totals[BLAS], rtol=1e-4), totals
 
 
@@ -98,10 +76,8 @@ WEIGHTS = 4 * REAL.H * REAL.V  # bytes
 
 def measure_one_row(contest: Contest, *, smoke: bool = False) -> dict[str, Result]:
     """The output layer for one row, and the machine's ceilings."""
-    rounds, turn = (1, Turn(seconds=0, least=1)) if smoke else (5, Turn())
-    results = contest.run([ceilings.CONTENDER, *CONTENDERS], rounds=rounds, turn=turn, **ONE_ROW)
-    assert_same_totals({contender.name: results[contender.name] for contender in CONTENDERS})
-    return results
+    rounds, turn = (1, SMOKE) if smoke else (5, Turn())
+    return contest.run([ceilings.CONTENDER, *CONTENDERS], rounds=rounds, turn=turn, **ONE_ROW)
 
 
 def describe_one_row(results: dict[str, Result]) -> str:
@@ -140,6 +116,7 @@ def bench_linear(record, show, product_of, contender, op, layer, B):
     by_size = product_of(op, layer)
     if (contender, B) == (CONTENDERS[0], BATCH_SIZES[0]):
         show(describe(by_size, op, layer))
+    assert_same_totals(by_size[B])
     record(contender, by_size[B][contender.name], f"{op}, {layer} layer, B = {B}", op=op, layer=layer, B=B)
 
 
@@ -153,4 +130,5 @@ def one_row(contest: Contest, smoke: bool) -> dict[str, Result]:
 def bench_one_row(record, show, one_row, contender):
     if contender == CONTENDERS[0]:
         show(describe_one_row(one_row))
+    assert_same_totals(one_row)
     record(contender, one_row[contender.name], "linear_forward, output layer, one row", **ONE_ROW)

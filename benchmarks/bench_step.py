@@ -10,15 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
+from statistics import median
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import ceilings, training
+from benchmarks import ceilings, peers, training
 from benchmarks.conftest import in_contest
-from benchmarks.contest import Contender, Contest, Result, Turn
-from benchmarks.report import markdown_table
+from benchmarks.contest import SMOKE, Contender, Contest, Result, Turn
+from benchmarks.report import markdown_table, milliseconds
 from benchmarks.training import accuracy, variant
 from tests.inputs import REAL, batch_sizes
 
@@ -30,9 +31,8 @@ UNITS = {  # what a variant multiplies with, in float32 and in bf16: names of ce
     "portable": ("vectors_of_16_bytes", ""),
 }
 PRODUCTS = {"bf16": 1, "bf16x3": 3}  # of bf16 for one of float32
-LOSSES = 5  # of the first steps, which must be everybody's
-NEAR = 0.01  # nats
-ADAMW_B = 512
+NEAR, COMPARED = 0.01, 30  # nats, in which the losses of one step must agree, and of how many steps at most
+ADAMW, ADAMW_B = {"optimizer": "adamw", "lr": 0.001}, 512
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,17 @@ class Steps:
 
     def times_pytorch(self, contender: Contender) -> float:
         """How many times faster than the best of PyTorch in its class; NaN where PyTorch is not there."""
-        try:
-            best = training.best_of_pytorch(contender, self.contenders, self.results)
-        except ValueError:
-            return np.nan
-        return self.results[best.name].median / self.results[contender.name].median
+        best = training.best_of_pytorch(contender, self.contenders, self.results)
+        return self.results[best.name].median / self.results[contender.name].median if best else np.nan
+
+    def assert_same_training(self) -> None:
+        """All have the same losses, in the steps that they have in common."""
+        curves = {c.name: self.results[c.name].values for c in self.contenders if not self.results[c.name].failed}
+        common = min([COMPARED, *map(len, curves.values())])
+        expected = next(iter(curves.values()))[:common] if curves else []
+        for name, losses in curves.items():
+            furthest = np.abs(np.subtract(losses[:common], expected)).max()
+            assert furthest <= NEAR, f"{name}: losses {losses[:common]}, others' are {expected}"
 
     def floors(self, contender: Contender) -> tuple[float, float]:
         """Seconds that the arithmetic and the memory traffic of a step take at least; NaN without ceilings.
@@ -71,14 +77,10 @@ class Steps:
 
 
 def measure_steps(contest: Contest, contenders: Sequence[Contender], B: int, *, smoke: bool = False) -> Steps:
-    """Rounds of the ceilings and of all contenders, who must all have trained the same."""
+    """Rounds of the ceilings and of all contenders."""
     rounds, turn = (1, Turn(seconds=0)) if smoke else (5, Turn(seconds=0.3, least=2))
-    results = contest.run([ceilings.CONTENDER, *contenders], rounds=rounds, turn=turn, batch_size=B)
-    curves = {c.name: results[c.name].values[:LOSSES] for c in contenders if not results[c.name].failed}
-    expected = next(iter(curves.values()))
-    for name, losses in curves.items():
-        assert np.allclose(losses, expected, rtol=0, atol=NEAR), f"{name}: losses {losses}, others' are {expected}"
-    return Steps(B, contenders, results)
+    taking_part = [ceilings.CONTENDER, *contenders, *training.clocked()]
+    return Steps(B, contenders, contest.run(taking_part, rounds=rounds, turn=turn, batch_size=B))
 
 
 def describe(steps: Steps) -> str:
@@ -94,7 +96,18 @@ def describe(steps: Steps) -> str:
                 floors = steps.floors(contender)
                 rows[-1] += [f"{steps.times_pytorch(contender):.2f}", *(f"{1e3 * floor:.1f}" for floor in floors)]
                 rows[-1] += [f"{max(floors) / result.median:.0%}"]
-    return f"{markdown_table(header, rows)}\n\n{describe_ceilings(steps)}"
+    return f"{markdown_table(header, rows)}\n\n{describe_rest(steps)}\n{describe_ceilings(steps)}"
+
+
+def describe_rest(steps: Steps) -> str:
+    """What a step of the trainer's own choice of kernels takes beyond them: Python, and the batch."""
+    result = steps.results.get(training.CLOCKED)
+    if result is None or result.failed:
+        return f"Python between the kernels: not measured, {result.failed if result else 'they are not built'}."
+    rest, step = median(result.values), result.median
+    return (
+        f"Python between the kernels at B = {steps.B}: {1e3 * rest:.2f} ms, {rest / step:.1%} of {1e3 * step:.1f} ms."
+    )
 
 
 def describe_ceilings(steps: Steps) -> str:
@@ -107,18 +120,17 @@ def describe_ceilings(steps: Steps) -> str:
 
 
 def adamw_contenders() -> list[Contender]:
-    """The best kernels with each precision, and the same with AdamW."""
-    best = [contender for contender in training.kernels() if variant(contender) not in ("avx2", "portable")]
+    """The best kernels with each precision and PyTorch's eager modes, each with SGD and with AdamW."""
     return [
         replace(contender, name=f"{contender.name} {optimizer}", arguments={**contender.arguments, **options})
-        for contender in best or training.kernels()[:1]
-        for optimizer, options in (("SGD", {}), ("AdamW", {"optimizer": "adamw"}))
+        for contender in (*training.best_kernels(), *peers.pytorch(compiled=False))
+        for optimizer, options in (("SGD", {}), ("AdamW", ADAMW))
     ]
 
 
 def measure_adamw(contest: Contest, *, smoke: bool = False) -> dict[str, Result]:
     """AdamW and SGD in turn."""
-    rounds, turn = (1, Turn(seconds=0)) if smoke else (5, Turn(seconds=0.3, least=2))
+    rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.3, least=2))
     return contest.run(adamw_contenders(), rounds=rounds, turn=turn, batch_size=ADAMW_B)
 
 
@@ -127,9 +139,9 @@ def describe_adamw(results: dict[str, Result]) -> str:
     rows = []
     for name in results:
         if name.endswith(" AdamW"):
-            sgd, adamw = results[name.replace("AdamW", "SGD")].median, results[name].median
-            kernels = name.removesuffix(" AdamW")
-            rows.append([kernels, f"{1e3 * sgd:.1f}", f"{1e3 * adamw:.1f}", f"{adamw / sgd:.2f}"])
+            pair = [results[name.replace("AdamW", "SGD")], results[name]]
+            ratio = f"{pair[1].median / pair[0].median:.2f}"
+            rows.append([name.removesuffix(" AdamW"), *map(milliseconds, pair), ratio])
     return markdown_table([f"B = {ADAMW_B}", "SGD, ms", "AdamW, ms", "AdamW / SGD"], rows)
 
 
@@ -154,6 +166,7 @@ def bench_step(record, show, steps_at, contender, B):
     steps = steps_at(B)
     if contender == steps.contenders[0]:
         show(describe(steps))
+    steps.assert_same_training()
     record(contender, steps.results[contender.name], f"training step, SGD, B = {B}", B=B)
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import peers
-from benchmarks.contest import Contender, Contest, Result
+from benchmarks.contest import Contender, Contest, Result, timed
 from benchmarks.report import machine
 from fastmlp.threads import default_threads
 from tests.helpers import NUMPY, Inputs, arguments, require_ops, run
@@ -61,13 +60,6 @@ def measure(benchmark: Any, smoke: bool) -> Callable[..., None]:
     return measure
 
 
-def timed(call: Callable[[], object]) -> float:
-    """The seconds that a call takes."""
-    start = perf_counter()
-    call()
-    return perf_counter() - start
-
-
 # ------------------------------------------------------------------------------------------------------ contests
 
 
@@ -99,7 +91,7 @@ def record(benchmark: Any) -> Callable[..., None]:
 
     def record(contender: Contender, result: Result, group: str, **extra_info: Any) -> None:
         if result.failed:
-            (pytest.skip if peers.is_pytorch(contender) else pytest.fail)(f"{contender.name}: {result.failed}")
+            (pytest.skip if peers.missing(contender.name) else pytest.fail)(f"{contender.name}: {result.failed}")
         benchmark.group = group
         benchmark.extra_info |= {"contender": contender.name, "threads": THREADS, **extra_info}
         seconds = iter(result.seconds)

@@ -18,9 +18,10 @@ A contender is a function that works in a loop and calls `clock.tick()` after ea
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import nan
 from pathlib import Path
 from statistics import median
 from subprocess import PIPE, Popen
@@ -52,7 +53,7 @@ class Result:
 
     seconds  of each piece of work, over all rounds, warm
     values   what it said with each `tick`, from the very first one on, those of the warm-up included
-    failed   why there is nothing more
+    failed   why there is nothing more; its median is then no number
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Result:
 
     @property
     def median(self) -> float:
-        return median(self.seconds)
+        return median(self.seconds) if self.seconds else nan
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,18 @@ class Turn:
     warm: int = 1
 
 
+SMOKE = Turn(seconds=0, least=1, warm=0)
+
+
 class Over(Exception):
     """The contest is over: raised out of `Clock.tick`."""
+
+
+def timed(call: Callable[[], object]) -> float:
+    """The seconds that a call takes."""
+    start = perf_counter()
+    call()
+    return perf_counter() - start
 
 
 # --------------------------------------------------------------------------------------------- the contender's process
@@ -143,9 +154,12 @@ class Contest:
 
     with Contest() as contest:
         results = contest.run(contenders, rounds=5, batch_size=32)
+
+    failed  who has, and why; by name
     """
 
     def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
         self._processes: dict[str, Popen[str]] = {}  # by the contender's name
 
     def __enter__(self) -> "Contest":
@@ -174,10 +188,14 @@ class Contest:
             order = {"play": contender.play, "arguments": {**contender.arguments, **task}}
             self._play(contender, results[contender.name], Turn(seconds=0, least=0, warm=warm_up), order)
         for _ in range(rounds):
-            for contender in contenders:
-                if not results[contender.name].failed:
-                    self._play(contender, results[contender.name], turn or Turn(), None)
+            self.go_on(contenders, results, turn or Turn())
         return results
+
+    def go_on(self, contenders: Sequence[Contender], results: Mapping[str, Result], turn: Turn) -> None:
+        """One more turn each with the task that they have."""
+        for contender in contenders:
+            if not results[contender.name].failed:
+                self._play(contender, results[contender.name], turn, None)
 
     def _play(self, contender: Contender, result: Result, turn: Turn, order: dict[str, Any] | None) -> None:
         process = self._process(contender)
@@ -190,6 +208,8 @@ class Contest:
             answer = {"failed": f"its process ended with status {process.wait()}"}
         sleep(REST)
         result.failed = answer.get("failed", "")
+        if result.failed:
+            self.failed[contender.name] = result.failed
         result.seconds += answer.get("seconds", [])
         result.values += answer.get("values", [])
 

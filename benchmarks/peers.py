@@ -1,24 +1,30 @@
 """What a user would run instead: PyTorch at its best settings, and NumPy."""
 
 import getpass
-import math
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import count
+from functools import partial
+from importlib.util import find_spec
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import setting
-from benchmarks.contest import Clock, Contender
+from benchmarks import ceilings, setting
+from benchmarks.contest import Clock, Contender, timed
+from fastmlp.backend import choose_backend
 from fastmlp.corpus import read_corpus
+from fastmlp.evaluation import evaluate
+from fastmlp.language_model import LanguageModel
 from fastmlp.model import MLP, NetworkShape
 from fastmlp.ops import get_ops
 from fastmlp.threads import default_threads
-from tests.helpers import Inputs
+from tests.helpers import Inputs, arguments, contract_of
 from tests.networks import torch_model
 
 # --------------------------------------------------------------------------------------- the whole training step
@@ -47,6 +53,7 @@ MODES = {
     "PyTorch, bf16 matmul": Mode(matmul="bf16"),
     "PyTorch, autocast": Mode(autocast=True),
     "PyTorch, compiled": Mode(compiled=True),
+    "PyTorch, compiled, bf16 matmul": Mode(matmul="bf16", compiled=True),
     "PyTorch, compiled, autocast": Mode(autocast=True, compiled=True),
 }
 TRAIN = "benchmarks.peers:train_pytorch"
@@ -57,6 +64,7 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
+NUMPY = KEEP_MEMORY | {"OPENBLAS_NUM_THREADS": str(default_threads())}
 HELD_TO_AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -87,12 +95,27 @@ def is_pytorch(contender: Contender) -> bool:
     return contender.name.startswith("PyTorch")
 
 
+def missing(name: str) -> bool:
+    """Whether a contender of that name needs what this machine has not: only then it may fail."""
+    if not name.startswith("PyTorch"):
+        return False
+    return find_spec("torch") is None or ("compiled" in name and shutil.which(os.environ.get("CXX", "g++")) is None)
+
+
+def unexpected(failed: Mapping[str, str]) -> dict[str, str]:
+    """Of the contenders' failures those that nothing explains; ceilings.py judges its own."""
+    return {name: why for name, why in failed.items() if why and not missing(name) and name != ceilings.CONTENDER.name}
+
+
 def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None:
-    """A contender: the network of the trainer, from the same weights on the same batches, SGD or AdamW."""
+    """A contender: the network of the trainer, from the same weights on the same batches, SGD or AdamW.
+
+    With the tick after the last step goes the validation perplexity, by the same evaluation.
+    """
     import torch
 
     how, config = Mode(**mode), setting.config(**options)
-    corpus = read_corpus(config, None if config.files else setting.text())
+    corpus = read_corpus(config, setting.text(config))
     shape = NetworkShape(len(corpus.vocabulary), config.context, config.embed, config.hidden)
     network = torch_model(MLP(shape, get_ops("numpy"), seed=config.seed).state_dict(), shape)
     torch.set_num_threads(default_threads())
@@ -108,7 +131,7 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
         torch._dynamo.reset()  # forgets the batch size of the task before, or it would compile for any size
         loss_of = torch.compile(loss_of, dynamic=False)
     batches = corpus.batches(config)
-    for step in count():
+    for step in range(config.steps):
         ids, targets = (torch.from_numpy(array.astype(np.int64)) for array in batches.batch(step))
         with torch.autocast("cpu", torch.bfloat16, enabled=how.autocast):
             loss = loss_of(ids, targets)
@@ -116,16 +139,21 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         value = loss.item()
-        if not math.isfinite(value):
+        if not isfinite(value):
             raise ArithmeticError(f"step {step}: the loss is {value}")
         clock.tick(value)
+    state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    trained = MLP(shape, choose_backend().ops, parameters=state)
+    assert corpus.val is not None
+    language = LanguageModel(trained, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
+    clock.tick(evaluate(language, corpus.val).perplexity)
 
 
 # ---------------------------------------------------------------------------------------------------------- an op
 
 
 def numpy_blas(op: str, given: Inputs, threads: int) -> Callable[[], Any]:
-    """linear's products by NumPy's BLAS, into arrays that are there; it has threads of its own."""
+    """linear's products by NumPy's BLAS, into arrays that are there; its threads are set in its environment."""
     x, weight, dy = given["x"], given["weight"], given["dy"]
     y, dx, dweight = np.empty_like(dy), np.empty_like(x), np.empty_like(weight)
     if op == "linear_forward":
@@ -169,6 +197,32 @@ def torch_eager(op: str, given: Inputs, threads: int) -> Callable[[], Any]:
 
 BACKENDS = ("numpy", "numba", "cython")
 CALLS = {"torch": torch_eager, "blas": numpy_blas}
+LEAST_SECONDS = 0.5e-3  # between two looks at the clock
+
+
+def play_op(clock: Clock, contender: str, op: str, given: Inputs, **options: Any) -> None:
+    """A contender: an op again and again; with each tick goes a sum over all the gradients, or else all that it wrote.
+
+    contender  a back-end or one of CALLS
+    options    of the op
+    """
+    threads = default_threads()
+    if contender in CALLS:
+        call = CALLS[contender](op, given, threads)
+        written = call()
+    else:
+        arrays = arguments(op, given, np.copy)
+        call = partial(getattr(get_ops(contender), op), *arrays.values(), threads=threads, **options)
+        call()
+        wrote = {name: array for name, array in arrays.items() if contract_of(op)[name].written and array is not None}
+        written = [array for name, array in wrote.items() if name.startswith("d")] or list(wrote.values())
+    total = float(sum(np.abs(np.asarray(array)).sum(dtype=np.float64) for array in written))
+    calls = ceil(LEAST_SECONDS / timed(call))
+    while True:
+        for _ in range(calls):
+            call()
+        clock.tick(total, pieces=calls)
+
 
 backends = pytest.mark.parametrize("contender", BACKENDS)
 backends_and_peers = pytest.mark.parametrize("contender", [*BACKENDS, "torch"])

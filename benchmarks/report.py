@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contest import Result
 from fastmlp.ops import BackendUnavailableError, get_ops
 from fastmlp.threads import default_threads
 from tests.helpers import module_of
@@ -46,6 +47,11 @@ def machine_line() -> str:
     sets = ", ".join(facts["instruction sets"])
     day = datetime.now(UTC).strftime("%-d %B %Y")
     return f"{facts['cpu']} ({sets}), {facts['threads']} threads, {day}; {versions}."
+
+
+def milliseconds(result: Result) -> str:
+    """The median, or why there is none."""
+    return result.failed or f"{1e3 * result.median:.1f}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

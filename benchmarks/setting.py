@@ -14,15 +14,19 @@ RARE = 10**9  # steps: of what a timing shall not hold
 def config(**options: Any) -> TrainConfig:
     """SGD at the description's sizes, without what a run does between its steps."""
     quiet = dict.fromkeys(("eval_every", "log_every", "sample_every", "save_every"), RARE)
-    sgd = {"tokenizer": "whitespace", "val_fraction": 0, "optimizer": "sgd", "schedule": "constant", "warmup": 0}
-    return TrainConfig.layered({**quiet, **sgd, "steps": RARE}, options)
+    # The rate is so high that the losses of a few steps show who does not train.
+    sgd = {"optimizer": "sgd", "lr": 0.5, "schedule": "constant", "warmup": 0}
+    text = {"tokenizer": "whitespace", "val_fraction": 0}
+    return TrainConfig.layered({**quiet, **sgd, **text, "steps": RARE}, options)
 
 
-def text(vocabulary: int = REAL.V) -> Text:
+def text(config: TrainConfig) -> Text | None:
     """Words drawn as a text has them, the r-th most frequent 1 / r as often as the first; each comes at least once.
 
-    vocabulary  V, with the tokenizer's <unk>, which is not in the text
+    None where the configuration is one for a real text, which has to be split into words: then that is read.
     """
-    words = np.arange(vocabulary - 1)
-    drawn = np.random.default_rng(2003).choice(words, 5 * vocabulary, p=1 / (words + 1) / np.sum(1 / (words + 1)))
+    if config.tokenizer != "whitespace":
+        return None
+    words = np.arange(REAL.V - 1)  # the last of the vocabulary is <unk>, which is not in the text
+    drawn = np.random.default_rng(2003).choice(words, 5 * REAL.V, p=1 / (words + 1) / np.sum(1 / (words + 1)))
     return Text(" ".join(f"w{word}" for word in (*words, *drawn)), ())

@@ -1,33 +1,58 @@
 """Who trains in the benchmarks of whole steps: the trainer with each back-end, variant and precision, and PyTorch."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks import peers, setting
 from benchmarks.contest import Clock, Contender, Result
+from fastmlp import trainer
 from fastmlp.events import Reporter
 from fastmlp.ops import BackendUnavailableError, get_ops
-from fastmlp.trainer import train
-from tests.helpers import module_of
+from tests.helpers import clocked_ops, module_of
 
 TRAINER = "benchmarks.training:train_fastmlp"
+CLOCKED = "fastmlp, clocked"
 
 
 def train_fastmlp(clock: Clock, **options: Any) -> None:
-    """A contender: the trainer itself, whose reporter is told of each step."""
+    """A contender: the trainer itself, whose reporter is told of each step.
+
+    With the tick after the last step goes the validation perplexity.
+    """
+    clock.tick(told_of_each_step(clock.tick, options).kept_val_perplexity)
+
+
+def train_clocked(clock: Clock, **options: Any) -> None:
+    """A contender: the same, but with each tick go the seconds that the step took beyond its kernels."""
+    ops, kernel_seconds = clocked_ops(options["backend"])
+    began = 0.0
+
+    def tick(_loss: float) -> None:
+        nonlocal began
+        clock.tick(perf_counter() - kernel_seconds() - began)
+        began = perf_counter() - kernel_seconds()
+
+    with patch("fastmlp.backend.get_ops", return_value=ops):
+        told_of_each_step(tick, options)
+
+
+def told_of_each_step(tell: Callable[[float], None], options: Mapping[str, Any]) -> trainer.Result:
+    """Train; the loss of each step is told."""
 
     class Timekeeper(Reporter):
         def step(self, step: int, share: float, loss: float) -> None:
-            clock.tick(loss)  # the trainer stops at a loss that is not finite
+            tell(loss)  # the trainer stops at a loss that is not finite
 
     config = setting.config(**options)
     with TemporaryDirectory() as folder:
         out = str(Path(folder) / "run")
-        train(replace(config, out=out), text=None if config.files else setting.text(), reporter=Timekeeper())
+        return trainer.train(replace(config, out=out), text=setting.text(config), reporter=Timekeeper())
 
 
 def kernels(**options: Any) -> list[Contender]:
@@ -42,7 +67,8 @@ def kernels(**options: Any) -> list[Contender]:
     for variant in module.variants():
         module.use_variant(variant)
         precisions = module.precisions()
-        for precision in precisions[1:] or precisions:  # who has more than "ieee" has that one from AVX-512
+        # Who has more than "ieee" has that one from AVX-512.
+        for precision in [name for name in precisions if name != "ieee"] or precisions:
             arguments = {"backend": "cython", "precision": precision, **options}
             name = f"fastmlp {variant} {precision}"
             contenders.append(Contender(name, TRAINER, arguments, {"FASTMLP_SIMD": variant}))
@@ -50,11 +76,24 @@ def kernels(**options: Any) -> list[Contender]:
     return contenders
 
 
+def best_kernels() -> list[Contender]:
+    """With each precision those of the best variant that has it."""
+    best: dict[str, Contender] = {}
+    for contender in kernels():
+        best.setdefault(contender.arguments["precision"], contender)
+    return list(best.values())
+
+
+def clocked() -> list[Contender]:
+    """What shows a step's Python, with the kernels that a user gets; nothing where they are not built."""
+    return [Contender(CLOCKED, "benchmarks.training:train_clocked", {"backend": "cython"})] if kernels() else []
+
+
 def contenders(*, compiled: bool) -> list[Contender]:
     """Everybody; PyTorch's compiled modes too if they are asked for."""
     fastest = kernels()
     numba = Contender("fastmlp Numba", TRAINER, {"backend": "numba"})
-    numpy = Contender("fastmlp NumPy", TRAINER, {"backend": "numpy"}, peers.KEEP_MEMORY)
+    numpy = Contender("fastmlp NumPy", TRAINER, {"backend": "numpy"}, peers.NUMPY)
     avx2 = any(variant(contender) == "avx2" for contender in fastest)
     return [*fastest, numba, numpy, *peers.pytorch(compiled=compiled, held_to_avx2=avx2)]
 
@@ -82,7 +121,9 @@ def rivals(contender: Contender, contenders: Sequence[Contender]) -> list[Conten
     ]
 
 
-def best_of_pytorch(contender: Contender, contenders: Sequence[Contender], results: Mapping[str, Result]) -> Contender:
-    """The fastest of the rivals. Raises ValueError where none has run."""
+def best_of_pytorch(
+    contender: Contender, contenders: Sequence[Contender], results: Mapping[str, Result]
+) -> Contender | None:
+    """The fastest of the rivals; None where none has run."""
     ran = [rival for rival in rivals(contender, contenders) if not results[rival.name].failed]
-    return min(ran, key=lambda rival: results[rival.name].median)
+    return min(ran, key=lambda rival: results[rival.name].median, default=None)

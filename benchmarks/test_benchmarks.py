@@ -1,0 +1,105 @@
+"""The benchmarks compare like with like, and who cannot run is not passed over in silence."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import ceilings, draw, peers, table, training
+from benchmarks.bench_step import Steps
+from benchmarks.contest import Contender, Contest, Result, Turn
+
+OURS = Contender("ours", training.TRAINER, {"backend": "numpy"})
+OTHERS = {
+    "the same": {},
+    "does not learn": {"lr": 1e-9},
+    "learns at twice the rate": {"lr": 1.0},
+    "fails": {"hidden": -1},
+}
+
+
+@pytest.fixture(scope="module")
+def contest() -> Iterator[Contest]:
+    with Contest() as contest:
+        yield contest
+
+
+@pytest.fixture(scope="module")
+def results(contest: Contest) -> dict[str, Result]:
+    """Of as many steps as a smoke run has."""
+    others = [replace(OURS, name=name, arguments={**OURS.arguments, **options}) for name, options in OTHERS.items()]
+    return contest.run([OURS, *others], rounds=1, turn=Turn(seconds=0), batch_size=32)
+
+
+def steps(results: dict[str, Result], other: str) -> Steps:
+    return Steps(128, [OURS, replace(OURS, name=other)], {**results, ceilings.CONTENDER.name: Result(failed="no cc")})
+
+
+def test_who_trains_the_same_is_compared(results: dict[str, Result]) -> None:
+    assert not results["ours"].failed
+    steps(results, "the same").assert_same_training()
+
+
+@pytest.mark.parametrize("other", ["does not learn", "learns at twice the rate"])
+def test_who_does_not_train_the_same_is_caught(other: str, results: dict[str, Result]) -> None:
+    with pytest.raises(AssertionError, match=other):
+        steps(results, other).assert_same_training()
+
+
+def test_a_table_says_why_someone_failed(contest: Contest, results: dict[str, Result]) -> None:
+    why = contest.failed["fails"]
+    assert why == results["fails"].failed != ""
+    steps(results, "fails").assert_same_training()
+    ours = Contender("fails", "", {"precision": "ieee"}, {"FASTMLP_SIMD": "avx2"})
+    by_size = {32: Steps(32, [ours], steps(results, "fails").results)}
+    assert table.step_tables(by_size).count(why) == 3
+    assert peers.unexpected(contest.failed) == {"fails": why}
+
+
+def test_only_what_the_machine_has_not_excuses_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = dict.fromkeys(["PyTorch", "PyTorch, compiled", "PyTorch, compiled, AVX2"], "an error")
+    monkeypatch.setattr(peers, "find_spec", lambda _: object())
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
+    assert peers.unexpected(failed) == failed
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert peers.unexpected(failed) == {"PyTorch": "an error"}
+    monkeypatch.setattr(peers, "find_spec", lambda _: None)
+    assert peers.unexpected(failed) == {}
+
+
+def test_required_ceilings_do_not_fail_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = {ceilings.CONTENDER.name: Result(failed="no compiler")}
+    monkeypatch.delenv("FASTMLP_REQUIRE_KERNELS", raising=False)
+    assert ceilings.highest(results) == {}
+    monkeypatch.setenv("FASTMLP_REQUIRE_KERNELS", "1")
+    with pytest.raises(RuntimeError, match="no compiler"):
+        ceilings.highest(results)
+
+
+def test_each_precision_is_measured_on_its_best_variant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU with AMX, where bf16x3 is what "auto" stands for."""
+    precisions = {"amx": ("bf16x3", "ieee", "bf16"), "avx512": ("ieee",), "avx2": ("ieee",)}
+    module = SimpleNamespace(chosen="amx", variants=lambda: list(precisions), variant=lambda: "amx")
+    module.use_variant = lambda name: setattr(module, "chosen", name)
+    module.precisions = lambda: precisions[module.chosen]
+    monkeypatch.setattr(training, "get_ops", lambda _: None)
+    monkeypatch.setattr(training, "module_of", lambda _: module)
+    names = [contender.name for contender in training.kernels()]
+    assert names == ["fastmlp amx bf16x3", "fastmlp amx bf16", "fastmlp avx512 ieee", "fastmlp avx2 ieee"]
+    assert [contender.name for contender in training.best_kernels()] == names[:3]
+    assert module.chosen == "amx"
+
+
+def test_words_per_second_are_drawn_for_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slowest contender has failed."""
+
+    def measured(_contest: Contest, contenders: Sequence[Contender], B: int) -> Steps:
+        results = {contender.name: Result([0.001 * B * i], [1.0]) for i, contender in enumerate(contenders, 1)}
+        return Steps(B, contenders, {**results, contenders[-1].name: Result(failed="an error")})
+
+    monkeypatch.setattr(draw, "measure_steps", measured)
+    draw.main(["--out", str(tmp_path), "words-per-second"])
+    assert (tmp_path / "words_per_second.png").stat().st_size > 10_000
