@@ -1,12 +1,16 @@
 """linear_cross_entropy: the last layer and its loss, 98.5 % of a step's arithmetic, in each precision; its memory."""
 
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.contest import Clock, Contender, Contest, Result
-from benchmarks.report import markdown_table
+from benchmarks import peers, training
+from benchmarks.conftest import in_contest
+from benchmarks.contest import SMOKE, Clock, Contender, Contest, Result, Turn
+from benchmarks.report import markdown_table, milliseconds
 from fastmlp.ops import BackendUnavailableError, get_ops
 from fastmlp.threads import default_threads
 from tests import inputs
@@ -22,44 +26,97 @@ def precisions() -> tuple[str, ...]:
         return ("ieee",)  # the benchmark says why it is skipped
 
 
-# Of B x H x V: one for the logits, two for the gradients; the backward pass alone makes the logits again.
-PRODUCTS = {"linear_cross_entropy_forward": 1, "linear_cross_entropy_backward": 3, "linear_cross_entropy": 3}
-OURS = [("numpy", "ieee"), ("numba", "ieee"), *(("cython", precision) for precision in precisions())]
-backends = pytest.mark.parametrize(("contender", "fp32_precision"), OURS)
-backends_and_torch = pytest.mark.parametrize(("contender", "fp32_precision"), [*OURS, ("torch", "ieee")])
+BATCH_SIZES = (32, 128, 512)
+OP = "linear_cross_entropy"
+PRODUCTS = 3  # of B x H x V: the logits, and two gradients
+ADAMW = ", AdamW included"
+PLAY = "benchmarks.bench_linear_cross_entropy:play"
 
 
-def bench(measure, rng, contender, op, B, H, V, fp32_precision):
-    given = mean_over_batch(inputs.linear_cross_entropy(rng, B, H, V))
-    flop = PRODUCTS[op] * 2 * B * H * V
-    measure(contender, op, given, sizes={"B": B, "H": H, "V": V}, flop=flop, fp32_precision=fp32_precision)
+def contenders() -> list[Contender]:
+    """The best kernels with each precision, also with AdamW's update of the weights in the same op, and the others."""
+    ours = [
+        Contender(
+            best.name, PLAY, {"contender": "cython", "fp32_precision": best.arguments["precision"]}, best.environment
+        )
+        for best in training.best_kernels()
+    ]
+    updates = [
+        replace(contender, name=contender.name + ADAMW, arguments={**contender.arguments, "rule": "adamw"})
+        for contender in ours
+    ]
+    return [
+        *ours,
+        *updates,
+        Contender("fastmlp Numba", PLAY, {"contender": "numba"}),
+        Contender("fastmlp NumPy", PLAY, {"contender": "numpy"}, peers.NUMPY),
+        Contender("PyTorch", PLAY, {"contender": "torch"}, peers.KEEP_MEMORY),
+    ]
 
 
+def play(clock: Clock, contender: str, B: int, V: int, rule: str = "", **options: object) -> None:
+    """A contender: the last layer and its gradients; with a rule, and the update of its weights in their place."""
+    rng = np.random.default_rng(2003)
+    given = mean_over_batch(inputs.linear_cross_entropy(rng, B, REAL.H, V))
+    if rule:
+        given |= inputs.last_layer_state(rng, given)
+        peers.play_op(clock, contender, f"{OP}_update", given, rule=rule, lr=1e-3, step=1, **options)
+    peers.play_op(clock, contender, OP, given, **options)
+
+
+def measure(contest: Contest, *, smoke: bool = False) -> dict[int, dict[str, Result]]:
+    """By batch size, the contenders' results."""
+    rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.2, least=2))
+    return {B: contest.run(contenders(), rounds=rounds, turn=turn, B=B, V=REAL.V) for B in BATCH_SIZES}
+
+
+def describe(by_size: dict[int, dict[str, Result]]) -> str:
+    """A line a contender."""
+    rows = [[name, *(milliseconds(results[name]) for results in by_size.values())] for name in by_size[BATCH_SIZES[0]]]
+    return markdown_table([f"{OP}, ms", *(f"B = {B}" for B in by_size)], rows)
+
+
+def assert_same_gradients(results: dict[str, Result]) -> None:
+    """All have computed the same; those that update the weights write others than the gradients."""
+    for updates in (False, True):
+        ran = {name: result for name, result in results.items() if not result.failed}
+        totals = {name: result.values[0] for name, result in ran.items() if name.endswith(ADAMW) == updates}
+        assert np.allclose(list(totals.values()), next(iter(totals.values()), 0), rtol=0.01), totals
+
+
+@pytest.fixture(scope="session")
+def by_size(contest: Contest, smoke: bool) -> dict[int, dict[str, Result]]:
+    return measure(contest, smoke=smoke)
+
+
+everybody = pytest.mark.parametrize("contender", contenders(), ids=attrgetter("name"))
+
+
+@in_contest
 @batch_sizes
-@pytest.mark.parametrize("op", PRODUCTS)
-@backends_and_torch
-def bench_linear_cross_entropy(measure, rng, contender, fp32_precision, op, B):
-    bench(measure, rng, contender, op, B, REAL.H, REAL.V, fp32_precision)
-
-
-@batch_sizes
-@pytest.mark.parametrize("rule", ["sgd", "adamw"])
-@backends
-def bench_linear_cross_entropy_update(measure, rng, contender, fp32_precision, rule, B):
-    given = mean_over_batch(inputs.linear_cross_entropy(rng, B, REAL.H, REAL.V))
-    given |= inputs.last_layer_state(rng, given)
-    op = "linear_cross_entropy_update"
-    options = {"rule": rule, "lr": 1e-3, "fp32_precision": fp32_precision} | ({"step": 1} if rule == "adamw" else {})
-    measure(contender, op, given, sizes={"B": B, "H": REAL.H, "V": REAL.V}, flop=6 * B * REAL.H * REAL.V, **options)
+@everybody
+def bench_linear_cross_entropy(record, show, by_size, contender, B):
+    if (contender, B) == (contenders()[0], BATCH_SIZES[0]):
+        show(describe(by_size))
+    assert_same_gradients(by_size[B])
+    result = by_size[B][contender.name]
+    rate = round(PRODUCTS * 2 * B * REAL.H * REAL.V / result.median / 1e9, 1)
+    record(contender, result, f"{OP}, B = {B}", B=B, **{"GFLOP/s": rate})
 
 
 LARGE_B, LARGE_V = 4_096, 100_000
 
 
+@pytest.fixture(scope="session")
+def large(contest: Contest) -> dict[str, Result]:
+    return contest.run(contenders(), rounds=1, turn=Turn(seconds=0, least=2, warm=0), warm_up=1, B=LARGE_B, V=LARGE_V)
+
+
+@in_contest
 @pytest.mark.long
-@backends_and_torch
-def bench_large_batch_and_vocabulary(measure, rng, contender, fp32_precision):
-    bench(measure, rng, contender, "linear_cross_entropy", LARGE_B, REAL.H, LARGE_V, fp32_precision)
+@everybody
+def bench_large_batch_and_vocabulary(record, large, contender):
+    record(contender, large[contender.name], f"{OP}, B = {LARGE_B}, V = {LARGE_V}", B=LARGE_B, V=LARGE_V)
 
 
 # ------------------------------------------------------------------------------------------------------------- memory
@@ -99,18 +156,30 @@ def stated_bytes(fp32_precision: str) -> int:
     return int(4 * (forward + (P * H / 2 + S * H + n * P * block + n) * L + n * (32 * H + block)))
 
 
-def measure_memory(contest: Contest) -> dict[str, Result]:
-    """By precision; the first call alone counts, whose memory is not there yet."""
+def assert_memory_as_stated(results: dict[str, Result]) -> None:
+    """The formula, and a little: for pages that are not full, and what Python does meanwhile."""
+    for name, result in results.items():
+        assert not result.failed, f"{name}: {result.failed}"
+        assert result.values[0] <= 1.02 * stated_bytes(name) + 4e6, f"{name}: {result.values[0]:,} bytes"
+
+
+def measure_memory(contest: Contest, *, smoke: bool = False) -> dict[str, Result]:
+    """By precision, of which one will do for smoke; the first call alone counts, whose memory is not there yet."""
     play = "benchmarks.bench_linear_cross_entropy:update_large_layer"
     contenders = [Contender(precision, play, {"fp32_precision": precision}) for precision in precisions()]
-    return contest.run(contenders, rounds=0, warm_up=1)
+    return contest.run(contenders[: 1 if smoke else None], rounds=0, warm_up=1)
 
 
 def describe_memory(results: dict[str, Result]) -> str:
     """A line a precision, in megabytes."""
     header = [f"B = {LARGE_B:,}, H = {REAL.H}, V = {LARGE_V:,}", "peak, MB", "stated, MB", "B V floats, MB"]
     rows = [
-        [name, f"{result.values[0] / 1e6:.0f}", f"{stated_bytes(name) / 1e6:.0f}", f"{4e-6 * LARGE_B * LARGE_V:,.0f}"]
+        [
+            name,
+            result.failed or f"{result.values[0] / 1e6:.0f}",
+            f"{stated_bytes(name) / 1e6:.0f}",
+            f"{4e-6 * LARGE_B * LARGE_V:,.0f}",
+        ]
         for name, result in results.items()
     ]
     return markdown_table(header, rows)
@@ -118,10 +187,8 @@ def describe_memory(results: dict[str, Result]) -> str:
 
 @pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is not to be had here")
-def bench_memory(benchmark, contest, show):
+def bench_memory(benchmark, contest, show, smoke):
     require_ops("cython")
-    results = benchmark.pedantic(measure_memory, args=(contest,))
-    for name, result in results.items():
-        assert not result.failed, f"{name}: {result.failed}"
-        assert result.values[0] < LARGE_B * LARGE_V, f"{name}: a quarter of the logits' size and more"
+    results = benchmark.pedantic(measure_memory, args=(contest,), kwargs={"smoke": smoke})
     show(describe_memory(results))
+    assert_memory_as_stated(results)
