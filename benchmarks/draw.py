@@ -4,8 +4,9 @@ python -m benchmarks.draw loss runs/hp "author: titles"    the loss curve of a r
 python -m benchmarks.draw words-per-second                 over the batch size, everybody on this machine, measured now
 """
 
+import argparse
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import training
@@ -16,20 +17,22 @@ from benchmarks.report import machine_line
 from fastmlp.plot import plot_loss
 from tests.inputs import REAL
 
-FIGURES = Path(__file__).parent / "figures"
+OURS = {"linestyle": "-", "marker": "o"}
 BATCH_SIZES = (32, 64, 128, 256, 512, 1_024, 2_048)
 
 
-def draw_loss(run: str, title: str) -> None:
-    lines = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    plot_loss([json.loads(line) for line in lines], FIGURES / "loss.png", title=title)
+def draw_loss(run: Path, title: str, out: Path) -> None:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    plot_loss([json.loads(line) for line in lines], out / "loss.png", title=title)
 
 
-def draw_words_per_second() -> None:
+def draw_words_per_second(out: Path) -> None:
     contenders = [contender for contender in training.contenders(compiled=True) if "AVX2" not in contender.name]
     with Contest() as contest:
         by_size = [measure_steps(contest, contenders, B) for B in BATCH_SIZES]
-    plot_words_per_second(contenders, by_size, FIGURES / "words_per_second.png")
+    for steps in by_size:
+        steps.assert_same_training()
+    plot_words_per_second(contenders, by_size, out / "words_per_second.png")
 
 
 def plot_words_per_second(contenders: list[Contender], by_size: list[Steps], path: Path) -> None:
@@ -41,13 +44,16 @@ def plot_words_per_second(contenders: list[Contender], by_size: list[Steps], pat
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    greys = iter([("0.75", "s--"), ("0.6", "^--"), ("0.45", "v--"), ("0.3", "D--"), ("0.0", "x--")])
+    peers = [contender for contender in contenders if is_pytorch(contender)]
+    styles = {
+        peer.name: {"color": str(0.75 - 0.75 * i / len(peers)), "linestyle": "--", "marker": "s^vDPx"[i % 6]}
+        for i, peer in enumerate(peers)
+    }
     for contender in contenders:
         results = [(steps.B, steps.results[contender.name]) for steps in by_size]
         ran = [(B, B / result.median) for B, result in results if not result.failed]
-        color, style = next(greys) if is_pytorch(contender) else (None, "o-")
         if ran:
-            axes.plot(*zip(*ran, strict=True), style, color=color, markersize=4, label=contender.name)
+            axes.plot(*zip(*ran, strict=True), markersize=4, label=contender.name, **styles.get(contender.name, OURS))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(FixedLocator([steps.B for steps in by_size]))
@@ -65,5 +71,20 @@ def plot_words_per_second(contenders: list[Contender], by_size: list[Steps], pat
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", metavar="FOLDER", type=Path, default=Path(__file__).parent / "figures")
+    pictures = parser.add_subparsers(dest="picture", required=True)
+    loss = pictures.add_parser("loss", help="the loss curve of a run")
+    loss.add_argument("run", type=Path, help="its folder")
+    loss.add_argument("title")
+    pictures.add_parser("words-per-second", help="over the batch size, measured now")
+    options = parser.parse_args(arguments)
+    if options.picture == "loss":
+        draw_loss(options.run, options.title, options.out)
+    else:
+        draw_words_per_second(options.out)
+
+
 if __name__ == "__main__":
-    {"loss": draw_loss, "words-per-second": draw_words_per_second}[sys.argv[1]](*sys.argv[2:])
+    main()

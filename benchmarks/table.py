@@ -2,39 +2,41 @@
 
 python -m benchmarks.table          the step and the products alone, some ten minutes
 python -m benchmarks.table --long   and a busy machine, the memory of a large layer, and the original's headline
+
+With --smoke it only sees that all of them run.
 """
 
 import argparse
+import sys
 
-from benchmarks import bench_busy, bench_linear, bench_linear_cross_entropy, bench_original, bench_step, training
+from benchmarks import bench_busy, bench_linear, bench_linear_cross_entropy, bench_original, bench_step, peers, training
 from benchmarks.bench_step import Steps
 from benchmarks.contest import Contest
-from benchmarks.report import machine_line, markdown_table
+from benchmarks.report import machine_line, markdown_table, milliseconds
 
 BATCH_SIZES = (32, 128, 512)
 
 
 def step_tables(by_size: dict[int, Steps]) -> str:
     """Milliseconds of everybody, and of our kernels how many times faster they are and how near to the roofline."""
-    contenders = by_size[BATCH_SIZES[0]].contenders
+    contenders = next(iter(by_size.values())).contenders
     sizes = [f"B = {B}" for B in by_size]
-    times = []
+    times, faster, roofline = [], [], []
     for contender in contenders:
-        results = [steps.results[contender.name] for steps in by_size.values()]
-        times.append([contender.name, *(result.failed or f"{1e3 * result.median:.1f}" for result in results)])
-    faster, roofline = [], []
-    for contender in filter(training.variant, contenders):
-        faster.append([contender.name, *(f"{steps.times_pytorch(contender):.2f}" for steps in by_size.values())])
-        roofline.append([contender.name])
-        for steps in by_size.values():
-            floor = max(steps.floors(contender))
-            share = floor / steps.results[contender.name].median
-            roofline[-1].append(f"{1e3 * floor:.1f} ({share:.0%})")
+        results = [(steps, steps.results[contender.name]) for steps in by_size.values()]
+        times.append([contender.name, *(milliseconds(result) for _, result in results)])
+        if training.variant(contender):
+            ratios = [result.failed or f"{steps.times_pytorch(contender):.2f}" for steps, result in results]
+            faster.append([contender.name, *ratios])
+            floors = [(max(steps.floors(contender)), result) for steps, result in results]
+            reached = [result.failed or f"{1e3 * floor:.1f} ({floor / result.median:.0%})" for floor, result in floors]
+            roofline.append([contender.name, *reached])
     return "\n\n".join(
         [
             markdown_table(["ms a step", *sizes], times),
             markdown_table(["times PyTorch", *sizes], faster),
             markdown_table(["floor, ms (reached)", *sizes], roofline),
+            "\n".join(bench_step.describe_rest(steps) for steps in by_size.values()),
             "\n".join(bench_step.describe_ceilings(steps) for steps in by_size.values()),
         ]
     )
@@ -44,9 +46,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="the long benchmarks too")
     parser.add_argument(
+        "--smoke", action="store_true", help="a few steps of each at one batch size, to see that it runs"
+    )
+    parser.add_argument(
         "--text", metavar="FILE", help="of the headline; the standard library's documentation if not given"
     )
     options = parser.parse_args()
+    smoke = options.smoke
     print(machine_line(), flush=True)
 
     def show(text: str) -> None:
@@ -54,16 +60,33 @@ def main() -> None:
 
     with Contest() as contest:
         everybody = training.contenders(compiled=True)
-        show(step_tables({B: bench_step.measure_steps(contest, everybody, B) for B in BATCH_SIZES}))
-        show(bench_step.describe_adamw(bench_step.measure_adamw(contest)))
+        sizes = BATCH_SIZES[:1] if smoke else BATCH_SIZES
+        by_size = {B: bench_step.measure_steps(contest, everybody, B, smoke=smoke) for B in sizes}
+        show(step_tables(by_size))
+        for steps in by_size.values():
+            steps.assert_same_training()
+        show(bench_step.describe_adamw(bench_step.measure_adamw(contest, smoke=smoke)))
+        layer_by_size = bench_linear_cross_entropy.measure(contest, smoke=smoke)
+        show(bench_linear_cross_entropy.describe(layer_by_size))
+        for results in layer_by_size.values():
+            bench_linear_cross_entropy.assert_same_gradients(results)
         for op in bench_linear.PRODUCTS:
             for layer in bench_linear.LAYERS:
-                show(bench_linear.describe(bench_linear.measure_product(contest, op, layer), op, layer))
-        show(bench_linear.describe_one_row(bench_linear.measure_one_row(contest)))
+                products = bench_linear.measure_product(contest, op, layer, smoke=smoke)
+                show(bench_linear.describe(products, op, layer))
+                for results in products.values():
+                    bench_linear.assert_same_totals(results)
+        one_row = bench_linear.measure_one_row(contest, smoke=smoke)
+        show(bench_linear.describe_one_row(one_row))
+        bench_linear.assert_same_totals(one_row)
         if options.long:
-            show(bench_busy.describe(bench_busy.measure(contest)))
-            show(bench_linear_cross_entropy.describe_memory(bench_linear_cross_entropy.measure_memory(contest)))
-            show(bench_original.describe(bench_original.measure(contest, options.text)))
+            show(bench_busy.describe(bench_busy.measure(contest, smoke=smoke)))
+            memory = bench_linear_cross_entropy.measure_memory(contest, smoke=smoke)
+            show(bench_linear_cross_entropy.describe_memory(memory))
+            bench_linear_cross_entropy.assert_memory_as_stated(memory)
+            show(bench_original.describe(bench_original.measure(contest, options.text, smoke=smoke)))
+        if failed := peers.unexpected(contest.failed):
+            sys.exit("\n".join(f"{name}: {why}" for name, why in failed.items()))
 
 
 if __name__ == "__main__":
