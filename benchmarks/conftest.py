@@ -27,26 +27,19 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def measure(benchmark: Any, smoke: bool) -> Callable[..., None]:
-    """Time one op of a back-end, or what a peer does in its place.
+    """Time one op of a back-end.
 
-    contender  "numpy", "numba", "cython", or a peer
+    contender  "numpy", "numba" or "cython"
     op         its name; a backward pass gets what its forward pass keeps
     given      its inputs, by name
-    flop       floating-point operations of a call, if they are what it is about
     options    of the op; and `sizes`, the letters that tell this benchmark from others of the op
     """
 
-    def measure(
-        contender: str, op: str, given: Inputs, *, sizes: dict[str, int], flop: int = 0, **options: Any
-    ) -> None:
+    def measure(contender: str, op: str, given: Inputs, *, sizes: dict[str, int], **options: Any) -> None:
         if op.endswith("_backward"):
             given = {**given, **run(NUMPY, op.replace("_backward", "_forward"), given)}
-        if contender in peers.CALLS:
-            pytest.importorskip("torch")
-            call = peers.CALLS[contender](op, given, THREADS)
-        else:
-            ops = require_ops(contender)
-            call = partial(getattr(ops, op), *arguments(op, given, np.copy).values(), threads=THREADS, **options)
+        ops = require_ops(contender)
+        call = partial(getattr(ops, op), *arguments(op, given, np.copy).values(), threads=THREADS, **options)
         benchmark.group = f"{op} {', '.join(f'{letter} = {size}' for letter, size in sizes.items())}"
         benchmark.extra_info |= {"op": op, "contender": contender, "threads": THREADS, **sizes, **options}
         timed(call)  # compiles what is compiled on first use
@@ -54,8 +47,6 @@ def measure(benchmark: Any, smoke: bool) -> Callable[..., None]:
         while len(warm) < 5 and sum(warm) < SECONDS:
             warm.append(timed(call))
         benchmark.pedantic(call, rounds=1 if smoke else int(np.clip(SECONDS / median(warm), *ROUNDS)))
-        if flop:
-            benchmark.extra_info["GFLOP/s"] = round(flop / benchmark.stats.stats.median / 1e9, 1)
 
     return measure
 

@@ -225,4 +225,3 @@ def play_op(clock: Clock, contender: str, op: str, given: Inputs, **options: Any
 
 
 backends = pytest.mark.parametrize("contender", BACKENDS)
-backends_and_peers = pytest.mark.parametrize("contender", [*BACKENDS, "torch"])
