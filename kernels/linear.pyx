@@ -20,6 +20,7 @@ cdef enum:
     PARTS = 16               # of the depth at most, where it has as many chunks
     PART_AT_MOST = 1 << 19   # floats of a result that is made in parts
     FEW = 8                  # rows of x that are worth panels
+    FEW_SLICE_ROWS = 768     # of W, for fewer: long walks over memory, which the CPU foresees
     ADD_SLICE = 1 << 13      # floats of the result in a slice of adding up its parts
     SMALL = 1 << 18          # multiply-adds that are not worth a second thread
 
@@ -35,6 +36,7 @@ ctypedef struct Product:
     long result_lane
     bint turned         # rows and lanes have changed places
     bint few            # dot products
+    long slice_rows     # of a result
     long panels         # how many
     float *packed       # right: [panel][k][lane]
     long part_depth
@@ -62,6 +64,7 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
         p.result_row, p.result_lane = p.result_lane, p.result_row
         p.turned = True
     p.few = p.lanes < FEW and p.left.step == 1 and p.right.step == 1 and p.result_row == 1
+    p.slice_rows = FEW_SLICE_ROWS if p.few else SLICE_ROWS
     p.panels = 0 if p.few else ceil_div(p.lanes, call.panel)
     p.part_depth = p.depth
     if not p.few and p.depth >= PARTS * DEPTH_CHUNK and p.rows * p.lanes <= PART_AT_MOST:
@@ -85,7 +88,7 @@ cdef void pack_slice(void *context, long slice, int hand) noexcept nogil:
 
 
 cdef long slices_of(Product *p) noexcept nogil:
-    return ceil_div(p.rows, SLICE_ROWS) * p.parts
+    return ceil_div(p.rows, p.slice_rows) * p.parts
 
 
 cdef void sum_columns(Call *call, long first, long columns) noexcept nogil:
@@ -93,9 +96,9 @@ cdef void sum_columns(Call *call, long first, long columns) noexcept nogil:
 
 
 cdef void multiply(Call *call, Product *p, long slice) noexcept nogil:
-    """SLICE_ROWS of a part of a result."""
-    cdef long row_slices = ceil_div(p.rows, SLICE_ROWS), part = slice // row_slices
-    cdef long first = slice % row_slices * SLICE_ROWS, rows = min(SLICE_ROWS, p.rows - first), lane
+    """Some rows of a part of a result."""
+    cdef long row_slices = ceil_div(p.rows, p.slice_rows), part = slice // row_slices
+    cdef long first = slice % row_slices * p.slice_rows, rows = min(p.slice_rows, p.rows - first), lane
     cdef long k = part * p.part_depth, end = min(k + p.part_depth, p.depth)
     cdef float *sums = p.sums + part * p.rows * p.lanes + first * p.result_row
     cdef matrix left = p.left

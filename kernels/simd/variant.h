@@ -179,7 +179,6 @@ INLINE void dots_block(const int words, const int rows, long depth, const float 
         UNROLL
         for (int i = 0; i < words; i++) {
             vec some = load(w + i * w_row + k);
-            __builtin_prefetch(w + (i + 2 * 4) * w_row + k);
             UNROLL
             for (int j = 0; j < rows; j++)
                 sums[i][j] += some * load(x + j * x_row + k);
