@@ -20,14 +20,18 @@ number rounded once ("bf16"), or as the sum of two bf16 ("bf16x3"). Both go thro
 panel of lanes at a time: weights, h, e and p are then in tiles of P planes, 1 or 2, and everything between the
 products is float32. The target's p, where 1 is subtracted, is taken from its float32 logit.
 
-Work memory, in floats, beside the arguments; L is B padded to whole vectors, and from 128 on to an odd number of cache
-lines, S the number of slices (at most 32), n the threads:
+Where nothing is updated, a long batch goes through both sweeps in pieces (rows_at_once): what they need between the
+sweeps can be kept however long the batch is, and a block stays in the caches. dW and db are added up from one piece to
+the next. A gradient that nobody wants is not made.
+
+Work memory, in floats, beside the arguments; B are the rows that go at once, L is B padded to whole vectors, and from
+128 on to an odd number of cache lines, S the number of slices (at most 32), n the threads:
 
     forward    (H + 3 S + n BLOCK + 9) L                       nothing of the size of B V
     backward   the same + H B + (S H + n) L + n BLOCK (H + 1)  dh's parts, and a block's gradient
     both       the same + (V + V / BLOCK) L for the exponentials, where they take at most KEEP_AT_MOST; beyond it
                nothing of the size of B V either: the logits are made again, exactly, in sweep two
-    update     as both: there is no gradient of the size of W
+    update     as both, with all rows at once: there is no gradient of the size of W
 
 and with tiles, where L is B and H is padded to 32:
 
@@ -61,6 +65,9 @@ cdef enum:
     STREAM_FROM = 1 << 21      # floats of dW: more than the caches would keep for whoever reads it next
     DEPTH_CHUNK = 512          # rows of the batch that dW sums in one go, so that its error does not grow with them
     KEEP_AT_MOST = 1 << 28     # bytes of exponentials that are kept between the sweeps
+    ROWS_AT_LEAST = 128        # of the batch that go through both sweeps at once, where W is not updated,
+    ROWS_AT_MOST = 256         # and with tiles, which are sooner done with a row than with reading W:
+    ROWS_OF_TILES_AT_MOST = 512
     SLICE_COLUMNS = 16         # of dh, when the slices' parts are added up; or so many rows
 
 
@@ -76,12 +83,14 @@ ctypedef struct Call:
     long blocks
     long slices
     bint keep               # the exponentials of sweep one serve sweep two
+    bint gradients          # there is a sweep two
+    bint add                # to the gradients of W and b, which hold those of the rows before
     double label_smoothing
     const float *h          # (B, H)
     float *weight           # (V, H), written where `rule` is set
     float *bias             # (V,) or NULL, likewise
-    float *dh               # (B, H)
-    float *dweight          # (V, H); NULL where the gradients go into an update
+    float *dh               # (B, H) or NULL
+    float *dweight          # (V, H) or NULL; NULL where the gradients go into an update
     float *dbias            # (V,) or NULL
     const update_rule *rule  # NULL, or what to do with the gradients at once; the state that it keeps, or NULL:
     float *weight_state     # (V, H)
@@ -125,6 +134,10 @@ cdef long round_up(long a, long b) noexcept nogil:
     return ceil_div(a, b) * b
 
 
+cdef bint makes_dweight(const Call *call) noexcept nogil:
+    return call.dweight != NULL or call.rule != NULL
+
+
 cdef void set_sizes(Call *call) noexcept nogil:
     cdef long vector = core.simd.lanes
     call.panel = 2 * vector
@@ -151,10 +164,10 @@ cdef void *carve(char **at, size_t size) noexcept nogil:
     return here
 
 
-cdef size_t lay_out(Call *call, char *work, bint gradients, size_t threads) noexcept nogil:
+cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
     """Point the arrays of the call into `work`; returns the bytes that takes."""
     cdef char *at = work
-    cdef size_t lane_array = call.stride * sizeof(float), own_gradients
+    cdef size_t lane_array = call.stride * sizeof(float), size
     call.targets = <int64_t *> carve(&at, call.B * sizeof(int64_t))
     call.row_scale = <float *> carve(&at, 5 * lane_array)
     call.smoothing_shift = call.row_scale + call.stride
@@ -167,21 +180,22 @@ cdef size_t lay_out(Call *call, char *work, bint gradients, size_t threads) noex
     call.logit_sum = <float *> carve(&at, call.slices * lane_array)
     call.block_highest = <float *> carve(&at, call.blocks * lane_array if call.keep else 0)
     if call.planes:
-        lay_out_tiles(call, &at, gradients, threads)
+        lay_out_tiles(call, &at, threads)
     else:
         call.h_lanes = <float *> carve(&at, round_up(call.lanes, call.panel) * call.H * sizeof(float))
         call.exponentials = <float *> carve(&at, (call.V if call.keep else threads * BLOCK) * lane_array)
-        if gradients:
-            call.h_columns = <float *> carve(&at, round_up(call.H, call.panel) * call.B * sizeof(float))
-            call.dh_parts = <float *> carve(&at, call.slices * call.H * lane_array)
-            own_gradients = threads * BLOCK * (call.H + 1) if call.rule or call.stream else 0
-            call.block_gradient = <float *> carve(&at, own_gradients * sizeof(float))
-    if gradients:
+        if call.gradients:
+            size = round_up(call.H, call.panel) * call.B if makes_dweight(call) else 0
+            call.h_columns = <float *> carve(&at, size * sizeof(float))
+            call.dh_parts = <float *> carve(&at, call.slices * call.H * lane_array if call.dh else 0)
+            size = threads * BLOCK * (call.H + 1) if call.rule or call.stream else 0
+            call.block_gradient = <float *> carve(&at, size * sizeof(float))
+    if call.gradients:
         call.scale = <float *> carve(&at, threads * max(lane_array, call.columns * sizeof(float)))
     return at - work
 
 
-cdef void lay_out_tiles(Call *call, char **at, bint gradients, size_t threads) noexcept nogil:
+cdef void lay_out_tiles(Call *call, char **at, size_t threads) noexcept nogil:
     cdef size_t number = call.planes * sizeof(bf16)
     cdef long depth = round_up(call.H, TILE_DEPTH)
     call.h_plane = call.stride * depth
@@ -191,11 +205,12 @@ cdef void lay_out_tiles(Call *call, char **at, bint gradients, size_t threads) n
     call.h_pairs = <bf16 *> carve(at, call.h_plane * number)
     call.weight_tiles = <bf16 *> carve(at, threads * call.weight_plane * number)
     call.panel_logits = <float *> carve(at, threads * call.block * PANEL * sizeof(float))
-    if gradients:
-        call.h_column_pairs = <bf16 *> carve(at, call.h_plane * number)
+    cdef size_t dh_parts = call.slices * call.stride * call.columns * sizeof(float)
+    if call.gradients:
+        call.h_column_pairs = <bf16 *> carve(at, call.h_plane * number if makes_dweight(call) else 0)
         call.p_tiles = <bf16 *> carve(at, (1 if call.keep else threads) * call.p_plane * number)
-        call.turned = <bf16 *> carve(at, threads * call.turned_plane * number)
-        call.dh_parts = <float *> carve(at, call.slices * call.stride * call.columns * sizeof(float))
+        call.turned = <bf16 *> carve(at, threads * call.turned_plane * number if call.dh else 0)
+        call.dh_parts = <float *> carve(at, dh_parts if call.dh else 0)
         call.block_gradient = <float *> carve(at, threads * (PANEL * call.columns + call.block) * sizeof(float))
 
 
@@ -275,8 +290,20 @@ cdef void update_weight(Call *call, long first, long words, const float *dweight
                          state_at(call.weight_state2, at), call.weight + at)
 
 
+cdef void hand_back(const Call *call, long count, const float *gradient, float *to) noexcept nogil:
+    """Put a gradient of W or b where it belongs, or add it to what is there."""
+    cdef long i
+    if call.add:
+        for i in range(count):
+            to[i] += gradient[i]
+    else:
+        memcpy(to, gradient, count * sizeof(float))
+
+
 cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
+    cdef float[BLOCK] dbias
+    cdef bint past_the_cache
     cdef float *parts = call.dh_parts + slice * call.H * call.stride
     cdef float *scale = call.scale + hand * max(call.stride, call.columns)
     cdef float *own_gradient = call.block_gradient + hand * BLOCK * (call.H + 1)
@@ -301,28 +328,33 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
             if 0 <= word < words:
                 p[word * call.stride + row] -= <float> ((1 - call.label_smoothing) * call.row_scale[row])
         lane = 0
-        while lane < call.lanes:  # dh^T += W^T p
+        while call.dh and lane < call.lanes:  # dh^T += W^T p
             core.simd.product(call.H, words, matrix(call.weight + first * call.H, 1, call.H), p + lane, call.stride,
                               min(call.panel, call.lanes - lane), parts + lane, call.stride, 1, block > first_block)
             lane += call.panel
-        dweight = own_gradient if call.rule or call.stream else call.dweight + first * call.H
+        past_the_cache = call.stream and not call.add
+        dweight = own_gradient
+        if call.dweight and not past_the_cache:
+            dweight = call.dweight + first * call.H
         column = 0
-        while column < call.H:  # dW = p h
+        while makes_dweight(call) and column < call.H:  # dW = p h
             row = 0
             while row < call.B:
                 core.simd.product(words, min(DEPTH_CHUNK, call.B - row), matrix(p + row, call.stride, 1),
                                   call.h_columns + column * call.B + row * call.panel, call.panel,
-                                  min(call.panel, call.H - column), dweight + column, call.H, 1, row > 0)
+                                  min(call.panel, call.H - column), dweight + column, call.H, 1,
+                                  call.add or row > 0)
                 row += DEPTH_CHUNK
             column += call.panel
         if call.rule:
             core.simd.lane_sums(words, call.B, call.stride, p, own_gradient + BLOCK * call.H)
             update_weight(call, first, words, own_gradient, call.H)
             update_bias(call, first, words, own_gradient + BLOCK * call.H)
-        elif call.stream:
+        elif past_the_cache:
             core.simd.stream(words, call.H, own_gradient, call.H, call.dweight + first * call.H)
         if call.dbias:
-            core.simd.lane_sums(words, call.B, call.stride, p, call.dbias + first)
+            core.simd.lane_sums(words, call.B, call.stride, p, dbias)
+            hand_back(call, words, dbias, call.dbias + first)
 
 
 cdef void add_dh(void *context, long slice, int hand) noexcept nogil:
@@ -489,12 +521,14 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
                         call.target_logits[row] = logits[word * PANEL + row - lane]
                 keep_panel(call, lane, words, logits, p)
         make_p(call, first, words, scale, p, dbias)
-        core.tiles.turn(words, call.stride, call.planes, call.p_plane, p, call.turned_plane, turned)
-        core.tiles.split_pairs(words, call.H, call.H, call.weight + first * call.H, call.planes, call.weight_plane,
-                               weights)
-        core.tiles.product(call.stride // TILE, call.columns // TILE, words, call.planes, turned, call.turned_plane,
-                           weights, call.weight_plane, part, call.columns, block > first_block, NULL, 0)  # dh += p^T W
-        for panel in range(ceil_div(words, PANEL)):  # dW = p h
+        if call.dh:  # dh += p^T W
+            core.tiles.turn(words, call.stride, call.planes, call.p_plane, p, call.turned_plane, turned)
+            core.tiles.split_pairs(words, call.H, call.H, call.weight + first * call.H, call.planes, call.weight_plane,
+                                   weights)
+            core.tiles.product(call.stride // TILE, call.columns // TILE, words, call.planes, turned,
+                               call.turned_plane, weights, call.weight_plane, part, call.columns, block > first_block,
+                               NULL, 0)
+        for panel in range(ceil_div(words, PANEL) if makes_dweight(call) else 0):  # dW = p h
             word = panel * PANEL
             some = min(PANEL, words - word)
             core.tiles.product(PANEL // TILE, call.columns // TILE, call.B, call.planes, p + word * call.stride,
@@ -503,16 +537,15 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
                                max(0, min(PANEL, call.V - first - words - word)) * call.H)
             if call.rule:
                 update_weight(call, first + word, some, dweight, call.columns)
-            elif call.stream:
+            elif call.stream and not call.add:
                 core.simd.stream(some, call.H, dweight, call.columns, call.dweight + (first + word) * call.H)
             else:
                 for row in range(some):
-                    memcpy(call.dweight + (first + word + row) * call.H, dweight + row * call.columns,
-                           call.H * sizeof(float))
+                    hand_back(call, call.H, dweight + row * call.columns, call.dweight + (first + word + row) * call.H)
         if call.rule:
             update_bias(call, first, words, dbias)
         elif call.dbias:
-            memcpy(call.dbias + first, dbias, words * sizeof(float))
+            hand_back(call, words, dbias, call.dbias + first)
     core.tiles.end()
 
 
@@ -548,65 +581,97 @@ cdef void put_slices_together(Call *call, float *lse, float *losses) noexcept no
         losses[row] = <float> loss
 
 
-cdef bint all_finite(const float[::1] numbers) noexcept nogil:
+cdef bint all_finite(long count, const float *numbers) noexcept nogil:
     cdef long i
-    for i in range(numbers.shape[0]):
+    for i in range(count):
         if not isfinite(numbers[i]):
             return False
     return True
 
 
+cdef long rows_at_once(long rows, int planes) noexcept nogil:
+    """About a quarter of them, in pieces of one size: what is kept for a piece is then well below a batch's logits."""
+    cdef long piece = max(ROWS_AT_LEAST, min(rows // 4, ROWS_OF_TILES_AT_MOST if planes else ROWS_AT_MOST))
+    return min(rows, round_up(ceil_div(rows, ceil_div(rows, piece)), PANEL))
+
+
 cdef bint run(Call *call, const ids_t[::1] targets, const float[::1] row_scale, const float[::1] lse_kept,
               float[::1] lse, float[::1] losses, int threads) except -1:
-    """Sweep one unless lse_kept is given, sweep two where the call has a place for gradients.
+    """Sweep one unless lse_kept is given, sweep two where the call has a place for gradients; some rows at a time.
 
     False where an update is given up because a loss or an lse is infinite or no number; dh is then NaN.
     """
-    cdef bint gradients = call.dh != NULL
     cdef bint forward = lse_kept is None
     cdef bint go_on = True
-    cdef long row
-    call.keep = gradients and forward
+    cdef long rows = call.B, first = 0
+    call.gradients = call.dh != NULL or call.dbias != NULL or makes_dweight(call)
+    call.keep = call.gradients and forward
+    if call.rule == NULL:
+        call.B = rows_at_once(rows, call.planes)
     set_sizes(call)
     threads = min(threads, SLICES_AT_MOST)  # more could not work at once, but each has memory of its own
-    cdef size_t needed = lay_out(call, NULL, gradients, threads)
-    cdef void *work = core.take(needed)
+    cdef size_t needed = lay_out(call, NULL, threads)
+    cdef char *work = <char *> core.take(needed)
     if work == NULL:
         raise MemoryError(f"linear_cross_entropy: no memory for {needed:,} bytes")
     with nogil:
-        lay_out(call, <char *> work, gradients, threads)
-        memset(call.row_scale, 0, 5 * call.stride * sizeof(float))  # and the four arrays behind it
-        for row in range(call.B, call.stride):
-            call.lse[row] = FLT_MAX  # the padding has logits too, the bias: their p is 0, not exp(bias)
-        for row in range(call.B):
-            call.targets[row] = targets[row] if row_scale[row] != 0 else -1
-            call.row_scale[row] = row_scale[row]
-            call.smoothing_shift[row] = <float> (row_scale[row] * call.label_smoothing / call.V)
-        if call.planes:
-            core.run(split_lanes, call, ceil_div(call.B, PANEL), threads)
-        else:
-            core.run(pack_lanes, call, ceil_div(call.B, call.panel), threads)
-        if forward:
-            core.run(sweep_one_tiles if call.planes else sweep_one, call, call.slices, threads)
-            put_slices_together(call, &lse[0], &losses[0])
-            go_on = call.rule == NULL or (all_finite(losses) and all_finite(lse))
-        else:
-            memcpy(call.lse, &lse_kept[0], call.B * sizeof(float))
-        if not go_on:
-            for row in range(call.B * call.H):
-                call.dh[row] = NAN
-        elif gradients and call.planes:
-            core.run(split_columns, call, ceil_div(call.H, PANEL), threads)
-            for row in range(call.B):
-                call.target_logits[row] = <float> exp(call.target_logits[row] - call.lse[row])
-            core.run(sweep_two_tiles, call, call.slices, threads)
-            core.run(add_dh_tiles, call, ceil_div(call.B, SLICE_COLUMNS), threads)
-        elif gradients:
-            core.run(pack_columns, call, ceil_div(call.H, call.panel), threads)
-            core.run(sweep_two, call, call.slices, threads)
-            core.run(add_dh, call, ceil_div(call.H, SLICE_COLUMNS), threads)
+        while first < rows:
+            lay_out(call, work, threads)
+            if forward:
+                go_on = run_rows(call, &targets[first], &row_scale[first], NULL, &lse[first], &losses[first], threads)
+            else:
+                go_on = run_rows(call, &targets[first], &row_scale[first], &lse_kept[first], NULL, NULL, threads)
+            first += call.B
+            call.h += call.B * call.H
+            call.dh = call.dh + call.B * call.H if call.dh else NULL
+            call.B = min(call.B, rows - first)
+            call.add = True
+            set_sizes(call)
         core.give(work)
     return go_on
+
+
+cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, const float *lse_kept, float *lse,
+                   float *losses, int threads) noexcept nogil:
+    """The same for rows that are laid out."""
+    cdef long row
+    memset(call.row_scale, 0, 5 * call.stride * sizeof(float))  # and the four arrays behind it
+    for row in range(call.B, call.stride):
+        call.lse[row] = FLT_MAX  # the padding has logits too, the bias: their p is 0, not exp(bias)
+    for row in range(call.B):
+        call.targets[row] = targets[row] if row_scale[row] != 0 else -1
+        call.row_scale[row] = row_scale[row]
+        call.smoothing_shift[row] = <float> (row_scale[row] * call.label_smoothing / call.V)
+    if call.planes:
+        core.run(split_lanes, call, ceil_div(call.B, PANEL), threads)
+    else:
+        core.run(pack_lanes, call, ceil_div(call.B, call.panel), threads)
+    if lse_kept == NULL:
+        core.run(sweep_one_tiles if call.planes else sweep_one, call, call.slices, threads)
+        put_slices_together(call, lse, losses)
+        if call.rule and not (all_finite(call.B, losses) and all_finite(call.B, lse)):
+            for row in range(call.B * call.H):
+                call.dh[row] = NAN
+            return False
+    else:
+        memcpy(call.lse, lse_kept, call.B * sizeof(float))
+    if not call.gradients:
+        return True
+    if call.planes:
+        if makes_dweight(call):
+            core.run(split_columns, call, ceil_div(call.H, PANEL), threads)
+        for row in range(call.B):
+            call.target_logits[row] = <float> exp(call.target_logits[row] - call.lse[row])
+        core.run(sweep_two_tiles, call, call.slices, threads)
+        if call.dh:
+            core.run(add_dh_tiles, call, ceil_div(call.B, SLICE_COLUMNS), threads)
+    else:
+        if makes_dweight(call):
+            core.run(pack_columns, call, ceil_div(call.H, call.panel), threads)
+        core.run(sweep_two, call, call.slices, threads)
+        if call.dh:
+            core.run(add_dh, call, ceil_div(call.H, SLICE_COLUMNS), threads)
+    return True
 
 
 cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias, float[:, ::1] dh,
@@ -618,6 +683,7 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
     if call.V == 0:
         raise ValueError("linear_cross_entropy: weight: expected at least one word, got none")
     call.dh = call.dweight = call.dbias = NULL
+    call.add = False
     call.rule = NULL
     call.weight_state = call.weight_state2 = call.bias_state = call.bias_state2 = NULL
     if dweight is not None:

@@ -1,6 +1,7 @@
 """linear_cross_entropy: the last layer and its loss in one, where nearly all of the time goes."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -45,6 +46,11 @@ def ops(request):
     return at_precision(require_ops(backend), fp32_precision or "ieee")
 
 
+def powerset(names):
+    """All ways to choose some, but for none."""
+    return (chosen for count in range(1, len(names) + 1) for chosen in combinations(names, count))
+
+
 def target_rows(given):
     """dW and db, judged apart: the rows of words that are true somewhere, and all others."""
     is_target = np.zeros(len(given["weight"]), bool)
@@ -81,6 +87,25 @@ def test_promise_2_agrees_with_float64(ops, rng, chain, sizes):
 @pytest.mark.parametrize("sizes", [(32, REAL.H), (128, REAL.H), (2, 301), (33, 30)], ids=str)
 def test_promise_2_agrees_with_float64_at_real_size(ops, rng, chain, sizes):
     assert_agrees(ops, chain, inputs.linear_cross_entropy(rng, *sizes, REAL.V))
+
+
+@chains
+def test_promise_2_agrees_with_float64_of_more_rows_than_go_at_once(ops, rng, chain):
+    """And of a gradient of W that is too large for the caches, to which the later rows' is added."""
+    assert_agrees(ops, chain, inputs.linear_cross_entropy(rng, 301, 300, 7_001))
+
+
+@chains
+@pytest.mark.parametrize("rows", [33, 301])
+@pytest.mark.parametrize("unwanted", list(powerset(["dh", "dweight", "dbias"])), ids=str)
+def test_gradients_that_nobody_wants(ops, rng, chain, rows, unwanted):
+    """Those that are wanted have the same bits as with all."""
+    given = inputs.linear_cross_entropy(rng, rows, 31, 301)
+    want = run_chain(ops, chain, given, label_smoothing=0.1)
+    got = run_chain(ops, chain, given | dict.fromkeys(unwanted), label_smoothing=0.1)
+    assert got.keys() == want.keys() - set(unwanted)
+    for name, array in got.items():
+        np.testing.assert_array_equal(array, want[name], err_msg=name)
 
 
 @chains

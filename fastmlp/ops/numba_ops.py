@@ -674,8 +674,8 @@ def linear_cross_entropy_backward(
     targets: Array,
     row_scale: Array,
     lse: Array,
-    dh: Array,
-    dweight: Array,
+    dh: Array | None,
+    dweight: Array | None,
     dbias: Array | None,
     *,
     label_smoothing: float = 0.0,
@@ -684,7 +684,7 @@ def linear_cross_entropy_backward(
 ) -> None:
     """Sweep two, logits made again. Memory: 4 * BLOCK * B bytes a thread, 4 * B * H a slice."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
-    with _work_arrays((len(layer.slices), *h.shape)) as (dh_parts,):
+    with _work_arrays(layer.dh_parts(dh)) as (dh_parts,):
         kept = shifts = layer.nothing
         layer.sweep_two(kept, shifts, lse.astype(np.float64), dh_parts, dh, layer.pieces_of(dweight, dbias))
 
@@ -697,8 +697,8 @@ def linear_cross_entropy(
     row_scale: Array,
     lse: Array,
     losses: Array,
-    dh: Array,
-    dweight: Array,
+    dh: Array | None,
+    dweight: Array | None,
     dbias: Array | None,
     *,
     label_smoothing: float = 0.0,
@@ -707,7 +707,7 @@ def linear_cross_entropy(
 ) -> None:
     """Both sweeps. Memory: as the backward pass, and 4 * B * V * (1 + 1 / BLOCK) where 4 * B * V <= MOST_KEPT."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
-    with layer.work_arrays() as (kept, shifts, dh_parts):
+    with layer.work_arrays(dh) as (kept, shifts, dh_parts):
         exact_lse = layer.sweep_one(kept, shifts, losses)
         lse[...] = exact_lse
         layer.sweep_two(kept, shifts, exact_lse, dh_parts, dh, layer.pieces_of(dweight, dbias))
@@ -747,7 +747,7 @@ def linear_cross_entropy_update(
             update(dbias, *(state[first:last] for state in bias_states), bias[first:last], **options)
 
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
-    with layer.work_arrays() as (kept, shifts, dh_parts):
+    with layer.work_arrays(dh) as (kept, shifts, dh_parts):
         exact_lse = layer.sweep_one(kept, shifts, losses)
         lse[...] = exact_lse
         if not (np.isfinite(losses).all() and np.isfinite(lse).all()):
@@ -807,19 +807,24 @@ class _LastLayer:
         losses[self.row_scale == 0] = 0
         return lse
 
+    def dh_parts(self, dh: Array | None) -> tuple[int, ...]:
+        """The shape of the slices' parts of dh: without rows where nobody wants it."""
+        return len(self.slices), 0 if dh is None else len(self.h), self.h.shape[1]
+
     @contextmanager
-    def work_arrays(self) -> Iterator[list[Array]]:
+    def work_arrays(self, dh: Array | None) -> Iterator[list[Array]]:
         """For a call of both sweeps: kept and shifts, empty where they would be too large, and dh_parts."""
         rows, words = len(self.h), len(self.weight)
         if 4 * rows * words > MOST_KEPT:
             words = 0
-        with _work_arrays((words, rows), (-(-words // BLOCK), rows), (len(self.slices), *self.h.shape)) as arrays:
+        with _work_arrays((words, rows), (-(-words // BLOCK), rows), self.dh_parts(dh)) as arrays:
             yield arrays
 
-    def pieces_of(self, dweight: Array, dbias: Array | None) -> Pieces:
-        """Where the gradients of a slice belong in those of all words."""
-        db = np.empty(len(dweight), np.float32) if dbias is None else dbias
-        return lambda first, last: (dweight[first:last], db[first:last])
+    def pieces_of(self, dweight: Array | None, dbias: Array | None) -> Pieces:
+        """Where the gradients of a slice belong in those of all words; without rows where nobody wants that of W."""
+        dw = np.empty((0, self.h.shape[1]), np.float32) if dweight is None else dweight
+        db = np.empty(len(self.weight), np.float32) if dbias is None else dbias
+        return lambda first, last: (dw[first:last], db[first:last])
 
     def sweep_two(
         self,
@@ -827,7 +832,7 @@ class _LastLayer:
         shifts: Array,
         lse: Array,
         dh_parts: Array,
-        dh: Array,
+        dh: Array | None,
         pieces: Pieces,
         when_made: Callable[[int, int, Array, Array], None] = lambda first, last, dweight, dbias: None,
     ) -> None:
@@ -836,7 +841,7 @@ class _LastLayer:
         kept, shifts             in:  of sweep one; `kept` is overwritten
         lse      (B,)            in:  in float64
         dh_parts (slices, B, H)  out: each slice's part of dh
-        dh                       out
+        dh                       out: or None
         pieces                   where a slice's dweight and dbias go
         when_made                is told of a slice whose gradients, dh_parts among them, are made
         """
@@ -851,6 +856,8 @@ class _LastLayer:
             when_made(first, last, dweight, dbias)
 
         run_slices(sweep, self.slices, self.threads)
+        if dh is None:
+            return
         parts, total = dh_parts.reshape(len(self.slices), dh.size), dh.reshape(-1)
         slices = cut(dh.size, SMALLEST // len(self.slices))
         run_slices(lambda first, last: _column_sums(parts, first, last, total), slices, self.threads)
@@ -954,8 +961,10 @@ def _sweep_two(
                 dlogits[targets[b] - start, b] -= at_target * row_scale[b]
 
         strided = dlogits[:, 0:rows]  # for Numba the same type as its transpose: one product to compile
-        _rows_times_matrix(strided, h, False, dweight[start:stop])
-        _rows_times_matrix(strided.T, weight[start:stop], True, dh)
+        if len(dweight):
+            _rows_times_matrix(strided, h, False, dweight[start:stop])
+        if len(dh):
+            _rows_times_matrix(strided.T, weight[start:stop], True, dh)
         for v in range(len(dlogits)):
             dbias[start + v] = _sum(dlogits[v])
 

@@ -297,6 +297,18 @@ _LINEAR_CROSS_ENTROPY_INPUTS = {
 }
 
 
+def _wanted_gradients(
+    dlogits: Array, h: Array, weight: Array, dh: Array | None, dweight: Array | None, dbias: Array | None
+) -> None:
+    """linear_backward of any of the gradients."""
+    if dh is not None:
+        np.matmul(dlogits, weight, out=dh)
+    if dweight is not None:
+        np.matmul(dlogits.T, h, out=dweight)
+    if dbias is not None:
+        np.sum(dlogits, axis=0, out=dbias)
+
+
 @contract(**_LINEAR_CROSS_ENTROPY_INPUTS, lse=out("B"), losses=out("B"))
 def linear_cross_entropy_forward(
     h: Array,
@@ -326,8 +338,8 @@ def linear_cross_entropy_forward(
 @contract(
     **_LINEAR_CROSS_ENTROPY_INPUTS,
     lse=floats("B"),
-    dh=out("B", "H"),
-    dweight=out("V", "H"),
+    dh=optional(out("B", "H")),
+    dweight=optional(out("V", "H")),
     dbias=optional(out("V")),
 )
 def linear_cross_entropy_backward(
@@ -337,8 +349,8 @@ def linear_cross_entropy_backward(
     targets: Array,
     row_scale: Array,
     lse: Array,
-    dh: Array,
-    dweight: Array,
+    dh: Array | None,
+    dweight: Array | None,
     dbias: Array | None,
     *,
     label_smoothing: float = 0.0,
@@ -348,24 +360,24 @@ def linear_cross_entropy_backward(
     """The gradients of linear_cross_entropy_forward, which keeps nothing but `lse`: the logits are made again.
 
     h, weight, bias, targets, row_scale  in:  as in the forward pass
-    lse      (B,)          in:  what the forward pass kept
-    dh       (B, H)        out
-    dweight  (V, H)        out
-    dbias    (V,) or None  out
+    lse      (B,)            in:  what the forward pass kept
+    dh       (B, H) or None  out: None where nobody wants it, as the others
+    dweight  (V, H) or None  out
+    dbias    (V,) or None    out
     """
     logits = np.empty((h.shape[0], weight.shape[0]), h.dtype)
     linear_forward(h, weight, bias, logits)
     dlogits = logits  # overwritten in place: at most one (B, V) array lives at a time
     cross_entropy_backward(logits, targets, row_scale, lse, dlogits, label_smoothing=label_smoothing)
-    linear_backward(dlogits, h, weight, dh, dweight, dbias)
+    _wanted_gradients(dlogits, h, weight, dh, dweight, dbias)
 
 
 @contract(
     **_LINEAR_CROSS_ENTROPY_INPUTS,
     lse=out("B"),
     losses=out("B"),
-    dh=out("B", "H"),
-    dweight=out("V", "H"),
+    dh=optional(out("B", "H")),
+    dweight=optional(out("V", "H")),
     dbias=optional(out("V")),
 )
 def linear_cross_entropy(
@@ -376,8 +388,8 @@ def linear_cross_entropy(
     row_scale: Array,
     lse: Array,
     losses: Array,
-    dh: Array,
-    dweight: Array,
+    dh: Array | None,
+    dweight: Array | None,
     dbias: Array | None,
     *,
     label_smoothing: float = 0.0,
@@ -393,7 +405,7 @@ def linear_cross_entropy(
     cross_entropy_forward(logits, targets, row_scale, lse, losses, label_smoothing=label_smoothing)
     dlogits = logits
     cross_entropy_backward(logits, targets, row_scale, lse, dlogits, label_smoothing=label_smoothing)
-    linear_backward(dlogits, h, weight, dh, dweight, dbias)
+    _wanted_gradients(dlogits, h, weight, dh, dweight, dbias)
 
 
 @contract(
