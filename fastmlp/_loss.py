@@ -19,7 +19,7 @@ from fastmlp.ops import Ops
 __all__ = ["REDUCTIONS", "linear_cross_entropy"]
 
 Array = np.ndarray
-Gradients = tuple[Array, Array, Array | None]
+Gradients = tuple[Array | None, Array | None, Array | None]
 
 REDUCTIONS = ("mean", "sum", "none")
 BLOCK = 1024  # classes that are put right at a time, so that no second array of the weight's size is made
@@ -36,7 +36,7 @@ def linear_cross_entropy(
     reduction: str,
     ignore_index: int,
     label_smoothing: float,
-    grads: bool,
+    grads: bool | tuple[bool, bool, bool],
     upstream: Any = None,
     ops: Ops,
     threads: int,
@@ -52,11 +52,12 @@ def linear_cross_entropy(
     reduction        "mean", divided by the sum of the counted targets' class weights; "sum"; or "none"
     ignore_index     rows with this target do not count: their loss and their gradients are 0
     label_smoothing  in [0, 1]
-    grads            whether the gradients are wanted
+    grads            whether the gradients are wanted: all, or each of (dinput, dlinear_weight, dlinear_bias)
     upstream         gradient of the total with respect to the loss, of the loss's shape; None: 1
 
-    Returns the loss, 0-dimensional or (N,) for "none", and (dinput, dlinear_weight, dlinear_bias) or None. The loss is
-    None where `upstream` is given: who has that has had the loss. The mean over no row is NaN, its gradients are 0.
+    Returns the loss, 0-dimensional or (N,) for "none", and (dinput, dlinear_weight, dlinear_bias), each None where it
+    is not wanted or its input is None, or None for all. The loss is None where `upstream` is given: who has that has
+    had the loss. The mean over no row is NaN, its gradients are 0.
     Raises IndexError for a target outside [0, V), ValueError for an unknown reduction and for smoothing outside [0, 1];
     what else does not fit is refused by the op.
     """
@@ -86,9 +87,13 @@ def linear_cross_entropy(
         "fp32_precision": fp32_precision,
         "threads": threads,
     }
-    if grads:
-        dbias = None if linear_bias is None else np.empty_like(linear_bias)
-        gradients = (np.empty_like(input), np.empty_like(linear_weight), dbias)
+    wanted = grads if isinstance(grads, tuple) else (grads,) * 3
+    if any(wanted):
+        dinput, dweight, dbias = (
+            np.empty_like(array) if want and array is not None else None
+            for want, array in zip(wanted, (input, linear_weight, linear_bias), strict=True)
+        )
+        gradients = (dinput, dweight, dbias)
         ops.linear_cross_entropy(*inputs, row_scale, lse, losses, *gradients, **settings)
     else:
         ops.linear_cross_entropy_forward(*inputs, counted.astype(dtype), lse, losses, **settings)
@@ -142,14 +147,16 @@ def _put_right(
     """
     dinput, dweight, dbias = gradients
     at_target = (shares.sum() * scale).astype(input.dtype)
-    dinput += at_target[:, None] * linear_weight[targets]
-    dinput -= np.outer(scale, _shared_weight(linear_weight, shares)).astype(input.dtype)
-    rows, drows = np.empty_like(targets), np.empty_like(input)
-    unique = ops.embedding_backward(targets[:, None], (at_target[:, None] * input)[:, None], rows, drows)
-    dweight[rows[:unique]] += drows[:unique]
-    scaled_input = np.einsum("n,nh->h", scale, input)
-    for first in range(0, shares.size, BLOCK):
-        dweight[first : first + BLOCK] -= np.outer(shares[first : first + BLOCK], scaled_input)
+    if dinput is not None:
+        dinput += at_target[:, None] * linear_weight[targets]
+        dinput -= np.outer(scale, _shared_weight(linear_weight, shares)).astype(input.dtype)
+    if dweight is not None:
+        rows, drows = np.empty_like(targets), np.empty_like(input)
+        unique = ops.embedding_backward(targets[:, None], (at_target[:, None] * input)[:, None], rows, drows)
+        dweight[rows[:unique]] += drows[:unique]
+        scaled_input = np.einsum("n,nh->h", scale, input)
+        for first in range(0, shares.size, BLOCK):
+            dweight[first : first + BLOCK] -= np.outer(shares[first : first + BLOCK], scaled_input)
     if dbias is not None:
         np.add.at(dbias, targets, at_target)
         dbias -= shares * scale.sum()

@@ -1,0 +1,334 @@
+"""PyTorch's linear cross entropy on the CPU, made by fastmlp's kernels: one line to change in a training script.
+
+    from fastmlp.torch import linear_cross_entropy   # in place of torch.nn.functional's
+
+    loss = linear_cross_entropy(hidden, head.weight, target, linear_bias=head.bias)
+    loss.backward()
+
+The logits are never there as a whole. Where a gradient is to come, the forward pass makes it together with the loss,
+some rows at a time, and the backward pass hands it over: three products of N x H x V. To keep but lse between the
+passes would take a fourth, for the logits once more, and no less memory, since the backward pass needs the gradients'
+anyway. The backward pass makes them itself where the gradient from above is not one number (reduction="none"), and
+when a retained graph is gone through again.
+"""
+
+import functools
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from fastmlp import _loss
+from fastmlp.backend import choose_backend
+from fastmlp.ops import Ops, get_ops
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ImportError("fastmlp.torch needs PyTorch: `pip install torch`", name="torch") from error
+from torch import Tensor
+
+__all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
+
+NARROW = (torch.float32, torch.bfloat16)
+FLOATS = (*NARROW, torch.float64)
+NO_GRADIENTS = (False, False, False)
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: None = None,
+) -> Tensor:
+    """The cross entropy between `target` and the logits `input @ linear_weight.T + linear_bias`, and its gradients.
+
+    As `torch.nn.functional.linear_cross_entropy` of PyTorch 2.13, for classes as targets, on the CPU:
+
+    input            (N, H) or (H,)   rows of the batch
+    linear_weight    (V, H)           read where it lies if it is contiguous, as are the others
+    target           (N,) or ()       classes in [0, V), int64 or int32
+    linear_bias      (V,) or None
+    weight           (V,) or None     of each class; gets no gradient
+    reduction        "mean": the sum of the rows' losses, each weighted, over the sum of their weights; "sum"; "none"
+    ignore_index     rows with this target do not count; None: -100
+    label_smoothing  share of the truth that is spread over all classes, 0 to 1
+    options          None alone: there is nothing to choose, and no logits are kept
+
+    Returns the loss in nats, of the input's type: a scalar, or one a row for "none". The mean over no row is NaN, its
+    gradients are 0, as in PyTorch. With torch.get_num_threads() threads.
+
+    float32 is computed in float32, or in bfloat16 with sums of float32 where PyTorch may do so too: inside of
+    torch.autocast, whose loss is float32, and where torch.backends.mkldnn.matmul.fp32_precision is "bf16". bfloat16
+    tensors are copied to float32 in each call, their gradients rounded once. float64 goes through NumPy's reference,
+    which is made for checks: it keeps the logits, and is not fast.
+
+    Gradients are made for those of input, linear_weight and linear_bias that require one; there is no gradient of the
+    gradient. torch.compile leaves the call out of its graph.
+
+    Raises NotImplementedError for what PyTorch's has beside that (probabilities as targets, weights of more dimensions,
+    `options`, tensors elsewhere), TypeError for other types, ValueError for shapes that do not fit and for numbers out
+    of their range, IndexError for targets out of theirs.
+
+    >>> import torch
+    >>> hidden, target = torch.tensor([[1.0, 2.0], [3.0, -1.0]]), torch.tensor([2, 0])
+    >>> weight = torch.zeros(3, 2, requires_grad=True)
+    >>> loss = linear_cross_entropy(hidden, weight, target)
+    >>> loss.backward()
+    >>> round(loss.item(), 4), weight.grad[0]  # ln 3: all are as likely
+    (1.0986, tensor([-0.8333,  0.6667]))
+    """
+    if options is not None:
+        raise NotImplementedError(f"options: expected None, got {options!r}")
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    floats = {"input": input, "linear_weight": linear_weight, "linear_bias": linear_bias, "weight": weight}
+    given = {name: tensor for name, tensor in floats.items() if tensor is not None}
+    _check_places({**given, "target": target})
+    _check_types(given, target, autocast)
+    _check_shapes(input, linear_weight, target, linear_bias, weight)
+    if weight is not None and weight.requires_grad:
+        raise NotImplementedError("weight: expected a tensor that requires no gradient, got one that does")
+    settings = _Settings(
+        reduction,
+        -100 if ignore_index is None else ignore_index,
+        label_smoothing,
+        _precision(input.dtype, autocast),
+        torch.float32 if autocast and input.dtype == torch.bfloat16 else input.dtype,
+    )
+    tensors = (input, linear_weight, linear_bias, target, weight)
+    if torch.compiler.is_compiling():
+        return cast(Tensor, torch._dynamo.disable(_apply)(settings, *tensors))
+    return _apply(settings, *tensors)
+
+
+class LinearCrossEntropyLoss(torch.nn.Module):
+    """The last layer and its loss as a module: `linear_cross_entropy` with a weight, and a bias on request, of its own.
+
+    As `torch.nn.LinearCrossEntropyLoss` of PyTorch 2.13, with its names in the state_dict ("linear.weight",
+    "linear.bias" and "weight"), so that weights go both ways.
+
+    in_features   H
+    num_classes   V
+    out_features  () alone: one loss a row
+    bias          whether there is one
+    device, dtype of the weight and the bias
+    reduction, weight, ignore_index, label_smoothing, options: as in `linear_cross_entropy`
+
+    Called with input (N, H) or (H,), and target (N,) or (). Raises what `linear_cross_entropy` raises.
+
+    >>> import torch
+    >>> criterion = LinearCrossEntropyLoss(4, 10, bias=True)
+    >>> loss = criterion(torch.ones(3, 4), torch.tensor([1, 2, -100]))
+    >>> loss.backward()
+    >>> [(name, tuple(parameter.grad.shape)) for name, parameter in criterion.named_parameters()]
+    [('linear.weight', (10, 4)), ('linear.bias', (10,))]
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        reduction: str = "mean",
+        weight: Tensor | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        options: None = None,
+    ) -> None:
+        super().__init__()
+        if out_features:
+            raise NotImplementedError(f"out_features: expected (), got {out_features}")
+        if weight is not None and weight.shape != (num_classes,):
+            raise ValueError(f"weight: expected shape ({num_classes},), got {tuple(weight.shape)}")
+        self.reduction, self.ignore_index, self.label_smoothing = reduction, ignore_index, label_smoothing
+        self.options = options
+        self.linear = torch.nn.Linear(in_features, num_classes, bias, device, dtype)
+        self.register_buffer("weight", weight)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of some rows."""
+        return linear_cross_entropy(
+            input,
+            self.linear.weight,
+            target,
+            linear_bias=self.linear.bias,
+            weight=self.get_buffer("weight"),
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            options=self.options,
+        )
+
+    def extra_repr(self) -> str:
+        """The options, as PyTorch shows them."""
+        return f"reduction={self.reduction}, ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}"
+
+
+# ------------------------------------------------------------------------------------------------------------ autograd
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What is no tensor; fp32_precision is how products of float32 are made."""
+
+    reduction: str
+    ignore_index: int
+    label_smoothing: float
+    fp32_precision: str
+    loss_dtype: torch.dtype
+
+
+def _apply(settings: _Settings, *tensors: Any) -> Tensor:
+    """The loss of _run's `tensors`, with a gradient to come if it is wanted."""
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+        return cast(Tensor, _LinearCrossEntropy.apply(settings, *tensors))
+    return cast(Tensor, _run(settings, *tensors)[0])
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, settings: _Settings, *tensors: Any) -> Tensor | None:
+        ctx.settings = settings
+        ctx.save_for_backward(*tensors)
+        grads = NO_GRADIENTS if settings.reduction == "none" else ctx.needs_input_grad[1:4]
+        loss, ctx.gradients = _run(settings, *tensors, grads=grads)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError("fastmlp.torch: no gradient of the gradient, which create_graph=True asks for")
+        tensors = ctx.saved_tensors  # an error where they were freed by a backward pass before, or changed since
+        gradients, ctx.gradients = ctx.gradients, None  # they are handed over: who gets them may write to them
+        if gradients is None:
+            _, gradients = _run(ctx.settings, *tensors, grads=ctx.needs_input_grad[1:4], upstream=upstream)
+        elif upstream != 1:
+            with np.errstate(all="ignore"):
+                for gradient in gradients:  # not by PyTorch, whose threads hang in a forked child
+                    if gradient is not None:
+                        np.multiply(gradient, upstream.item(), out=gradient)
+        return (None, *map(_gradient_of, tensors, gradients), None, None)
+
+
+def _gradient_of(tensor: Tensor | None, gradient: Any) -> Tensor | None:
+    """An array as a gradient of that tensor, of its type and shape."""
+    return None if tensor is None or gradient is None else torch.from_numpy(gradient).to(tensor.dtype).view_as(tensor)
+
+
+def _run(
+    settings: _Settings,
+    input: Tensor,
+    linear_weight: Tensor,
+    linear_bias: Tensor | None,
+    target: Tensor,
+    weight: Tensor | None,
+    *,
+    grads: tuple[bool, bool, bool] = NO_GRADIENTS,
+    upstream: Tensor | None = None,
+) -> tuple[Tensor | None, tuple[Any, ...] | None]:
+    """The loss, and as arrays the gradients of input, linear_weight and linear_bias as far as they are wanted.
+
+    With a gradient from above there is no loss.
+    """
+    dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
+
+    def array(tensor: Tensor | None) -> Any:
+        return None if tensor is None else tensor.detach().to(dtype).contiguous().numpy()
+
+    loss, gradients = _loss.linear_cross_entropy(
+        array(input if input.dim() == 2 else input.unsqueeze(0)),
+        array(linear_weight),
+        target.reshape(-1).contiguous().numpy(),
+        array(linear_bias),
+        array(weight),
+        reduction=settings.reduction,
+        ignore_index=settings.ignore_index,
+        label_smoothing=settings.label_smoothing,
+        grads=grads,
+        upstream=None if upstream is None else upstream.double().numpy(),
+        ops=get_ops("numpy") if dtype == torch.float64 else _fast_ops(),
+        threads=torch.get_num_threads(),
+        fp32_precision=settings.fp32_precision,
+    )
+    if loss is None:
+        return None, gradients
+    return torch.from_numpy(loss).to(settings.loss_dtype).reshape(target.shape if loss.ndim else ()), gradients
+
+
+@functools.cache
+def _fast_ops() -> Ops:
+    """Those of the best back-end, chosen once; where that is not the compiled one, it says why."""
+    backend = choose_backend()
+    if backend.notice:
+        warnings.warn(f"fastmlp.torch: {backend.notice}", stacklevel=2)
+    return backend.ops
+
+
+def _precision(dtype: torch.dtype, autocast: bool) -> str:
+    """How the products of float32 are made: of bf16 where the numbers are, or where PyTorch would make them so."""
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since PyTorch 2.9
+    allowed = autocast or dtype == torch.bfloat16 or getattr(matmul, "fp32_precision", None) == "bf16"
+    return "bf16" if allowed and "bf16" in _fast_ops().precisions() else "auto"
+
+
+# -------------------------------------------------------------------------------------------------------------- checks
+
+
+def _check_places(tensors: Mapping[str, Any]) -> None:
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+        if tensor.device.type != "cpu":
+            raise NotImplementedError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}")
+        if tensor.layout != torch.strided:
+            raise NotImplementedError(f"{name}: expected a dense tensor, got {tensor.layout}")
+
+
+def _check_types(floats: Mapping[str, Tensor], target: Tensor, autocast: bool) -> None:
+    """One type for all; autocast may have made some of float32 bfloat16."""
+    if target.is_floating_point():
+        raise NotImplementedError(f"target: expected classes, int64 or int32, got {target.dtype}: no probabilities")
+    if target.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"target: expected int64 or int32, got {target.dtype}")
+    allowed: tuple[torch.dtype, ...] = FLOATS
+    for name, tensor in floats.items():
+        if tensor.dtype not in allowed:
+            wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+            raise TypeError(f"{name}: expected {wanted}, got {tensor.dtype}")
+        if name == "input":
+            allowed = NARROW if autocast and tensor.dtype in NARROW else (tensor.dtype,)
+
+
+def _check_shapes(
+    input: Tensor, linear_weight: Tensor, target: Tensor, linear_bias: Tensor | None, weight: Tensor | None
+) -> None:
+    if linear_weight.dim() > 2:
+        raise NotImplementedError(f"linear_weight: expected shape (V, H), got {tuple(linear_weight.shape)}")
+    if input.dim() not in (1, 2):
+        raise ValueError(f"input: expected shape (N, H) or (H,), got {tuple(input.shape)}")
+    classes = linear_weight.shape[0] if linear_weight.dim() else 0
+    expected = {
+        "linear_weight": (linear_weight, (classes, input.shape[-1])),
+        "target": (target, tuple(input.shape[:-1])),
+        "linear_bias": (linear_bias, (classes,)),
+        "weight": (weight, (classes,)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name}: expected shape {shape}, got {tuple(tensor.shape)}")
+    if classes == 0:
+        raise ValueError("linear_weight: expected at least one class, got none")
