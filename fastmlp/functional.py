@@ -712,11 +712,13 @@ def _in_blocks(work: Callable[[int, int], object], x: Array, threads: int) -> No
     rows = max(1, CACHED // x.shape[1])
 
     def slice_of_blocks(first: int, last: int) -> None:
-        with np.errstate(invalid="ignore"):  # 0 times infinity: NaN, as in PyTorch
-            for row in range(first, last, rows):
-                work(row, min(row + rows, last))
+        for row in range(first, last, rows):
+            work(row, min(row + rows, last))
 
-    run_slices(slice_of_blocks, cut(len(x), rows), threads)
+    if len(x) <= rows:
+        work(0, len(x))
+    else:
+        run_slices(slice_of_blocks, cut(len(x), rows), threads)
 
 
 # ------------------------------------------------------------------------------------------------------ cross entropy
@@ -764,9 +766,8 @@ def cross_entropy(
         raise NotImplementedError(
             f"{name}: size_average, reduce: expected None, got {size_average!r}, {reduce!r}; use reduction"
         )
-    x, truth, w = _cross_entropy_inputs(name, input, target, weight, reduction, ignore_index, label_smoothing)
+    x, truth, w, shape = _cross_entropy_inputs(name, input, target, weight, reduction, ignore_index, label_smoothing)
     threads, label_smoothing = _threads(threads, x.size), float(label_smoothing)
-    shape = x.shape[:1] * (x.ndim > 1) + x.shape[2:]
     loss = _place(name, out, shape if reduction == "none" else (), x.dtype, x, truth, w)
     logits = _classes_last(x)
     total: float
@@ -802,9 +803,8 @@ def cross_entropy_backward(
            [ 0.  ,  0.  ,  0.  ,  0.  ]], dtype=float32)
     """
     name = "cross_entropy_backward"
-    x, truth, w = _cross_entropy_inputs(name, input, target, weight, reduction, ignore_index, label_smoothing)
+    x, truth, w, shape = _cross_entropy_inputs(name, input, target, weight, reduction, ignore_index, label_smoothing)
     threads, label_smoothing = _threads(threads, x.size), float(label_smoothing)
-    shape = x.shape[:1] * (x.ndim > 1) + x.shape[2:]
     upstream = _gradient(name, "grad", grad, shape if reduction == "none" else (), x.dtype).reshape(-1)
     logits, mean = _classes_last(x), reduction == "mean"
     if truth.dtype.kind == "f":
@@ -826,8 +826,8 @@ def _cross_entropy_inputs(
     reduction: str,
     ignore_index: int,
     label_smoothing: float,
-) -> tuple[Array, Array, Array | None]:
-    """Logits, classes or probabilities, and class weights."""
+) -> tuple[Array, Array, Array | None, Shape]:
+    """Logits, classes or probabilities, class weights, and the shape of the losses."""
     x = _float(name, "input", input)
     if x.ndim < 1 or not x.shape[x.ndim > 1]:
         raise ValueError(
@@ -848,8 +848,8 @@ def _cross_entropy_inputs(
         wanted = f"{shape} for classes or {x.shape} for probabilities"
         raise ValueError(f"{name}: target: expected shape {wanted}, got {truth.shape}")
     if weight is None:
-        return x, truth, None
-    return x, truth, _class_weight(name, weight, x.dtype, x.shape[x.ndim > 1])
+        return x, truth, None, shape
+    return x, truth, _class_weight(name, weight, x.dtype, x.shape[x.ndim > 1]), shape
 
 
 def _check_loss_options(name: str, reduction: str, ignore_index: int, label_smoothing: float) -> None:
@@ -973,7 +973,8 @@ def _losses_of_probabilities(
     _log_probabilities(logits, log_p, threads)
 
     def block(first: int, last: int) -> None:
-        log_p[first:last] *= _weighted_truth(truth[first:last], w, label_smoothing)
+        with np.errstate(invalid="ignore"):  # 0 times infinity: NaN, as in PyTorch
+            log_p[first:last] *= _weighted_truth(truth[first:last], w, label_smoothing)
         np.negative(log_p[first:last].sum(axis=1), out=losses[first:last])
 
     _in_blocks(block, logits, threads)
