@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import fastmlp.functional as F
-from benchmarks.conftest import in_contest, timed
-from benchmarks.contest import Clock, Contender, Contest, Result, Turn
+from benchmarks.conftest import in_contest
+from benchmarks.contest import SMOKE, Clock, Contender, Contest, Result, Turn, timed
 from benchmarks.report import markdown_table
 from tests.inputs import REAL, normal
 
@@ -157,10 +157,11 @@ def play(clock: Clock, contender: str, function: str, B: int) -> None:
 
 def measure_function(contest: Contest, function: str, *, smoke: bool = False) -> dict[int, dict[str, Result]]:
     """By batch size, the results of both, who must have computed the same."""
-    rounds, turn = (1, Turn(seconds=0, least=1)) if smoke else (5, Turn(seconds=0.05, least=2))
+    rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.05, least=2))
     by_size = {}
     for B in BATCH_SIZES:
         results = by_size[B] = contest.run(CONTENDERS, rounds=rounds, turn=turn, function=function, B=B)
+        assert not [result.failed for result in results.values() if result.failed]
         assert np.allclose(*(result.values[0] for result in results.values()), rtol=1e-4), function
     return by_size
 
