@@ -68,6 +68,7 @@ INTEGERS, NUMBERS = (int, np.integer), (int, float, np.integer, np.floating)
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 LARGE_LOGIT = 32  # above it a logarithm of float32 is so coarse that a probability loses its sixth digit
 SMALL = 1 << 12  # numbers that no kernel shares out
+CHEAP = 64  # times as many numbers of three flops each are over before a second thread is awake
 CACHED = 1 << 15  # numbers of an array that NumPy passes over several times while they are in the cache
 
 # ---------------------------------------------------------------------------------------------------------- embedding
@@ -491,7 +492,7 @@ def tanh_backward(grad: ArrayLike, output: ArrayLike, *, threads: int | None = N
     y = _float("tanh_backward", "output", output)
     dy = _gradient("tanh_backward", "grad", grad, y.shape, y.dtype)
     dx = np.empty_like(y)
-    _ops(y).tanh_backward(dy, y, dx, threads=_threads(threads, y.size))
+    _ops(y).tanh_backward(dy, y, dx, threads=_threads(threads, y.size // CHEAP))
     return dx
 
 
