@@ -20,6 +20,7 @@ float16     is converted to float32, and so are the results. Other types are no 
 Integers    of any type are ids and classes; int32 and int64 are taken as they are.
 `out=`      an array of the result's shape and type, of any layout; it may overlap the inputs. Then it is what returns.
 `threads=`  how many may work; None: FASTMLP_NUM_THREADS, else the cores that the process may use. No bit depends on it.
+            The gradients of softmax and log_softmax take one.
 
 Every function raises TypeError for a wrong type, ValueError for a wrong shape or option, IndexError for an id out of
 range, each with the function's and the argument's name, what was expected and what came.
@@ -36,7 +37,6 @@ import numpy as np
 from fastmlp import _loss
 from fastmlp.backend import choose_backend
 from fastmlp.ops import Ops, get_ops
-from fastmlp.ops.team import cut, run_slices
 from fastmlp.threads import default_threads
 
 __all__ = [
@@ -69,7 +69,7 @@ INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 LARGE_LOGIT = 32  # above it a logarithm of float32 is so coarse that a probability loses its sixth digit
 SMALL = 1 << 12  # numbers that no kernel shares out
 CHEAP = 64  # times as many numbers of three flops each are over before a second thread is awake
-CACHED = 1 << 15  # numbers of an array that NumPy passes over several times while they are in the cache
+CACHED = 1 << 18  # numbers of an array that NumPy passes over several times while they are in the cache
 
 # ---------------------------------------------------------------------------------------------------------- embedding
 
@@ -112,7 +112,7 @@ def embedding(
     emb = _place("embedding", out, (*ids.shape, width), table.dtype, ids, table)
     try:
         _ops(table).embedding_forward(
-            table, ids.reshape(1, -1), emb.reshape(1, ids.size, width), threads=_threads(threads, emb.size)
+            table, ids.reshape(1, -1), emb.reshape(1, ids.size, width), threads=_threads(threads, 0)
         )
     except IndexError:
         raise _out_of_range("embedding", "input", ids, len(table)) from None
@@ -472,7 +472,7 @@ def tanh(input: ArrayLike, *, out: ArrayLike | None = None, threads: int | None 
     """
     x = _float("tanh", "input", input)
     y = x if out is x else _place("tanh", out, x.shape, x.dtype, x)
-    _ops(x).tanh_forward(x, y, threads=_threads(threads, x.size))
+    _ops(x).tanh_forward(x, y, threads=_threads(threads, x.size // 4))
     return _hand_over(y, out)
 
 
@@ -563,7 +563,8 @@ def softmax_backward(grad: ArrayLike, output: ArrayLike, dim: int = -1, *, threa
     >>> F.softmax_backward(np.array([1, 0], np.float32), np.array([0.5, 0.5], np.float32))
     array([ 0.25, -0.25], dtype=float32)
     """
-    return _softmax_backward("softmax_backward", grad, output, dim, threads)
+    _threads(threads, 0)  # refuses what is no number of threads
+    return _softmax_backward("softmax_backward", grad, output, dim)
 
 
 def log_softmax_backward(grad: ArrayLike, output: ArrayLike, dim: int = -1, *, threads: int | None = None) -> Array:
@@ -580,7 +581,8 @@ def log_softmax_backward(grad: ArrayLike, output: ArrayLike, dim: int = -1, *, t
     >>> F.log_softmax_backward(np.array([1, 0], np.float32), np.log(np.array([0.5, 0.5], np.float32)))
     array([ 0.5, -0.5], dtype=float32)
     """
-    return _softmax_backward("log_softmax_backward", grad, output, dim, threads)
+    _threads(threads, 0)  # refuses what is no number of threads
+    return _softmax_backward("log_softmax_backward", grad, output, dim)
 
 
 def _softmax_inputs(name: str, input: ArrayLike, dim: int | None, stacklevel: int, dtype: Any) -> tuple[Array, int]:
@@ -655,9 +657,7 @@ def _probabilities(logits: Array, p: Array, threads: int) -> None:
 def _log_probabilities(logits: Array, log_p: Array, threads: int) -> None:
     rows = len(logits)
     logits, lse, _ = _log_sum_exp(logits, np.zeros(rows, INT32), np.zeros(rows, logits.dtype), 0.0, threads)
-    _in_blocks(
-        lambda first, last: np.subtract(logits[first:last], lse[first:last, None], log_p[first:last]), logits, threads
-    )
+    _in_blocks(lambda first, last: np.subtract(logits[first:last], lse[first:last, None], log_p[first:last]), logits)
 
 
 def _log_sum_exp(
@@ -680,7 +680,7 @@ def _log_sum_exp(
     return logits, lse, losses
 
 
-def _softmax_backward(name: str, grad: ArrayLike, output: ArrayLike, dim: int, threads: int | None) -> Array:
+def _softmax_backward(name: str, grad: ArrayLike, output: ArrayLike, dim: int) -> Array:
     y = _float(name, "output", output)
     dy = _gradient(name, "grad", grad, y.shape, y.dtype)
     axis, of_log = _axis(name, dim, y), name.startswith("log")
@@ -702,24 +702,20 @@ def _softmax_backward(name: str, grad: ArrayLike, output: ArrayLike, dim: int, t
             np.subtract(dy, dx.sum(axis=1, keepdims=True), out=dx)
             dx *= y
 
-    _in_blocks(block, y_rows, _threads(threads, y.size))
+    _in_blocks(block, y_rows)
     if not last:
         dx[...] = _axis_back(dx_rows, axis, y.shape)
     return dx
 
 
-def _in_blocks(work: Callable[[int, int], object], x: Array, threads: int) -> None:
-    """Let NumPy pass several times over a few rows of a matrix while they are in the cache, on several threads."""
+def _in_blocks(work: Callable[[int, int], object], x: Array) -> None:
+    """Let NumPy pass several times over a few rows of a matrix while they are in the cache.
+
+    On one thread: with two, Python's lock took what the second one gave.
+    """
     rows = max(1, CACHED // x.shape[1])
-
-    def slice_of_blocks(first: int, last: int) -> None:
-        for row in range(first, last, rows):
-            work(row, min(row + rows, last))
-
-    if len(x) <= rows:
-        work(0, len(x))
-    else:
-        run_slices(slice_of_blocks, cut(len(x), rows), threads)
+    for first in range(0, len(x), rows):
+        work(first, min(first + rows, len(x)))
 
 
 # ------------------------------------------------------------------------------------------------------ cross entropy
@@ -978,7 +974,7 @@ def _losses_of_probabilities(
             log_p[first:last] *= _weighted_truth(truth[first:last], w, label_smoothing)
         np.negative(log_p[first:last].sum(axis=1), out=losses[first:last])
 
-    _in_blocks(block, logits, threads)
+    _in_blocks(block, logits)
     return losses, len(logits)
 
 
@@ -1002,7 +998,7 @@ def _gradient_of_probabilities(
         dlogits[first:last] -= counts
         dlogits[first:last] *= scale[first:last]
 
-    _in_blocks(block, logits, threads)
+    _in_blocks(block, logits)
     return dlogits
 
 
