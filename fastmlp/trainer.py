@@ -56,11 +56,11 @@ from fastmlp.events import (
 from fastmlp.generation import complete, describe_unknown_words, random_numbers
 from fastmlp.language_model import LanguageModel, load_language_model
 from fastmlp.model import MLP, NetworkShape
-from fastmlp.optim import learning_rate, make_optimizer
 from fastmlp.plot import plot_loss
 from fastmlp.run_folder import Journal, RunFolder, RunFolderError, find_folder
 from fastmlp.text import Text
 from fastmlp.threads import ThreadsError, default_threads
+from fastmlp.update_rules import learning_rate, make_optimizer
 
 __all__ = ["DivergedError", "Result", "Run", "open_run", "train"]
 

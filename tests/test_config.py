@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastmlp import config, ops, optim, text
+from fastmlp import config, ops, text, update_rules
 from fastmlp.config import ConfigError, TrainConfig, options, read_toml, to_toml
 
 FULL = TrainConfig(
@@ -95,12 +95,12 @@ def test_thousands_may_be_set_off(written: str, steps: int) -> None:
 def test_the_names_that_are_offered_are_those_that_there_are() -> None:
     """config.py, which imports nothing, says them once more."""
     assert set(config.TOKENIZERS) == set(text.TOKENIZERS)
-    assert set(config.SCHEDULES) == set(optim.SCHEDULES)
+    assert set(config.SCHEDULES) == set(update_rules.SCHEDULES)
     assert set(config.BACKENDS) == {"auto", *ops.BACKENDS}
-    rules = {rule.rule for rule in optim.Optimizer.__subclasses__()}
+    rules = {rule.rule for rule in update_rules.Optimizer.__subclasses__()}
     assert set(config.OPTIMIZERS) == set(config.LEARNING_RATES) == set(config.WEIGHT_DECAYS) == rules
     for name in config.OPTIMIZERS:
-        made = optim.make_optimizer(TrainConfig(optimizer=name), {}, ops.get_ops("numpy"), threads=1)
+        made = update_rules.make_optimizer(TrainConfig(optimizer=name), {}, ops.get_ops("numpy"), threads=1)
         assert made.rule == name
 
 

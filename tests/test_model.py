@@ -10,7 +10,7 @@ import pytest
 
 from fastmlp.model import BATCHED, MLP, HiddenActivations, NetworkShape, RowGradient
 from fastmlp.ops import Ops
-from fastmlp.optim import SGD, AdamW
+from fastmlp.update_rules import SGD, AdamW
 from tests.helpers import NUMPY, clocked_ops, relative_norm
 from tests.networks import ROWS, SHAPE, batch, make_model, nonzero_state, torch_model
 

@@ -1,4 +1,4 @@
-"""Optimizers over the update ops, and learning-rate schedules.
+"""The trainer's optimizers, whose step has the output layer's update fused into its op, and learning-rate schedules.
 
 An optimizer changes a model's parameters in place. What it remembers is in `state`, arrays by "slot.parameter name",
 and `steps`, the number of updates made: both go into a checkpoint. Rules and defaults are PyTorch's.

@@ -1,4 +1,4 @@
-"""The optimizers against PyTorch's, dense and sparse gradients alike, and the learning-rate schedules."""
+"""The trainer's rules against PyTorch's, dense and sparse gradients alike, and the learning-rate schedules."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from fastmlp.config import TrainConfig
 from fastmlp.model import RowGradient
 from fastmlp.ops import Ops
-from fastmlp.optim import SGD, Adagrad, AdamW, Momentum, learning_rate, make_optimizer
+from fastmlp.update_rules import SGD, Adagrad, AdamW, Momentum, learning_rate, make_optimizer
 from tests.helpers import NUMPY
 
 Array = np.ndarray
