@@ -1,0 +1,77 @@
+"""What the layers above the ops do with a caller's arrays: convert what can be converted, refuse the rest by name."""
+
+import functools
+import warnings
+from typing import Any
+
+import numpy as np
+
+from fastmlp.backend import choose_backend
+from fastmlp.ops import Ops, get_ops
+
+__all__ = ["as_floats", "as_ids", "check_shape", "float_type", "ops_of"]
+
+Array = np.ndarray
+INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
+
+
+def float_type(dtype: Any) -> np.dtype[Any]:
+    """float32 for None; NotImplementedError for what is neither float32 nor float64."""
+    known = np.dtype(np.float32 if dtype is None else dtype)
+    if known not in (np.float32, np.float64):
+        raise NotImplementedError(f"dtype: expected float32 or float64, got {known}")
+    return known
+
+
+@functools.cache
+def ops_of(dtype: np.dtype[Any]) -> Ops:
+    """The ops that work on a float type: the best back-end for float32, the reference for float64.
+
+    Warns, once, where the best back-end is not the fastest one there could be.
+    """
+    if dtype != np.float32:
+        return get_ops("numpy")
+    backend = choose_backend()
+    if backend.notice:
+        warnings.warn(backend.notice, stacklevel=2)
+    return backend.ops
+
+
+def as_floats(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """`value` in a float type, in C order; the same array where it is so already.
+
+    value  any array of floats or integers, in any layout and byte order, or what NumPy makes one of
+    Raises TypeError for what holds no such numbers.
+    """
+    if type(value) is np.ndarray and value.dtype == dtype and value.flags.c_contiguous and value.flags.aligned:
+        return value
+    array = _as_array(name, value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected numbers, got {array.dtype}")
+    return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def as_ids(name: str, value: Any) -> Array:
+    """`value` in C order, as int32 where it is that already, else as int64. TypeError for other than integers."""
+    array = _as_array(name, value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {array.dtype}")
+    if array.dtype == np.uint64 and array.size and (highest := int(array.max())) > np.iinfo(np.int64).max:
+        raise IndexError(f"{name}: expected ids of at most 64 bits with their sign, got {highest}")
+    dtype = array.dtype if array.dtype in INTEGERS else np.dtype(np.int64)
+    return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for another shape."""
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+
+
+def _as_array(name: str, value: Any) -> Array:
+    if hasattr(value, "detach"):  # a tensor that may need a gradient, which is none of ours
+        value = value.detach()
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__} ({error})") from error
