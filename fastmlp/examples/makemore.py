@@ -111,8 +111,8 @@ class Diagnostics:
                 ratio = lr * grad.std() / p.std()
                 self.ud.setdefault(name, []).append(math.log10(ratio) if ratio > 0 else math.nan)
 
-    def look_inside(self, model: "nn.Sequential", criterion: "nn.CrossEntropyLoss", Xb: "Array", Yb: "Array") -> None:
-        """Forward and backward pass, layer by layer, keeping what comes out of each tanh."""
+    def look_inside(self, model: "nn.Sequential", criterion: "nn.CrossEntropyLoss", Xb: "Array", Yb: "Array") -> float:
+        """Forward and backward pass, layer by layer, keeping what comes out of each tanh. Returns the loss."""
         from fastmlp.nn import Tanh
 
         outputs, gradients = {}, {}
@@ -121,7 +121,7 @@ class Diagnostics:
             x = layer(x)
             if isinstance(layer, Tanh):
                 outputs[f"layer {number} (Tanh)"] = x
-        criterion(x, Yb)
+        loss = float(criterion(x, Yb))
         grad: Any = criterion.backward()
         for number, layer in reversed(list(enumerate(model))):
             if isinstance(layer, Tanh):
@@ -129,6 +129,7 @@ class Diagnostics:
             grad = layer.backward(grad)
         self.activations.append(outputs)
         self.gradients.append({name: gradients[name] for name in outputs})
+        return loss
 
 
 def train(model: "nn.Sequential", X: "Array", Y: "Array", max_steps: int, g: "np.random.Generator") -> Diagnostics:
@@ -142,27 +143,26 @@ def train(model: "nn.Sequential", X: "Array", Y: "Array", max_steps: int, g: "np
         # minibatch construct
         ix = g.integers(0, len(X), BATCH_SIZE)
         Xb, Yb = X[ix], Y[ix]  # batch X, Y
-        if i == 0:
-            seen.look_inside(model, criterion, Xb, Yb)
 
-        # forward pass
-        logits = model(Xb)
-        loss = criterion(logits, Yb)
-
-        # backward pass
-        model.backward(criterion.backward())
+        if i in (0, max_steps - 1):
+            loss = seen.look_inside(model, criterion, Xb, Yb)  # which does the same, and keeps what it sees
+        else:
+            # forward pass
+            logits = model(Xb)
+            loss = float(criterion(logits, Yb))
+            # backward pass
+            model.backward(criterion.backward())
 
         # update
         lr = 0.1 if i < 0.75 * max_steps else 0.01  # step learning rate decay
         optimizer.param_groups[0]["lr"] = lr
         if i % every == 0:
-            seen.measure(i, float(loss), lr, model)
+            seen.measure(i, loss, lr, model)
         optimizer.step()
 
         # track stats
         if i % math.ceil(max_steps / 10) == 0:  # print every once in a while
             print(f"{i:7d}/{max_steps:7d}: {loss:.4f}", flush=True)
-    seen.look_inside(model, criterion, Xb, Yb)
     return seen
 
 
@@ -200,22 +200,29 @@ def draw(seen: Diagnostics, title: str) -> bytes:
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(13, 13), layout="constrained")
+    from fastmlp.plot import smooth
+
+    figure = Figure(figsize=(13, 15), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     FigureCanvasAgg(figure)  # draws in memory, without a display
     axes = figure.subplots(3, 2)
     figure.suptitle(title)
-    for column, when in enumerate(("first", "last")):
-        _draw_histograms(axes[0, column], seen.activations[column], np.linspace(-1, 1, 41), saturation=True)
+    for column, (when, at) in enumerate((("first", 0), ("last", -1))):
+        activations, gradients = seen.activations[at], seen.gradients[at]
+        _draw_histograms(axes[0, column], activations, np.linspace(-1, 1, 26), saturation=True)
         axes[0, column].set(title=f"activations, {when} batch", xlabel="output of tanh", ylabel="density")
-        reach = max(3 * grad.std() for grad in seen.gradients[column].values()) or 1.0
-        _draw_histograms(axes[1, column], seen.gradients[column], np.linspace(-reach, reach, 41), saturation=False)
+        reach = max(3 * grad.std() for grad in gradients.values()) or 1.0
+        _draw_histograms(axes[1, column], gradients, np.linspace(-reach, reach, 26), saturation=False)
         axes[1, column].set(title=f"gradients, {when} batch", xlabel="gradient of tanh's output", ylabel="density")
         axes[1, column].ticklabel_format(axis="both", style="sci", scilimits=(-2, 4))
     _draw_ratios(axes[2, 0], seen)
-    axes[2, 1].plot(seen.steps, seen.lossi, ".", alpha=0.4, markeredgewidth=0)
-    axes[2, 1].set(title="loss of the batch", xlabel="step", ylabel="nats per letter")
+    axes[2, 1].plot(seen.steps, seen.lossi, ".", alpha=0.4, markeredgewidth=0, label="of the batch")
+    axes[2, 1].plot(seen.steps, smooth(np.array(seen.lossi)), color="C0", linewidth=2, label="smoothed")
+    axes[2, 1].set(title="loss", xlabel="step", ylabel="nats per letter")
     for each in axes.flat:
+        columns = 1 if each in axes[0] else 3
+        each.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, fontsize="small", frameon=False)
         each.grid(alpha=0.25)
         each.spines[["top", "right"]].set_visible(False)
     png = io.BytesIO()
@@ -229,19 +236,18 @@ def _draw_histograms(axes: "Axes", arrays: "dict[str, Array]", edges: "Array", *
 
     for name, t in arrays.items():
         hy, hx = np.histogram(t, bins=edges, density=True)
-        label = f"{name}: mean {t.mean():+.2f}, std {t.std():.2f}" if saturation else f"{name}: std {t.std():.1e}"
+        label = f"{name.split(' (')[0]}: std {t.std():.1e}"
         if saturation:
-            label += f", saturated {(abs(t) > 0.97).mean():.1%}"
+            label = f"{name}: mean {t.mean():+.2f}, std {t.std():.2f}, saturated {(abs(t) > 0.97).mean():.1%}"
         axes.plot((hx[:-1] + hx[1:]) / 2, hy, label=label)
-    axes.legend(fontsize="small")
+    axes.set_ylim(bottom=0)
 
 
 def _draw_ratios(axes: "Axes", seen: Diagnostics) -> None:
     for name, ratios in seen.ud.items():
         axes.plot(seen.steps, ratios, linewidth=0.8, label=name)
-    axes.axhline(-3, color="black", linewidth=1, label="these should be about -3")
+    axes.axhline(-3, color="black", linewidth=1, label="about here is good")
     axes.set(title="update to data", xlabel="step", ylabel="log10 of std(lr * gradient) / std(weight)")
-    axes.legend(fontsize="small")
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -252,7 +258,8 @@ def make_parser(prog: str) -> cli.Parser:
     )
     parser.add_argument("names", metavar="NAMES.txt", help="a file with a name a line, in UTF-8")
     number: dict[str, Any] = {"type": cli.typed(whole(0)), "metavar": "N"}
-    parser.add_argument("--steps", default=20_000, help="how many; the lectures take 200000 (default: 20000)", **number)
+    steps = {**number, "type": cli.typed(whole(1))}
+    parser.add_argument("--steps", default=20_000, help="how many; the lectures take 200000 (default: 20000)", **steps)
     parser.add_argument("--seed", default=42, help="of all random numbers (default: 42)", **number)
     parser.add_argument("--samples", default=20, help="how many names are made (default: 20)", **number)
     parser.add_argument("--out", default="makemore.png", metavar="FILE.png", help="the picture (default: makemore.png)")
@@ -265,8 +272,6 @@ def makemore(arguments: argparse.Namespace) -> int:
 
     from fastmlp.checkpoint import check_writable, write_atomically
 
-    if arguments.steps < 1:
-        raise cli.UsageError("--steps: expected a whole number of at least 1, got 0")
     out = Path(arguments.out)
     if out.suffix.lower() != ".png":
         raise cli.UsageError(f"--out: expected a name that ends in .png, got {arguments.out!r}")
