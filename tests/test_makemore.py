@@ -33,10 +33,10 @@ def test_it_learns_names_and_draws(names: Path, tmp_path: Path, capsys: pytest.C
     lines = capsys.readouterr().out.splitlines()
     letters = set("".join(SYLLABLES))
     assert lines[0] == f"300 names, the longest of 6 letters; {len(letters) + 1} different letters, with the end"
-    assert "0/    400: 2.6" in lines[2]
+    assert float(lines[2].split()[-1]) == pytest.approx(np.log(len(letters) + 1), rel=0.02)
     losses = {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith(("train ", "dev ", "test "))}
     assert list(losses) == ["train", "dev", "test"]
-    assert all(0.5 < loss < 1.6 for loss in losses.values()), losses  # of ln 14 = 2.64
+    assert all(0.5 < loss < 1.6 for loss in losses.values()), losses  # of pure chance: 2.56
     samples = [line.strip() for line in lines if line.startswith("  ") and "/" not in line]
     assert len(samples) == 5
     assert all(set(name) <= letters and len(name) <= 6 for name in samples)
@@ -123,7 +123,7 @@ def test_promise_11_a_bad_file_gets_one_line(
     [
         (["--steps", "0"], 2, "--steps: expected a whole number of at least 1, got '0'"),
         (["--steps", "many"], 2, "--steps: expected a whole number of at least 1, got 'many'"),
-        (["--stops", "5"], 2, "--stops: no such option; did you mean --steps?"),
+        (["--stops", "5"], 2, "--stops: no such option; did you mean '--steps'?"),
         (["--out", "a.txt"], 2, "--out: expected a name that ends in .png, got 'a.txt'"),
         (["--out", "names.txt/a.png"], 1, "cannot write to the folder"),
     ],
