@@ -892,7 +892,8 @@ class LinearCrossEntropyLoss(Module):
                 f"LinearCrossEntropyLoss: expected input (N, {self.in_features}) and target (N,),"
                 f" got {x.shape} and {targets.shape}"
             )
-        layer.grads.clear()  # the last ones make room for these
+        self._saved = None  # the last gradients make room for these
+        layer.grads.clear()
         loss, gradients = self._run(x, targets, grads=self.training and self.reduction != "none")
         self._saved = x, targets, gradients
         return np.asarray(loss).reshape(targets.shape if self.reduction == "none" else ())[()]

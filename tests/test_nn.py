@@ -654,6 +654,20 @@ def test_promise_15_memory_does_not_grow_with_the_steps() -> None:
         tracemalloc.stop()
 
 
+def test_promise_15_the_fused_loss_keeps_one_gradient_of_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = require_ops("cython")
+    monkeypatch.setattr(nn, "ops_of", lambda _: ops)
+    criterion, h = nn.LinearCrossEntropyLoss(64, 4_000, rng=1), np.ones((4, 64), np.float32)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            criterion(h, [0, 1, 2, 3])
+            criterion.backward()
+        assert tracemalloc.get_traced_memory()[1] < 1.3 * criterion.linear.weight.nbytes
+    finally:
+        tracemalloc.stop()
+
+
 def test_promise_16_two_threads_train_two_models_with_the_bits_of_one_after_the_other() -> None:
     alone = [trained(seed) for seed in (1, 2)]
     together: list[Any] = [None, None]
