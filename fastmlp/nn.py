@@ -56,7 +56,11 @@ IGNORED = -100  # PyTorch's target of a row that does not count
 
 
 class LoadResult(NamedTuple):
-    """What load_state_dict did not find, and what it could not use."""
+    """What load_state_dict did not find, and what it could not use.
+
+    >>> Tanh().load_state_dict({"weight": np.zeros(3)}, strict=False)
+    LoadResult(missing_keys=[], unexpected_keys=['weight'])
+    """
 
     missing_keys: list[str]
     unexpected_keys: list[str]

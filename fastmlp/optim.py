@@ -37,6 +37,13 @@ class Optimizer:
     """What the rules share: groups of parameters, their options, and what is remembered of each.
 
     param_groups  each a dictionary of "params" and the rule's options
+
+    >>> from fastmlp import nn
+    >>> first, second = nn.Linear(2, 3), nn.Linear(3, 1)
+    >>> optimizer = SGD(first.parameters() + second.parameters(), lr=0.1)
+    >>> optimizer.param_groups[0]["lr"] = 0.01
+    >>> isinstance(optimizer, Optimizer), len(optimizer.param_groups[0]["params"])
+    (True, 4)
     """
 
     slots: tuple[str, ...] = ()  # arrays that the rule keeps of a parameter, in the order of its op's arguments
