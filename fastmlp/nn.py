@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 
-from fastmlp import _loss
+from fastmlp import _loss, functional
 from fastmlp._arrays import as_floats, as_ids, check_shape, float_type, ops_of
 from fastmlp.model import Gradient, RowGradient
 from fastmlp.ops.reference import dense_gradient
@@ -735,12 +735,12 @@ class Dropout(Module):
 
 
 class CrossEntropyLoss(Module):
-    """How surprised a model is by the true classes, in nats, from its logits.
+    """How surprised a model is by the truth, in nats, from its logits: fastmlp.functional.cross_entropy as a module.
 
-    weight           (C,)  how much each class counts; a buffer. With label_smoothing too: NotImplementedError
-    ignore_index     rows with this target do not count
-    reduction        "mean", divided by the sum of the counted targets' weights; "sum"; or "none"
-    label_smoothing  share of the true class's probability that is spread over all classes
+    weight           (C,)  how much each class counts; a buffer
+    ignore_index     targets of this class do not count
+    reduction        "mean", divided by the weights of the targets that count; "sum"; or "none"
+    label_smoothing  share of each target that is spread over all classes
     size_average, reduce  NotImplementedError: say `reduction`
 
     >>> criterion = CrossEntropyLoss()
@@ -764,8 +764,6 @@ class CrossEntropyLoss(Module):
         super().__init__()
         _refuse("CrossEntropyLoss", size_average=size_average, reduce=reduce)
         _check_loss(reduction, label_smoothing)
-        if weight is not None and label_smoothing:
-            raise NotImplementedError("CrossEntropyLoss: weight together with label_smoothing")
         self.register_buffer("weight", None if weight is None else as_floats("weight", weight, _type_of(weight)).copy())
         self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
 
@@ -773,61 +771,29 @@ class CrossEntropyLoss(Module):
         """The loss: a number, or for "none" of the target's shape.
 
         input   (C,), (N, C) or (N, C, d1, ...)  logits; float64 stays float64, all else becomes float32
-        target  (), (N,) or (N, d1, ...)         classes; probabilities raise NotImplementedError
-        The mean over no row is NaN. Raises IndexError for a class that is not there, ValueError for shapes.
+        target  (), (N,) or (N, d1, ...)         classes, or probabilities of the input's shape
+        The mean over nothing is NaN. Raises IndexError for a class that is not there, ValueError for shapes.
         """
-        x = as_floats("CrossEntropyLoss: input", input, _type_of(input))
-        targets = _classes("CrossEntropyLoss", target)
-        if x.ndim == 0 or targets.shape != (x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()):
-            raise ValueError(
-                f"CrossEntropyLoss: expected input (N, C, ...) and target (N, ...), got {x.shape} and {targets.shape}"
-            )
-        classes = x.shape[0] if x.ndim == 1 else x.shape[1]
-        logits = np.ascontiguousarray(np.moveaxis(x, 0 if x.ndim == 1 else 1, -1)).reshape(-1, classes)
-        flat = targets.reshape(-1)
-        counted = flat != self.ignore_index
-        _check_classes("CrossEntropyLoss", flat[counted], classes)
-        row_weight = counted.astype(x.dtype)
-        if self.weight is not None:
-            check_shape("CrossEntropyLoss: weight", self.weight, (classes,))
-            row_weight[counted] = self.weight[flat[counted]]
-        lse, losses = np.empty(len(flat), x.dtype), np.empty(len(flat), x.dtype)
-        ops_of(x.dtype).cross_entropy_forward(
-            logits,
-            flat,
-            counted.astype(x.dtype),
-            lse,
-            losses,
-            label_smoothing=self.label_smoothing,
-            threads=default_threads(),
-        )
-        losses *= row_weight
-        total = row_weight.sum(dtype=np.float64) if self.reduction == "mean" else np.float64(1)
-        self._saved = logits, flat, row_weight, total, lse, x, targets.shape
-        return _reduced(losses, targets.shape, total, self.reduction)
+        x, truth = as_floats("CrossEntropyLoss: input", input, _type_of(input)), np.asarray(target)
+        name = "CrossEntropyLoss: target"
+        truth = as_floats(name, truth, x.dtype) if truth.dtype.kind == "f" else as_ids(name, truth)
+        weight = None if self.weight is None else as_floats("CrossEntropyLoss: weight", self.weight, x.dtype)
+        loss = functional.cross_entropy(x, truth, weight, **self._options())
+        self._saved = x, truth, weight, loss
+        return loss[()]
 
     def backward(self, grad: Any = None) -> Array:
         """The gradient of the input.
 
         grad  of the loss: a number, 1 if None; for "none" an array of the target's shape
         """
-        logits, targets, row_weight, total, lse, x, shape = self._kept()
-        upstream = _loss_gradient(self, grad, x.dtype, shape)
-        scale = np.divide(row_weight, total, out=np.zeros_like(row_weight), where=row_weight != 0)
-        dlogits = np.empty_like(logits)
-        ops_of(x.dtype).cross_entropy_backward(
-            logits,
-            targets,
-            scale * upstream.reshape(-1),
-            lse,
-            dlogits,
-            label_smoothing=self.label_smoothing,
-            threads=default_threads(),
-        )
-        if x.ndim <= 2:
-            dx: Array = dlogits.reshape(x.shape)
-            return dx
-        return np.ascontiguousarray(np.moveaxis(dlogits.reshape(*shape, -1), -1, 1))
+        x, truth, weight, loss = self._kept()
+        upstream = _loss_gradient(self, grad, x.dtype, loss.shape)
+        return functional.cross_entropy_backward(upstream, x, truth, weight, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        names = ("ignore_index", "reduction", "label_smoothing")
+        return {name: getattr(self, name) for name in names}
 
 
 class LinearCrossEntropyLoss(Module):
@@ -980,18 +946,6 @@ def _classes(module: str, target: Any) -> Array:
     if np.asarray(target).dtype.kind == "f":
         raise NotImplementedError(f"{module}: target: class probabilities are not supported; expected class indices")
     return as_ids(f"{module}: target", target)
-
-
-def _check_classes(module: str, counted: Array, classes: int) -> None:
-    if counted.size and not 0 <= (low := int(counted.min())) <= (high := int(counted.max())) < classes:
-        raise IndexError(f"{module}: target: expected classes in [0, {classes}), got {low if low < 0 else high}")
-
-
-def _reduced(losses: Array, shape: tuple[int, ...], total: np.float64, reduction: str) -> Any:
-    if reduction == "none":
-        return losses.reshape(shape)[()]
-    with np.errstate(invalid="ignore"):  # the mean over no row is NaN, as in PyTorch
-        return losses.dtype.type(losses.sum(dtype=np.float64) / total)
 
 
 def _loss_gradient(module: Any, grad: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
