@@ -1,3 +1,33 @@
-"""fastmlp: train a neural language model of Bengio et al. (2003) on novels, fast, on an ordinary CPU."""
+"""fastmlp: train a neural language model of Bengio et al. (2003) on novels, fast, on an ordinary CPU.
+
+    fastmlp.LanguageModel     train on a text, generate, evaluate, save
+    fastmlp.functional        the kernels on arrays, with torch.nn.functional's names and arguments
+    fastmlp.nn, fastmlp.optim layers and optimizers with torch's names, for networks written line by line
+    fastmlp.torch             the fused last layer for PyTorch's users; needs torch
+
+Each is imported when it is first asked for: `import fastmlp` itself takes no time.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastmlp.language_model import LanguageModel
 
 __version__ = "0.1.0"
+__all__ = ["LanguageModel", "__version__"]
+
+_SUBMODULES = ("functional", "nn", "optim", "torch")
+
+
+def __getattr__(name: str) -> Any:
+    """What is imported on demand (PEP 562)."""
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name == "LanguageModel":
+        return importlib.import_module(f"{__name__}.language_model").LanguageModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

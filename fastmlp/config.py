@@ -9,13 +9,26 @@ imports the standard library only, so that `--help` answers at once.
 
 import dataclasses
 import math
+import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-__all__ = ["PRESETS", "ConfigError", "Option", "TrainConfig", "closest", "options", "read_toml", "to_dict", "to_toml"]
+__all__ = [
+    "MODEL_OPTIONS",
+    "PRESETS",
+    "ConfigError",
+    "Option",
+    "TrainConfig",
+    "TrainingOptions",
+    "closest",
+    "options",
+    "read_toml",
+    "to_dict",
+    "to_toml",
+]
 
 Reader = Callable[[Any], Any]
 
@@ -30,6 +43,7 @@ STEPS = 10_000
 WARMUP = 500
 SAVE_SECONDS = 60.0
 BUDGETS = ("steps", "epochs", "minutes")
+MODEL_OPTIONS = ("context", "embed", "hidden", "tokenizer", "vocab_size", "min_count", "seed", "threads", "backend")
 RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # mean something else for another optimizer
 PRESETS: dict[str, dict[str, Any]] = {
     "original": {
@@ -75,10 +89,10 @@ def whole(low: int, high: int | None = None) -> Reader:
 
     def read(value: Any) -> int:
         try:
-            number = _digits(value) if isinstance(value, str) else value
-        except ValueError:
+            number = _digits(value) if isinstance(value, str) else operator.index(value)
+        except (TypeError, ValueError):
             number = None
-        if not isinstance(number, int) or isinstance(number, bool) or number < low or (high and number > high):
+        if number is None or isinstance(value, bool) or number < low or (high and number > high):
             raise ValueError(f"expected {wanted}, got {value!r}")
         return number
 
@@ -375,6 +389,33 @@ class TrainConfig:
         if self.warmup is not None:
             return self.warmup
         return WARMUP if total is None else min(WARMUP, total // 10)
+
+
+class TrainingOptions(TypedDict, total=False):
+    """The types of the options that `LanguageModel.fit` takes; their meaning and defaults stand in TrainConfig."""
+
+    preset: str | None
+    steps: int | None
+    epochs: int | None
+    minutes: float | None
+    batch_size: int
+    optimizer: str
+    lr: float | None
+    schedule: str
+    warmup: int | None
+    momentum: float
+    betas: tuple[float, float]
+    weight_decay: float | None
+    val_fraction: float
+    test_fraction: float
+    val_file: str | Path | None
+    eval_every: int
+    eval_windows: int
+    log_every: int
+    sample_every: int
+    prompt: str | Sequence[str]
+    save_every: int | None
+    precision: str
 
 
 def _default(name: str) -> Any:

@@ -140,7 +140,8 @@ class Console(Printer):
                 self.show_metrics(event.metrics)
             case Stopped():
                 self.end_bar()
-                self.write(f"stopped after step {event.step:,}; saved in {event.folder}")
+                where = f"; saved in {event.folder}" if event.folder is not None else ""
+                self.write(f"stopped after step {event.step:,}{where}")
             case Finished():
                 self.end_bar()
                 self.write(describe_end(event))

@@ -1,12 +1,14 @@
 """The text of a training run as its network sees it: vocabulary, ids, and the windows of each part."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
-from fastmlp.config import TrainConfig
-from fastmlp.data import EpochBatches, RandomBatches, Windows, evenly_spaced, split_ids
+from fastmlp.config import ConfigError, TrainConfig
+from fastmlp.data import EpochBatches, RandomBatches, Windows, as_ids, evenly_spaced, split_ids
 from fastmlp.text import (
+    IDS,
     UNK,
     Text,
     TextError,
@@ -18,7 +20,7 @@ from fastmlp.text import (
     standard_library_text,
 )
 
-__all__ = ["Corpus", "beginning", "read_corpus"]
+__all__ = ["Corpus", "beginning", "checked_ids", "read_corpus"]
 
 Array = np.ndarray
 
@@ -71,25 +73,36 @@ class Corpus:
         return []
 
 
-def read_corpus(config: TrainConfig, text: Text | None = None) -> Corpus:
+@dataclass(frozen=True)
+class Encoded:
+    """A text as ids, before it is cut into parts. The fields that Corpus has are the same here."""
+
+    files: tuple[TextFile, ...]
+    sha256: str
+    types: int
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+    ids: Array
+
+
+def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus:
     """Read, tokenize, count and split.
 
-    text  where it is in memory already; None: the configuration's files, or the standard library's documentation
-    Raises TextError for a text that cannot be used.
+    text  where it is in memory already, or ids (N,) below config.vocab_size instead of one; None: the configuration's
+          files, or the standard library's documentation
+    Raises TextError for a text that cannot be used; TypeError, ValueError, IndexError or ConfigError for such ids.
     """
     if text is None:
         text = read_text(config.files) if config.files else standard_library_text()
-    tokenizer = get_tokenizer(config.tokenizer)
-    words = tokenizer.split(text.text)
-    vocabulary = Vocabulary.from_words(words, max_size=config.vocab_size, min_count=config.min_count)
-    ids = vocabulary.encode(words)
+    encoded = _encode_text(config, text) if isinstance(text, Text) else _encode_ids(config, text)
+    tokenizer, vocabulary, ids = encoded.tokenizer, encoded.vocabulary, encoded.ids
     split = split_ids(ids, 0.0 if config.val_file else config.val_fraction, config.test_fraction)
     if len(split.train) < 2:
         raise TextError(f"the text is too short: {len(split.train)} word to train on; name a longer text")
     start = beginning(tokenizer, vocabulary, config.context)
     before_test = np.concatenate([start, ids[: len(ids) - len(split.test)]])
     before_val = np.concatenate([start, split.train])
-    val_ids, digests = split.val, [text.sha256]
+    val_ids, digests = split.val, [encoded.sha256]
     if config.val_file:
         val_text = read_text([config.val_file])
         val_ids, before_val = vocabulary.encode(tokenizer.split(val_text.text)), start
@@ -99,10 +112,10 @@ def read_corpus(config: TrainConfig, text: Text | None = None) -> Corpus:
         name = config.val_file or "the validation part of the text"
         raise TextError(f"{name}: none of its words is in the vocabulary; name another text or keep more words")
     return Corpus(
-        files=text.files,
+        files=encoded.files,
         sha256=digests,
         words=len(ids),
-        types=len(set(words) - {UNK}),
+        types=encoded.types,
         tokenizer=tokenizer,
         vocabulary=vocabulary,
         train=Windows(split.train, config.context, history=start),
@@ -111,6 +124,34 @@ def read_corpus(config: TrainConfig, text: Text | None = None) -> Corpus:
         held_out=next(part for part in (val_ids, split.test, split.train) if len(part)),
         unk_trained=bool((split.train == vocabulary.unk_id).any()),
     )
+
+
+def _encode_text(config: TrainConfig, text: Text) -> Encoded:
+    tokenizer = get_tokenizer(config.tokenizer)
+    words = tokenizer.split(text.text)
+    vocabulary = Vocabulary.from_words(words, max_size=config.vocab_size, min_count=config.min_count)
+    ids = vocabulary.encode(words)
+    return Encoded(text.files, text.sha256, len(set(words) - {UNK}), tokenizer, vocabulary, ids)
+
+
+def _encode_ids(config: TrainConfig, given: Array) -> Encoded:
+    if config.vocab_size is None:
+        raise ConfigError("vocab_size", "expected how many different ids there are, since ids are trained on, got None")
+    if config.min_count != 1:
+        raise ConfigError("min_count", f"expected 1, since ids are trained on, got {config.min_count}")
+    ids = checked_ids("text", given, config.vocab_size)
+    digest = hashlib.sha256(ids.astype("<i4", copy=False).tobytes()).hexdigest()
+    files = (TextFile("ids in memory", ids.nbytes, digest),)
+    return Encoded(files, digest, len(np.unique(ids)), IDS, Vocabulary.of_ids(config.vocab_size), ids)
+
+
+def checked_ids(name: str, values: Array, size: int) -> Array:
+    """A vector of ids below `size` as int32; raises TypeError, ValueError or IndexError, which names the argument."""
+    if values.size and values.dtype.kind in "iu":
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= size:
+            raise IndexError(f"{name}: expected ids in [0, {size}), got {low if low < 0 else high}")
+    return as_ids(name, values)
 
 
 def beginning(tokenizer: Tokenizer, vocabulary: Vocabulary, context: int) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastmlp.text import TextError
 
-__all__ = ["EpochBatches", "RandomBatches", "Split", "Windows", "evenly_spaced", "split_ids"]
+__all__ = ["EpochBatches", "RandomBatches", "Split", "Windows", "as_ids", "evenly_spaced", "split_ids"]
 
 _INTEGER = (int, np.integer)
 
@@ -51,7 +51,7 @@ def split_ids(ids: np.ndarray, val_fraction: float, test_fraction: float) -> Spl
     The parts begin at floor(N * (1 - val - test)) and floor(N * (1 - test)), computed with the decimal fractions
     that were written: 0.05 is exactly 1/20. Raises TextError where a part that was asked for would have no word.
     """
-    ids = _as_ids("ids", ids)
+    ids = as_ids("ids", ids)
     for name, written in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= written < 1:
             raise ValueError(f"{name}: expected 0 <= fraction < 1, got {written}")
@@ -73,8 +73,11 @@ def split_ids(ids: np.ndarray, val_fraction: float, test_fraction: float) -> Spl
     return split
 
 
-def _as_ids(name: str, values: np.ndarray) -> np.ndarray:
-    """A vector of ids as contiguous int32."""
+def as_ids(name: str, values: np.ndarray) -> np.ndarray:
+    """A vector of ids (N,) of any integer type and layout as contiguous int32.
+
+    Raises TypeError, ValueError or IndexError, which names the argument, for what is none.
+    """
     array = np.asarray(values)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers, got {array.dtype}")
@@ -105,7 +108,7 @@ class Windows:
                                 end, so that window i predicts word i; None: from word T on, window i word T + i
         Raises TextError where the text is too short for one window.
         """
-        ids = _as_ids("ids", ids)
+        ids = as_ids("ids", ids)
         context = _integer("context", context, 1)
         needed = 1 if history is not None else context + 1
         if ids.size < needed:
@@ -114,7 +117,7 @@ class Windows:
                 f" {context} needs at least {needed}; name a longer text"
             )
         if history is not None:
-            history = _as_ids("history", history)
+            history = as_ids("history", history)
             if history.size < context:
                 raise ValueError(f"history: expected at least {context} words, got {history.size}")
             ids = np.concatenate([history[-context:], ids])

@@ -22,19 +22,13 @@ def make_parser(prog: str) -> cli.Parser:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Load the model, read the text, guess each word, print."""
-    import numpy as np
-
-    from fastmlp import evaluation
-    from fastmlp.corpus import beginning
-    from fastmlp.data import Windows
+    from fastmlp.evaluation import evaluate_ids
     from fastmlp.text import TextError, read_text
 
     language, backend = cli.load_model(arguments.run)
     ids = language.vocabulary.encode(language.tokenizer.split(read_text(arguments.files).text))
-    context = language.network.shape.context
-    windows = Windows(ids, context, history=beginning(language.tokenizer, language.vocabulary, context))
-    cli.compile_first(backend, lambda: evaluation.evaluate(language, windows, np.arange(1)))
-    found = evaluation.evaluate(language, windows)
+    cli.compile_first(backend, lambda: evaluate_ids(language, ids[:1]))
+    found = evaluate_ids(language, ids)
     if not found.words:
         raise TextError(f"{', '.join(arguments.files)}: none of its words is in the model's vocabulary")
     print(json.dumps(facts(found)) if arguments.json else describe(facts(found)))

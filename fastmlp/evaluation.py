@@ -2,13 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmlp.corpus import beginning
 from fastmlp.data import Windows
-from fastmlp.language_model import LanguageModel
 
-__all__ = ["Evaluation", "evaluate", "perplexity"]
+if TYPE_CHECKING:
+    from fastmlp.language_model import LanguageModel
+
+__all__ = ["Evaluation", "evaluate", "evaluate_ids", "perplexity"]
 
 Array = np.ndarray
 ROWS = 256  # rows at once: enough that the weights are read seldom
@@ -40,7 +44,18 @@ def perplexity(loss: float) -> float:
     return math.exp(min(loss, 709.0))
 
 
-def evaluate(language: LanguageModel, windows: Windows, indices: Array | None = None) -> Evaluation:
+def evaluate_ids(language: "LanguageModel", ids: Array) -> Evaluation:
+    """Guess each word of a text with the running statistics.
+
+    ids  (N,)  in: the text, `<unk>` for words outside the vocabulary
+    Raises TextError where it has no word.
+    """
+    context = language.network.shape.context
+    history = beginning(language.tokenizer, language.vocabulary, context)
+    return evaluate(language, Windows(ids, context, history=history))
+
+
+def evaluate(language: "LanguageModel", windows: Windows, indices: Array | None = None) -> Evaluation:
     """Guess the next word of each window with the running statistics.
 
     windows  (context -> next word)

@@ -137,9 +137,9 @@ class Saved(Event):
 
 @dataclass(frozen=True)
 class Stopped(Event):
-    """Training was asked to stop, and saved itself."""
+    """Training was asked to stop, and saved itself; folder is None where the run has none."""
 
-    folder: str
+    folder: str | None
     step: int
 
 
@@ -147,11 +147,12 @@ class Stopped(Event):
 class Finished(Event):
     """Training reached its end, or had reached it before.
 
-    kept  the step of the kept weights and their figures over all words that are held out
-    plot  the picture of the loss; None where it could not be drawn
+    folder  of the run; None where it has none
+    kept    the step of the kept weights and their figures over all words that are held out
+    plot    the picture of the loss; None where it could not be drawn
     """
 
-    folder: str
+    folder: str | None
     step: int
     seconds: float
     loss: float | None

@@ -1,17 +1,29 @@
 """Text from a trained network: one word after the other, each drawn from what the network expects next."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastmlp.corpus import beginning
-from fastmlp.language_model import LanguageModel
 
-__all__ = ["complete", "describe_unknown_words", "draw", "random_numbers"]
+if TYPE_CHECKING:
+    from fastmlp.language_model import LanguageModel
+
+__all__ = [
+    "beginning_with",
+    "complete",
+    "describe_unknown_words",
+    "draw",
+    "next_logits",
+    "random_numbers",
+    "softmax",
+]
 
 Array = np.ndarray
 
 
 def complete(
-    language: LanguageModel,
+    language: "LanguageModel",
     prompt: list[str],
     words: int,
     rng: np.random.Generator,
@@ -28,15 +40,37 @@ def complete(
     top_k        draw from the k likeliest words
     top_p        draw from the fewest words that together have this probability
     """
-    vocabulary, context = language.vocabulary, language.network.shape.context
-    ids = [*beginning(language.tokenizer, vocabulary, context).tolist(), *vocabulary.encode(prompt).tolist()]
+    ids = beginning_with(language, prompt)
     start = len(ids)
     with language.reading_unknown_words():
         for _ in range(words):
-            logits = language.network.logits(np.array([ids[-context:]], np.int32))[0]
-            logits[vocabulary.unk_id] = -np.inf
-            ids.append(draw(logits, rng, temperature=temperature, top_k=top_k, top_p=top_p))
-    return vocabulary.decode(ids[start:])
+            ids.append(draw(_logits(language, ids), rng, temperature=temperature, top_k=top_k, top_p=top_p))
+    return language.vocabulary.decode(ids[start:])
+
+
+def beginning_with(language: "LanguageModel", prompt: list[str]) -> list[int]:
+    """The ids of a prompt, with what stands before a text's first word on its left."""
+    vocabulary, context = language.vocabulary, language.network.shape.context
+    return [*beginning(language.tokenizer, vocabulary, context).tolist(), *vocabulary.encode(prompt).tolist()]
+
+
+def next_logits(language: "LanguageModel", ids: list[int]) -> Array:
+    """The scores (V,) of every word after these; -inf for <unk>."""
+    with language.reading_unknown_words():
+        return _logits(language, ids)
+
+
+def _logits(language: "LanguageModel", ids: list[int]) -> Array:
+    context = language.network.shape.context
+    logits: Array = language.network.logits(np.array([ids[-context:]], np.int32))[0]
+    logits[language.vocabulary.unk_id] = -np.inf
+    return logits
+
+
+def softmax(logits: Array) -> Array:
+    """The probabilities (V,) of scores, float64."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max())
+    return np.asarray(exponentials / exponentials.sum())
 
 
 def draw(
@@ -70,7 +104,7 @@ def random_numbers(seed: int | None, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(None if seed is None else (seed, stream))))
 
 
-def describe_unknown_words(language: LanguageModel, words: list[str]) -> str | None:
+def describe_unknown_words(language: "LanguageModel", words: list[str]) -> str | None:
     """One line on the words that the vocabulary lacks, each once, with close ones; None where it has them all."""
     unknown = [word for word in dict.fromkeys(words) if word not in language.vocabulary]
     if not unknown:

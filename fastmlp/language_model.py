@@ -1,54 +1,534 @@
-"""A network and the words it speaks: what a run's model file holds, and what text is generated with."""
+"""The language model as a library: trained on a text, it writes, says what comes next, and judges other texts.
+
+    from fastmlp import LanguageModel
+
+    model = LanguageModel(hidden=(300, 300))
+    history = model.fit(Path("hp.txt"), steps=2_000)
+    print(model.generate("harry potter and the"))
+
+The trainer trains it, the commands load it, and its files are theirs.
+"""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, overload
 
 import numpy as np
 
-from fastmlp import checkpoint
+from fastmlp import __version__, checkpoint
+from fastmlp.backend import choose_backend
 from fastmlp.checkpoint import CheckpointError
+from fastmlp.config import MODEL_OPTIONS, TrainConfig, TrainingOptions, closest, not_negative, number, whole
+from fastmlp.corpus import checked_ids
+from fastmlp.evaluation import Evaluation, evaluate_ids
+from fastmlp.events import Event, Notice, Reporter
+from fastmlp.generation import beginning_with, complete, describe_unknown_words, next_logits, random_numbers, softmax
+from fastmlp.history import History
 from fastmlp.model import MLP, NetworkShape
 from fastmlp.ops import Ops
-from fastmlp.text import TOKENIZERS, Tokenizer, Vocabulary, get_tokenizer
+from fastmlp.text import (
+    IDS,
+    TOKENIZERS,
+    Text,
+    TextError,
+    Tokenizer,
+    Vocabulary,
+    get_tokenizer,
+    read_text,
+    text_in_memory,
+)
+from fastmlp.threads import default_threads
 
-__all__ = ["LanguageModel", "ModelError", "load_language_model", "model_file"]
+__all__ = ["LanguageModel", "ModelError", "NotTrainedError", "load_language_model", "model_file"]
 
 Array = np.ndarray
+Ids = Sequence[int] | Array
+TextOrIds = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Ids
+
 MODEL_FILE, LAST_FILE = "model.safetensors", "last.safetensors"
+MODEL = "model"  # what a checkpoint says it is
+OF_TEXT_AND_SEED = ("vocab_size", "min_count", "seed")  # arguments of a model that its network does not show
+LONGEST_NAME = 4096  # of a file
 
 
 class ModelError(Exception):
     """A file or folder that holds no language model; the message is one complete line for the user."""
 
 
-@dataclass
-class LanguageModel:
-    """A network, its vocabulary and its tokenizer.
+class NotTrainedError(ModelError):
+    """A model that was neither trained nor loaded is asked for something."""
 
-    unk_trained  whether training saw <unk>, so that its embedding means something
-    """
+
+@dataclass(frozen=True)
+class Trained:
+    """What training makes: a network, the words it speaks, how they are told apart, and whether `<unk>` is one."""
 
     network: MLP
     vocabulary: Vocabulary
     tokenizer: Tokenizer
     unk_trained: bool
 
+
+class _Warnings(Reporter):
+    """Makes warnings of what a run's user should know, and is silent otherwise."""
+
+    def report(self, event: Event) -> None:
+        """Only notices."""
+        if isinstance(event, Notice):
+            warnings.warn(event.text, stacklevel=2)
+
+
+class LanguageModel:
+    """The neural language model of Bengio et al. (2003) with batch normalization, on words or on numbers.
+
+    `fit` trains it, or `LanguageModel.load` reads it from a file or a run's folder; then it generates, evaluates and
+    knows neighbors. It can be pickled and copied, and gives the same bits afterwards. Several Python threads may use
+    one model: calls that need its network come one after the other. A forked child may use it and train it.
+
+    >>> from fastmlp import LanguageModel
+    >>> model = LanguageModel(context=2, embed=8, hidden=(32,))
+    >>> history = model.fit("the cat sat on the mat. the dog lay on the rug. " * 100, steps=200, batch_size=32)
+    >>> model.generate("the cat", words=3, temperature=0)
+    'the cat sat on the'
+    >>> [word for word, probability in model.next_word("on the", k=2)] in (["mat", "rug"], ["rug", "mat"])
+    True
+    >>> model.perplexity("the dog lay on the mat.") < 2
+    True
+    >>> model
+    LanguageModel(context=2, embed=8, hidden=(32,)): 9 words, 986 parameters
+
+    Numbers instead of words: `fit` takes integers, and vocab_size says how many different ones there are.
+
+    >>> model = LanguageModel(context=2, embed=8, hidden=(32,), vocab_size=5)
+    >>> history = model.fit([0, 1, 2, 3, 4] * 200, steps=200, batch_size=32)
+    >>> model.generate([0, 1], words=4, temperature=0)
+    array([0, 1, 2, 3, 4, 0], dtype=int32)
+    """
+
+    def __init__(
+        self,
+        *,
+        context: int = 4,
+        embed: int = 30,
+        hidden: Sequence[int] = (300, 300),
+        tokenizer: str = "words",
+        vocab_size: int | None = None,
+        min_count: int = 1,
+        seed: int = 1,
+        threads: int | None = None,
+        backend: str = "auto",
+    ) -> None:
+        """A model that is not trained yet; where no other is given, defaults are those of `python -m fastmlp.train`.
+
+        context     words that are looked at to guess the next
+        embed       width of the embedding of a word
+        hidden      widths of the hidden layers
+        tokenizer   how a text becomes words: "words" (lower case; '.' is a word), "whitespace" (tokenized already)
+        vocab_size  words to keep, the most frequent, `<unk>` among them; None: all. For ids: they are below it; the
+                    network has one row more, for what stands before the first
+        min_count   words that come less often become `<unk>`
+        seed        of the initial weights, and of the windows that are trained on
+        threads     threads to work with; None: FASTMLP_NUM_THREADS, or all this process may use
+        backend     "cython", "numba", "numpy"; "auto": cython where it is built, else numba with a warning
+        Raises ConfigError, a ValueError, which names the argument.
+        """
+        given = (context, embed, hidden, tokenizer, vocab_size, min_count, seed, threads, backend)
+        self._set_options(dict(zip(MODEL_OPTIONS, given, strict=True)))
+        self._trained: Trained | None = None
+
+    def _set_options(self, options: Mapping[str, Any]) -> None:
+        """Take over the arguments of a new model, in the form in which a run's configuration has them."""
+        config = TrainConfig(**options)
+        self._options = {name: getattr(config, name) for name in MODEL_OPTIONS}
+        self._lock = threading.RLock()  # held by who uses the network: its buffers serve one call at a time
+        _models.add(self)
+
+    @classmethod
+    def from_network(
+        cls, network: MLP, vocabulary: Vocabulary, tokenizer: Tokenizer, *, unk_trained: bool
+    ) -> "LanguageModel":
+        """The model of a network that is there already.
+
+        unk_trained  whether training saw `<unk>`, so that its embedding means something
+        """
+        shape = network.shape
+        model = cls(
+            context=shape.context,
+            embed=shape.embed,
+            hidden=shape.hidden,
+            threads=network.threads,
+            backend=network.ops.backend,
+            **({"vocab_size": vocabulary.unk_id} if tokenizer is IDS else {"tokenizer": tokenizer.name}),
+        )
+        model._trained = Trained(network, vocabulary, tokenizer, unk_trained)
+        return model
+
+    # ----------------------------------------------------------------------------------------------- what it is made of
+
+    def _parts(self) -> Trained:
+        if self._trained is None:
+            raise NotTrainedError("this LanguageModel is not trained: call its fit, or LanguageModel.load")
+        return self._trained
+
+    @property
+    def network(self) -> MLP:
+        """The network; `network.parameters` are NumPy arrays by name. Raises NotTrainedError before there is one."""
+        return self._parts().network
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words it knows; for a model of ids the numbers as words. Raises NotTrainedError before there is one."""
+        return self._parts().vocabulary
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """How a text becomes words. Raises NotTrainedError before training."""
+        return self._parts().tokenizer
+
+    @property
+    def unk_trained(self) -> bool:
+        """Whether training saw `<unk>`. Raises NotTrainedError before training."""
+        return self._parts().unk_trained
+
+    def __repr__(self) -> str:
+        always = ("context", "embed", "hidden")
+        default = TrainConfig()
+        shown = {
+            name: value for name, value in self._options.items() if name in always or value != getattr(default, name)
+        }
+        arguments = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        if (trained := self._trained) is None:
+            return f"LanguageModel({arguments}): not trained"
+        kind, words = ("ids" if trained.tokenizer is IDS else "words"), len(trained.vocabulary) - 1
+        parameters = trained.network.shape.parameter_count()
+        return f"LanguageModel({arguments}): {words:,} {kind}, {parameters:,} parameters"
+
+    # --------------------------------------------------------------------------------------------------------- training
+
+    def fit(
+        self,
+        text: TextOrIds,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        reporter: Reporter | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        **options: Unpack[TrainingOptions],
+    ) -> History:
+        """Train on a text, from new weights, and keep those of the best validation; whatever fails changes nothing.
+
+        text         the text itself (str); a pathlib.Path or a list of paths: files in UTF-8, folders (their *.txt),
+                     .gz; or ids (N,), integers of any type and layout, 0 <= id < vocab_size
+        out          a folder for all that `python -m fastmlp.train` writes; None: nothing is written
+        resume       go on with the run in that folder
+        overwrite    replace the run in that folder
+        reporter     is told what happens, such as fastmlp.console.Console(bar=True), which prints what the command
+                     does; None: only what should be known is told, as warnings
+        should_stop  asked before each step; training ends there if it says so
+        options      how to train, each None or left out: the default of the command
+            preset                                "original": the description's own setting
+            steps, epochs, minutes                how long: one of them (10,000 steps)
+            batch_size                            rows of a step (128)
+            optimizer                             "adamw", "sgd", "momentum", "adagrad"
+            lr, schedule, warmup                  highest learning rate (adamw 0.002, sgd 0.1, others 0.02); "cosine",
+                                                  "linear", "step", "constant"; steps until it is reached
+            momentum, betas, weight_decay         of the optimizer
+            val_fraction, test_fraction, val_file what is held out of the text (0.05, 0), or a file instead
+            eval_every, eval_windows, log_every   steps between measurements (1,000, 100), words of a validation (8,192)
+            sample_every, prompt                  the samples that are told to the reporter
+            save_every                            steps between checkpoints; needs `out`
+            precision                             of the last layer's products: "auto", "ieee", "bf16x3", "bf16"
+        Returns the losses on the way.
+        Raises TextError, ConfigError, TypeError, ValueError or IndexError for what it cannot use, with the argument's
+        name, what was expected and what came; DivergedError where the loss becomes infinite or no number; with `out`
+        RunFolderError and CheckpointError for what cannot be written.
+
+        >>> history = LanguageModel(context=1, embed=2, hidden=(4,)).fit("to be or not to be. " * 50, steps=10)
+        >>> len(history.losses), history.steps.tolist()
+        (2, [0, 10])
+        >>> LanguageModel().fit("to be or not to be.", stepz=10)
+        Traceback (most recent call last):
+        TypeError: fit: no argument stepz; did you mean 'steps'?
+        """
+        from fastmlp.trainer import open_run, run_in_memory  # the trainer is built on this class
+
+        _check_options(options)
+        for name, given in (("resume", resume), ("overwrite", overwrite), ("save_every", options.get("save_every"))):
+            if given and out is None:
+                raise ValueError(f"{name}: expected a folder beside it, as in fit(..., out='runs/hp'), got none")
+        source = _source("text", text)
+        files, in_memory = (source, None) if isinstance(source, tuple) else ((), source)
+        own = {**self._options, "files": files, "out": None if out is None else os.fspath(out)}
+        config = TrainConfig.layered(own, dict(options))
+        reporter = reporter or _Warnings()
+        if out is None:
+            run = run_in_memory(config, text=in_memory, reporter=reporter)
+            result = run.train(should_stop)
+            lines, trained = run.metrics_lines(), run.kept_language()._parts()
+        else:
+            with open_run(config, text=in_memory, reporter=reporter, resume=resume, overwrite=overwrite) as saved_run:
+                result = saved_run.train(should_stop)
+                lines, trained = saved_run.metrics_lines(), saved_run.kept_language()._parts()
+        with self._lock:
+            self._trained = trained
+        return History.of(lines, result)
+
+    # -------------------------------------------------------------------------------------------------------- using it
+
+    @overload
+    def generate(
+        self,
+        prompt: str = ...,
+        words: int = ...,
+        *,
+        temperature: float = ...,
+        top_k: int | None = ...,
+        top_p: float | None = ...,
+        seed: int | np.random.Generator | None = ...,
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Ids,
+        words: int = ...,
+        *,
+        temperature: float = ...,
+        top_k: int | None = ...,
+        top_p: float | None = ...,
+        seed: int | np.random.Generator | None = ...,
+    ) -> Array: ...
+
+    def generate(
+        self,
+        prompt: str | Ids = "",
+        words: int = 30,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | np.random.Generator | None = None,
+    ) -> str | Array:
+        """The prompt and so many words after it, each drawn from what the network expects next; never `<unk>`.
+
+        prompt       what the text begins with; ids (N,) for ids
+        words        how many words to add
+        temperature  below 1 likely words become likelier, above 1 less so; 0 takes the likeliest
+        top_k        draw from the k likeliest words
+        top_p        draw from the fewest words that together have this probability
+        seed         the same text again: that which `python -m fastmlp.generate --seed` writes first; or random numbers
+                     to draw on; None: another text each time
+        Returns a text, or for ids an int32 array (N + words,). Warns of words that the vocabulary lacks, which are read
+        as `<unk>`. Raises NotTrainedError, ValueError, or for ids TypeError or IndexError.
+
+        >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
+        >>> history = model.fit("to be or not to be. " * 50, steps=100, batch_size=16)
+        >>> model.generate("not", 2, temperature=0)
+        'not to be'
+        """
+        limits = {
+            "temperature": _read("temperature", not_negative, temperature),
+            "top_k": None if top_k is None else _read("top_k", whole(1), top_k),
+            "top_p": None if top_p is None else _read("top_p", _share, top_p),
+        }
+        count = _read("words", whole(0), words)
+        rng = seed if isinstance(seed, np.random.Generator) else random_numbers(_seed(seed), 0)
+        with self._lock:
+            before = self._words_of(prompt)
+            after = complete(self, before, count, rng, **limits)
+            if isinstance(prompt, str):
+                return self.tokenizer.join([*before, *after])
+            return self.vocabulary.encode([*before, *after])
+
+    @overload
+    def next_word(self, prompt: str, k: int | None = ...) -> list[tuple[str, float]]: ...
+
+    @overload
+    def next_word(self, prompt: Ids, k: int | None = ...) -> list[tuple[int, float]]: ...
+
+    def next_word(self, prompt: str | Ids, k: int | None = 10) -> list[tuple[str, float]] | list[tuple[int, float]]:
+        """The likeliest next words with their probabilities, the likeliest first.
+
+        prompt  what stands before; ids (N,) for ids
+        k       how many words; None: all
+        Probabilities are those that `generate` draws with: `<unk>` is left out, and all of them add up to 1. Warns of
+        words that the vocabulary lacks. Raises NotTrainedError, ValueError, or for ids TypeError or IndexError.
+
+        >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
+        >>> history = model.fit("to be or not to be. " * 50, steps=200, batch_size=16)
+        >>> [(word, round(probability, 1)) for word, probability in model.next_word("not", k=1)]
+        [('to', 1.0)]
+        """
+        count = None if k is None else _read("k", whole(1), k)
+        with self._lock:
+            vocabulary = self.vocabulary
+            probabilities = softmax(next_logits(self, beginning_with(self, self._words_of(prompt))))
+            order = np.argsort(-probabilities, kind="stable")[: vocabulary.unk_id][:count].tolist()
+            if isinstance(prompt, str):
+                return [(vocabulary.words[i], float(probabilities[i])) for i in order]
+            return [(i, float(probabilities[i])) for i in order]
+
+    def evaluate(self, text: TextOrIds) -> Evaluation:
+        """How well it guesses each word of a text.
+
+        text  as in `fit`; ids are those of its vocabulary
+        Returns loss, perplexity and of how many words; those that the vocabulary lacks are left out and counted.
+        Raises NotTrainedError; TextError for a text without known words; otherwise as `fit`.
+
+        >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
+        >>> history = model.fit("to be or not to be. " * 50, steps=100, batch_size=16)
+        >>> found = model.evaluate("to be a cat.")
+        >>> found.words, found.unknown
+        (3, 2)
+        """
+        with self._lock:
+            found = evaluate_ids(self, self._ids("text", text))
+        if not found.words:
+            raise TextError("text: none of its words is in the model's vocabulary")
+        return found
+
+    def perplexity(self, text: TextOrIds) -> float:
+        """exp of the mean loss in nats of a text's words: between how many equally likely words the model hesitates.
+
+        text  as in `fit`; words that the vocabulary lacks are left out: `evaluate` counts them
+        Raises as `evaluate`.
+        """
+        return self.evaluate(text).perplexity
+
+    @overload
+    def neighbors(self, word: str, k: int | None = ...) -> list[tuple[str, float]]: ...
+
+    @overload
+    def neighbors(self, word: int, k: int | None = ...) -> list[tuple[int, float]]: ...
+
+    def neighbors(self, word: str | int, k: int | None = 10) -> list[tuple[str, float]] | list[tuple[int, float]]:
+        """The words whose embeddings have the highest cosine with a word's, without itself and `<unk>`.
+
+        word  of the vocabulary; or its id
+        k     how many words; None: all
+        Returns words, or ids, with their cosines in [-1, 1], the nearest first. Raises NotTrainedError, TextError for a
+        word that the vocabulary lacks, IndexError for such an id.
+
+        >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
+        >>> history = model.fit("to be or not to be. " * 50, steps=100, batch_size=16)
+        >>> sorted(word for word, cosine in model.neighbors("to", k=None))
+        ['.', 'be', 'not', 'or']
+        """
+        count = None if k is None else _read("k", whole(1), k)
+        with self._lock:
+            vocabulary, embedding = self.vocabulary, self.network.parameters["embedding.weight"]
+            own = self._known_word(word)
+            directions = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-30)
+        cosines = np.clip(directions @ directions[own], -1, 1)
+        order = np.argsort(-cosines, kind="stable").tolist()
+        others = [i for i in order if i not in (own, vocabulary.unk_id)][:count]
+        if isinstance(word, str):
+            return [(vocabulary.words[i], float(cosines[i])) for i in others]
+        return [(i, float(cosines[i])) for i in others]
+
+    def _known_word(self, word: str | int) -> int:
+        """The id of the one word that is meant."""
+        if not isinstance(word, str):
+            return int(self._ids("word", [word])[0])
+        words, vocabulary = self.tokenizer.split(word), self.vocabulary
+        if len(words) != 1:
+            raise TextError(f"word: expected one word, got {word!r}")
+        if words[0] not in vocabulary:
+            close = ", ".join(vocabulary.closest(words[0]))
+            raise TextError(f"word: '{words[0]}' is not in the vocabulary" + (f"; close: {close}" if close else ""))
+        return vocabulary.id_of(words[0])
+
+    def _words_of(self, prompt: str | Ids) -> list[str]:
+        """The words of a prompt."""
+        if not isinstance(prompt, str):
+            return self.vocabulary.decode(self._ids("prompt", prompt))
+        words = self.tokenizer.split(prompt)
+        if unknown := describe_unknown_words(self, words):
+            warnings.warn(unknown, stacklevel=3)
+        return words
+
+    def _ids(self, name: str, given: TextOrIds) -> Array:
+        """The ids of a text; ids are checked, and those of a model of ids may not be that of `<unk>`."""
+        trained, source = self._parts(), _source(name, given)
+        if isinstance(source, Array):
+            known = trained.vocabulary.unk_id if trained.tokenizer is IDS else len(trained.vocabulary)
+            return checked_ids(name, source, known)
+        text = read_text(source) if isinstance(source, tuple) else source
+        return trained.vocabulary.encode(trained.tokenizer.split(text.text))
+
     @contextlib.contextmanager
     def reading_unknown_words(self) -> Iterator[None]:
         """Within, <unk> has the mean embedding where training never saw it; afterwards its own again."""
-        if self.unk_trained:
+        trained = self._parts()
+        if trained.unk_trained:
             yield
             return
-        embedding = self.network.parameters["embedding.weight"]
+        embedding = trained.network.parameters["embedding.weight"]
         own = embedding[-1].copy()
         embedding[-1] = embedding[:-1].mean(axis=0, dtype=np.float64)
         try:
             yield
         finally:
             embedding[-1] = own
+
+    # ---------------------------------------------------------------------------------------------- keeping and loading
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a .safetensors file, or leave the file that was there as it is.
+
+        path  for LanguageModel.load, and for `python -m fastmlp.generate`, `evaluate` and `neighbors`
+        Raises NotTrainedError; CheckpointError where the file cannot be written.
+
+        >>> import tempfile
+        >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
+        >>> history = model.fit("to be or not to be. " * 50, steps=10)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/be.safetensors")
+        ...     again = LanguageModel.load(f"{folder}/be.safetensors")
+        >>> again.perplexity("to be") == model.perplexity("to be")
+        True
+        """
+        with self._lock:
+            own = {name: value for name in OF_TEXT_AND_SEED if (value := self._options[name]) is not None}
+            metadata = {"kind": MODEL, **self.metadata(), "config": own, "fastmlp": __version__}
+            checkpoint.save(path, self.network.state_dict(), metadata)
+
+    @classmethod
+    def load(cls, run: str | os.PathLike[str], *, threads: int | None = None, backend: str = "auto") -> "LanguageModel":
+        """The trained model of a .safetensors file or of a run's folder (its best weights).
+
+        run               what `save`, `fit(out=...)` or `python -m fastmlp.train` wrote
+        threads, backend  as for a new model
+        Raises ModelError where it cannot be read or is something else; loading runs no code of the file.
+        """
+        model = load_language_model(run, *_at_work(backend, threads))
+        model._options |= {"threads": threads, "backend": backend}
+        return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plain arrays, names and numbers: what compiled code there is belongs to the machine."""
+        with self._lock:
+            state: dict[str, Any] = {"options": self._options, "trained": None}
+            if self._trained is not None:
+                arrays = {name: array.copy() for name, array in self.network.state_dict().items()}
+                state["trained"] = arrays, self.metadata()
+            return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Be that model again, on this machine's back-end."""
+        self._set_options(state["options"])
+        self._trained = None
+        if state["trained"] is not None:
+            ops, threads = _at_work(self._options["backend"], self._options["threads"])
+            arrays, metadata = state["trained"]
+            self._trained = _trained_of(arrays, metadata, ops, threads=threads)
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold, beside the network's arrays, to make this again."""
@@ -68,21 +548,112 @@ class LanguageModel:
 
         Raises ValueError where something is missing or does not fit.
         """
-        if missing := [key for key in ("network", "tokenizer", "vocabulary", "unk_trained") if key not in metadata]:
-            raise ValueError(f"it holds no language model: {', '.join(missing)} missing")
-        if metadata["tokenizer"] not in TOKENIZERS:
-            raise ValueError(f"its tokenizer {metadata['tokenizer']!r} is not known to this fastmlp; upgrade fastmlp")
-        vocabulary = Vocabulary(tuple(metadata["vocabulary"]))
-        sizes = metadata["network"]
-        shape = NetworkShape(len(vocabulary), sizes["context"], sizes["embed"], tuple(sizes["hidden"]))
-        names = [*shape.parameters(), *shape.statistics()]
-        network = MLP(
-            shape, ops, threads=threads, parameters={name: tensors[name] for name in names if name in tensors}
+        trained = _trained_of(tensors, metadata, ops, threads=threads)
+        model = cls.from_network(
+            trained.network, trained.vocabulary, trained.tokenizer, unk_trained=trained.unk_trained
         )
-        return cls(network, vocabulary, get_tokenizer(metadata["tokenizer"]), metadata["unk_trained"])
+        config = metadata.get("config", {})
+        model._options |= {name: config[name] for name in OF_TEXT_AND_SEED if name in config}
+        return model
 
 
-def model_file(run: str | Path) -> Path:
+# Their locks: a forked child has but one thread, and another may have held them.
+_models: weakref.WeakSet[LanguageModel] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for model in _models:
+        model._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+_share = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
+
+
+def _read(name: str, read: Callable[[Any], Any], value: Any) -> Any:
+    """An argument, or ValueError with its name."""
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _seed(seed: int | None) -> int | None:
+    return None if seed is None else _read("seed", whole(0), seed)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Raises TypeError for what `fit` does not take."""
+    known = TrainingOptions.__annotations__
+    for name in options:
+        if name in MODEL_OPTIONS:
+            raise TypeError(f"fit: {name} is an argument of the model: LanguageModel({name}=...)")
+        if name not in known:
+            raise TypeError(f"fit: no argument {name}{closest(name, known)}")
+
+
+def _source(name: str, given: TextOrIds) -> tuple[str, ...] | Text | Array:
+    """The files that are meant, or the text, or integers."""
+    if isinstance(given, str):
+        _refuse_file_name(name, given)
+        return text_in_memory(given)
+    if isinstance(given, os.PathLike):
+        return (os.fsdecode(given),)
+    if isinstance(given, list | tuple) and all(isinstance(item, str | os.PathLike) for item in given):
+        return tuple(map(os.fsdecode, given)) if given else np.empty(0, np.int32)
+    try:
+        array = np.asarray(given)
+    except ValueError:  # lists of several lengths
+        array = np.empty(0, object)
+    if array.dtype.kind not in "iu":
+        of = f" of {array.dtype}" if array.ndim else ""
+        raise TypeError(
+            f"{name}: expected a text (str), a file (pathlib.Path), a list of files, or integers; got"
+            f" {type(given).__name__}{of}"
+        )
+    return array
+
+
+def _refuse_file_name(name: str, text: str) -> None:
+    """Raises ValueError where a str, which is a text, looks as if a file of that name were meant."""
+    if len(text) > LONGEST_NAME or not text.strip() or "\n" in text:
+        return
+    try:
+        is_file = Path(text).is_file()
+    except (OSError, ValueError):
+        is_file = False
+    if is_file or (not any(map(str.isspace, text)) and text.endswith((".txt", ".gz"))):
+        raise ValueError(
+            f"{name}: expected a text, got {text!r}, the name of a file; for what is in it give pathlib.Path({text!r})"
+        )
+
+
+def _at_work(backend: str, threads: int | None) -> tuple[Ops, int]:
+    """The back-end's ops and the number of threads; warns where it is not the fastest back-end."""
+    chosen = choose_backend(backend)
+    if chosen.notice:
+        warnings.warn(chosen.notice, stacklevel=3)
+    return chosen.ops, default_threads(threads)
+
+
+def _trained_of(tensors: Mapping[str, Array], metadata: Mapping[str, Any], ops: Ops, *, threads: int) -> Trained:
+    """What a checkpoint held. Raises ValueError where something is missing or does not fit."""
+    if missing := [key for key in ("network", "tokenizer", "vocabulary", "unk_trained") if key not in metadata]:
+        raise ValueError(f"it holds no language model: {', '.join(missing)} missing")
+    if metadata["tokenizer"] not in (*TOKENIZERS, IDS.name):
+        raise ValueError(f"its tokenizer {metadata['tokenizer']!r} is not known to this fastmlp; upgrade fastmlp")
+    vocabulary = Vocabulary(tuple(metadata["vocabulary"]))
+    sizes = metadata["network"]
+    shape = NetworkShape(len(vocabulary), sizes["context"], sizes["embed"], tuple(sizes["hidden"]))
+    names = [*shape.parameters(), *shape.statistics()]
+    network = MLP(shape, ops, threads=threads, parameters={name: tensors[name] for name in names if name in tensors})
+    return Trained(network, vocabulary, get_tokenizer(metadata["tokenizer"]), metadata["unk_trained"])
+
+
+def model_file(run: str | os.PathLike[str]) -> Path:
     """The file to read a run's model from: a .safetensors file, or in a folder its best model, else its last one.
 
     Raises ModelError where there is none.
@@ -96,8 +667,8 @@ def model_file(run: str | Path) -> Path:
     raise ModelError(f"{path}: a folder without {MODEL_FILE}; name a run's folder or a .safetensors file")
 
 
-def load_language_model(run: str | Path, ops: Ops, *, threads: int = 1) -> LanguageModel:
-    """The trained model of a run's folder or a .safetensors file.
+def load_language_model(run: str | os.PathLike[str], ops: Ops, threads: int = 1) -> LanguageModel:
+    """The trained model of a run's folder or a .safetensors file, on a back-end that is chosen already.
 
     Raises ModelError where it cannot be read or is something else.
     """

@@ -3,13 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fastmlp import cli
 from fastmlp.config import whole
-
-if TYPE_CHECKING:
-    from fastmlp.language_model import LanguageModel
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -25,30 +21,16 @@ def neighbors(arguments: argparse.Namespace) -> int:
     """Load the model, find the word, print its neighbors."""
     from fastmlp.language_model import load_language_model
     from fastmlp.ops import get_ops
+    from fastmlp.text import TextError
 
     language = load_language_model(arguments.run, get_ops("numpy"))  # which computes nothing here
-    words = language.tokenizer.split(arguments.word)
-    if len(words) != 1:
-        raise cli.UsageError(f"WORD: expected one word, got {arguments.word!r}")
-    if words[0] not in language.vocabulary:
-        close = ", ".join(language.vocabulary.closest(words[0]))
-        raise cli.UsageError(f"WORD: '{words[0]}' is not in the vocabulary" + (f"; close: {close}" if close else ""))
-    for cosine, word in nearest(language, words[0], arguments.n):
+    try:
+        found = language.neighbors(arguments.word, arguments.n)
+    except TextError as error:
+        raise cli.UsageError(str(error).replace("word:", "WORD:", 1)) from error
+    for word, cosine in found:
         print(f"{cosine:6.3f}  {word}")
     return cli.DONE
-
-
-def nearest(language: "LanguageModel", word: str, count: int) -> list[tuple[float, str]]:
-    """The nearest words by cosine, the nearest first, without the word itself and <unk>."""
-    import numpy as np
-
-    embedding = language.network.parameters["embedding.weight"]
-    directions = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-30)
-    own = language.vocabulary.id_of(word)
-    cosines = directions @ directions[own]
-    order = np.argsort(-cosines, kind="stable")
-    others = [i for i in order.tolist() if i not in (own, language.vocabulary.unk_id)][:count]
-    return [(float(cosines[i]), language.vocabulary.words[i]) for i in others]
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.neighbors") -> int:

@@ -39,6 +39,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 __all__ = [
+    "IDS",
     "TOKENIZERS",
     "UNK",
     "Text",
@@ -49,6 +50,7 @@ __all__ = [
     "get_tokenizer",
     "read_text",
     "standard_library_text",
+    "text_in_memory",
 ]
 
 UNK = "<unk>"
@@ -125,6 +127,21 @@ def read_text(paths: Sequence[str | Path]) -> Text:
         shown = ", ".join(_shown(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
         raise TextError(f"{shown}: empty; name a text with words in it")
     return Text(text, tuple(files))
+
+
+def text_in_memory(text: str) -> Text:
+    """A text that the program has already: what `read_text` would make of a file that holds it.
+
+    Raises TextError for what UTF-8 cannot hold.
+    """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"text: expected characters, got half a surrogate pair at {error.start:,}; read the file as UTF-8"
+        ) from error
+    return Text(text, (TextFile("text in memory", len(data), hashlib.sha256(data).hexdigest()),))
 
 
 def _files_of(name: str) -> list[str]:
@@ -515,14 +532,34 @@ class Whitespace(Tokenizer):
         return piece.replace("\n", f" {self.sentence_end} ").split()
 
 
+class Ids(Tokenizer):
+    """Numbers instead of words: each is a word of its own, written in decimal digits.
+
+    What stands before the first one is `<unk>`, which is none of the numbers.
+    """
+
+    name = "ids"
+    sentence_end = UNK
+
+    def join(self, words: Sequence[str]) -> str:
+        """Numbers separated by single spaces."""
+        return " ".join(words)
+
+    def _candidates(self, piece: str) -> list[str]:
+        return piece.split()
+
+
+IDS = Ids()
 TOKENIZERS: Mapping[str, Tokenizer] = {tokenizer.name: tokenizer for tokenizer in (Words(), Whitespace())}
 
 
 def get_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer of that name.
+    """The tokenizer of that name, one of TOKENIZERS or IDS.
 
-    Raises ValueError for another name than those of TOKENIZERS.
+    Raises ValueError for another name.
     """
+    if name == IDS.name:
+        return IDS
     if name not in TOKENIZERS:
         raise ValueError(f"tokenizer: expected one of {', '.join(TOKENIZERS)}, got {name!r}")
     return TOKENIZERS[name]
@@ -571,6 +608,11 @@ class Vocabulary:
             most = max(counts.values())
             raise TextError(f"min_count {min_count} leaves no word: the most frequent one occurs {most} times")
         return cls((*kept[: None if max_size is None else max_size - 1], UNK))
+
+    @classmethod
+    def of_ids(cls, size: int) -> "Vocabulary":
+        """The numbers below `size`, each its own id, and `<unk>`."""
+        return cls((*map(str, range(size)), UNK))
 
     def __len__(self) -> int:
         """V, with `<unk>`."""

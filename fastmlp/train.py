@@ -17,7 +17,7 @@ from fastmlp.config import PRESETS, ConfigError, TrainConfig, options, read_toml
 
 if TYPE_CHECKING:
     from fastmlp.console import Printer
-    from fastmlp.trainer import Run
+    from fastmlp.trainer import SavedRun
 
 GROUPS = {
     "length": ("steps", "epochs", "minutes", "batch_size"),
@@ -97,7 +97,7 @@ def options_of_run(flags: dict[str, Any]) -> dict[str, Any]:
 def train(arguments: argparse.Namespace, prog: str) -> int:
     """Train until the end, Ctrl-C or SIGTERM."""
     config = configuration(arguments)
-    run: Run | None = None
+    run: SavedRun | None = None
     with Interrupts() as interrupts:
         try:
             from fastmlp.trainer import open_run
@@ -134,13 +134,13 @@ def make_printer(arguments: argparse.Namespace) -> "Printer":
     return Quiet() if arguments.quiet else Console(bar=sys.stderr.isatty())
 
 
-def command_to_resume(prog: str, run: "Run") -> str:
+def command_to_resume(prog: str, run: "SavedRun") -> str:
     """The exact command; a text from standard input must come again."""
     files = "- " if "-" in run.config.files else ""
     return f"{prog} {files}--resume --out {shlex.quote(str(run.folder.path))}"
 
 
-def stopped_at_once(prog: str, run: "Run | None") -> str:
+def stopped_at_once(prog: str, run: "SavedRun | None") -> str:
     """What a run that could not finish its step leaves."""
     if run is None:
         return "stopped before training began: there is nothing to save"
@@ -149,7 +149,7 @@ def stopped_at_once(prog: str, run: "Run | None") -> str:
     return f"stopped at once; to go on after step {run.saved_step:,}: {command_to_resume(prog, run)}"
 
 
-def commands_after(prog: str, run: "Run") -> list[str]:
+def commands_after(prog: str, run: "SavedRun") -> list[str]:
     """What to do with a trained model."""
     folder = shlex.quote(str(run.folder.path))
     prompt = shlex.quote(next(iter(run.prompts)))

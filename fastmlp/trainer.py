@@ -7,14 +7,14 @@
     print(result.val_perplexity, result.folder)
 
 A `Reporter` is told what happens; `should_stop` is asked before each step, and a run that stops can be resumed with the
-same bits. What the run writes is described in run_folder.py.
+same bits. What the run writes is described in run_folder.py. `run_in_memory` makes one that writes nothing.
 
 Memory, with P parameters, R = max(batch size, 256) rows, V words and hidden layers of H units in all: 4 P bytes of
 weights, at most 4 P of gradients, 4 P for each array that the optimizer keeps (adamw 2, momentum and adagrad 1, sgd 0),
-twice all but the gradients while a checkpoint is written, 4 R (3 H + 3 T D) of activations, the last layer's work
-memory, and what text.py says of the text. None of it grows from step to step. The last layer's is stated by
-kernels/linear_cross_entropy.pyx for Cython, and has the same parts on Numba; where the layer is wide most of it are the
-slices' shares of dh, not the exponentials. NumPy's is at most 8 R V.
+twice all but the gradients while a checkpoint is written, or 4 P for the best weights in memory, 4 R (3 H + 3 T D) of
+activations, the last layer's work memory, and what text.py says of the text. None of it grows from step to step. The
+last layer's is stated by kernels/linear_cross_entropy.pyx for Cython, and has the same parts on Numba; where the layer
+is wide most of it are the slices' shares of dh, not the exponentials. NumPy's is at most 8 R V.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ from fastmlp.events import (
     Writing,
 )
 from fastmlp.generation import complete, describe_unknown_words, random_numbers
-from fastmlp.language_model import LanguageModel, load_language_model
+from fastmlp.language_model import MODEL, LanguageModel, load_language_model
 from fastmlp.model import MLP, NetworkShape
 from fastmlp.plot import plot_loss
 from fastmlp.run_folder import Journal, RunFolder, RunFolderError, find_folder
@@ -62,11 +62,11 @@ from fastmlp.text import Text
 from fastmlp.threads import ThreadsError, default_threads
 from fastmlp.update_rules import learning_rate, make_optimizer
 
-__all__ = ["DivergedError", "Result", "Run", "open_run", "train"]
+__all__ = ["DivergedError", "Result", "Run", "SavedRun", "open_run", "run_in_memory", "train"]
 
 SAMPLE_WORDS = 30
 SAMPLE_STREAM = 1_000  # of the seed's random numbers: those below initialise the weights
-TRAINING_STATE, MODEL = "training state", "model"  # what a checkpoint says it is
+TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
 OPTIMIZER = "optimizer."  # before the names of the optimizer's arrays in a checkpoint
 
@@ -79,6 +79,7 @@ class DivergedError(ArithmeticError):
 class Result:
     """What came of a run.
 
+    folder             where it is kept; None for a run in memory
     finished           False where it was asked to stop; it can be resumed
     step               updates made
     loss               training loss, the mean over the last log interval
@@ -87,7 +88,7 @@ class Result:
     before, after      what the network wrote before training and at the end, by prompt
     """
 
-    folder: Path
+    folder: Path | None
     finished: bool
     step: int
     loss: float | None
@@ -133,7 +134,7 @@ class Progress:
 def train(
     config: TrainConfig,
     *,
-    text: Text | None = None,
+    text: Text | np.ndarray | None = None,
     reporter: Reporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     resume: bool = False,
@@ -142,7 +143,7 @@ def train(
     """Train a network on a text.
 
     config       what to do
-    text         where it is in memory already; None: config.files, or the standard library's documentation
+    text         where it is in memory already, or ids; None: config.files, or the standard library's documentation
     reporter     is told what happens
     should_stop  asked before each step; the run saves itself and can be resumed
     resume       go on with the run in config.out
@@ -158,27 +159,14 @@ def train(
 def open_run(
     config: TrainConfig,
     *,
-    text: Text | None = None,
+    text: Text | np.ndarray | None = None,
     reporter: Reporter | None = None,
     resume: bool = False,
     overwrite: bool = False,
-) -> Iterator["Run"]:
+) -> Iterator["SavedRun"]:
     """A run that is ready to train: its text is read, its folder is its own. The arguments are those of `train`."""
     reporter = reporter or Reporter()
-    backend, threads = choose_backend(config.backend), _threads(config)
-    training_precision(config, backend)  # refused before the text is read
-    corpus = read_corpus(config, text)
-    reporter.report(
-        TextRead(
-            _source(config, corpus),
-            len(corpus.files),
-            corpus.words,
-            corpus.types,
-            len(corpus.vocabulary) - 1,
-            len(corpus.val or ()),
-            len(corpus.test or ()),
-        )
-    )
+    backend, threads, corpus = _prepare(config, text, reporter)
     folder = find_folder(config.out, config.files, overwrite=overwrite)
     with _lock(folder):
         if folder.holds_run() and not (resume or overwrite):
@@ -193,12 +181,45 @@ def open_run(
             folder.clear()
         state = _load_state(folder, config, corpus)
         write_atomically(folder.config, to_toml(config).encode())
-        run = Run(config, corpus, folder, backend, threads, reporter)
+        run = SavedRun(config, corpus, folder, backend, threads, reporter)
         try:
-            run.begin(state)
+            run.say_what_runs()
+            run.take_up(state)
+            run.get_ready()
             yield run
         finally:
             run.close()
+
+
+def run_in_memory(
+    config: TrainConfig, *, text: Text | np.ndarray | None = None, reporter: Reporter | None = None
+) -> "Run":
+    """A run that is ready to train and writes nothing. The arguments are those of `train`."""
+    reporter = reporter or Reporter()
+    backend, threads, corpus = _prepare(config, text, reporter)
+    run = Run(config, corpus, backend, threads, reporter)
+    run.say_what_runs()
+    run.get_ready()
+    return run
+
+
+def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Reporter) -> tuple[Backend, int, Corpus]:
+    """What a run needs: a back-end, threads, and its text, read."""
+    backend, threads = choose_backend(config.backend), _threads(config)
+    training_precision(config, backend)  # refused before the text is read
+    corpus = read_corpus(config, text)
+    reporter.report(
+        TextRead(
+            _source(config, corpus),
+            len(corpus.files),
+            corpus.words,
+            corpus.types,
+            len(corpus.vocabulary) - 1,
+            len(corpus.val or ()),
+            len(corpus.test or ()),
+        )
+    )
+    return backend, threads, corpus
 
 
 @contextlib.contextmanager
@@ -263,23 +284,25 @@ def training_precision(config: TrainConfig, backend: Backend) -> str:
 
 
 class Run:
-    """One training run. Its methods stand in the order in which things happen."""
+    """One training run, in memory. Its methods stand in the order in which things happen.
+
+    lines  of metrics so far, as metrics.jsonl has them
+    """
 
     def __init__(
         self,
         config: TrainConfig,
         corpus: Corpus,
-        folder: RunFolder,
         backend: Backend,
         threads: int,
         reporter: Reporter,
     ) -> None:
-        self.config, self.corpus, self.folder, self.reporter = config, corpus, folder, reporter
+        self.config, self.corpus, self.reporter = config, corpus, reporter
         self.backend, self.ops, self.threads = backend, backend.ops, threads
         shape = NetworkShape(len(corpus.vocabulary), config.context, config.embed, config.hidden)
         self.precision = training_precision(config, backend)
         self.network = MLP(shape, self.ops, threads=threads, fp32_precision=self.precision, seed=config.seed)
-        self.language = LanguageModel(self.network, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
+        self.language = self._language_of(self.network)
         self.optimizer = make_optimizer(config, self.network.parameters, self.ops, threads=threads)
         self.batches = corpus.batches(config)
         self.val_sample = corpus.validation_sample(config.eval_windows)
@@ -288,8 +311,12 @@ class Run:
         prompts = [corpus.tokenizer.split(prompt) for prompt in config.prompt] or [corpus.default_prompt()]
         self.prompts = {corpus.tokenizer.join(words): words for words in prompts}
         self.progress = Progress()
-        self.journals = contextlib.ExitStack()
-        self.saved_step: int | None = None  # of the checkpoint to go on from
+        self.lines: list[dict[str, Any]] = []
+        self._best: dict[str, np.ndarray] = {}  # the state_dict of best_step
+
+    def _language_of(self, network: MLP) -> LanguageModel:
+        corpus = self.corpus
+        return LanguageModel.from_network(network, corpus.vocabulary, corpus.tokenizer, unk_trained=corpus.unk_trained)
 
     def _total_steps(self) -> int | None:
         """Steps of the whole run; None where time decides."""
@@ -302,66 +329,8 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------------- beginning
 
-    def begin(self, state: State | None) -> None:
-        """Go on from a checkpoint's state, or start with new files; say what runs."""
-        self._say_what_runs()
-        lengths = (0, 0) if state is None else self._restore(*state)
-        self.metrics = self.journals.enter_context(Journal(self.folder.metrics, lengths[0]))
-        self.samples = self.journals.enter_context(Journal(self.folder.samples, lengths[1]))
-        if unknown := describe_unknown_words(
-            self.language, [word for words in self.prompts.values() for word in words]
-        ):
-            self._report(Notice(unknown))
-        self._compile()
-
-    def _restore(self, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> tuple[int, int]:
-        """Take up what `_save` wrote; returns how many bytes of the metrics and of the samples belong to it."""
-        optimizer = {
-            name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)
-        }
-        network = {name: array for name, array in tensors.items() if not name.startswith(OPTIMIZER)}
-        try:
-            self.network.load_state_dict(network)
-            self.optimizer.load_state(optimizer, metadata["optimizer_steps"])
-            self.progress = Progress(**metadata["progress"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(
-                f"{self.folder.last} is of fastmlp {metadata['fastmlp']}, which kept other things: resume with that one"
-            ) from error
-        self.saved_step = self.progress.step
-        self._report(Resumed(self.progress.step))
-        self._restore_kept()
-        # of before there were precisions: float32
-        before = metadata["backend"], metadata.get("precision", "ieee")
-        now = self.ops.backend, self.precision
-        if before != now:
-            self._report(Notice(f"it ran on {' in '.join(before)} before: {' in '.join(now)} goes on with other bits"))
-        return metadata["metrics_bytes"], metadata["samples_bytes"]
-
-    def _restore_kept(self) -> None:
-        """See to it that the kept weights are those of `best_step`: a kill may have come just before they were kept."""
-        progress = self.progress
-        if progress.best_step is None or progress.best_step == self._step_of_model():
-            return
-        if progress.best_step == progress.step:
-            self._keep()
-            return
-        self._report(
-            Notice(
-                f"{self.folder.model} is not that of step {progress.best_step:,} any more: the best from now on is kept"
-            )
-        )
-        progress.best_step, progress.best_loss, progress.kept = None, None, {}
-
-    def _step_of_model(self) -> int | None:
-        """The step of the kept weights; None where there are none that can be used."""
-        try:
-            step = checkpoint.load(self.folder.model)[1].get("step")
-        except CheckpointError:
-            return None
-        return step if isinstance(step, int) else None
-
-    def _say_what_runs(self) -> None:
+    def say_what_runs(self) -> None:
+        """Report the network, the back-end, precision and threads."""
         shape = self.network.shape
         self._report(
             NetworkMade(shape.vocabulary, shape.context, shape.embed, list(shape.hidden), shape.parameter_count())
@@ -369,10 +338,13 @@ class Run:
         self._report(Running(self.ops.backend, self.backend.simd, self.precision, self.threads))
         if self.backend.notice:
             self._report(Notice(self.backend.notice))
-        self._report(Writing(str(self.folder.path)))
 
-    def _compile(self) -> None:
-        """Let a back-end that compiles on first use do it now, where it is seen."""
+    def get_ready(self) -> None:
+        """Report the prompts' unknown words; let a back-end that compiles on first use do it now, where it is seen."""
+        if unknown := describe_unknown_words(
+            self.language, [word for words in self.prompts.values() for word in words]
+        ):
+            self._report(Notice(unknown))
         if self.backend.compile_ops is not None:
             self._report(Compiling(self.ops.backend))
             began = time.perf_counter()
@@ -492,8 +464,11 @@ class Run:
             "words_per_second": round(words_per_second, 1),
             **evaluation,
         }
-        self.metrics.write(json.dumps(metrics) + "\n")
+        self._keep_line(metrics)
         self._report(Measured(metrics))
+
+    def _keep_line(self, metrics: dict[str, Any]) -> None:
+        self.lines.append(metrics)
 
     def _evaluate(self) -> dict[str, Any]:
         """Loss and perplexity on a fixed sample of the validation part; `_save` keeps the best weights."""
@@ -526,10 +501,193 @@ class Run:
                 rng = random_numbers(self.config.seed, SAMPLE_STREAM + number)
                 new_words = complete(language, words, SAMPLE_WORDS, rng)
                 texts[prompt] = self.corpus.tokenizer.join([*words, *new_words])
-            self.samples.write("".join(f"step {step:,}\n{text}\n\n" for text in texts.values()))
+            self._keep_samples("".join(f"step {step:,}\n{text}\n\n" for text in texts.values()))
         for prompt, text in texts.items():
             self._report(Sampled(step, prompt, text, self.progress.before.get(prompt) if at_end else None))
         return texts
+
+    def _keep_samples(self, texts: str) -> None:
+        """They are reported; a run in memory keeps them no longer."""
+
+    # ---------------------------------------------------------------------------------------------------------- saving
+
+    def _save_is_due(self) -> bool:
+        """Whether to save, be the weights the best or not: nobody can go on from what is in memory."""
+        return False
+
+    def _save(self) -> None:
+        """Keep the weights where they are the best so far."""
+        progress = self.progress
+        if self.corpus.val is None:  # nothing says which weights are the best: the last ones
+            progress.best_step = progress.step
+        with self._uncounted():
+            self._check_finite()
+            if progress.best_step == progress.step:
+                self._best = {}  # two of them are never kept at once
+                self._best = {name: array.copy() for name, array in self.network.state_dict().items()}
+
+    def _check_finite(self) -> None:
+        """No checkpoint is replaced by one that cannot be used."""
+        for name, array in {**self.network.state_dict(), **self.optimizer.state}.items():
+            if not np.isfinite(array).all():
+                raise self._diverged(f"{name} is no longer finite")
+
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(
+            f"{what} at step {self.progress.step:,} with learning rate {self.progress.lr:g}: try a lower one, such as"
+            f" {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        """A rate to try, and what is left."""
+        return f"lr={self.config.lr / 10:g}; nothing is kept"
+
+    # ---------------------------------------------------------------------------------------------------------- ending
+
+    def _stop(self) -> Result:
+        """Save and draw: a run in a folder can be resumed."""
+        self._save()
+        self._draw()
+        self._report(Stopped(self._place(), self.progress.step))
+        return self._result(finished=False)
+
+    def _finish(self) -> Result:
+        """Evaluate the last weights, then the kept ones in full, and write the completions again."""
+        evaluation, progress = self._evaluate(), self.progress
+        if self.corpus.val is None:
+            progress.best_step = progress.step
+        kept = self.kept_language()
+        figures = self._evaluate_kept(kept)
+        self._log({**evaluation, **figures})
+        progress.after = self._sample(kept, at_end=True)
+        progress.kept = figures
+        self._save()
+        return self._finished()
+
+    def kept_language(self) -> LanguageModel:
+        """The language model of the best weights; of the last ones where none were found to be the best yet."""
+        if self.progress.best_step in (None, self.progress.step):
+            return self.language
+        return self._load_best()
+
+    def _load_best(self) -> LanguageModel:
+        network = self.network
+        return self._language_of(MLP(network.shape, self.ops, threads=self.threads, parameters=self._best))
+
+    def _finished(self) -> Result:
+        progress, plot = self.progress, self._draw()
+        self._report(Finished(self._place(), progress.step, progress.seconds, progress.last_loss, progress.kept, plot))
+        return self._result(finished=True)
+
+    def _result(self, *, finished: bool) -> Result:
+        progress = self.progress
+        return Result(
+            folder=None if (place := self._place()) is None else Path(place),
+            finished=finished,
+            step=progress.step,
+            loss=progress.last_loss,
+            before=progress.before,
+            after=progress.after,
+            **progress.kept,
+        )
+
+    def _draw(self) -> str | None:
+        """Draw the loss over the steps where the run has a folder for that; returns the picture's file."""
+        return None
+
+    def _place(self) -> str | None:
+        """The run's folder."""
+        return None
+
+    def metrics_lines(self) -> list[dict[str, Any]]:
+        """The lines of metrics from the first step on, as metrics.jsonl has them."""
+        return self.lines
+
+
+class SavedRun(Run):
+    """A run that lives in a folder: it can be killed at any moment, and resumed with the same bits."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        corpus: Corpus,
+        folder: RunFolder,
+        backend: Backend,
+        threads: int,
+        reporter: Reporter,
+    ) -> None:
+        super().__init__(config, corpus, backend, threads, reporter)
+        self.folder = folder
+        self.journals = contextlib.ExitStack()
+        self.saved_step: int | None = None  # of the checkpoint to go on from
+
+    # ------------------------------------------------------------------------------------------------------- beginning
+
+    def say_what_runs(self) -> None:
+        """Report the folder too."""
+        super().say_what_runs()
+        self._report(Writing(str(self.folder.path)))
+
+    def take_up(self, state: State | None) -> None:
+        """Go on from a checkpoint's state, or start with new files."""
+        lengths = (0, 0) if state is None else self._restore(*state)
+        self.metrics = self.journals.enter_context(Journal(self.folder.metrics, lengths[0]))
+        self.samples = self.journals.enter_context(Journal(self.folder.samples, lengths[1]))
+
+    def _restore(self, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> tuple[int, int]:
+        """Take up what `_save` wrote; returns how many bytes of the metrics and of the samples belong to it."""
+        optimizer = {
+            name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)
+        }
+        network = {name: array for name, array in tensors.items() if not name.startswith(OPTIMIZER)}
+        try:
+            self.network.load_state_dict(network)
+            self.optimizer.load_state(optimizer, metadata["optimizer_steps"])
+            self.progress = Progress(**metadata["progress"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(
+                f"{self.folder.last} is of fastmlp {metadata['fastmlp']}, which kept other things: resume with that one"
+            ) from error
+        self.saved_step = self.progress.step
+        self._report(Resumed(self.progress.step))
+        self._restore_kept()
+        # of before there were precisions: float32
+        before = metadata["backend"], metadata.get("precision", "ieee")
+        now = self.ops.backend, self.precision
+        if before != now:
+            self._report(Notice(f"it ran on {' in '.join(before)} before: {' in '.join(now)} goes on with other bits"))
+        return metadata["metrics_bytes"], metadata["samples_bytes"]
+
+    def _restore_kept(self) -> None:
+        """See to it that the kept weights are those of `best_step`: a kill may have come just before they were kept."""
+        progress = self.progress
+        if progress.best_step is None or progress.best_step == self._step_of_model():
+            return
+        if progress.best_step == progress.step:
+            self._keep()
+            return
+        self._report(
+            Notice(
+                f"{self.folder.model} is not that of step {progress.best_step:,} any more: the best from now on is kept"
+            )
+        )
+        progress.best_step, progress.best_loss, progress.kept = None, None, {}
+
+    def _step_of_model(self) -> int | None:
+        """The step of the kept weights; None where there are none that can be used."""
+        try:
+            step = checkpoint.load(self.folder.model)[1].get("step")
+        except CheckpointError:
+            return None
+        return step if isinstance(step, int) else None
+
+    # ------------------------------------------------------------------------------------------------------- measuring
+
+    def _keep_line(self, metrics: dict[str, Any]) -> None:
+        self.metrics.write(json.dumps(metrics) + "\n")
+
+    def _keep_samples(self, texts: str) -> None:
+        self.samples.write(texts)
 
     # ---------------------------------------------------------------------------------------------------------- saving
 
@@ -589,74 +747,30 @@ class Run:
             "fastmlp": __version__,
         }
 
-    def _check_finite(self) -> None:
-        """No checkpoint is replaced by one that cannot be used."""
-        for name, array in {**self.network.state_dict(), **self.optimizer.state}.items():
-            if not np.isfinite(array).all():
-                raise self._diverged(f"{name} is no longer finite")
-
-    def _diverged(self, what: str) -> DivergedError:
-        lr = self.progress.lr
+    def _advice(self) -> str:
         saved = "nothing is saved" if self.saved_step is None else f"{self.folder.last} holds step {self.saved_step:,}"
-        return DivergedError(
-            f"{what} at step {self.progress.step:,} with learning rate {lr:g}: try a lower one, such as --lr"
-            f" {self.config.lr / 10:g}; {saved}"
-        )
+        return f"--lr {self.config.lr / 10:g}; {saved}"
 
     # ---------------------------------------------------------------------------------------------------------- ending
 
-    def _stop(self) -> Result:
-        """Save and draw: the run can be resumed."""
-        self._save()
-        self._draw()
-        self._report(Stopped(str(self.folder.path), self.progress.step))
-        return self._result(finished=False)
-
-    def _finish(self) -> Result:
-        """Evaluate the last weights, then the kept ones in full, and write the completions again."""
-        evaluation, progress = self._evaluate(), self.progress
-        if self.corpus.val is None:
-            progress.best_step = progress.step
-        kept = self._kept_language()
-        figures = self._evaluate_kept(kept)
-        self._log({**evaluation, **figures})
-        progress.after = self._sample(kept, at_end=True)
-        progress.kept = figures
-        self._save()
-        return self._finished()
-
-    def _kept_language(self) -> LanguageModel:
-        if self.progress.best_step == self.progress.step:
-            return self.language
+    def _load_best(self) -> LanguageModel:
         return load_language_model(self.folder.model, self.ops, threads=self.threads)
 
-    def _finished(self) -> Result:
-        progress, plot = self.progress, self._draw()
-        folder = str(self.folder.path)
-        self._report(Finished(folder, progress.step, progress.seconds, progress.last_loss, progress.kept, plot))
-        return self._result(finished=True)
-
-    def _result(self, *, finished: bool) -> Result:
-        progress = self.progress
-        return Result(
-            folder=self.folder.path,
-            finished=finished,
-            step=progress.step,
-            loss=progress.last_loss,
-            before=progress.before,
-            after=progress.after,
-            **progress.kept,
-        )
+    def _place(self) -> str | None:
+        return str(self.folder.path)
 
     def _draw(self) -> str | None:
         """Draw the loss over the steps. A picture that fails loses nothing: the run goes on without it."""
         try:
-            lines = self.folder.metrics.read_text(encoding="utf-8").splitlines()
-            plot_loss([json.loads(line) for line in lines], self.folder.plot, title=self.folder.path.name)
+            plot_loss(self.metrics_lines(), self.folder.plot, title=self.folder.path.name)
         except Exception as error:
             self._report(Notice(f"{self.folder.plot} is not drawn: {error}"))
             return None
         return str(self.folder.plot)
+
+    def metrics_lines(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return [json.loads(line) for line in self.folder.metrics.read_text(encoding="utf-8").splitlines()]
 
     def close(self) -> None:
         """Let go of the files."""

@@ -78,4 +78,5 @@ def small_language(rng: np.random.Generator, ops: Ops, *, unk_trained: bool = Fa
     shape = NetworkShape(len(vocabulary), context=3, embed=4, hidden=(6,))
     state = nonzero_state(rng, shape)
     state["output.weight"] *= 4
-    return LanguageModel(make_model(ops, state, shape), vocabulary, get_tokenizer("words"), unk_trained)
+    network, tokenizer = make_model(ops, state, shape), get_tokenizer("words")
+    return LanguageModel.from_network(network, vocabulary, tokenizer, unk_trained=unk_trained)

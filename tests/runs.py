@@ -1,6 +1,7 @@
 """Small training runs: a text that can be learned, a configuration that takes a moment, and what a run left behind."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,9 @@ def outcome(folder: Path) -> dict[str, Any]:
         metadata["config"].pop("files")
         found[name] = ({key: array.tobytes() for key, array in tensors.items()}, metadata)
     return found
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    """A should_stop that lets so many steps pass."""
+    asked = iter(range(steps))
+    return lambda: next(asked, None) is None

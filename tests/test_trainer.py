@@ -44,6 +44,7 @@ from tests.runs import (
     outcome,
     small_config,
     small_options,
+    stop_after,
     unigram_entropy,
     write_text,
 )
@@ -79,12 +80,6 @@ class Recorder(Reporter):
 
     def all(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
-
-
-def stop_after(steps: int) -> Callable[[], bool]:
-    """A should_stop that lets so many steps pass."""
-    asked = iter(range(steps))
-    return lambda: next(asked, None) is None
 
 
 # ------------------------------------------------------------------------------------------------------------ learning
