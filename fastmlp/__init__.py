@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastmlp import optim as optim
     from fastmlp.language_model import LanguageModel
 
 __version__ = "0.1.0"
@@ -19,14 +20,15 @@ __all__ = ["LanguageModel", "__version__"]
 
 _SUBMODULES = ("functional", "nn", "optim", "torch")
 
+if not TYPE_CHECKING:  # for type checkers any name would be there
 
-def __getattr__(name: str) -> Any:
-    """What is imported on demand (PEP 562)."""
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name == "LanguageModel":
-        return importlib.import_module(f"{__name__}.language_model").LanguageModel
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """What is imported on demand (PEP 562)."""
+        if name in _SUBMODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name == "LanguageModel":
+            return importlib.import_module(f"{__name__}.language_model").LanguageModel
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

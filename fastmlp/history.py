@@ -20,7 +20,7 @@ __all__ = ["History"]
 Array = np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class History:
     """The losses of a training, in nats per word, and the figures of the weights that the model has now.
 
@@ -79,7 +79,13 @@ class History:
         path   where to write it as a PNG of 1200 x 750 pixels; None: nowhere
         title  one line of plain text
         Returns matplotlib's Figure, which needs no display. Raises CheckpointError where the file cannot be written.
+
+        >>> from fastmlp import LanguageModel
+        >>> model = LanguageModel(context=2, embed=4, hidden=(8,))
+        >>> figure = model.fit("to be or not to be. " * 50, steps=30).plot(title="to be")
+        >>> figure.axes[0].get_title()
+        'to be'
         """
-        if path is not None:
-            plot_loss(self.metrics, Path(path), title=title)
-        return draw_loss(self.metrics, title)
+        if path is None:
+            return draw_loss(self.metrics, title)
+        return plot_loss(self.metrics, Path(path), title=title)

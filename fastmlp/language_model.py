@@ -229,8 +229,8 @@ class LanguageModel:
         out          a folder for all that `python -m fastmlp.train` writes; None: nothing is written
         resume       go on with the run in that folder
         overwrite    replace the run in that folder
-        reporter     is told what happens, such as fastmlp.console.Console(bar=True), which prints what the command
-                     does; None: only what should be known is told, as warnings
+        reporter     is told what happens, such as the console of `with fastmlp.console.Console(bar=True) as console`,
+                     which prints what the command does; None: only what should be known is told, as warnings
         should_stop  asked before each step; training ends there if it says so
         options      how to train, each None or left out: the default of the command
             preset                                "original": the description's own setting
@@ -399,6 +399,11 @@ class LanguageModel:
 
         text  as in `fit`; words that the vocabulary lacks are left out: `evaluate` counts them
         Raises as `evaluate`.
+
+        >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
+        >>> history = model.fit("to be or not to be. " * 50, steps=200, batch_size=16)
+        >>> 1 < model.perplexity("not to be.") < 2
+        True
         """
         return self.evaluate(text).perplexity
 

@@ -44,16 +44,18 @@ def _quiet() -> Iterator[None]:
 
 
 @_quiet()
-def plot_loss(metrics: Metrics, path: Path, *, title: str) -> None:
+def plot_loss(metrics: Metrics, path: Path, *, title: str) -> "Figure":
     """Write the picture of `draw_loss` as a PNG of 1200 x 750 pixels; the same metrics make the same bytes.
 
     metrics, title  as in draw_loss
     path            file to write or replace
-    Raises CheckpointError where it cannot be written.
+    Returns the figure. Raises CheckpointError where it cannot be written.
     """
     png = io.BytesIO()
-    draw_loss(metrics, title).savefig(png, format="png", dpi=150, metadata={"Software": None})
+    figure = draw_loss(metrics, title)
+    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
     write_atomically(path, png.getvalue())
+    return figure
 
 
 @_quiet()
