@@ -23,6 +23,7 @@ import pytest
 from fastmlp import checkpoint, evaluate, generate, neighbors
 from fastmlp.backend import Backend
 from fastmlp.config import MODEL_OPTIONS, ConfigError, TrainConfig, TrainingOptions, options
+from fastmlp.console import Console
 from fastmlp.language_model import LanguageModel, ModelError, NotTrainedError, load_language_model, model_file
 from fastmlp.model import MLP
 from fastmlp.ops import Ops
@@ -207,6 +208,20 @@ def test_a_training_that_is_stopped_leaves_a_model() -> None:
     assert model.network.statistics["hidden.0.batchnorm.num_batches_tracked"] == 7
 
 
+def test_it_can_be_watched_as_the_command_is(capsys: pytest.CaptureFixture[str]) -> None:
+    model = LanguageModel(**SMALL)
+    with Console(bar=False) as console:
+        model.fit(learnable_text(100), reporter=console, **QUICK)
+        model.fit(learnable_text(100), reporter=console, should_stop=stop_after(7), **QUICK)
+    out = capsys.readouterr().out
+    assert out.startswith("text      text in memory: ")
+    assert "running   numpy, precision ieee, " in out
+    assert "\ndone: 60 steps in " in out
+    assert out.endswith("stopped after step 7\n")
+    assert "None" not in out
+    assert "writing" not in out
+
+
 def test_a_training_that_fails_changes_nothing(model: LanguageModel) -> None:
     before = state_of(model)
     with pytest.raises(DivergedError, match=r"try a lower one, such as lr=1e\+29; nothing is kept"):
@@ -266,6 +281,21 @@ def test_ids_of_any_integer_type_and_layout_are_trained_on() -> None:
     assert 0.5 < probability < 1
     assert sorted(number for number, _ in model.neighbors(2, k=None)) == [0, 1, 3, 4]
     assert model.perplexity(ids) == model.perplexity(" ".join(map(str, ids))) < 2
+
+
+def test_a_run_on_ids_is_resumed_with_the_same_bits_and_no_other_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmlp.trainer.plot_loss", lambda *_, **__: None)
+    ids = np.tile(np.arange(5), 100)
+    model, out = LanguageModel(**SMALL, vocab_size=5), tmp_path / "run"
+    assert not model.fit(ids, out=out, should_stop=stop_after(25), **QUICK).finished
+    with pytest.raises(RunFolderError, match=r"was trained on another text \(ids in memory\)"):
+        model.fit(ids[1:], out=out, resume=True, **QUICK)
+    assert model.fit(ids, out=out, resume=True, **QUICK).finished
+    in_one_go = LanguageModel(**SMALL, vocab_size=5)
+    in_one_go.fit(ids, **QUICK)
+    assert state_of(model) == state_of(in_one_go)
 
 
 @pytest.mark.parametrize(
