@@ -566,18 +566,29 @@ def test_promise_16_a_forked_child_trains_and_writes_the_same(ops: Ops) -> None:
     model = LanguageModel(**{**SMALL, "backend": ops.backend, "threads": 2})
     model.fit(learnable_text(100), **QUICK)
     want = [model.generate("anna", 10, seed=1), hashlib.sha256(repr(state_of(model)).encode()).hexdigest()]
-    with model._lock:  # as another thread would hold it: the child has only this one
-        child_reads, child_writes = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of threads, which is what is tested
-            child = os.fork()
-        if child == 0:
-            with contextlib.suppress(BaseException):
-                text = model.generate("anna", 10, seed=1)
-                model.fit(learnable_text(100), **QUICK)
-                found = [text, hashlib.sha256(repr(state_of(model)).encode()).hexdigest()]
-                os.write(child_writes, json.dumps(found).encode())
-            os._exit(0)
+    child_reads, child_writes = os.pipe()
+    in_use, forked = threading.Event(), threading.Event()
+
+    def use() -> None:
+        with model._lock:
+            in_use.set()
+            forked.wait()
+
+    other = threading.Thread(target=use)
+    other.start()
+    in_use.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of threads, which is what is tested
+        child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            text = model.generate("anna", 10, seed=1)
+            model.fit(learnable_text(100), **QUICK)
+            found = [text, hashlib.sha256(repr(state_of(model)).encode()).hexdigest()]
+            os.write(child_writes, json.dumps(found).encode())
+        os._exit(0)
+    forked.set()
+    other.join()
     os.close(child_writes)
     ready, _, _ = select.select([child_reads], [], [], 60)
     if not ready:
