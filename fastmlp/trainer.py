@@ -520,6 +520,7 @@ class Run:
         progress = self.progress
         if self.corpus.val is None:  # nothing says which weights are the best: the last ones
             progress.best_step = progress.step
+        progress.seconds = self._seconds()
         with self._uncounted():
             self._check_finite()
             if progress.best_step == progress.step:

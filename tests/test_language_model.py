@@ -24,6 +24,7 @@ from fastmlp import checkpoint, evaluate, generate, neighbors
 from fastmlp.backend import Backend
 from fastmlp.config import MODEL_OPTIONS, ConfigError, TrainConfig, TrainingOptions, options
 from fastmlp.console import Console
+from fastmlp.events import Event, Finished, Reporter
 from fastmlp.language_model import LanguageModel, ModelError, NotTrainedError, load_language_model, model_file
 from fastmlp.model import MLP
 from fastmlp.ops import Ops
@@ -220,6 +221,17 @@ def test_it_can_be_watched_as_the_command_is(capsys: pytest.CaptureFixture[str])
     assert out.endswith("stopped after step 7\n")
     assert "None" not in out
     assert "writing" not in out
+
+
+def test_a_run_in_memory_says_how_long_it_took() -> None:
+    class Watch(Reporter):
+        def report(self, event: Event) -> None:
+            if isinstance(event, Finished):
+                seconds.append(event.seconds)
+
+    seconds: list[float] = []
+    history = LanguageModel(**SMALL).fit(learnable_text(100), reporter=Watch(), **QUICK)
+    assert seconds[0] >= history.metrics[-1]["seconds"] - 0.001 > 0
 
 
 def test_a_training_that_fails_changes_nothing(model: LanguageModel) -> None:
