@@ -12,7 +12,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastmlp import functional as functional
+    from fastmlp import nn as nn
     from fastmlp import optim as optim
+    from fastmlp import torch as torch
     from fastmlp.language_model import LanguageModel
 
 __version__ = "0.1.0"

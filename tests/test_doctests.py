@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-PUBLIC = ["functional", "language_model", "nn", "optim", "torch"]
+PUBLIC = ["functional", "history", "language_model", "nn", "optim", "torch"]
 WITH_EXAMPLES = ["functional", "nn", "optim"]  # one for each public name
 THERE = [name for name in PUBLIC if importlib.util.find_spec(f"fastmlp.{name}")]
 
