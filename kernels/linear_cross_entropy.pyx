@@ -590,8 +590,12 @@ cdef bint all_finite(long count, const float *numbers) noexcept nogil:
 
 
 cdef long rows_at_once(long rows, int planes) noexcept nogil:
-    """About a quarter of them, in pieces of one size: what is kept for a piece is then well below a batch's logits."""
-    cdef long piece = max(ROWS_AT_LEAST, min(rows // 4, ROWS_OF_TILES_AT_MOST if planes else ROWS_AT_MOST))
+    """About a quarter of them, in pieces of one size: what is kept for a piece is then well below a batch's logits.
+
+    Half of them where what is kept is bf16, of half the size.
+    """
+    cdef long share = rows // (2 if planes == 1 else 4)
+    cdef long piece = max(ROWS_AT_LEAST, min(share, ROWS_OF_TILES_AT_MOST if planes else ROWS_AT_MOST))
     return min(rows, round_up(ceil_div(rows, ceil_div(rows, piece)), PANEL))
 
 
