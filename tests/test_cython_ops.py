@@ -187,17 +187,23 @@ def test_more_threads_than_could_ever_work(ops):
 
 @pytest.mark.parametrize("fp32_precision", ["ieee", "bf16x3", "bf16"])
 def test_promise_2_exponentials_too_many_to_keep_are_made_again(ops, rng, fp32_precision):
-    """B * V beyond the limit: one call, and the update, agree with two calls, which never keep any."""
+    """B * V beyond the limit: the update agrees with two calls, which never keep any; so does one call, in pieces.
+
+    It keeps the exponentials of a piece: in bf16 they are rounded then.
+    """
     ops = at_precision(ops, fp32_precision)
     given = inputs.linear_cross_entropy(rng, 4_096 if fp32_precision == "bf16" else 2_048, 3, 33_100)
     fused = run(ops, "linear_cross_entropy", given, threads=2)
     apart = run_chain(ops, ("linear_cross_entropy_forward", "linear_cross_entropy_backward"), given, threads=2)
     for name, got in fused.items():
-        assert relative_norm(got, apart[name]) < 1e-6
+        assert relative_norm(got, apart[name]) < (2**-9 if fp32_precision == "bf16" else 1e-6)
     no_state = {f"{name}_state{number}": None for name in ("weight", "bias") for number in ("", "2")}
     updated = run(ops, "linear_cross_entropy_update", given | no_state, rule="sgd", lr=1.0, threads=2)
     for name in ("weight", "bias"):
         assert relative_norm(given[name] - updated[name], apart[f"d{name}"]) < 1e-5
+
+
+UPDATE = "None, None, None, None, lse, losses, dh, rule='sgd', lr=0.1"
 
 
 def peak_memory(code: str) -> int:
@@ -222,14 +228,16 @@ def peak_memory(code: str) -> int:
 @pytest.mark.usefixtures("ops")
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize(
-    "call",
+    ("share", "call"),
     [
-        "ops.linear_cross_entropy_forward(h, weight, None, targets, row_scale, lse, losses, threads=2)",
-        "ops.linear_cross_entropy_backward(h, weight, None, targets, row_scale, lse, dh, dweight, None, threads=2)",
-        "ops.linear_cross_entropy(h, weight, None, targets, row_scale, lse, losses, dh, dweight, None, threads=2)",
+        (1 / 8, "ops.linear_cross_entropy_forward(h, weight, None, targets, row_scale, lse, losses, threads=2)"),
+        (1 / 8, "ops.linear_cross_entropy_backward(h, weight, None, targets, row_scale, lse, dh, dweight, None)"),
+        (1 / 3, "ops.linear_cross_entropy(h, weight, None, targets, row_scale, lse, losses, dh, dweight, None)"),
+        (1 / 8, f"ops.linear_cross_entropy_update(h, weight, None, targets, row_scale, {UPDATE})"),
     ],
-    ids=["forward", "backward", "both"],
+    ids=["forward", "backward", "both", "update"],
 )
-def test_nothing_of_the_size_of_the_logits_is_kept_beyond_the_limit(call):
+def test_nothing_of_the_size_of_the_logits_is_kept_beyond_the_limit(call, share):
+    """Both passes without an update keep the exponentials of a quarter of the rows."""
     logits = 1_024 * 70_000 * 4 // 2**20  # megabytes
-    assert peak_memory(call) < logits / 8
+    assert peak_memory(call) < logits * share
