@@ -18,7 +18,7 @@ from fastmlp.plot import plot_loss
 from tests.inputs import REAL
 
 OURS = {"linestyle": "-", "marker": "o"}
-BATCH_SIZES = (32, 64, 128, 256, 512, 1_024, 2_048)
+BATCH_SIZES = (32, 64, 128, 256, 512)
 
 
 def draw_loss(run: Path, title: str, out: Path) -> None:
