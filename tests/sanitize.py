@@ -26,7 +26,10 @@ COMPILER = f"""#!/bin/sh
 exec gcc "$@" {EMULATION} -O1 -g -fno-omit-frame-pointer {SANITIZERS}
 """
 # what promise 2 asks at real sizes is the vector kernels' affair and would take minutes here
-CHOSEN = "cython and (promise_2 or zero) and not real_size and not last_layer and not more_rows and not extreme and not promise_2_and_12"
+CHOSEN = (
+    "cython and (promise_2 or zero)"
+    " and not real_size and not last_layer and not more_rows and not extreme and not promise_2_and_12"
+)
 CHOSEN_OF_TILES = (
     "cython and bf16 and (promise_2 or promise_4 or promise_13 or zero or edge or fused)"
     " and not real_size and not 4097 and not more_rows and not bf16_fails"
