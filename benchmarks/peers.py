@@ -145,7 +145,7 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     trained = MLP(shape, choose_backend().ops, parameters=state)
     assert corpus.val is not None
-    language = LanguageModel(trained, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
+    language = LanguageModel.from_network(trained, corpus.vocabulary, corpus.tokenizer, unk_trained=corpus.unk_trained)
     clock.tick(evaluate(language, corpus.val).perplexity)
 
 
