@@ -42,6 +42,7 @@ __all__ = [
     "IDS",
     "TOKENIZERS",
     "UNK",
+    "Joiner",
     "Text",
     "TextError",
     "TextFile",
@@ -409,9 +410,13 @@ class Tokenizer(ABC):
             words.extend(filter(None, map(forms.__getitem__, self._candidates(piece))))
         return words
 
-    @abstractmethod
-    def join(self, words: Sequence[str]) -> str:
+    def join(self, words: Iterable[str]) -> str:
         """The text that a reader expects of these words."""
+        return "".join(map(self.joiner().add, words))
+
+    @abstractmethod
+    def joiner(self) -> "Joiner":
+        """What puts a text together while its words come one by one."""
 
     @abstractmethod
     def _candidates(self, piece: str) -> list[str]:
@@ -420,6 +425,33 @@ class Tokenizer(ABC):
     def _form(self, candidate: str) -> str:
         """The word that a candidate is; "" where it is none."""
         return candidate
+
+
+class Joiner(ABC):
+    """Puts a text together word by word: what `add` returned for each, one after the other, is the text."""
+
+    @abstractmethod
+    def add(self, word: str) -> str:
+        """What the word adds to the text: itself as it is written there, with what stands before it."""
+
+
+class _Spaced(Joiner):
+    """Words with single spaces between them, but for one that has none before it.
+
+    attached  that word; None: there is none
+    written   how it is written; after white space no other word has a space before it either
+    """
+
+    def __init__(self, attached: str | None = None, written: str = "") -> None:
+        self.attached, self.written = attached, written
+        self.space = ""
+
+    def add(self, word: str) -> str:
+        if word == self.attached:
+            self.space = "" if self.written.isspace() else " "
+            return self.written
+        piece, self.space = self.space + word, " "
+        return piece
 
 
 class _Forms(dict[str, str]):
@@ -481,13 +513,13 @@ class Words(Tokenizer):
     name = "words"
     sentence_end = "."
 
-    def join(self, words: Sequence[str]) -> str:
+    def joiner(self) -> Joiner:
         """Words separated by single spaces, '.' attached to the word before it.
 
         Of a text that was split, capitals, line breaks and all punctuation but '.' are gone. Splitting the result gives
         the same words again.
         """
-        return " ".join(words).replace(" .", ".")
+        return _Spaced(self.sentence_end, ".")
 
     def _candidates(self, piece: str) -> list[str]:
         # At the edge of a word it is all the same whether an apostrophe vanishes or becomes white space, since there is
@@ -519,14 +551,13 @@ class Whitespace(Tokenizer):
             words.pop()
         return words
 
-    def join(self, words: Sequence[str]) -> str:
+    def joiner(self) -> Joiner:
         """Words separated by single spaces, `<eos>` as a line end.
 
         Of a text that was split, white space between words is one space, that around a line end is gone, and so is the
         line end that ends it. Splitting the result gives the same words again, but for an `<eos>` as the last.
         """
-        lines = " ".join("\n" if word == self.sentence_end else word for word in words)
-        return lines.replace(" \n", "\n").replace("\n ", "\n")
+        return _Spaced(self.sentence_end, "\n")
 
     def _candidates(self, piece: str) -> list[str]:
         return piece.replace("\n", f" {self.sentence_end} ").split()
@@ -541,9 +572,9 @@ class Ids(Tokenizer):
     name = "ids"
     sentence_end = UNK
 
-    def join(self, words: Sequence[str]) -> str:
+    def joiner(self) -> Joiner:
         """Numbers separated by single spaces."""
-        return " ".join(words)
+        return _Spaced()
 
     def _candidates(self, piece: str) -> list[str]:
         return piece.split()
