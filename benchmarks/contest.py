@@ -2,8 +2,8 @@
 
 Libraries in one process disturb each other: NumPy's OpenBLAS, PyTorch's OpenMP and fastmlp each have threads that spin
 for a while after their work, and what instructions a library may use is read from the environment when it is loaded.
-So a contender is a process, asleep until it is its turn, and there is a rest between turns, until the threads of the
-last one sleep too. Rounds A B C A B C let a slow moment of the machine fall on all of them; the figure is the median
+So a contender is a process, asleep until it is its turn, and a turn begins when all threads of the last one sleep.
+Rounds A B C A B C let a slow moment of the machine fall on all of them; the figure is the median
 over all rounds.
 
 A contender is a function that works in a loop and calls `clock.tick()` after each piece of work:
@@ -21,14 +21,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from math import nan
+from math import ceil, nan
 from pathlib import Path
 from statistics import median
 from subprocess import PIPE, Popen
 from time import perf_counter, sleep
 from typing import Any
 
-REST = 0.06  # seconds between turns: OpenBLAS's threads spin for 26 ms after their last work
+LONGEST_REST = 0.5  # seconds between turns: OpenBLAS's threads spin for 26 to 110 ms after their last work
+LOOK = 0.01  # seconds between two looks at whether they do
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class Contest:
         if answer is None:
             del self._processes[contender.name]
             answer = {"failed": f"its process ended with status {process.wait()}"}
-        sleep(REST)
+        rest(process)
         result.failed = answer.get("failed", "")
         if result.failed:
             self.failed[contender.name] = result.failed
@@ -232,6 +233,22 @@ class Contest:
                 env=os.environ | contender.environment,
             )
         return self._processes[contender.name]
+
+
+def rest(process: Popen[str]) -> None:
+    """Wait until no thread of the process runs; where the system does not tell, as long as that may take."""
+    threads = Path(f"/proc/{process.pid}/task")
+    for _ in range(ceil(LONGEST_REST / LOOK)):
+        sleep(LOOK)
+        if threads.exists() and not any(map(is_running, threads.glob("*/stat"))):
+            return
+
+
+def is_running(stat: Path) -> bool:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] == "R"
+    except OSError:  # it has ended
+        return False
 
 
 if __name__ == "__main__":
