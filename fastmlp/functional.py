@@ -240,7 +240,7 @@ def linear_backward(
     x, w, b = _linear_inputs("linear_backward", input, weight, bias)
     dy = _gradient("linear_backward", "grad", grad, x.shape[:-1] + w.shape[:-1], x.dtype)
     rows, matrix = _rows(x), _rows(w)
-    dx, dw, db = np.empty_like(x), np.empty_like(w), None if b is None else np.empty_like(b)
+    dx, dw, db = _empty(x, w, b)
     _ops(x).linear_backward(
         dy.reshape(len(rows), len(matrix)),
         rows,
@@ -265,6 +265,12 @@ def _linear_inputs(
     if bias is None:
         return x, w, None
     return x, w, _shaped(name, "bias", _float(name, "bias", bias, x.dtype), w.shape[:-1])
+
+
+def _empty(x: Array, w: Array, b: Array | None) -> tuple[Array, Array, Array | None]:
+    """Places for the gradients of input, weight and bias."""
+    dtype = x.dtype
+    return np.empty(x.shape, dtype), np.empty(w.shape, dtype), None if b is None else np.empty(b.shape, dtype)
 
 
 def _rows(x: Array) -> Array:
@@ -373,20 +379,20 @@ def batch_norm_backward(
     name = "batch_norm_backward"
     x, mean, var, w, b = _batch_norm_inputs(name, input, running_mean, running_var, weight, bias, training, eps, False)
     dy = _gradient(name, "grad", grad, x.shape, x.dtype)
-    channels, ops, threads = x.shape[1], _ops(x), _threads(threads, x.size)
-    dx, dw, db = np.empty_like(x), np.zeros(channels, x.dtype), np.zeros(channels, x.dtype)
+    channels, dtype, ops, threads = x.shape[1], x.dtype, _ops(x), _threads(threads, x.size)
+    dx, dw, db = np.empty(x.shape, dtype), np.zeros(channels, dtype), np.zeros(channels, dtype)
     if x.size:
         rows, drows = _channels_last(x), _channels_last(dy)
         into = dx if x.ndim == 2 else np.empty_like(rows)
-        scale = np.ones(channels, x.dtype) if w is None else w
+        scale = np.ones(channels, dtype) if w is None else w
         if training:
-            batch_mean, inv_std = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+            batch_mean, inv_std = np.empty(channels, dtype), np.empty(channels, dtype)
             ops.batchnorm_forward(  # its other outputs are not wanted
                 rows, scale, scale, db, dw, batch_mean, inv_std, into, eps=eps, threads=threads
             )
         else:
             batch_mean = _own(mean, x, 0)
-            inv_std = (1 / np.sqrt(_own(var, x, 1) + np.float64(eps))).astype(x.dtype)
+            inv_std = (1 / np.sqrt(_own(var, x, 1) + np.float64(eps))).astype(dtype)
         ops.batchnorm_backward(
             drows, rows, scale, batch_mean, inv_std, into, dw, db, training=bool(training), threads=threads
         )
@@ -496,7 +502,7 @@ def tanh_backward(grad: ArrayLike, output: ArrayLike, *, threads: int | None = N
     """
     y = _float("tanh_backward", "output", output)
     dy = _gradient("tanh_backward", "grad", grad, y.shape, y.dtype)
-    dx = np.empty_like(y)
+    dx = np.empty(y.shape, y.dtype)
     _ops(y).tanh_backward(dy, y, dx, threads=_threads(threads, y.size // CHEAP))
     return dx
 
@@ -1110,7 +1116,7 @@ def linear_cross_entropy_backward(
     counted = targets != ignored
     total = int(np.count_nonzero(counted)) if reduction == "mean" else 1
     lse, losses = np.empty(len(rows), h.dtype), np.empty(len(rows), h.dtype)
-    dh, dw, db = np.empty_like(h), np.empty_like(w), None if b is None else np.empty_like(b)
+    dh, dw, db = _empty(h, w, b)
     try:
         _ops(h).linear_cross_entropy(
             rows,
@@ -1158,15 +1164,15 @@ def _linear_cross_entropy_inputs(
         raise ValueError(
             f"{name}: linear_weight: expected shape (V, H) with H = {h.shape[-1]}, one class at least, got {w.shape}"
         )
-    truth = target if type(target) is Array else _array(name, "target", target)
-    if truth.shape == (*h.shape[:-1], classes):
+    truth, batch = target if type(target) is Array else _array(name, "target", target), h.shape[:-1]
+    if truth.ndim == h.ndim and truth.shape == (*batch, classes):
         raise NotImplementedError(
             f"{name}: target: expected classes, got the logits' shape {truth.shape}: "
             "probabilities are for cross_entropy(linear(...))"
         )
     ignored = -100 if ignore_index is None else ignore_index
     _check_loss_options(name, reduction, ignored, label_smoothing)
-    targets = _ids(name, "target", _shaped(name, "target", truth, h.shape[:-1]))
+    targets = _ids(name, "target", _shaped(name, "target", truth, batch))
     b = None
     if linear_bias is not None:
         b = _shaped(name, "linear_bias", _float(name, "linear_bias", linear_bias, h.dtype), (classes,))
@@ -1216,7 +1222,7 @@ def _float(name: str, argument: str, given: ArrayLike, dtype: DType | None = Non
 
     dtype  the type of the floats before it, if that is known
     """
-    if type(given) is Array and given.dtype is FLOAT32 and given.flags.carray and (dtype is None or dtype == FLOAT32):
+    if type(given) is Array and given.dtype is FLOAT32 and given.flags.carray and (dtype is None or dtype is FLOAT32):
         return given
     array = _array(name, argument, given)
     own = FLOAT32 if array.dtype == FLOAT16 else array.dtype.newbyteorder("=")

@@ -377,7 +377,7 @@ static void stream(long rows, long columns, const float *from, long row, float *
 #endif
 }
 
-/* ----------------------------------------------------------------------------------- cross entropy, a row at a time */
+/* ----------------------------------------------------------------------- softmax and cross entropy, a row at a time */
 
 INLINE float highest_of_row(long n, const float *x)
 {
