@@ -441,7 +441,9 @@ class LanguageModel:
     def _known_word(self, word: str | int) -> int:
         """The id of the one word that is meant."""
         if not isinstance(word, str):
-            return int(self._ids("word", [word])[0])
+            if not isinstance(word, int | np.integer):
+                raise TypeError(f"word: expected a word or its id, got {word!r}")
+            return int(self._checked("word", np.array([word]))[0])
         words, vocabulary = self.tokenizer.split(word), self.vocabulary
         if len(words) != 1:
             raise TextError(f"word: expected one word, got {word!r}")
@@ -453,20 +455,24 @@ class LanguageModel:
     def _words_of(self, prompt: str | Ids) -> list[str]:
         """The words of a prompt."""
         if not isinstance(prompt, str):
-            return self.vocabulary.decode(self._ids("prompt", prompt))
+            return self.vocabulary.decode(self._checked("prompt", _integers("prompt", prompt, "a text (str) or ids")))
         words = self.tokenizer.split(prompt)
         if unknown := describe_unknown_words(self, words):
             warnings.warn(unknown, stacklevel=3)
         return words
 
     def _ids(self, name: str, given: TextOrIds) -> Array:
-        """The ids of a text; ids are checked, and those of a model of ids may not be that of `<unk>`."""
+        """The ids of a text."""
         trained, source = self._parts(), _source(name, given)
         if isinstance(source, Array):
-            known = trained.vocabulary.unk_id if trained.tokenizer is IDS else len(trained.vocabulary)
-            return checked_ids(name, source, known)
+            return self._checked(name, source)
         text = read_text(source) if isinstance(source, tuple) else source
         return trained.vocabulary.encode(trained.tokenizer.split(text.text))
+
+    def _checked(self, name: str, ids: Array) -> Array:
+        """Ids of the vocabulary; those of a model of ids may not be that of `<unk>`."""
+        known = self.vocabulary.unk_id if self.tokenizer is IDS else len(self.vocabulary)
+        return checked_ids(name, ids, known)
 
     @contextlib.contextmanager
     def reading_unknown_words(self) -> Iterator[None]:
@@ -607,18 +613,22 @@ def _source(name: str, given: TextOrIds) -> tuple[str, ...] | Text | Array:
         return text_in_memory(given)
     if isinstance(given, os.PathLike):
         return (os.fsdecode(given),)
-    if isinstance(given, list | tuple) and all(isinstance(item, str | os.PathLike) for item in given):
-        return tuple(map(os.fsdecode, given)) if given else np.empty(0, np.int32)
+    if isinstance(given, list | tuple) and given and all(isinstance(item, str | os.PathLike) for item in given):
+        return tuple(map(os.fsdecode, given))
+    return _integers(name, given, "a text (str), a file (pathlib.Path), a list of files, or integers")
+
+
+def _integers(name: str, given: Any, expected: str) -> Array:
+    """Integers as an array; TypeError, with what else was expected, for anything but them."""
+    if isinstance(given, list | tuple) and not given:
+        return np.empty(0, np.int32)
     try:
         array = np.asarray(given)
     except ValueError:  # lists of several lengths
         array = np.empty(0, object)
     if array.dtype.kind not in "iu":
         of = f" of {array.dtype}" if array.ndim else ""
-        raise TypeError(
-            f"{name}: expected a text (str), a file (pathlib.Path), a list of files, or integers; got"
-            f" {type(given).__name__}{of}"
-        )
+        raise TypeError(f"{name}: expected {expected}; got {type(given).__name__}{of}")
     return array
 
 
