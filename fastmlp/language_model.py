@@ -24,7 +24,16 @@ import numpy as np
 from fastmlp import __version__, checkpoint
 from fastmlp.backend import choose_backend
 from fastmlp.checkpoint import CheckpointError
-from fastmlp.config import MODEL_OPTIONS, TrainConfig, TrainingOptions, closest, not_negative, number, whole
+from fastmlp.config import (
+    MODEL_OPTIONS,
+    ConfigError,
+    TrainConfig,
+    TrainingOptions,
+    closest,
+    not_negative,
+    number,
+    whole,
+)
 from fastmlp.corpus import checked_ids
 from fastmlp.evaluation import Evaluation, evaluate_ids
 from fastmlp.events import Event, Notice, Reporter
@@ -144,7 +153,10 @@ class LanguageModel:
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         """Take over the arguments of a new model, in the form in which a run's configuration has them."""
-        config = TrainConfig(**options)
+        default, config = TrainConfig(), TrainConfig(**options)
+        for name, value in options.items():
+            if value is None and (usual := getattr(default, name)) is not None:
+                raise ConfigError(name, f"expected a value, such as {usual!r}, got None")
         self._options = {name: getattr(config, name) for name in MODEL_OPTIONS}
         self._lock = threading.RLock()  # held by who uses the network: its buffers serve one call at a time
         _models.add(self)
