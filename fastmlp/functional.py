@@ -172,6 +172,8 @@ def _check_table(name: str, table: Array, padding_idx: int | None) -> None:
     if table.ndim != 2:
         raise ValueError(f"{name}: weight: expected shape (V, D), got {table.shape}")
     words = len(table)
+    if padding_idx is not None and not isinstance(padding_idx, INTEGERS):
+        raise TypeError(f"{name}: padding_idx: expected None or an id, got {padding_idx!r}")
     if padding_idx is not None and not -words <= padding_idx < words:
         raise ValueError(f"{name}: padding_idx: expected None or an id in [{-words}, {words}), got {padding_idx}")
 
@@ -616,6 +618,8 @@ def _softmax_inputs(name: str, input: ArrayLike, dim: int | None, stacklevel: in
 def _axis(name: str, dim: int, x: Array) -> int:
     """`dim` from the beginning; an array without axes passes for one with a single number."""
     axes = max(x.ndim, 1)
+    if not isinstance(dim, INTEGERS):
+        raise TypeError(f"{name}: dim: expected an integer, got {dim!r}")
     if not -axes <= dim < axes:
         raise IndexError(f"{name}: dim: expected an axis in [{-axes}, {axes}), got {dim}")
     return dim % axes

@@ -24,7 +24,16 @@ import numpy as np
 from fastmlp import __version__, checkpoint
 from fastmlp.backend import choose_backend
 from fastmlp.checkpoint import CheckpointError
-from fastmlp.config import MODEL_OPTIONS, TrainConfig, TrainingOptions, closest, not_negative, number, whole
+from fastmlp.config import (
+    MODEL_OPTIONS,
+    ConfigError,
+    TrainConfig,
+    TrainingOptions,
+    closest,
+    not_negative,
+    number,
+    whole,
+)
 from fastmlp.corpus import checked_ids
 from fastmlp.evaluation import Evaluation, evaluate_ids
 from fastmlp.events import Event, Notice, Reporter
@@ -144,7 +153,10 @@ class LanguageModel:
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         """Take over the arguments of a new model, in the form in which a run's configuration has them."""
-        config = TrainConfig(**options)
+        default, config = TrainConfig(), TrainConfig(**options)
+        for name, value in options.items():
+            if value is None and (usual := getattr(default, name)) is not None:
+                raise ConfigError(name, f"expected a value, such as {usual!r}, got None")
         self._options = {name: getattr(config, name) for name in MODEL_OPTIONS}
         self._lock = threading.RLock()  # held by who uses the network: its buffers serve one call at a time
         _models.add(self)
@@ -441,7 +453,9 @@ class LanguageModel:
     def _known_word(self, word: str | int) -> int:
         """The id of the one word that is meant."""
         if not isinstance(word, str):
-            return int(self._ids("word", [word])[0])
+            if not isinstance(word, int | np.integer):
+                raise TypeError(f"word: expected a word or its id, got {word!r}")
+            return int(self._checked("word", np.array([word]))[0])
         words, vocabulary = self.tokenizer.split(word), self.vocabulary
         if len(words) != 1:
             raise TextError(f"word: expected one word, got {word!r}")
@@ -453,20 +467,24 @@ class LanguageModel:
     def _words_of(self, prompt: str | Ids) -> list[str]:
         """The words of a prompt."""
         if not isinstance(prompt, str):
-            return self.vocabulary.decode(self._ids("prompt", prompt))
+            return self.vocabulary.decode(self._checked("prompt", _integers("prompt", prompt, "a text (str) or ids")))
         words = self.tokenizer.split(prompt)
         if unknown := describe_unknown_words(self, words):
             warnings.warn(unknown, stacklevel=3)
         return words
 
     def _ids(self, name: str, given: TextOrIds) -> Array:
-        """The ids of a text; ids are checked, and those of a model of ids may not be that of `<unk>`."""
+        """The ids of a text."""
         trained, source = self._parts(), _source(name, given)
         if isinstance(source, Array):
-            known = trained.vocabulary.unk_id if trained.tokenizer is IDS else len(trained.vocabulary)
-            return checked_ids(name, source, known)
+            return self._checked(name, source)
         text = read_text(source) if isinstance(source, tuple) else source
         return trained.vocabulary.encode(trained.tokenizer.split(text.text))
+
+    def _checked(self, name: str, ids: Array) -> Array:
+        """Ids of the vocabulary; those of a model of ids may not be that of `<unk>`."""
+        known = self.vocabulary.unk_id if self.tokenizer is IDS else len(self.vocabulary)
+        return checked_ids(name, ids, known)
 
     @contextlib.contextmanager
     def reading_unknown_words(self) -> Iterator[None]:
@@ -607,18 +625,22 @@ def _source(name: str, given: TextOrIds) -> tuple[str, ...] | Text | Array:
         return text_in_memory(given)
     if isinstance(given, os.PathLike):
         return (os.fsdecode(given),)
-    if isinstance(given, list | tuple) and all(isinstance(item, str | os.PathLike) for item in given):
-        return tuple(map(os.fsdecode, given)) if given else np.empty(0, np.int32)
+    if isinstance(given, list | tuple) and given and all(isinstance(item, str | os.PathLike) for item in given):
+        return tuple(map(os.fsdecode, given))
+    return _integers(name, given, "a text (str), a file (pathlib.Path), a list of files, or integers")
+
+
+def _integers(name: str, given: Any, expected: str) -> Array:
+    """Integers as an array; TypeError, with what else was expected, for anything but them."""
+    if isinstance(given, list | tuple) and not given:
+        return np.empty(0, np.int32)
     try:
         array = np.asarray(given)
     except ValueError:  # lists of several lengths
         array = np.empty(0, object)
     if array.dtype.kind not in "iu":
         of = f" of {array.dtype}" if array.ndim else ""
-        raise TypeError(
-            f"{name}: expected a text (str), a file (pathlib.Path), a list of files, or integers; got"
-            f" {type(given).__name__}{of}"
-        )
+        raise TypeError(f"{name}: expected {expected}; got {type(given).__name__}{of}")
     return array
 
 
