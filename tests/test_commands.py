@@ -469,26 +469,22 @@ def test_generate_reads_its_prompt_from_standard_input(
 
 
 @pytest.mark.usefixtures("on_numpy")
-def test_generate_writes_each_word_as_it_comes(
-    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is on its way to a reader when a word is drawn: the prompt, and every word before it."""
-    seen: list[str] = []
-    text = ""
+def test_generate_writes_each_word_as_it_comes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has reached a reader when a word is drawn: the prompt, and every word before it."""
+    reader = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(reader))
+    seen: list[list[str]] = []
+
+    def words_read() -> list[str]:
+        return reader.getvalue().decode().replace(".", " .").split()
 
     def watched(*arguments: Any, **options: Any) -> int:
-        nonlocal text
-        text += capsys.readouterr().out
-        seen.append(text)
+        seen.append(words_read())
         return draw(*arguments, **options)
 
     monkeypatch.setattr("fastmlp.generation.draw", watched)
-    arguments = [str(trained), "anna paints", "-n", "1", "--words", "9", "--seed", "1"]
-    assert generate.main(arguments) == 0
-    text += capsys.readouterr().out
-    assert seen[0] == "anna paints"
-    words = text.replace(".", " .").split()
-    assert [shown.replace(".", " .").split() for shown in seen] == [words[:count] for count in range(2, 11)]
+    assert generate.main([str(trained), "anna paints", "-n", "1", "--words", "9", "--seed", "1"]) == 0
+    assert seen == [words_read()[:count] for count in range(2, 11)]
 
 
 def test_generate_ends_quietly_when_its_reader_does_and_with_a_whole_line_on_ctrl_c(trained: Path) -> None:
