@@ -75,7 +75,7 @@ def generate(arguments: argparse.Namespace) -> int:
     if unknown := describe_unknown_words(language, prompt):
         cli.say(f"note: {unknown}")
     cli.compile_first(backend, lambda: complete(language, prompt, 1, random_numbers(0, 0)))
-    width = min(shutil.get_terminal_size().columns, WIDEST) if sys.stdout.isatty() else None
+    width = min(shutil.get_terminal_size().columns, WIDEST) if sys.stdout and sys.stdout.isatty() else None
     for text in range(arguments.n):
         if text:
             print(separator(language.tokenizer, width), end="")
