@@ -50,9 +50,9 @@ def continuation(
     rng     random numbers, one a word
     limits  what is drawn from, as in `draw`
     """
-    ids = beginning_with(language, prompt)
+    ids = beginning_with(language, prompt)[-language.network.shape.context :]
     while True:
-        ids.append(draw(next_logits(language, ids), rng, **limits))
+        ids = [*ids[1:], draw(next_logits(language, ids), rng, **limits)]
         yield language.vocabulary.words[ids[-1]]
 
 
