@@ -9,10 +9,10 @@
 A `Reporter` is told what happens; `should_stop` is asked before each step, and a run that stops can be resumed with the
 same bits. What the run writes is described in run_folder.py. `run_in_memory` makes one that writes nothing.
 
-Memory, with P parameters, R = max(batch size, 256) rows, V words and hidden layers of H units in all: 4 P bytes of
+Memory, with P parameters, R = max(batch size, 512) rows, V words and hidden layers of H units in all: 4 P bytes of
 weights, at most 4 P of gradients, 4 P for each array that the optimizer keeps (adamw 2, momentum and adagrad 1, sgd 0),
-twice all but the gradients while a checkpoint is written, or 4 P for the best weights in memory, 4 R (3 H + 3 T D) of
-activations, the last layer's work memory, and what text.py says of the text. None of it grows from step to step. The
+all but the gradients once more while a checkpoint is written, or 4 P for the best weights in memory, 4 R (3 H + 3 T D)
+of activations, the last layer's work memory, and what text.py says of the text. None of it grows from step to step. The
 last layer's is stated by kernels/linear_cross_entropy.pyx for Cython, and has the same parts on Numba; where the layer
 is wide most of it are the slices' shares of dh, not the exponentials. NumPy's is at most 8 R V.
 """
@@ -471,12 +471,15 @@ class Run:
         self.lines.append(metrics)
 
     def _evaluate(self) -> dict[str, Any]:
-        """Loss and perplexity on a fixed sample of the validation part; `_save` keeps the best weights."""
+        """Loss and perplexity on a fixed sample of the validation part; `_save` keeps the best weights.
+
+        It has training's precision and so its speed; `_evaluate_kept` has float32's.
+        """
         progress = self.progress
         if self.corpus.val is None:
             return {}
         with self._uncounted():
-            loss = evaluate(self.language, self.corpus.val, self.val_sample).loss
+            loss = evaluate(self.language, self.corpus.val, self.val_sample, fp32_precision=self.precision).loss
             if not math.isfinite(loss):
                 raise self._diverged(f"the validation loss is {loss}")
             if progress.best_loss is None or loss < progress.best_loss:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from fastmlp import checkpoint, run_folder, trainer
+from fastmlp.backend import Backend
 from fastmlp.checkpoint import CheckpointError, FolderInUseError, lock_folder
 from fastmlp.config import ConfigError, TrainConfig
 from fastmlp.corpus import read_corpus
@@ -33,7 +35,7 @@ from fastmlp.events import (
     Writing,
 )
 from fastmlp.model import MLP
-from fastmlp.ops import Ops
+from fastmlp.ops import Ops, get_ops
 from fastmlp.run_folder import RunFolderError
 from fastmlp.text import Text, TextError, get_tokenizer, standard_library_text
 from fastmlp.trainer import DivergedError, open_run, train
@@ -83,6 +85,24 @@ class Recorder(Reporter):
 
 
 # ------------------------------------------------------------------------------------------------------------ learning
+
+
+def test_validation_on_the_way_has_trainings_precision_and_kept_weights_are_judged_in_float32(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ops = get_ops("numpy")
+
+    def forward(*arguments: Any, fp32_precision: str, **options: Any) -> None:
+        asked.append(fp32_precision)
+        ops.linear_cross_entropy_forward(*arguments, **options)
+
+    watched = Backend(replace(ops, linear_cross_entropy_forward=forward), None, None)
+    monkeypatch.setattr("fastmlp.trainer.choose_backend", lambda _: watched)
+    train(small_config(file, tmp_path / "run", precision="ieee"))
+    on_the_way = len(asked[: asked.index("auto")])
+    assert asked == ["ieee"] * on_the_way + ["auto"] * (len(asked) - on_the_way)
+    assert on_the_way == 3  # steps 10, 20 and 30
 
 
 def test_a_short_training_reaches_what_only_a_learning_network_reaches(ops: Ops, file: Path, tmp_path: Path) -> None:
