@@ -74,9 +74,9 @@ class History:
         )
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, title: str = "language model") -> "Figure":
-        """Draw training and validation loss over the steps, with perplexity on the right.
+        """Draw training and validation loss over the steps, with perplexity on the right and the learning rate below.
 
-        path   where to write it as a PNG of 1200 x 750 pixels; None: nowhere
+        path   where to write it as a PNG of 1200 x 900 pixels; None: nowhere
         title  one line of plain text
         Returns matplotlib's Figure, which needs no display. Raises CheckpointError where the file cannot be written.
 

@@ -9,11 +9,13 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import pytest
 
 from fastmlp import checkpoint, cli, evaluate, generate, neighbors, train
@@ -296,6 +298,30 @@ def test_promise_6_killed_again_and_again_the_run_ends_with_the_same_bits(tmp_pa
     assert (child.returncode, err) == (0, "")
     assert "resuming  after step" in out
     assert outcome(Path("run")) == outcome(uninterrupted)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_promise_6_killed_while_it_draws_the_picture_before_is_whole(tmp_path: Path) -> None:
+    """SIGKILL as the second picture of the loss is about to take the first one's place."""
+    code = """
+        import os, signal, sys
+        from fastmlp import train, trainer
+        trainer.FIRST_PICTURE = 0.0
+        replace = os.replace
+        def die_at_the_second(source, target):
+            if str(target).endswith("loss.png") and os.path.exists(target):
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+        os.replace = die_at_the_second
+        sys.exit(train.main(sys.argv[1:]))
+    """
+    arguments = [write_text(tmp_path), *flags(small_options(**LONG)), "--out", "run", "--quiet"]
+    with process("-c", textwrap.dedent(code), *arguments) as child:
+        assert child.communicate() == ("", "")
+    assert child.returncode == -signal.SIGKILL
+    assert matplotlib.image.imread("run/loss.png").shape == (900, 1200, 4)
+    assert train.main(["--resume", "--out", "run", "--quiet"]) == 0
+    assert not list(Path("run").glob("*.tmp")) + list(Path("run").glob(".*.tmp"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
