@@ -414,12 +414,12 @@ class LanguageModel:
     def neighbors(self, word: int, k: int | None = ...) -> list[tuple[int, float]]: ...
 
     def neighbors(self, word: str | int, k: int | None = 10) -> list[tuple[str, float]] | list[tuple[int, float]]:
-        """The words whose embeddings have the highest cosine with a word's, without itself and `<unk>`.
+        """The words that are used most like a word, without itself and `<unk>`.
 
         word  of the vocabulary; or its id
         k     how many words; None: all
-        Returns words, or ids, with their cosines in [-1, 1], the nearest first. Raises NotTrainedError, TextError for a
-        word that the vocabulary lacks, IndexError for such an id.
+        Returns words, or ids, with the cosines in [-1, 1] of their embeddings in the output layer, the nearest first.
+        Raises NotTrainedError, TextError for a word that the vocabulary lacks, IndexError for such an id.
 
         >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
         >>> history = model.fit("to be or not to be. " * 50, steps=100, batch_size=16)
@@ -428,15 +428,25 @@ class LanguageModel:
         """
         count = None if k is None else _read("k", whole(1), k)
         with self._lock:
-            vocabulary, embedding = self.vocabulary, self.network.parameters["embedding.weight"]
-            own = self._known_word(word)
-            directions = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-30)
+            vocabulary, own, directions = self.vocabulary, self._known_word(word), self._directions()
         cosines = np.clip(directions @ directions[own], -1, 1)
         order = np.argsort(-cosines, kind="stable").tolist()
         others = [i for i in order if i not in (own, vocabulary.unk_id)][:count]
         if isinstance(word, str):
             return [(vocabulary.words[i], float(cosines[i])) for i in others]
         return [(i, float(cosines[i])) for i in others]
+
+    def _directions(self) -> Array:
+        """Each word's embedding in the output layer (V, H), of length 1: alike for words that follow the same words.
+
+        Each of them is trained in every step (Press and Wolf 2017, "Using the Output Embedding to Improve Language
+        Models"). Those of the first layer begin as large random numbers and are trained only where their word is seen:
+        near in them is what was near by chance. What lies along the mean of all words is left out: it says how rare a
+        word is, and would make all rare ones alike (Mu and Viswanath 2018, "All-but-the-Top").
+        """
+        weight = self.network.parameters["output.weight"]
+        common = _unit(weight.mean(axis=0, keepdims=True))
+        return _unit(weight - weight @ common.T * common)
 
     def _known_word(self, word: str | int) -> int:
         """The id of the one word that is meant."""
@@ -576,6 +586,11 @@ if hasattr(os, "register_at_fork"):
 
 
 _share = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
+
+
+def _unit(vectors: Array) -> Array:
+    """The directions of vectors (N, D): each divided by its length; a vector of zeros stays that."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30))
 
 
 def _read(name: str, read: Callable[[Any], Any], value: Any) -> Any:

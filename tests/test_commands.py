@@ -537,6 +537,13 @@ def test_neighbors_are_words_of_the_vocabulary_by_cosine(trained: Path, capsys: 
     assert not {"red", "<unk>"} & set(words)
 
 
+def test_neighbors_follow_the_same_words(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each sentence begins with one of five names."""
+    status, out, _ = call(capsys, "neighbors", trained, "Anna", "-n", 4)
+    assert status == 0
+    assert {line.split()[1] for line in out.splitlines()} == {"boris", "clara", "david", "elena"}
+
+
 # --------------------------------------------------------------------------------------------------------- bad usage
 
 
