@@ -40,6 +40,7 @@ COMMANDS = {
     "generate": "write text with a trained network",
     "evaluate": "how well a trained network guesses a text",
     "neighbors": "words that are used like a word",
+    "map": "a picture of words by their use",
 }
 
 

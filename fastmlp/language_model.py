@@ -17,14 +17,24 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 
 from fastmlp import __version__, checkpoint
 from fastmlp.backend import choose_backend
 from fastmlp.checkpoint import CheckpointError
-from fastmlp.config import MODEL_OPTIONS, TrainConfig, TrainingOptions, closest, not_negative, number, whole
+from fastmlp.config import (
+    FEWEST_ON_MAP,
+    MODEL_OPTIONS,
+    TrainConfig,
+    TrainingOptions,
+    closest,
+    not_negative,
+    number,
+    picture,
+    whole,
+)
 from fastmlp.corpus import checked_ids
 from fastmlp.evaluation import Evaluation, evaluate_ids
 from fastmlp.events import Event, Notice, Reporter
@@ -44,6 +54,10 @@ from fastmlp.text import (
     text_in_memory,
 )
 from fastmlp.threads import default_threads
+from fastmlp.word_map import draw_words, plot_words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["LanguageModel", "ModelError", "NotTrainedError", "load_language_model", "model_file"]
 
@@ -436,6 +450,38 @@ class LanguageModel:
             return [(vocabulary.words[i], float(cosines[i])) for i in others]
         return [(i, float(cosines[i])) for i in others]
 
+    def plot_words(
+        self, path: str | os.PathLike[str] | None = None, n: int = 200, *, title: str = "language model"
+    ) -> "Figure":
+        """Draw the most frequent words in two dimensions, where words that are used alike lie together.
+
+        path   where to write it, a file that ends in .png or .svg; None: nowhere
+        n      how many words, marks left out; those that have no room for a label are dots
+        title  what it is of, one line of plain text
+        The dimensions are the principal components of the words' embeddings in the output layer, each of length 1.
+        Returns matplotlib's Figure, which needs no display. Raises NotTrainedError, ModelError for a model without
+        words or with too few, ValueError, or CheckpointError where the file cannot be written.
+
+        >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
+        >>> history = model.fit("to be or not to be. " * 50, steps=10)
+        >>> figure = model.plot_words(title="Hamlet")
+        >>> figure.axes[0].get_title()
+        'Hamlet: the 4 most frequent words'
+        """
+        count = _read("n", whole(FEWEST_ON_MAP), n)
+        file = None if path is None else _read("path", picture, path)
+        with self._lock:
+            if self.tokenizer is IDS:
+                raise ModelError("a model of ids has no words to draw")
+            words, directions = self.vocabulary.words, self._directions()
+        shown = [i for i, word in enumerate(words) if _is_word(word)][:count]
+        if len(shown) < FEWEST_ON_MAP:
+            raise ModelError(f"a vocabulary of {len(shown)} words is too small for a map")
+        named, headline = [words[i] for i in shown], f"{title}: the {len(shown):,} most frequent words"
+        if file is None:
+            return draw_words(named, directions[shown], headline)
+        return plot_words(named, directions[shown], file, title=headline)
+
     def _directions(self) -> Array:
         """Each word's embedding in the output layer (V, H), of length 1: alike for words that follow the same words.
 
@@ -498,7 +544,7 @@ class LanguageModel:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a .safetensors file, or leave the file that was there as it is.
 
-        path  for LanguageModel.load, and for `python -m fastmlp.generate`, `evaluate` and `neighbors`
+        path  for LanguageModel.load, and for `python -m fastmlp.generate`, `evaluate`, `neighbors` and `map`
         Raises NotTrainedError; CheckpointError where the file cannot be written.
 
         >>> import tempfile
@@ -591,6 +637,11 @@ _share = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 def _unit(vectors: Array) -> Array:
     """The directions of vectors (N, D): each divided by its length; a vector of zeros stays that."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30))
+
+
+def _is_word(word: str) -> bool:
+    """Whether it is more than a mark, such as '.' or `<eos>`."""
+    return any(map(str.isalnum, word)) and not (word.startswith("<") and word.endswith(">"))
 
 
 def _read(name: str, read: Callable[[Any], Any], value: Any) -> Any:
