@@ -76,9 +76,9 @@ class History:
         )
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, title: str = "language model") -> "Figure":
-        """Draw training and validation loss over the steps, with perplexity on the right.
+        """Draw training and validation loss over the steps, with perplexity on the right and the learning rate below.
 
-        path   a name that ends in .png, for a picture of 1200 x 750 pixels; None: nothing is written
+        path   a name that ends in .png, for a picture of 1200 x 900 pixels; None: nothing is written
         title  one line of plain text
         Returns matplotlib's Figure, which needs no display and has a savefig for other formats. Raises ValueError for
         another name, CheckpointError where the file cannot be written.

@@ -65,6 +65,7 @@ from fastmlp.update_rules import learning_rate, make_optimizer
 __all__ = ["DivergedError", "Result", "Run", "SavedRun", "open_run", "run_in_memory", "train"]
 
 SAMPLE_WORDS = 30
+FIRST_PICTURE = 10.0  # seconds after which a run is worth a picture
 SAMPLE_STREAM = 1_000  # of the seed's random numbers: those below initialise the weights
 TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
@@ -403,6 +404,8 @@ class Run:
             self._sample(self.language)
         if self._save_is_due() or self.progress.best_step == step:
             self._save()
+            if time.perf_counter() >= self._draw_at:
+                self._draw()
 
     def _is_done(self) -> bool:
         if self.total is not None:
@@ -424,6 +427,7 @@ class Run:
         self._began = now - self.progress.seconds
         self._interval_began = now - self.progress.interval_seconds
         self._saved_at = now
+        self._draw_at = now + FIRST_PICTURE
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._began
@@ -764,12 +768,20 @@ class SavedRun(Run):
         return str(self.folder.path)
 
     def _draw(self) -> str | None:
-        """Draw the loss over the steps. A picture that fails loses nothing: the run goes on without it."""
+        """Draw the loss over the steps, on the way for a hundredth of the time at most.
+
+        A picture that fails loses nothing: the run goes on, and tries again at its end.
+        """
+        began = time.perf_counter()
         try:
-            plot_loss(self.metrics_lines(), self.folder.plot, title=self.folder.path.name)
+            with self._uncounted():
+                plot_loss(self.metrics_lines(), self.folder.plot, title=self.folder.path.name)
         except Exception as error:
+            self._draw_at = math.inf
             self._report(Notice(f"{self.folder.plot} is not drawn: {error}"))
             return None
+        now = time.perf_counter()
+        self._draw_at = now + 99 * (now - began)
         return str(self.folder.plot)
 
     def metrics_lines(self) -> list[dict[str, Any]]:

@@ -270,6 +270,22 @@ def test_a_history_shows_what_matters() -> None:
     assert repr(LanguageModel(**SMALL).fit(learnable_text(100), should_stop=lambda: True)) == "History(no steps)"
 
 
+def test_words_of_a_kind_lie_together_on_the_map(model: LanguageModel, tmp_path: Path) -> None:
+    """The five names, after which all else differs, follow the same word."""
+    figure = model.plot_words(tmp_path / "map.svg", title="sentences")
+    words = [word for word in model.vocabulary.words if word not in (".", "<unk>")]
+    assert figure.axes[0].get_title() == f"sentences: the {len(words)} most frequent words"
+    points = dict(zip(words, figure.axes[0].lines[0].get_xydata(), strict=True))
+    names = {"anna", "boris", "clara", "david", "elena"}
+    nearest = sorted(words, key=lambda word: np.linalg.norm(points[word] - points["anna"]))[:5]
+    assert set(nearest) == names
+    assert {word for word, _ in model.neighbors("anna", 4)} == names - {"anna"}
+    assert (tmp_path / "map.svg").exists()
+    few = model.plot_words(n=7).axes[0]
+    assert few.get_title() == "language model: the 7 most frequent words"
+    assert {text.get_text() for text in few.texts} <= set(words[:7])
+
+
 def test_the_arguments_are_those_of_the_configuration() -> None:
     """One dataclass has all defaults; every option is the model's, of its training, or says where the text is."""
     default, arguments = TrainConfig(), inspect.signature(LanguageModel).parameters
@@ -430,6 +446,12 @@ def test_words_that_are_not_known_are_told_and_counted(model: LanguageModel) -> 
         (lambda m: m.next_word("anna", k=0), ValueError, "k: expected a whole number of at least 1, got 0"),
         (lambda m: m.neighbors("paint"), TextError, "word: 'paint' is not in the vocabulary; close: paints"),
         (lambda m: m.neighbors("red door"), TextError, "word: expected one word, got 'red door'"),
+        (lambda m: m.plot_words(n=2), ValueError, "n: expected a whole number of at least 3, got 2"),
+        (
+            lambda m: m.plot_words("map.pdf"),
+            ValueError,
+            r"path: expected a file that ends in \.png or \.svg, got 'map\.pdf'",
+        ),
         (lambda m: m.perplexity("zebras!"), TextError, "text: none of its words is in the model's vocabulary"),
         (lambda m: m.perplexity(""), TextError, "text is too short"),
         (lambda m: m.perplexity("hp.txt"), ValueError, r"'hp\.txt', the name of a file; .* pathlib\.Path\('hp\.txt'\)"),
@@ -455,6 +477,7 @@ def test_words_that_are_not_known_are_told_and_counted(model: LanguageModel) -> 
             NotTrainedError,
             "not trained: call its fit, or LanguageModel.load",
         ),
+        (lambda m: LanguageModel().plot_words(), NotTrainedError, "not trained"),
         (lambda m: LanguageModel().save("x"), NotTrainedError, "not trained"),
         (lambda m: LanguageModel().network, NotTrainedError, "not trained"),
     ],

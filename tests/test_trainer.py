@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -795,13 +796,40 @@ def test_events_are_plain_data(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_picture_that_fails_loses_nothing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told where it fails first, and at the end."""
+
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr("fastmlp.trainer.plot_loss", broken)
+    monkeypatch.setattr("fastmlp.trainer.FIRST_PICTURE", 0.0)
     recorder = Recorder()
     assert train(small_config(file, tmp_path / "run"), reporter=recorder).finished
-    assert ["loss.png is not drawn: no fonts" in event.text for event in recorder.all(Notice)] == [True]
+    assert ["loss.png is not drawn: no fonts" in event.text for event in recorder.all(Notice)] == [True, True]
+
+
+def test_pictures_on_the_way_take_a_hundredth_of_the_time_and_are_not_in_words_per_second(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which a step takes a second and a picture an eighth of one."""
+    now, drawn = 0.0, []
+
+    def before_a_step() -> bool:
+        nonlocal now
+        now += 1
+        return False
+
+    def plot_loss(metrics: list[dict[str, Any]], *_: Any, **__: Any) -> None:
+        nonlocal now
+        now += 0.125
+        drawn.append(metrics[-1]["step"])
+
+    monkeypatch.setattr("fastmlp.trainer.plot_loss", plot_loss)
+    monkeypatch.setattr("fastmlp.trainer.time", SimpleNamespace(perf_counter=lambda: now))
+    options = {"steps": 50, "log_every": 1, "save_every": 1}
+    train(small_config(file, tmp_path / "run", **options), should_stop=before_a_step)
+    assert drawn == [10, 23, 36, 49, 50]  # after ten seconds, then 12.375 seconds from the end of one to the next
+    assert {line["words_per_second"] for line in metrics_of(tmp_path / "run")[1:]} == {16.0}
 
 
 @pytest.mark.parametrize("text", ["word", "one two", "a b c"])
