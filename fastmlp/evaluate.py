@@ -11,7 +11,11 @@ from fastmlp import cli
 
 def make_parser(prog: str) -> cli.Parser:
     """The command's arguments."""
-    parser = cli.Parser(prog=prog, description="How well a trained network guesses a text: loss and perplexity.")
+    parser = cli.Parser(
+        prog=prog,
+        description="How well a trained network guesses a text: loss and perplexity.",
+        examples=("runs/hp other.txt", "runs/hp other.txt --json"),
+    )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument(
         "files", metavar="FILE", nargs="+", help="text files, folders (their *.txt), - for standard input, .gz"

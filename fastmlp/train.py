@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
-from fastmlp.config import PRESETS, ConfigError, TrainConfig, options, read_toml
+from fastmlp.config import EITHER, PRESETS, ConfigError, TrainConfig, options, read_toml
 
 if TYPE_CHECKING:
     from fastmlp.console import Printer
@@ -35,6 +35,13 @@ def make_parser(prog: str) -> cli.Parser:
         prog=prog,
         usage=f"{prog} [FILE ...] [options]",
         description="Train a neural language model on text. Stop it with Ctrl-C and go on with --resume.",
+        examples=(
+            "                           # with no text at hand",
+            "hp.txt",
+            "novels/ --minutes 5 --out runs/novels",
+            "hp.txt --preset original",
+            "--resume --out runs/hp",
+        ),
     )
     known = options()
     parser.add_argument(
@@ -66,17 +73,24 @@ def make_parser(prog: str) -> cli.Parser:
 def configuration(arguments: argparse.Namespace) -> TrainConfig:
     """The configuration that flags, a TOML file or the folder of the run to resume ask for, in this order."""
     given = vars(arguments)
-    for one, other in (("resume", "overwrite"), ("resume", "config"), ("resume", "preset"), ("config", "preset")):
+    for one, other in (
+        *(("resume", other) for other in ("overwrite", "config", "preset")),
+        ("config", "preset"),
+        ("json", "quiet"),
+    ):
         if given.get(one) and given.get(other):
-            raise ConfigError(other, f"give either this or --{one}")
-    if given["json"] and given["quiet"]:
-        raise ConfigError("quiet", "give either this or --json")
+            raise ConfigError(other, EITHER, other=one)
     flags = {name: value for name, value in given.items() if name in options() or name == "preset"}
     if arguments.resume:
         return TrainConfig.layered(options_of_run(flags), flags)
-    if "config" in given:
+    if "config" not in given:
+        return TrainConfig.layered(flags)
+    try:
         return TrainConfig.layered(read_toml(arguments.config), flags)
-    return TrainConfig.layered(flags)
+    except ConfigError as error:
+        if error.option in (*flags, "config"):
+            raise
+        raise ConfigError(error.option, error.problem, other=error.other, file=arguments.config) from error
 
 
 def options_of_run(flags: dict[str, Any]) -> dict[str, Any]:

@@ -518,7 +518,10 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["--stepz", "5"], 2, "--stepz: no such option; did you mean '--steps'?"),
     ("train", ["--batchsize=5"], 2, "--batchsize: no such option; did you mean '--batch-size'?"),
     ("train", ["--step", "5"], 2, "--step: no such option; did you mean '--steps'?"),
-    ("train", ["--steps"], 2, "--steps: expected one argument"),
+    ("train", ["--steps"], 2, "--steps: expected a value after it (see --help)"),
+    ("train", ["--quiet=1"], 2, "--quiet: takes no value (see --help)"),
+    ("train", ["--top-k", "5"], 2, "--top-k: an option of generate, not of this command"),
+    ("train", ["-n", "5"], 2, "-n: an option of generate and neighbors, not of this command"),
     ("train", ["{text}", "--steps", "0"], 2, "--steps: expected a whole number of at least 1, got '0'"),
     ("train", ["{text}", "--lr", "-1"], 2, "--lr: expected a number above 0, got '-1'"),
     ("train", ["{text}", "--batch-size", "1"], 2, "--batch-size: expected a whole number of at least 2, got '1'"),
@@ -529,7 +532,7 @@ BAD: list[tuple[str, list[str], int, str]] = [
         2,
         "--optimizer: expected one of adamw, sgd, momentum, adagrad, got 'adam'",
     ),
-    ("train", ["{text}", "--steps", "5", "--epochs", "1"], 2, "--epochs: give either this or steps"),
+    ("train", ["{text}", "--steps", "5", "--epochs", "1"], 2, "--epochs: give either this or --steps"),
     ("train", ["{text}", "--backend", "gpu"], 2, "--backend: expected one of auto, cython, numba, numpy, got 'gpu'"),
     ("train", ["{text}", "--precision", "fp8"], 2, "--precision: expected one of auto, ieee, bf16x3, bf16, got 'fp8'"),
     (
@@ -541,7 +544,9 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{text}", "--preset", "orig"], 2, "--preset: expected one of original, got 'orig'"),
     ("train", ["{text}", "--config", "none.toml"], 2, "--config: none.toml cannot be read: No such file or directory"),
     ("train", ["{text}", "--config", "{bad_toml}"], 2, "is not a TOML file"),
-    ("train", ["{text}", "--config", "{typo_toml}"], 2, "--step: no such option; did you mean 'steps'?"),
+    ("train", ["{text}", "--config", "{typo_toml}"], 2, "typo_toml.txt: step: no such option; did you mean 'steps'?"),
+    ("train", ["{text}", "--config", "{both_toml}"], 2, "both_toml.txt: epochs: give either this or steps"),
+    ("train", ["{text}", "--config", "{both_toml}", "--lr", "x"], 2, "--lr: expected a number above 0, got 'x'"),
     ("train", ["{text}", "--resume"], 2, "--resume: say which run: --out DIR"),
     ("train", ["--resume", "--out", "nowhere"], 2, "--resume: nowhere holds no run"),
     (
@@ -558,8 +563,15 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{run}"], 2, "the folder of a run, not a text"),
     ("train", ["{run}/model.safetensors"], 2, "a safetensors model file, not text"),
     ("train", ["{text}", "--val-file", "{foreign}"], 2, "none of its words is in the vocabulary"),
-    ("generate", [], 2, "the following arguments are required: RUN"),
-    ("generate", ["{text}"], 2, "cannot load"),
+    ("generate", [], 2, "RUN: missing (see --help)"),
+    (
+        "generate",
+        ["{text}"],
+        2,
+        "story.txt: it is a text, not a trained model; train on it first: python -m fastmlp.train",
+    ),
+    ("generate", ["{text}.safetensor"], 2, "there is no such file; name a file that fastmlp has saved"),
+    ("generate", ["{runs}/rum"], 2, "there is no such file; did you mean {run}?"),
     ("generate", ["nowhere", "once upon"], 2, "cannot load nowhere: there is no such file"),
     ("generate", ["."], 2, "a folder without model.safetensors"),
     ("generate", ["{run}", "a", "b"], 2, "b: one argument too many"),
@@ -568,8 +580,8 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("generate", ["{run}", "--top-p", "1.5"], 2, "--top-p: expected a number above 0 and at most 1, got '1.5'"),
     ("generate", ["{run}", "-n", "0"], 2, "-n: expected a whole number of at least 1, got '0'"),
     ("generate", ["{run}", "--seeds", "1"], 2, "--seeds: no such option; did you mean '--seed'?"),
-    ("evaluate", ["{run}"], 2, "the following arguments are required: FILE"),
-    ("evaluate", ["{text}", "{run}"], 2, "cannot load"),
+    ("evaluate", ["{run}"], 2, "FILE: missing (see --help)"),
+    ("evaluate", ["{text}", "{run}"], 2, "story.txt: it is a text, not a trained model; train on it first"),
     ("evaluate", ["{run}", "{run}"], 2, "the folder of a run, not a text"),
     ("evaluate", ["{run}", "missing.txt"], 2, "missing.txt: "),
     ("evaluate", ["{run}", "{foreign}"], 2, "none of its words is in the model's vocabulary"),
@@ -577,6 +589,9 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("neighbors", ["{run}", "two words"], 2, "WORD: expected one word, got 'two words'"),
     ("neighbors", ["{run}", "red", "-n", "x"], 2, "-n: expected a whole number of at least 1, got 'x'"),
     ("fastmlp", ["trian"], 2, "trian: no such command; did you mean 'train'?"),
+    ("fastmlp", ["trian", "{text}", "--steps", "5"], 2, "trian: no such command; did you mean 'train'?"),
+    ("fastmlp", ["{text}"], 2, "story.txt: no such command; to train on it: fastmlp train "),
+    ("fastmlp", ["--vresion"], 2, "--vresion: no such option; did you mean '--version'?"),
 ]
 
 
@@ -593,18 +608,19 @@ def test_bad_usage_gets_one_line_and_its_status(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = {"text": write_text(tmp_path), "run": trained}
+    places = {"text": write_text(tmp_path), "run": trained, "runs": trained.parent}
     for name, content in {
         "empty": "",
         "foreign": "qwerty uiop",
         "bad_toml": "a = = 1",
         "typo_toml": "step = 1",
+        "both_toml": "steps = 1\nepochs = 1",
     }.items():
         places[name] = tmp_path / f"{name}.txt"
         places[name].write_text(content)
     got, _, err = call(capsys, command, *(argument.format(**places) for argument in arguments))
     assert got == status
-    assert message in err
+    assert message.format(**places) in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert not Path("runs").exists()
@@ -695,6 +711,14 @@ def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[st
             assert cli.flag(name) in text
     if command == "generate":
         assert text.count("(default: ") == 7
+    examples = out.partition("\nexamples:\n")[2].splitlines()
+    assert len(examples) >= 2
+    for example in examples:  # options that there are, in one way that goes together
+        assert example.startswith(f"  python -m fastmlp.{command} ")
+        arguments = shlex.split(example.partition("#")[0])[3:]
+        parsed = importlib.import_module(f"fastmlp.{command}").make_parser(command).parse(arguments)
+        if command == "train" and not parsed.resume:
+            train.configuration(parsed)
 
 
 def test_the_program_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
