@@ -114,6 +114,7 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
     run: SavedRun | None = None
     with Interrupts() as interrupts:
         try:
+            from fastmlp.events import GoOn
             from fastmlp.trainer import open_run
 
             with (
@@ -122,9 +123,9 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
             ):
                 result = run.train(lambda: interrupts.before_step() or printer.closed)
                 if result.finished:
-                    printer.go_on(commands_after(prog, run))
+                    printer.report(GoOn(commands_after(prog, run)))
                     return cli.DONE
-                printer.go_on([command_to_resume(prog, run)])
+                printer.report(GoOn([command_to_resume(prog, run)]))
         except BrokenPipeError as error:  # which would pass for a reader who has had enough
             raise RuntimeError("a pipe that the run writes to was closed") from error
         except (KeyboardInterrupt, Exception) as error:
@@ -145,7 +146,7 @@ def make_printer(arguments: argparse.Namespace) -> "Printer":
 
     if arguments.json:
         return JsonLines()
-    return Quiet() if arguments.quiet else Console(bar=sys.stderr.isatty())
+    return Quiet() if arguments.quiet else Console(bar=cli.is_terminal(sys.stderr))
 
 
 def command_to_resume(prog: str, run: "SavedRun") -> str:
@@ -181,6 +182,8 @@ class Interrupts:
     def __init__(self) -> None:
         self.received: int | None = None
         self.in_steps = False
+        # on a terminal over ^C and what there may be of a progress bar
+        self.over_line = b"\r\x1b[K" if cli.is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb" else b"\n"
 
     def __enter__(self) -> "Interrupts":
         self._before = {}
@@ -208,7 +211,8 @@ class Interrupts:
             raise KeyboardInterrupt
         self.received = number
         with contextlib.suppress(OSError):  # Ctrl-C reaches whoever reads it too, as in train 2>&1 | tee log
-            os.write(2, b"\nstopping after this step and saving; Ctrl-C stops at once\n")  # print may be under way
+            message = b"stopping after this step and saving; Ctrl-C stops at once\n"
+            os.write(2, self.over_line + message)  # print may be under way
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.train") -> int:

@@ -1,0 +1,40 @@
+"""How long the rest of a run takes, by what was measured."""
+
+import pytest
+
+from fastmlp.pace import RECENT, Pace
+
+
+def test_nothing_measured_says_nothing() -> None:
+    pace = Pace()
+    assert pace.seconds_to_train(1_000) is None
+    pace.trained(0, 0.0)  # an evaluation right after a line
+    assert pace.seconds_to_train(1_000) is None
+    assert pace.seconds_to_evaluate(1_000) == 0
+
+
+def test_the_rest_is_trained_at_the_speed_of_the_last_intervals() -> None:
+    pace = Pace()
+    for _ in range(5):
+        pace.trained(100, 50.0)
+    assert pace.seconds_to_train(1_000) == pytest.approx(500)
+    for _ in range(RECENT):
+        pace.trained(100, 10.0)  # another program has ended
+    assert pace.seconds_to_train(1_000) == pytest.approx(100)
+    pace.trained(1_000, 200.0)  # each step counts alike, however long its interval
+    assert pace.seconds_to_train(1_000) == pytest.approx(1_000 * (9 * 10 + 200) / (9 * 100 + 1_000))
+
+
+def test_what_comes_between_the_steps_comes_again() -> None:
+    pace = Pace()
+    pace.beside(3.0)
+    pace.trained(100, 10.0)
+    pace.trained(200, 20.0)
+    assert pace.seconds_to_train(600) == pytest.approx(60 + 2 * 3)
+
+
+def test_evaluations_take_as_long_a_word_as_the_last_one() -> None:
+    pace = Pace()
+    pace.evaluated(500, 5.0)
+    pace.evaluated(500, 1.0)
+    assert pace.seconds_to_evaluate(2_000) == pytest.approx(4)
