@@ -8,22 +8,25 @@ RECENT = 10  # log intervals whose speed is taken for that of the rest
 
 
 class Pace:
-    """The speed of the last log intervals, and what evaluating, sampling and saving between them cost a step."""
+    """The speed of the last log intervals, and what evaluating, sampling and saving between the steps cost a step.
 
-    def __init__(self) -> None:
+    first_step  steps that were done before this sitting
+    """
+
+    def __init__(self, first_step: int = 0) -> None:
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)  # steps, seconds
-        self._steps = 0
-        self._beside = 0.0
+        self._first_step = first_step
+        self._beside, self._steps_with_it = 0.0, 1
         self._evaluation = 0.0  # seconds a word
 
     def trained(self, steps: int, seconds: float) -> None:
         """A log interval is over: seconds of training alone."""
         self._recent.append((steps, seconds))
-        self._steps += steps
 
-    def beside(self, seconds: float) -> None:
-        """So long something else was done between two steps."""
+    def beside(self, step: int, seconds: float) -> None:
+        """So long something else was done after a step. Whatever it was, by now its time had come round."""
         self._beside += seconds
+        self._steps_with_it = max(step - self._first_step, 1)
 
     def evaluated(self, words: int, seconds: float) -> None:
         """An evaluation of so many words is done."""
@@ -34,7 +37,8 @@ class Pace:
         measured = sum(recent for recent, _ in self._recent)
         if not measured:
             return None
-        return steps * (sum(seconds for _, seconds in self._recent) / measured + self._beside / self._steps)
+        training = sum(seconds for _, seconds in self._recent) / measured
+        return steps * (training + self._beside / self._steps_with_it)
 
     def seconds_to_evaluate(self, words: int) -> float:
         """How long an evaluation of so many words will take, at the speed of the last one."""

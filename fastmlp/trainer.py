@@ -381,7 +381,7 @@ class Run:
 
     def _first_pace(self) -> Pace:
         """How long evaluations take: the first one here makes room in memory, the second tells."""
-        pace, windows = Pace(), self.corpus.test if self.corpus.val is None else self.corpus.val
+        pace, windows = Pace(self.progress.step), self.corpus.test if self.corpus.val is None else self.corpus.val
         if windows is not None:
             trial = evenly_spaced(windows, TRIAL)
             with self._uncounted():
@@ -481,7 +481,7 @@ class Run:
         finally:
             seconds = time.perf_counter() - began
             self._interval_began += seconds
-            self.pace.beside(seconds)
+            self.pace.beside(self.progress.step, seconds)
 
     # ------------------------------------------------------------------------------------------------------- measuring
 

@@ -26,11 +26,14 @@ def test_the_rest_is_trained_at_the_speed_of_the_last_intervals() -> None:
 
 
 def test_what_comes_between_the_steps_comes_again() -> None:
-    pace = Pace()
-    pace.beside(3.0)
+    pace = Pace(first_step=1_000)
     pace.trained(100, 10.0)
-    pace.trained(200, 20.0)
-    assert pace.seconds_to_train(600) == pytest.approx(60 + 2 * 3)
+    pace.beside(1_100, 3.0)
+    for _ in range(2):  # until it comes again, it has come once in a hundred steps
+        assert pace.seconds_to_train(600) == pytest.approx(60 + 6 * 3)
+        pace.trained(50, 5.0)
+    pace.beside(1_200, 1.0)
+    assert pace.seconds_to_train(600) == pytest.approx(60 + 3 * (3 + 1))
 
 
 def test_evaluations_take_as_long_a_word_as_the_last_one() -> None:
