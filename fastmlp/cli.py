@@ -9,9 +9,11 @@ import importlib
 import os
 import re
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from fastmlp import __version__
@@ -28,6 +30,7 @@ __all__ = [
     "UNUSABLE",
     "Parser",
     "UsageError",
+    "as_typed",
     "compile_first",
     "is_terminal",
     "load_model",
@@ -84,6 +87,8 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_intermixed_args(list(arguments))
         for argument in unknown:
             name = argument.split("=")[0]
+            if name.startswith("-") and Path(argument).exists():
+                raise UsageError(f"{argument}: no such option; write ./{argument} for the file")
             if name.startswith("-"):
                 raise UsageError(f"{name}: {self._meant(name)}")
             raise UsageError(f"{argument}: one argument too many")
@@ -108,6 +113,15 @@ def typed(read: Reader) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return convert
+
+
+def as_typed(prog: str) -> str:
+    """How a shell starts a program of these: with this Python, which it may know by another name or none."""
+    if not prog.startswith("python "):
+        return prog
+    folder = Path(sys.executable).parent
+    found = (name for name in ("python", "python3") if Path(shutil.which(name) or "").parent == folder)
+    return prog.replace("python", next(found, shlex.quote(sys.executable)), 1)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -230,6 +244,6 @@ def _no_command(parser: Parser, name: str | None) -> int:
     if name is None:
         parser.print_help()
         return UNUSABLE
-    if os.path.exists(name):  # noqa: PTH110 (a Path would refuse what cannot be one)
+    if Path(name).exists():
         raise UsageError(f"{name}: no such command; to train on it: fastmlp train {shlex.quote(name)}")
     raise UsageError(f"{name}: no such command{closest(name, COMMANDS)}")

@@ -152,7 +152,7 @@ def make_printer(arguments: argparse.Namespace) -> "Printer":
 def command_to_resume(prog: str, run: "SavedRun") -> str:
     """The exact command; a text from standard input must come again."""
     files = "- " if "-" in run.config.files else ""
-    return f"{prog} {files}--resume --out {shlex.quote(str(run.folder.path))}"
+    return f"{cli.as_typed(prog)} {files}--resume --out {quoted(run.folder.path)}"
 
 
 def stopped_at_once(prog: str, run: "SavedRun | None") -> str:
@@ -166,11 +166,20 @@ def stopped_at_once(prog: str, run: "SavedRun | None") -> str:
 
 def commands_after(prog: str, run: "SavedRun") -> list[str]:
     """What to do with a trained model."""
-    folder = shlex.quote(str(run.folder.path))
-    prompt = shlex.quote(next(iter(run.prompts)))
+    folder = quoted(run.folder.path)
+    prompt = quoted(next(iter(run.prompts)))
     word = next((word for word in run.corpus.vocabulary.words if word.isalpha() and len(word) > 5), "WORD")
-    generate, evaluate, neighbors = (prog.replace("train", name) for name in ("generate", "evaluate", "neighbors"))
+    generate, evaluate, neighbors = (
+        cli.as_typed(prog.replace("train", name)) for name in ("generate", "evaluate", "neighbors")
+    )
     return [f"{generate} {folder} {prompt}", f"{evaluate} {folder} FILE", f"{neighbors} {folder} {word}"]
+
+
+def quoted(argument: str | Path) -> str:
+    """An argument as a shell takes it, and no command for an option."""
+    if not str(argument).startswith("-"):
+        return shlex.quote(str(argument))
+    return shlex.quote(f"./{argument}" if isinstance(argument, Path) else f" {argument}")  # no word has a space
 
 
 class Interrupts:

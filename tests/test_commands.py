@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from fastmlp import checkpoint, cli, evaluate, generate, neighbors, train
 from fastmlp.backend import Backend
 from fastmlp.config import TrainConfig, options
 from fastmlp.ops import get_ops
+from fastmlp.run_folder import RunFolder
 from tests.runs import flags, learnable_text, metrics_of, outcome, small_config, small_options, write_text
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +40,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test in a folder of its own; the picture is test_plot.py's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setattr("fastmlp.trainer.plot_loss", lambda metrics, path, *, title: path.write_text(title))
 
 
@@ -142,6 +145,36 @@ def test_the_commands_to_go_on_with_do_what_they_say(
         status, said, err = call(capsys, arguments[2].removeprefix("fastmlp."), *arguments[3:])
         assert (status, err) == (0, "")
         assert said
+
+
+@pytest.mark.parametrize("folder", ['it\'s "the" $HOME', "-x", "two words", "a;b"])
+def test_the_commands_to_go_on_with_can_be_pasted(
+    folder: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, on_numpy: None
+) -> None:
+    """A shell takes them apart, and what it finds is the folder and the prompt, whatever they are called."""
+    arguments = [write_text(tmp_path), *SMALL, "--tokenizer", "whitespace", f"--out={folder}"]
+    _, out, _ = call(capsys, "train", *arguments, "--prompt=-n is anna")
+    generating, _, near = out.splitlines()[-3:]
+    status, text, err = call(capsys, "generate", *shlex.split(generating)[3:])
+    assert (status, text.splitlines()[0][:10]) == (0, "-n is anna")
+    assert err.startswith("note: not in the vocabulary")
+    assert call(capsys, "neighbors", *shlex.split(near)[3:])[0] == 0
+    assert Path(folder).is_dir()
+    run: Any = SimpleNamespace(config=TrainConfig(), folder=RunFolder(folder))
+    resuming = shlex.split(train.command_to_resume("fastmlp train", run))
+    assert call(capsys, "train", *resuming[2:])[0] == 0
+
+
+def test_the_commands_to_go_on_with_name_this_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A shell may know it as python3 alone, or not at all."""
+    assert cli.as_typed("fastmlp train") == "fastmlp train"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    monkeypatch.setenv("PATH", os.defpath)
+    assert cli.as_typed("python -m fastmlp.train") == f"{tmp_path}/python3 -m fastmlp.train"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name in ("python3", "python"):
+        (tmp_path / name).touch(mode=0o755)
+        assert cli.as_typed("python -m fastmlp.train") == f"{name} -m fastmlp.train"
 
 
 def test_flags_reach_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
