@@ -384,7 +384,7 @@ class Run:
         pace, windows = Pace(self.progress.step), self.corpus.test if self.corpus.val is None else self.corpus.val
         if windows is not None:
             trial = evenly_spaced(windows, TRIAL)
-            with self._uncounted():
+            with self._uncounted("evaluation"):
                 for _ in range(2):
                     began = time.perf_counter()
                     evaluate(self.language, windows, trial)
@@ -447,9 +447,9 @@ class Run:
         return max(budget - self._seconds_to_finish(), budget / 2)
 
     def _seconds_to_finish(self) -> float:
-        """How long the evaluations after the last step will take."""
+        """How long all that follows the last step will take."""
         parts = (self.val_sample, self.corpus.val, self.corpus.test)
-        return self.pace.seconds_to_evaluate(sum(len(part) for part in parts if part is not None))
+        return self.pace.seconds_to_finish(sum(len(part) for part in parts if part is not None))
 
     def _seconds_left(self) -> float | None:
         """Until the run is finished; None where nothing is measured yet."""
@@ -473,15 +473,15 @@ class Run:
         return time.perf_counter() - self._began
 
     @contextlib.contextmanager
-    def _uncounted(self) -> Iterator[None]:
-        """Within, time is not that of training: words per second leave it out."""
+    def _uncounted(self, work: str = "other") -> Iterator[None]:
+        """Within, time is not that of training, but of other work: words per second leave it out."""
         began = time.perf_counter()
         try:
             yield
         finally:
             seconds = time.perf_counter() - began
             self._interval_began += seconds
-            self.pace.beside(self.progress.step, seconds)
+            self.pace.worked(work, self.progress.step, seconds)
 
     # ------------------------------------------------------------------------------------------------------- measuring
 
@@ -522,7 +522,7 @@ class Run:
         progress = self.progress
         if self.corpus.val is None:
             return {}
-        with self._uncounted():
+        with self._uncounted("evaluation"):
             began = time.perf_counter()
             loss = evaluate(self.language, self.corpus.val, self.val_sample).loss
             self.pace.evaluated(len(self.val_sample), time.perf_counter() - began)
@@ -535,7 +535,7 @@ class Run:
     def _evaluate_kept(self, kept: LanguageModel) -> dict[str, Any]:
         """The figures of the kept weights over all words that are held out."""
         figures: dict[str, Any] = {"kept_step": self.progress.best_step}
-        with self._uncounted():
+        with self._uncounted("evaluation"):
             for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
                 if windows is not None and (evaluation := evaluate(kept, windows)).words:
                     figures[f"kept_{part}_loss"] = evaluation.loss
@@ -545,7 +545,7 @@ class Run:
     def _sample(self, language: LanguageModel, *, at_end: bool = False) -> dict[str, str]:
         """What the network writes after each prompt, always with the same random numbers."""
         step, texts = self.progress.step, {}
-        with self._uncounted():
+        with self._uncounted("sample"):
             for number, (prompt, words) in enumerate(self.prompts.items()):
                 rng = random_numbers(self.config.seed, SAMPLE_STREAM + number)
                 new_words = complete(language, words, SAMPLE_WORDS, rng)
@@ -570,7 +570,7 @@ class Run:
         if self.corpus.val is None:  # nothing says which weights are the best: the last ones
             progress.best_step = progress.step
         progress.seconds = self._seconds()
-        with self._uncounted():
+        with self._uncounted("save"):
             self._check_finite()
             if progress.best_step == progress.step:
                 self._best = {}  # two of them are never kept at once
@@ -756,7 +756,7 @@ class SavedRun(Run):
             progress.best_step = progress.step
         progress.seconds = self._seconds()
         progress.interval_seconds = time.perf_counter() - self._interval_began
-        with self._uncounted():
+        with self._uncounted("save"):
             self._check_finite()
             self.metrics.sync()
             self.samples.sync()

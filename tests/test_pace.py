@@ -10,7 +10,6 @@ def test_nothing_measured_says_nothing() -> None:
     assert pace.seconds_to_train(1_000) is None
     pace.trained(0, 0.0)  # an evaluation right after a line
     assert pace.seconds_to_train(1_000) is None
-    assert pace.seconds_to_evaluate(1_000) == 0
 
 
 def test_the_rest_is_trained_at_the_speed_of_the_last_intervals() -> None:
@@ -28,16 +27,21 @@ def test_the_rest_is_trained_at_the_speed_of_the_last_intervals() -> None:
 def test_what_comes_between_the_steps_comes_again() -> None:
     pace = Pace(first_step=1_000)
     pace.trained(100, 10.0)
-    pace.beside(1_100, 3.0)
+    pace.worked("save", 1_100, 3.0)
     for _ in range(2):  # until it comes again, it has come once in a hundred steps
         assert pace.seconds_to_train(600) == pytest.approx(60 + 6 * 3)
         pace.trained(50, 5.0)
-    pace.beside(1_200, 1.0)
-    assert pace.seconds_to_train(600) == pytest.approx(60 + 3 * (3 + 1))
+    pace.worked("sample", 1_200, 1.0)
+    assert pace.seconds_to_train(600) == pytest.approx(60 + 6 * 3 + 3 * 1)
+    pace.worked("save", 1_200, 5.0)
+    assert pace.seconds_to_train(600) == pytest.approx(60 + 3 * (3 + 5) + 3 * 1)
 
 
-def test_evaluations_take_as_long_a_word_as_the_last_one() -> None:
+def test_the_end_evaluates_and_does_all_else_once_more() -> None:
     pace = Pace()
+    assert pace.seconds_to_finish(1_000) == 0
     pace.evaluated(500, 5.0)
     pace.evaluated(500, 1.0)
-    assert pace.seconds_to_evaluate(2_000) == pytest.approx(4)
+    for kind, seconds in (("evaluation", 1.0), ("save", 9.0), ("save", 3.0), ("sample", 0.5)):
+        pace.worked(kind, 100, seconds)
+    assert pace.seconds_to_finish(2_000) == pytest.approx(4 + 3 + 0.5)
