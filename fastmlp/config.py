@@ -240,7 +240,11 @@ class TrainConfig:
         None, whole(1), "go so many times through the text; every window once each time", metavar="N", shown="not set"
     )
     minutes: float | None = option(
-        None, positive, "train so long; the schedule ends with the time", metavar="N", shown="not set"
+        None,
+        positive,
+        "be done in so long, with the evaluation at the end; the schedule ends with the time",
+        metavar="N",
+        shown="not set",
     )
     batch_size: int = option(128, whole(2), "rows of a step", metavar="N", fixed=True)
     context: int = option(4, whole(1), "words that are looked at to guess the next", metavar="N", fixed=True)
@@ -271,7 +275,7 @@ class TrainConfig:
         whole(0),
         "steps over which the learning rate grows to its height",
         metavar="N",
-        shown=f"{WARMUP}, at most a tenth of the steps",
+        shown=f"{WARMUP}, at most a tenth of the run",
     )
     momentum: float = option(0.9, share, "of --optimizer momentum", metavar="X", fixed=True)
     betas: tuple[float, float] = option(
@@ -481,7 +485,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("config", f"{path} is not a TOML file: {error}") from None
     except (OSError, ValueError) as error:
-        raise ConfigError("config", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        near = "" if Path(path).exists() else closest(str(path), map(str, Path(path).parent.glob("*.toml")))
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError("config", f"{path} cannot be read: {reason}{near}") from None
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
-from fastmlp.config import EITHER, PRESETS, ConfigError, TrainConfig, options, read_toml
+from fastmlp.config import EITHER, PRESETS, ConfigError, TrainConfig, closest, options, read_toml
 
 if TYPE_CHECKING:
     from fastmlp.console import Printer
@@ -51,11 +51,18 @@ def make_parser(prog: str) -> cli.Parser:
     parser.add_argument(
         "--preset", metavar="NAME", help=f"{', '.join(PRESETS)}: the description's own setting (default: none)"
     )
-    parser.add_argument("--config", metavar="FILE.toml", help="options from a file; those given here go before")
+    parser.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        help="options from a file, such as a run's config.toml; those given here go before",
+    )
     for name in ("resume", "overwrite"):
         what = {"resume": "go on with the run in --out DIR", "overwrite": "replace the run that is there"}[name]
         parser.add_argument(f"--{name}", action="store_true", default=False, help=what)
-    for name, what in (("json", "print events as lines of JSON"), ("quiet", "print nothing but notices and errors")):
+    for name, what in (
+        ("json", "print events as lines of JSON, described in fastmlp/events.py; errors as ever"),
+        ("quiet", "print nothing but notices and errors"),
+    ):
         parser.add_argument(f"--{name}", action="store_true", default=False, help=what)
     for title, names in GROUPS.items():
         group = parser.add_argument_group(title)
@@ -81,6 +88,9 @@ def configuration(arguments: argparse.Namespace) -> TrainConfig:
         if given.get(one) and given.get(other):
             raise ConfigError(other, EITHER, other=one)
     flags = {name: value for name, value in given.items() if name in options() or name == "preset"}
+    for file in flags.get("files", ()):
+        if file.endswith(".toml"):
+            raise ConfigError("files", f"{file} holds options, not a text; give it as --config {shlex.quote(file)}")
     if arguments.resume:
         return TrainConfig.layered(options_of_run(flags), flags)
     if "config" not in given:
@@ -101,7 +111,8 @@ def options_of_run(flags: dict[str, Any]) -> dict[str, Any]:
     if not file.exists():
         if flags.get("files"):
             return {}
-        raise ConfigError("resume", f"{flags['out']} holds no run")
+        near = closest(flags["out"], map(str, Path(flags["out"]).parent.glob("*")))
+        raise ConfigError("resume", f"{flags['out']} holds no run{near}")
     kept = read_toml(file)
     if "-" in kept.get("files", ()) and not flags.get("files"):
         raise ConfigError("resume", "the run's text came from standard input: name it again, as FILE or -")
@@ -166,13 +177,13 @@ def stopped_at_once(prog: str, run: "SavedRun | None") -> str:
 
 def commands_after(prog: str, run: "SavedRun") -> list[str]:
     """What to do with a trained model."""
-    folder = quoted(run.folder.path)
-    prompt = quoted(next(iter(run.prompts)))
+    folder, prompt = quoted(run.folder.path), next(iter(run.prompts))
     word = next((word for word in run.corpus.vocabulary.words if word.isalpha() and len(word) > 5), "WORD")
     generate, evaluate, neighbors = (
         cli.as_typed(prog.replace("train", name)) for name in ("generate", "evaluate", "neighbors")
     )
-    return [f"{generate} {folder} {prompt}", f"{evaluate} {folder} FILE", f"{neighbors} {folder} {word}"]
+    beginning = f" {quoted(prompt)}" if prompt else ""
+    return [f"{generate} {folder}{beginning}", f"{evaluate} {folder} FILE", f"{neighbors} {folder} {word}"]
 
 
 def quoted(argument: str | Path) -> str:
