@@ -14,6 +14,7 @@ from fastmlp.cli import is_terminal, say, silence
 from fastmlp.events import (
     Compiled,
     Compiling,
+    Evaluating,
     Event,
     Finished,
     GoOn,
@@ -139,6 +140,8 @@ class Console(Printer):
                 self.write(describe_sample(event, self.paint))
             case Measured():
                 self.show_metrics(event)
+            case Evaluating():
+                self.show_in_bar(f"{{percentage:3.0f}}% evaluating on all {event.words:,} words that are held out")
             case Stopped():
                 self.end_bar()
                 where = f"; saved in {event.folder}" if event.folder is not None else ""
@@ -173,10 +176,14 @@ class Console(Printer):
         self.share = share
         if self.bar is not None and time.monotonic() >= self.refresh_at:
             self.refresh_at = time.monotonic() + REFRESH
+            columns = self.bar.format_dict["ncols"] or shutil.get_terminal_size().columns
+            self.show_in_bar(self.layout(step, columns))
+
+    def show_in_bar(self, layout: str) -> None:
+        """Draw the bar anew, where there is one."""
+        if self.bar is not None:
             with self.drawing():
-                self.bar.n = 1_000 * share
-                columns = self.bar.format_dict["ncols"] or shutil.get_terminal_size().columns
-                self.bar.bar_format = self.layout(step, columns)
+                self.bar.n, self.bar.bar_format = 1_000 * self.share, layout
                 self.bar.refresh()
 
     def layout(self, step: int, columns: int) -> str:

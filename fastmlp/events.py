@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "Compiled",
     "Compiling",
+    "Evaluating",
     "Event",
     "Finished",
     "GoOn",
@@ -153,6 +154,13 @@ class Measured(Event):
     metrics: dict[str, Any]
     seconds_left: float | None = None
     best_step: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluating(Event):
+    """After the last step: the kept weights guess all words that are held out, which may take a while."""
+
+    words: int
 
 
 @dataclass(frozen=True)

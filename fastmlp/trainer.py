@@ -38,6 +38,7 @@ from fastmlp.evaluation import evaluate, perplexity
 from fastmlp.events import (
     Compiled,
     Compiling,
+    Evaluating,
     Event,
     Finished,
     Measured,
@@ -535,6 +536,8 @@ class Run:
     def _evaluate_kept(self, kept: LanguageModel) -> dict[str, Any]:
         """The figures of the kept weights over all words that are held out."""
         figures: dict[str, Any] = {"kept_step": self.progress.best_step}
+        if held_out := len(self.corpus.val or ()) + len(self.corpus.test or ()):
+            self._report(Evaluating(held_out))
         with self._uncounted("evaluation"):
             for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
                 if windows is not None and (evaluation := evaluate(kept, windows)).words:

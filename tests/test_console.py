@@ -19,7 +19,7 @@ from fastmlp.console import (
     indented,
     plural,
 )
-from fastmlp.events import Finished, GoOn, Measured, Notice, Sampled, Started, TextRead, Writing
+from fastmlp.events import Evaluating, Finished, GoOn, Measured, Notice, Sampled, Started, TextRead, Writing
 
 LOGGED = {"step": 100, "words": 12_800, "seconds": 1.0, "loss": 7.25, "lr": 0.002, "words_per_second": 71_234.5}
 EVALUATED = {**LOGGED, "step": 200, "val_loss": 6.5, "val_perplexity": 665.14}
@@ -38,7 +38,10 @@ def test_the_bar_shows_step_loss_validation_speed_and_time_left(
             if step == 200:
                 console.report(Measured(EVALUATED))
         console.report(Notice("mind the gap"))
+        console.share = 1.0
+        console.report(Evaluating(67_346))
     out, err = capsys.readouterr()
+    assert "\r100% evaluating on all 67,346 words that are held out" in err
     last = [line for line in err.replace("\r", "\n").splitlines() if "step" in line][-1]
     assert " 25%|" in last
     assert "step   250/1,000  loss 8.000  val 6.500 (perplexity 665)  71,234 words/s  " in last

@@ -21,6 +21,7 @@ from fastmlp.corpus import read_corpus
 from fastmlp.events import (
     Compiled,
     Compiling,
+    Evaluating,
     Event,
     Finished,
     Measured,
@@ -907,6 +908,7 @@ def test_events_are_plain_data(file: Path, tmp_path: Path) -> None:
         facts = json.loads(json.dumps(event.facts(), allow_nan=False))
         assert facts["event"] == type(event).__name__
     assert {type(event).__name__ for event in recorder.events} >= {"TextRead", "NetworkMade", "Running", "Writing"}
+    assert [event.words for event in recorder.all(Evaluating)] == [recorder.all(TextRead)[0].validation_words]
 
 
 def test_a_picture_that_fails_loses_nothing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
