@@ -179,11 +179,9 @@ def commands_after(prog: str, run: "SavedRun") -> list[str]:
     """What to do with a trained model."""
     folder, prompt = quoted(run.folder.path), next(iter(run.prompts))
     word = next((word for word in run.corpus.vocabulary.words if word.isalpha() and len(word) > 5), "WORD")
-    generate, evaluate, neighbors = (
-        cli.as_typed(prog.replace("train", name)) for name in ("generate", "evaluate", "neighbors")
-    )
-    beginning = f" {quoted(prompt)}" if prompt else ""
-    return [f"{generate} {folder}{beginning}", f"{evaluate} {folder} FILE", f"{neighbors} {folder} {word}"]
+    after = {"generate": quoted(prompt) if prompt else "", "evaluate": "FILE", "neighbors": word}
+    programs = {name: cli.as_typed(prog.replace("train", name)) for name in after}
+    return [f"{programs[name]} {folder} {argument}".rstrip() for name, argument in after.items()]
 
 
 def quoted(argument: str | Path) -> str:
