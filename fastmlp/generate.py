@@ -20,7 +20,11 @@ PARTS = re.compile(r"\n|[^\S\n]+|\S+")  # of a text: line ends, other white spac
 
 def make_parser(prog: str) -> cli.Parser:
     """The command's arguments."""
-    parser = cli.Parser(prog=prog, description="Write text with a trained network.")
+    parser = cli.Parser(
+        prog=prog,
+        description="Write text with a trained network.",
+        examples=('runs/hp "harry potter and the"', "runs/hp -n 1 --words 300 --temperature 0.8 --seed 1"),
+    )
     above_zero = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument(

@@ -10,7 +10,9 @@ The trainer trains it, the commands load it, and its files are theirs.
 """
 
 import contextlib
+import difflib
 import os
+import shlex
 import threading
 import warnings
 import weakref
@@ -67,6 +69,7 @@ Ids = Sequence[int] | Array
 TextOrIds = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Ids
 
 MODEL_FILE, LAST_FILE = "model.safetensors", "last.safetensors"
+RUNS = Path("runs")  # where the runs are that were given no folder
 MODEL = "model"  # what a checkpoint says it is
 OF_TEXT_AND_SEED = ("vocab_size", "min_count", "seed")  # arguments of a model that its network does not show
 LONGEST_NAME = 4096  # of a file
@@ -745,11 +748,42 @@ def model_file(run: str | os.PathLike[str]) -> Path:
     """
     path = Path(run)
     if not path.is_dir():
+        _refuse_others(path)
         return path
     for name in (MODEL_FILE, LAST_FILE):
         if (path / name).is_file():
             return path / name
     raise ModelError(f"{path}: a folder without {MODEL_FILE}; name a run's folder or a .safetensors file")
+
+
+def _refuse_others(path: Path) -> None:
+    """Raises ModelError for a name that a run nearly has where there is nothing of this one, and for a text."""
+    if path.is_file():
+        if path.suffix != ".safetensors" and _is_text(path):
+            train = f"python -m fastmlp.train {shlex.quote(str(path))}"
+            raise ModelError(f"cannot load {path}: it is a text, not a trained model; train on it first: {train}")
+    elif not path.exists() and (near := _run_called_like(path)):
+        raise ModelError(f"cannot load {path}: there is no such file; did you mean {near}?")
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins as a text does."""
+    try:
+        with path.open("rb") as file:
+            head = "".join(file.read(1_000).decode(errors="ignore").split())
+    except OSError:
+        return False
+    return head.isprintable() and head != ""
+
+
+def _run_called_like(path: Path) -> Path | None:
+    """A folder or model that lies beside a path, or among the runs, and has nearly its name."""
+    there: dict[str, Path] = {}
+    for folder in (RUNS, path.parent):
+        with contextlib.suppress(OSError):
+            there |= {file.name: file for file in folder.iterdir() if file.is_dir() or file.suffix == ".safetensors"}
+    near = difflib.get_close_matches(path.name, there, n=1)
+    return there[near[0]] if near else None
 
 
 def load_language_model(run: str | os.PathLike[str], ops: Ops, threads: int = 1) -> LanguageModel:

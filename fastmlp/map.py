@@ -15,6 +15,7 @@ def make_parser(prog: str) -> cli.Parser:
         prog=prog,
         description="Draw the most frequent words in two dimensions, where words that are used alike lie together: the"
         " principal components of their embeddings in the output layer.",
+        examples=("runs/hp", "runs/hp -n 400 --out words.svg"),
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument(

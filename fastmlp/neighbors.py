@@ -14,6 +14,7 @@ def make_parser(prog: str) -> cli.Parser:
         prog=prog,
         description="The words that are used most like a word, each behind its likeness: the cosine of their embeddings"
         " in the output layer.",
+        examples=("runs/hp king", "runs/hp king -n 30"),
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument("word", metavar="WORD", help="a word of the vocabulary")

@@ -16,6 +16,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.image
@@ -29,6 +30,7 @@ from fastmlp.generation import draw
 from fastmlp.language_model import LanguageModel
 from fastmlp.ops import get_ops
 from fastmlp.text import get_tokenizer
+from fastmlp.run_folder import RunFolder
 from tests.runs import flags, learnable_text, metrics_of, outcome, small_config, small_options, write_text
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +50,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test in a folder of its own; the picture is test_plot.py's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setattr("fastmlp.trainer.plot_loss", lambda metrics, path, *, title: path.write_text(title))
 
 
@@ -153,6 +156,36 @@ def test_the_commands_to_go_on_with_do_what_they_say(
         status, said, err = call(capsys, arguments[2].removeprefix("fastmlp."), *arguments[3:])
         assert (status, err) == (0, "")
         assert said
+
+
+@pytest.mark.parametrize("folder", ['it\'s "the" $HOME', "-x", "two words", "a;b"])
+def test_the_commands_to_go_on_with_can_be_pasted(
+    folder: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, on_numpy: None
+) -> None:
+    """A shell takes them apart, and what it finds is the folder and the prompt, whatever they are called."""
+    arguments = [write_text(tmp_path), *SMALL, "--tokenizer", "whitespace", f"--out={folder}"]
+    _, out, _ = call(capsys, "train", *arguments, "--prompt=-n is anna")
+    generating, _, near = out.splitlines()[-3:]
+    status, text, err = call(capsys, "generate", *shlex.split(generating)[3:])
+    assert (status, text.splitlines()[0][:10]) == (0, "-n is anna")
+    assert err.startswith("note: not in the vocabulary")
+    assert call(capsys, "neighbors", *shlex.split(near)[3:])[0] == 0
+    assert Path(folder).is_dir()
+    run: Any = SimpleNamespace(config=TrainConfig(), folder=RunFolder(folder))
+    resuming = shlex.split(train.command_to_resume("fastmlp train", run))
+    assert call(capsys, "train", *resuming[2:])[0] == 0
+
+
+def test_the_commands_to_go_on_with_name_this_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A shell may know it as python3 alone, or not at all."""
+    assert cli.as_typed("fastmlp train") == "fastmlp train"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    monkeypatch.setenv("PATH", os.defpath)
+    assert cli.as_typed("python -m fastmlp.train") == f"{tmp_path}/python3 -m fastmlp.train"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name in ("python3", "python"):
+        (tmp_path / name).touch(mode=0o755)
+        assert cli.as_typed("python -m fastmlp.train") == f"{name} -m fastmlp.train"
 
 
 def test_flags_reach_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -681,7 +714,10 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["--stepz", "5"], 2, "--stepz: no such option; did you mean '--steps'?"),
     ("train", ["--batchsize=5"], 2, "--batchsize: no such option; did you mean '--batch-size'?"),
     ("train", ["--step", "5"], 2, "--step: no such option; did you mean '--steps'?"),
-    ("train", ["--steps"], 2, "--steps: expected one argument"),
+    ("train", ["--steps"], 2, "--steps: expected a value after it (see --help)"),
+    ("train", ["--quiet=1"], 2, "--quiet: takes no value (see --help)"),
+    ("train", ["--top-k", "5"], 2, "--top-k: an option of generate, not of this command"),
+    ("train", ["-n", "5"], 2, "-n: an option of generate and neighbors, not of this command"),
     ("train", ["{text}", "--steps", "0"], 2, "--steps: expected a whole number of at least 1, got '0'"),
     ("train", ["{text}", "--lr", "-1"], 2, "--lr: expected a number above 0, got '-1'"),
     ("train", ["{text}", "--batch-size", "1"], 2, "--batch-size: expected a whole number of at least 2, got '1'"),
@@ -692,7 +728,7 @@ BAD: list[tuple[str, list[str], int, str]] = [
         2,
         "--optimizer: expected one of adamw, sgd, momentum, adagrad, got 'adam'",
     ),
-    ("train", ["{text}", "--steps", "5", "--epochs", "1"], 2, "--epochs: give either this or steps"),
+    ("train", ["{text}", "--steps", "5", "--epochs", "1"], 2, "--epochs: give either this or --steps"),
     ("train", ["{text}", "--backend", "gpu"], 2, "--backend: expected one of auto, cython, numba, numpy, got 'gpu'"),
     ("train", ["{text}", "--precision", "fp8"], 2, "--precision: expected one of auto, ieee, bf16x3, bf16, got 'fp8'"),
     (
@@ -704,9 +740,14 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{text}", "--preset", "orig"], 2, "--preset: expected one of original, got 'orig'"),
     ("train", ["{text}", "--config", "none.toml"], 2, "--config: none.toml cannot be read: No such file or directory"),
     ("train", ["{text}", "--config", "{bad_toml}"], 2, "is not a TOML file"),
-    ("train", ["{text}", "--config", "{typo_toml}"], 2, "--step: no such option; did you mean 'steps'?"),
+    ("train", ["{text}", "--config", "{typo_toml}"], 2, "typo_toml.txt: step: no such option; did you mean 'steps'?"),
+    ("train", ["{text}", "--config", "{both_toml}"], 2, "both_toml.txt: epochs: give either this or steps"),
+    ("train", ["{text}", "--config", "{both_toml}", "--lr", "x"], 2, "--lr: expected a number above 0, got 'x'"),
     ("train", ["{text}", "--resume"], 2, "--resume: say which run: --out DIR"),
-    ("train", ["--resume", "--out", "nowhere"], 2, "--resume: nowhere holds no run"),
+    ("train", ["--resume", "--out", "nowhere"], 2, "--resume: nowhere holds no run\n"),
+    ("train", ["--resume", "--out", "{runs}/rum"], 2, "--resume: {runs}/rum holds no run; did you mean '{run}'?"),
+    ("train", ["{run}/config.toml"], 2, "config.toml holds options, not a text; give it as --config {run}/config.toml"),
+    ("train", ["--config", "{run}/confg.toml"], 2, "No such file or directory; did you mean '{run}/config.toml'?"),
     (
         "train",
         ["--resume", "--out", "{run}", "--seed", "9"],
@@ -717,12 +758,20 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{text}", "--json", "--quiet"], 2, "--quiet: give either this or --json"),
     ("train", ["{text}", "--out", "{text}"], 2, "cannot write to the folder"),
     ("train", ["missing.txt"], 2, "missing.txt: "),
+    ("train", ["https://example.org/hp.txt"], 2, "hp.txt: an address, not a file; download it first"),
     ("train", ["{empty}"], 2, "empty.txt: "),
     ("train", ["{run}"], 2, "the folder of a run, not a text"),
     ("train", ["{run}/model.safetensors"], 2, "a safetensors model file, not text"),
     ("train", ["{text}", "--val-file", "{foreign}"], 2, "none of its words is in the vocabulary"),
-    ("generate", [], 2, "the following arguments are required: RUN"),
-    ("generate", ["{text}"], 2, "cannot load"),
+    ("generate", [], 2, "RUN: missing (see --help)"),
+    (
+        "generate",
+        ["{text}"],
+        2,
+        "story.txt: it is a text, not a trained model; train on it first: python -m fastmlp.train",
+    ),
+    ("generate", ["{text}.safetensor"], 2, "there is no such file; name a file that fastmlp has saved"),
+    ("generate", ["{runs}/rum"], 2, "there is no such file; did you mean {run}?"),
     ("generate", ["nowhere", "once upon"], 2, "cannot load nowhere: there is no such file"),
     ("generate", ["."], 2, "a folder without model.safetensors"),
     ("generate", ["{run}", "a", "b"], 2, "b: one argument too many"),
@@ -731,15 +780,15 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("generate", ["{run}", "--top-p", "1.5"], 2, "--top-p: expected a number above 0 and at most 1, got '1.5'"),
     ("generate", ["{run}", "-n", "0"], 2, "-n: expected a whole number of at least 1, got '0'"),
     ("generate", ["{run}", "--seeds", "1"], 2, "--seeds: no such option; did you mean '--seed'?"),
-    ("evaluate", ["{run}"], 2, "the following arguments are required: FILE"),
-    ("evaluate", ["{text}", "{run}"], 2, "cannot load"),
+    ("evaluate", ["{run}"], 2, "FILE: missing (see --help)"),
+    ("evaluate", ["{text}", "{run}"], 2, "story.txt: it is a text, not a trained model; train on it first"),
     ("evaluate", ["{run}", "{run}"], 2, "the folder of a run, not a text"),
     ("evaluate", ["{run}", "missing.txt"], 2, "missing.txt: "),
     ("evaluate", ["{run}", "{foreign}"], 2, "none of its words is in the model's vocabulary"),
     ("neighbors", ["{run}", "paint"], 2, "WORD: 'paint' is not in the vocabulary; close: paints"),
     ("neighbors", ["{run}", "two words"], 2, "WORD: expected one word, got 'two words'"),
     ("neighbors", ["{run}", "red", "-n", "x"], 2, "-n: expected a whole number of at least 1, got 'x'"),
-    ("map", [], 2, "the following arguments are required: RUN"),
+    ("map", [], 2, "RUN: missing"),
     ("map", ["{text}"], 2, "cannot load"),
     ("map", ["."], 2, "a folder without model.safetensors"),
     ("map", ["{run}", "-n", "2"], 2, "-n: expected a whole number of at least 3, got '2'"),
@@ -747,6 +796,9 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("map", ["{run}", "--out", "none/map.png"], 1, "cannot write none/map.png ("),
     ("map", ["{run}", "map.png"], 2, "map.png: one argument too many"),
     ("fastmlp", ["trian"], 2, "trian: no such command; did you mean 'train'?"),
+    ("fastmlp", ["trian", "{text}", "--steps", "5"], 2, "trian: no such command; did you mean 'train'?"),
+    ("fastmlp", ["{text}"], 2, "story.txt: no such command; to train on it: fastmlp train "),
+    ("fastmlp", ["--vresion"], 2, "--vresion: no such option; did you mean '--version'?"),
 ]
 
 
@@ -763,18 +815,19 @@ def test_bad_usage_gets_one_line_and_its_status(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = {"text": write_text(tmp_path), "run": trained}
+    places = {"text": write_text(tmp_path), "run": trained, "runs": trained.parent}
     for name, content in {
         "empty": "",
         "foreign": "qwerty uiop",
         "bad_toml": "a = = 1",
         "typo_toml": "step = 1",
+        "both_toml": "steps = 1\nepochs = 1",
     }.items():
         places[name] = tmp_path / f"{name}.txt"
         places[name].write_text(content)
     got, _, err = call(capsys, command, *(argument.format(**places) for argument in arguments))
     assert got == status
-    assert message in err
+    assert message.format(**places) in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert not Path("runs").exists()
@@ -869,6 +922,14 @@ def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[st
         assert text.count("(default: ") == 7
     if command == "map":
         assert text.count("(default: ") == 2
+    examples = out.partition("\nexamples:\n")[2].splitlines()
+    assert len(examples) >= 2
+    for example in examples:  # options that there are, in one way that goes together
+        assert example.startswith(f"  python -m fastmlp.{command} ")
+        arguments = shlex.split(example.partition("#")[0])[3:]
+        parsed = importlib.import_module(f"fastmlp.{command}").make_parser(command).parse(arguments)
+        if command == "train" and not parsed.resume:
+            train.configuration(parsed)
 
 
 def test_the_program_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
