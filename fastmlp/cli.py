@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
         parsers = {other: importlib.import_module(f"fastmlp.{other}").make_parser(other) for other in COMMANDS}
         others = [other for other, parser in parsers.items() if name in parser._option_string_actions]
         if others:
-            return f"an option of {' and '.join(others)}, not of this command"
+            return f"an option of {', '.join(others)}, not of this command"
         return f"no such option{closest(name, self._option_string_actions)}"
 
 

@@ -29,8 +29,8 @@ from fastmlp.config import TrainConfig, options
 from fastmlp.generation import draw
 from fastmlp.language_model import LanguageModel
 from fastmlp.ops import get_ops
-from fastmlp.text import get_tokenizer
 from fastmlp.run_folder import RunFolder
+from fastmlp.text import get_tokenizer
 from tests.runs import flags, learnable_text, metrics_of, outcome, small_config, small_options, write_text
 
 ROOT = Path(__file__).parent.parent
@@ -165,11 +165,12 @@ def test_the_commands_to_go_on_with_can_be_pasted(
     """A shell takes them apart, and what it finds is the folder and the prompt, whatever they are called."""
     arguments = [write_text(tmp_path), *SMALL, "--tokenizer", "whitespace", f"--out={folder}"]
     _, out, _ = call(capsys, "train", *arguments, "--prompt=-n is anna")
-    generating, _, near = out.splitlines()[-3:]
+    generating, _, near, drawing = out.splitlines()[-4:]
     status, text, err = call(capsys, "generate", *shlex.split(generating)[3:])
     assert (status, text.splitlines()[0][:10]) == (0, "-n is anna")
     assert err.startswith("note: not in the vocabulary")
     assert call(capsys, "neighbors", *shlex.split(near)[3:])[0] == 0
+    assert call(capsys, "map", *shlex.split(drawing)[3:])[0] == 0
     assert Path(folder).is_dir()
     run: Any = SimpleNamespace(config=TrainConfig(), folder=RunFolder(folder))
     resuming = shlex.split(train.command_to_resume("fastmlp train", run))
@@ -717,7 +718,7 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["--steps"], 2, "--steps: expected a value after it (see --help)"),
     ("train", ["--quiet=1"], 2, "--quiet: takes no value (see --help)"),
     ("train", ["--top-k", "5"], 2, "--top-k: an option of generate, not of this command"),
-    ("train", ["-n", "5"], 2, "-n: an option of generate and neighbors, not of this command"),
+    ("train", ["-n", "5"], 2, "-n: an option of generate, neighbors, map, not of this command"),
     ("train", ["{text}", "--steps", "0"], 2, "--steps: expected a whole number of at least 1, got '0'"),
     ("train", ["{text}", "--lr", "-1"], 2, "--lr: expected a number above 0, got '-1'"),
     ("train", ["{text}", "--batch-size", "1"], 2, "--batch-size: expected a whole number of at least 2, got '1'"),
