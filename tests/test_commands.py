@@ -1,6 +1,5 @@
 """The commands as their users see them: what they print, their exit status, Ctrl-C, and what becomes of bad usage."""
 
-import contextlib
 import dataclasses
 import importlib
 import json
@@ -10,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,19 @@ from fastmlp import checkpoint, cli, evaluate, generate, neighbors, train
 from fastmlp.backend import Backend
 from fastmlp.config import TrainConfig, options
 from fastmlp.ops import get_ops
-from tests.runs import flags, learnable_text, metrics_of, outcome, small_config, small_options, write_text
+from tests.runs import (
+    flags,
+    learnable_text,
+    lines_in,
+    metrics_of,
+    outcome,
+    process,
+    small_config,
+    small_options,
+    wait_for,
+    write_text,
+)
 
-ROOT = Path(__file__).parent.parent
 MAINS: dict[str, Callable[..., int]] = {
     "train": train.main,
     "generate": generate.main,
@@ -62,30 +71,6 @@ def call(capsys: pytest.CaptureFixture[str], command: str, *arguments: object) -
     status = MAINS[command]([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     return status, out, err
-
-
-@contextlib.contextmanager
-def process(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A command in a process of its own, one thread for BLAS, ended at the latest with the test."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **options.pop("env", {})}
-    for name in options.pop("without", ()):
-        environment.pop(name, None)
-    command = [sys.executable, *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **{**pipes, **options}) as child:
-        try:
-            yield child
-        finally:
-            if child.poll() is None:
-                child.kill()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited for half a minute")
 
 
 # --------------------------------------------------------------------------------------------------------------- train
@@ -250,11 +235,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with process("-m", "fastmlp.train", *arguments) as child:
         assert child.communicate() == ("", "")
     return folder / "run"
-
-
-def lines_in(folder: str) -> int:
-    file = Path(folder) / "metrics.jsonl"
-    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
