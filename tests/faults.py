@@ -1,4 +1,4 @@
-"""Accidents on order: the command `train` in a process of its own, where what it writes is watched and numbered.
+"""Accidents on order: commands in processes of their own, where what a run writes is watched and numbered.
 
 Every call that changes what lies in the run's folder, or makes it last, is a step: open, write (and again when half of
 it is written), truncate, fsync, replace, unlink, mkdir. At the step with a given number something happens to the
@@ -25,7 +25,7 @@ from typing import Any
 
 from fastmlp.checkpoint import write_atomically
 
-__all__ = ["Done", "Fault", "train"]
+__all__ = ["NOTHING", "Done", "Fault", "program", "started", "train"]
 
 IMPORTED = ["__main__", "tests.faults", "fastmlp.train", "fastmlp.trainer", "fastmlp.console"]
 TEMPORARY = ".fastmlp-"  # how the names of temporary files begin
@@ -155,14 +155,28 @@ def _hit(function: Callable[..., Any], fault: Fault, calls: list[int], *argument
     return function(*arguments, **options)
 
 
-def _command(arguments: list[str], folder: Path, fault: Fault, told: Path) -> None:
-    """What the process does."""
+def _train(arguments: list[str], folder: Path, fault: Fault, told: Path) -> None:
+    """What the process does, watched."""
+    _begin(told)
+    watch(folder, fault, told / "steps")
+    sys.exit(importlib.import_module("fastmlp.train").main(arguments))
+
+
+def _program(arguments: list[str], folder: Path, stdin: bytes, told: Path) -> None:
+    """What the process does where nothing happens to it."""
+    _begin(told)
+    (told / "in").write_bytes(stdin)
+    os.dup2(os.open(told / "in", os.O_RDONLY), 0)
+    sys.stdin = open(0)  # multiprocessing has closed it  # noqa: SIM115
+    os.chdir(folder)
+    sys.exit(importlib.import_module("fastmlp.cli").main(arguments))
+
+
+def _begin(told: Path) -> None:
+    """From now on what is said goes to files in this folder, and pictures are quickly drawn."""
+    importlib.import_module("fastmlp.trainer").plot_loss = _picture  # type: ignore[attr-defined]
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(told / name, os.O_WRONLY | os.O_CREAT), descriptor)
-    trainer, train = (importlib.import_module(f"fastmlp.{name}") for name in ("trainer", "train"))
-    trainer.plot_loss = _picture  # type: ignore[attr-defined]
-    watch(folder, fault, told / "steps")
-    sys.exit(train.main(arguments))
 
 
 def _picture(metrics: list[dict[str, Any]], path: Path, *, title: str) -> None:
@@ -179,16 +193,26 @@ def _server() -> multiprocessing.context.ForkServerContext:
 def train(arguments: list[str], folder: Path, fault: Fault = NOTHING) -> Done:
     """Run `train` with these arguments; its steps are those in `folder`. Nothing happens unless a fault says so."""
     with started(arguments, folder, fault) as (process, told):
-        process.join(120)
-        assert process.exitcode is not None, "two minutes have passed"
-        return _done(process.exitcode, told)
+        return _done(process, told)
+
+
+def program(arguments: list[str], folder: Path, stdin: bytes = b"") -> Done:
+    """Run `fastmlp` with these arguments in this folder."""
+    with _started(_program, arguments, folder, stdin) as (process, told):
+        return _done(process, told)
+
+
+def started(
+    arguments: list[str], folder: Path, fault: Fault = NOTHING
+) -> contextlib.AbstractContextManager[tuple[Any, Path]]:
+    """The process that trains, and the folder of what it says; ended at the latest with the block."""
+    return _started(_train, arguments, folder, fault)
 
 
 @contextlib.contextmanager
-def started(arguments: list[str], folder: Path, fault: Fault) -> Iterator[tuple[Any, Path]]:
-    """The process, and the folder of what it says; ended at the latest with the block."""
+def _started(work: Callable[..., None], *arguments: Any) -> Iterator[tuple[Any, Path]]:
     with tempfile.TemporaryDirectory() as told:
-        process = _server().Process(target=_command, args=(arguments, folder, fault, Path(told)))
+        process = _server().Process(target=work, args=(*arguments, Path(told)))
         process.start()
         try:
             yield process, Path(told)
@@ -197,7 +221,10 @@ def started(arguments: list[str], folder: Path, fault: Fault) -> Iterator[tuple[
             process.join()
 
 
-def _done(exitcode: int, told: Path) -> Done:
+def _done(process: Any, told: Path) -> Done:
+    process.join(300)
+    assert process.exitcode is not None, "five minutes have passed"
+    exitcode = process.exitcode
     out, err, steps = ((told / name).read_text() if (told / name).exists() else "" for name in ("out", "err", "steps"))
     return Done(exitcode if exitcode >= 0 else 128 - exitcode, out, err, _named(steps.splitlines()))
 
