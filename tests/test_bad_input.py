@@ -97,9 +97,13 @@ def npz_file(path: Path) -> None:
         np.savez(file, weight=np.array([Boom()]))
 
 
+def run_with_a_pickle(path: Path) -> None:
+    path.mkdir()
+    (path / "last.safetensors").write_bytes(pickle.dumps(Boom()))
+
+
 A_PIPE = "a pipe or a device, not a file; read it from standard input, named -"
-CASES = {
-    # texts
+TEXTS = {
     "empty": Case(b"", 2, "{}: empty; name a text with words in it"),
     "blank": Case(b" \n\t\r\n", 2, "{}: empty; name a text with words in it"),
     "one word": Case(b"word", 2, "the text is too short: "),
@@ -128,7 +132,7 @@ CASES = {
     "a PDF": Case(b"%PDF-1.7\n\x93", 2, "{}: a PDF file, not plain text; convert it first, e.g. with pdftotext"),
     "an EPUB": Case(b"PK\x03\x04\x0a", 2, "{}: a ZIP, EPUB or Word file, not plain text; unpack it or convert it"),
     "a validation file without words": Case(b"", 2, "{}: empty; name a text", f"train story {SMALL} --val-file {{}}"),
-    # where they come from
+    # and where it comes from
     "standard input": Case(None, 0, command=f"train - {SMALL} --out run --quiet", stdin=STORY),
     "empty standard input": Case(None, 2, "standard input: empty; name a text with words in it", "train -"),
     "standard input in Latin-1": Case(None, 2, "standard input: not UTF-8 at byte 2 (0xe9)", "train -", b"ab\xe9d"),
@@ -143,7 +147,8 @@ CASES = {
     "unreadable folder": Case(secret_folder, 2, "{}: cannot be read: Permission denied", unprivileged=True),
     "a model": Case(None, 2, "model.safetensors: a safetensors model file, not text", "train sound/model.safetensors"),
     "a run": Case(None, 2, "sound: the folder of a run, not a text", "train sound"),
-    # promise 8: models
+}
+MODELS = {
     "a text as a model": Case(STORY, 2, "cannot load {}: it is not a safetensors file", "generate {} anna"),
     "a pickle": Case(pickle.dumps(Boom()), 2, "cannot load {}: it is not a safetensors file", "generate {} anna"),
     "a ZIP of torch": Case(torch_file, 2, "cannot load {}: it is not a safetensors file", "evaluate {} story"),
@@ -153,19 +158,21 @@ CASES = {
     "a FIFO as a model": Case(fifo, 2, "cannot load {}: it is not a regular file", "generate {} anna"),
     "the state to resume from": Case(None, 0, "", "neighbors sound/last.safetensors anna -n 1"),
     "a resumed pickle": Case(
-        lambda path: (path.mkdir(), (path / "last.safetensors").write_bytes(pickle.dumps(Boom())))[0],
+        run_with_a_pickle,
         2,
         "cannot load {}/last.safetensors: it is not a safetensors file",
         f"train story {SMALL} --resume --out {{}}",
     ),
-    # promise 13
+}
+RATES = {
     "no number": Case(
         None,
         1,
         "try a lower one, such as --lr 1e+29; nothing is saved",
         f"train story {SMALL} --optimizer sgd --lr 1e30 --warmup 0 --out run --quiet",
     ),
-    # promise 14
+}
+FOLDERS = {
     "a file as the folder": Case(STORY, 2, "cannot write to the folder {}: ", f"train story {SMALL} --out {{}}"),
     "a folder in a file": Case(STORY, 2, "cannot write to the folder {}/run: ", f"train story {SMALL} --out {{}}/run"),
     "a read-only folder": Case(
@@ -180,6 +187,7 @@ CASES = {
     ),
     "a run that is there": Case(None, 2, "sound already holds a run: go on", f"train story {SMALL} --out sound"),
 }
+CASES = TEXTS | MODELS | RATES | FOLDERS
 
 
 def without_privileges() -> list[str] | None:
@@ -247,9 +255,28 @@ def subprogram(before: list[str], command: list[str], place: Path, stdin: bytes)
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode(), [])
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_promises_8_11_13_and_14(name: str, ended: dict[str, Done | None]) -> None:
-    """One line that says what to do, no traceback, and its status; or it is simply trained on."""
+@pytest.mark.parametrize("name", TEXTS)
+def test_promise_11_a_text_is_trained_on_or_refused(name: str, ended: dict[str, Done | None]) -> None:
+    judge(name, ended)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_promise_8_what_is_no_model_is_refused(name: str, ended: dict[str, Done | None]) -> None:
+    judge(name, ended)
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_promise_13_a_loss_that_is_no_number_stops_the_run(name: str, ended: dict[str, Done | None]) -> None:
+    judge(name, ended)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_promise_14_a_folder_that_cannot_be_written_is_refused(name: str, ended: dict[str, Done | None]) -> None:
+    judge(name, ended)
+
+
+def judge(name: str, ended: dict[str, Done | None]) -> None:
+    """One line that says what to do, no traceback, and its status; or it simply works."""
     case, done = CASES[name], ended[name]
     if done is None:
         pytest.skip("root may do everything here")

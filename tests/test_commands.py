@@ -1,5 +1,6 @@
 """The commands as their users see them: what they print, their exit status, Ctrl-C, and what becomes of bad usage."""
 
+import ctypes
 import dataclasses
 import importlib
 import json
@@ -289,6 +290,21 @@ def test_promise_9_a_second_ctrl_c_stops_at_once() -> None:
             press_ctrl_c()
     with pytest.raises(KeyboardInterrupt):  # afterwards Ctrl-C is Python's again
         press_ctrl_c()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_promise_9_a_ctrl_c_that_was_lost_in_c_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """A callback from C, as LLVM makes them while Numba compiles, has nobody to give its exception to."""
+    called_from_c = ctypes.CFUNCTYPE(None)(press_ctrl_c)
+
+    def compile_kernels() -> None:
+        called_from_c()
+        time.sleep(10)
+
+    with train.Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
+        compile_kernels()
+    assert interrupts.received == signal.SIGINT
+    assert capsys.readouterr().err == ""
 
 
 def press_ctrl_c() -> None:

@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import random
-import resource
 import shlex
 import shutil
 import signal
@@ -97,45 +96,58 @@ def at_once(work: Callable[[Any], None], items: Sequence[Any]) -> None:
 
 # --------------------------------------------------------------------------------- promises 6, 7 and 9: at every write
 
-ACCIDENTS = {
-    "killed": Fault("SIGKILL"),
+FAILURES = {
     "disk full": Fault("ENOSPC", times=EVER),
     "one error": Fault("EIO"),
     "read-only from then on": Fault("EROFS", times=EVER),
-    "Ctrl-C": Fault("SIGINT"),
-    "Ctrl-C twice": Fault("SIGINT", times=2),
-    "SIGTERM": Fault("SIGTERM"),
 }
+SIGNALS = {"Ctrl-C": Fault("SIGINT"), "Ctrl-C twice": Fault("SIGINT", times=2), "SIGTERM": Fault("SIGTERM")}
+ACCIDENTS = {"killed": Fault("SIGKILL"), **FAILURES, **SIGNALS}
 
 
-@pytest.mark.parametrize("accident", ACCIDENTS)
-def test_promises_6_7_and_9_at_every_write_step(
+def test_promise_6_killed_at_every_write_step(sound: Sound, tmp_path: Path, endurance: bool, tell: Tell) -> None:
+    tell(at_every_write_step("killed", sound, tmp_path, endurance))
+
+
+@pytest.mark.parametrize("accident", FAILURES)
+def test_promise_7_a_failure_at_every_write_step(
     accident: str, sound: Sound, tmp_path: Path, endurance: bool, tell: Tell
 ) -> None:
+    tell(at_every_write_step(accident, sound, tmp_path, endurance))
+
+
+@pytest.mark.parametrize("accident", SIGNALS)
+def test_promise_9_a_signal_at_every_write_step(
+    accident: str, sound: Sound, tmp_path: Path, endurance: bool, tell: Tell
+) -> None:
+    tell(at_every_write_step(accident, sound, tmp_path, endurance))
+
+
+def at_every_write_step(accident: str, sound: Sound, folder: Path, every: bool) -> str:
     """Something happens at each numbered step of writing; what was saved is whole, and the run goes on from there.
 
-    The short form takes of each step with the same name the first one, and shares them between the accidents.
+    every  else of the steps with the same name the first one, and these shared between the accidents
     """
     steps = [*range(1, len(sound.steps) + 1)]
-    if not endurance:
+    if not every:
         first = {name: step for step, name in reversed([*enumerate(sound.steps, start=1)])}
         steps = sorted(first.values())[list(ACCIDENTS).index(accident) :: len(ACCIDENTS)]
     began = time.perf_counter()
     kind = ACCIDENTS[accident]
 
     def happens(step: int) -> None:
-        folder = tmp_path / f"run{step}"
-        done = train(sound.file, folder, fault=replace(kind, at=step))
+        run = folder / f"run{step}"
+        done = train(sound.file, run, fault=replace(kind, at=step))
         where = f"{accident} at step {step}, {sound.steps[step - 1]}: {done.status} {done.err}"
-        judge(done, step, kind, folder, sound, where)
-        done = train(sound.file, folder, "--resume")
+        judge(done, step, kind, run, sound, where)
+        done = train(sound.file, run, "--resume")
         assert (done.status, done.err) == (0, ""), where
-        assert outcome(folder) == sound.outcome, where
-        assert temporaries(folder) == [], where
+        assert outcome(run) == sound.outcome, where
+        assert temporaries(run) == [], where
 
     at_once(happens, steps)
     seconds = time.perf_counter() - began
-    tell(f"{accident}: at {len(steps)} of {len(sound.steps)} steps of writing, all resumed, {seconds:.0f} s")
+    return f"{accident}: at {len(steps)} of {len(sound.steps)} steps of writing, all resumed, {seconds:.0f} s"
 
 
 def judge(done: Done, step: int, kind: Fault, folder: Path, sound: Sound, where: str) -> None:
@@ -289,6 +301,16 @@ def test_promise_9_a_signal_in_every_phase(phase: str, sound: Sound, tmp_path: P
     assert outcome(folder) == sound.outcome
 
 
+def test_promise_9_a_signal_before_a_resumed_run_goes_on(sound: Sound, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(sound.file, folder, fault=Fault("SIGKILL", 9, within="fastmlp.trainer.learning_rate"))
+    done = train(sound.file, folder, "--resume", fault=Fault("SIGTERM", 1, within="fastmlp.trainer.read_corpus"))
+    assert (done.status, done.err) == (143, "stopped before training went on: the run is as it was\n")
+    assert saved_step(folder) == 8
+    assert train(sound.file, folder, "--resume").status == 0
+    assert outcome(folder) == sound.outcome
+
+
 def test_promise_9_a_signal_while_kernels_are_compiled(sound: Sound, tmp_path: Path, endurance: bool) -> None:
     """Numba compiles in Python, where KeyboardInterrupt can come up anywhere."""
     pytest.importorskip("numba")
@@ -322,6 +344,8 @@ def test_promise_7_a_file_that_may_grow_no_further(sound: Sound, tmp_path: Path)
     before = (folder / "last.safetensors").read_bytes()
 
     def limit() -> None:
+        import resource  # not on Windows
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
 
     status, _, err = command("--resume", "--out", folder, "--steps", 16, preexec_fn=limit)
@@ -497,7 +521,7 @@ sys.exit(status)
 
 
 @pytest.mark.parametrize(("megabytes", "what"), [(500, "lines"), (100, "one line")])
-def test_promises_11_and_15_a_large_text_in_bounded_memory(
+def test_promise_11_and_promise_15_a_large_text_in_bounded_memory(
     megabytes: int, what: str, tmp_path: Path, endurance: bool, tell: Tell
 ) -> None:
     """It is trained on, in the memory that text.py states for reading, words and ids. The short form has a fiftieth."""
