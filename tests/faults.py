@@ -13,11 +13,12 @@ import errno
 import functools
 import importlib
 import io
-import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 
 from fastmlp.checkpoint import write_atomically
 
-__all__ = ["NOTHING", "Done", "Fault", "program", "started", "train"]
+__all__ = ["NOTHING", "Done", "Fault", "program", "started", "train", "wait"]
 
 IMPORTED = ["__main__", "tests.faults", "fastmlp.train", "fastmlp.trainer", "fastmlp.console"]
 TEMPORARY = ".fastmlp-"  # how the names of temporary files begin
@@ -213,18 +214,32 @@ def started(
 def _started(work: Callable[..., None], *arguments: Any) -> Iterator[tuple[Any, Path]]:
     with tempfile.TemporaryDirectory() as told:
         process = _server().Process(target=work, args=(*arguments, Path(told)))
-        process.start()
+        with _one_thread:
+            process.start()
         try:
             yield process, Path(told)
         finally:
             process.kill()
-            process.join()
+            wait(process)
+
+
+_one_thread = threading.Lock()
+
+
+def wait(process: Any, seconds: float | None = None) -> int | None:
+    """Wait for its end, at most so long; its exit code, None where it goes on.
+
+    Process.join would do but for threads: who starts another process reads the exit codes of all, each to be read once.
+    """
+    multiprocessing.connection.wait([process.sentinel], seconds)
+    with _one_thread:
+        code: int | None = process.exitcode
+        return code
 
 
 def _done(process: Any, told: Path) -> Done:
-    process.join(300)
-    assert process.exitcode is not None, "five minutes have passed"
-    exitcode = process.exitcode
+    exitcode = wait(process, 300)
+    assert exitcode is not None, "five minutes have passed"
     out, err, steps = ((told / name).read_text() if (told / name).exists() else "" for name in ("out", "err", "steps"))
     return Done(exitcode if exitcode >= 0 else 128 - exitcode, out, err, _named(steps.splitlines()))
 

@@ -234,8 +234,8 @@ def test_promise_6_killed_at_random_moments(long_run: LongRun, tmp_path: Path, e
         while status != 0:
             resumed += (folder / "last.safetensors").exists()
             with faults.started([*long_run.arguments, str(folder)], folder) as (child, _):
-                child.join(moments.uniform(0, long_run.seconds))
-            status = child.exitcode
+                faults.wait(child, moments.uniform(0, long_run.seconds))
+            status = faults.wait(child)
             assert status in (0, -signal.SIGKILL)
             killed += status != 0
         assert outcome(folder) == long_run.outcome
@@ -354,7 +354,7 @@ def test_promise_7_a_file_that_may_grow_no_further(sound: Sound, tmp_path: Path)
     assert err.endswith(" bytes): File too large\n")
     assert (folder / "last.safetensors").read_bytes() == before
     assert temporaries(folder) == []
-    assert command("--resume", "--out", folder, "--steps", 16)[0] == 0
+    assert train(sound.file, folder, "--resume").status == 0
     assert saved_step(folder) == 16
 
 
@@ -450,8 +450,7 @@ def test_promise_10_a_second_process_is_refused_and_the_first_goes_on(long_run: 
             assert f"{folder} is in use by process {first.pid} on " in second.err
             assert second.err.count("\n") == 1
         os.kill(first.pid, signal.SIGCONT)
-        first.join(60)
-        assert first.exitcode == 0
+        assert faults.wait(first, 60) == 0
     assert outcome(folder) == long_run.outcome
 
 
@@ -465,14 +464,15 @@ def test_promise_6_a_run_that_was_moved_goes_on(sound: Sound, tmp_path: Path) ->
     (tmp_path / "run").rename(tmp_path / "moved")
     resume[-1] = str(tmp_path / "moved")
     file.rename(tmp_path / "there.txt")
-    status, _, err = command(*resume)
-    assert (status, err) == (2, f"python -m fastmlp.train: {file}: no such file; did you mean {tmp_path}/there.txt?\n")
+    refused = faults.program(["train", *resume], tmp_path)
+    did_you_mean = f"{file}: no such file; did you mean {tmp_path}/there.txt?"
+    assert (refused.status, refused.err) == (2, f"fastmlp train: {did_you_mean}\n")
     (tmp_path / "there.txt").write_text("another text, with other words in it")
-    status, _, err = command(tmp_path / "there.txt", *resume)
-    assert (status, err.count("\n")) == (2, 1)
-    assert f"was trained on another text ({file}): name that one, or another folder" in err
+    refused = faults.program(["train", "there.txt", *resume], tmp_path)
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert f"was trained on another text ({file}): name that one, or another folder" in refused.err
     shutil.copy(sound.file, tmp_path / "there.txt")
-    assert command(tmp_path / "there.txt", *resume)[0] == 0
+    assert faults.program(["train", "there.txt", *resume], tmp_path).status == 0
     assert outcome(tmp_path / "moved") == sound.outcome
 
 
