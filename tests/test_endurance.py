@@ -538,7 +538,8 @@ def test_promise_11_and_promise_15_a_large_text_in_bounded_memory(
                 large.write(page)
         N, W = pages * len(page), pages * 2_000 * 11
         began = time.perf_counter()
-        arguments = [file, *flags(OPTIONS | {"steps": 2}), "--out", tmp_path / f"{pages} pages", "--quiet"]
+        options = OPTIONS | {"steps": 2, "val_fraction": 0}  # to validate millions of words takes NumPy minutes
+        arguments = [file, *flags(options), "--out", tmp_path / f"{pages} pages", "--quiet"]
         with process("-c", PEAK, *arguments) as child:
             out, err = child.communicate()
         assert (child.returncode, err) == (0, "")
@@ -546,4 +547,4 @@ def test_promise_11_and_promise_15_a_large_text_in_bounded_memory(
         file.unlink()
     growth, seconds = peaks[1] - peaks[0], time.perf_counter() - began
     tell(f"{what} of {N / 1e6:.0f} MB, {W:,} words: {peaks[1] / 1e6:,.0f} MB at most, {seconds:.0f} s")
-    assert growth < 3 * N + 24 * W + 10_000_000
+    assert growth < max(3 * N, N + 24 * W) + 10_000_000
