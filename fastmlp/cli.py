@@ -39,7 +39,8 @@ COMMANDS = {
     "train": "train a network on text",
     "generate": "write text with a trained network",
     "evaluate": "how well a trained network guesses a text",
-    "neighbors": "words whose embeddings are near",
+    "neighbors": "words that are used like a word",
+    "map": "a picture of words by their use",
 }
 
 

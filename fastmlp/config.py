@@ -42,6 +42,7 @@ WEIGHT_DECAYS = {"adamw": 0.01, "sgd": 0.0, "momentum": 0.0, "adagrad": 0.0}
 STEPS = 10_000
 WARMUP = 500
 SAVE_SECONDS = 60.0
+FEWEST_ON_MAP = 3  # words: two always lie on a line
 BUDGETS = ("steps", "epochs", "minutes")
 MODEL_OPTIONS = ("context", "embed", "hidden", "tokenizer", "vocab_size", "min_count", "seed", "threads", "backend")
 RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # mean something else for another optimizer
@@ -167,6 +168,14 @@ def unicode(value: str) -> str:
 def texts(value: Any) -> tuple[str, ...]:
     """A list of strings; one string is a list of one."""
     return tuple(text(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
+
+
+def picture(value: Any) -> Path:
+    """A file to draw into."""
+    path = Path(text(value))
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise ValueError(f"expected a file that ends in .png or .svg, got {str(value)!r}")
+    return path
 
 
 positive = number("a number above 0", lambda value: value > 0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "evaluate", "evaluate_ids", "perplexity"]
 
 Array = np.ndarray
-ROWS = 256  # rows at once: enough that the weights are read seldom
+ROWS = 512  # rows at once: enough that the weights are read, and cut into tiles, seldom
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,14 @@ def evaluate_ids(language: "LanguageModel", ids: Array) -> Evaluation:
     return evaluate(language, Windows(ids, context, history=history))
 
 
-def evaluate(language: "LanguageModel", windows: Windows, indices: Array | None = None) -> Evaluation:
+def evaluate(
+    language: "LanguageModel", windows: Windows, indices: Array | None = None, *, fp32_precision: str = "auto"
+) -> Evaluation:
     """Guess the next word of each window with the running statistics.
 
-    windows  (context -> next word)
-    indices  which of them; None: all
+    windows         (context -> next word)
+    indices         which of them; None: all
+    fp32_precision  of the last layer's products, as in ops/reference.py; "auto": float32's
     """
     chosen = np.arange(len(windows)) if indices is None else indices
     known_loss = unknown_loss = 0.0
@@ -67,7 +70,7 @@ def evaluate(language: "LanguageModel", windows: Windows, indices: Array | None 
     with language.reading_unknown_words():
         for start in range(0, len(chosen), ROWS):
             ids, targets = windows.take(chosen[start : start + ROWS])
-            losses = language.network.losses(ids, targets)
+            losses = language.network.losses(ids, targets, fp32_precision=fp32_precision)
             outside = targets == language.vocabulary.unk_id
             known_loss += float(losses[~outside].sum(dtype=np.float64))
             unknown_loss += float(losses[outside].sum(dtype=np.float64))

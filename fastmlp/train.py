@@ -156,8 +156,8 @@ def commands_after(prog: str, run: "SavedRun") -> list[str]:
     folder = shlex.quote(str(run.folder.path))
     prompt = shlex.quote(next(iter(run.prompts)))
     word = next((word for word in run.corpus.vocabulary.words if word.isalpha() and len(word) > 5), "WORD")
-    generate, evaluate, neighbors = (prog.replace("train", name) for name in ("generate", "evaluate", "neighbors"))
-    return [f"{generate} {folder} {prompt}", f"{evaluate} {folder} FILE", f"{neighbors} {folder} {word}"]
+    after = {"generate": prompt, "evaluate": "FILE", "neighbors": word, "map": ""}
+    return [f"{prog.replace('train', name)} {folder} {argument}".rstrip() for name, argument in after.items()]
 
 
 class Interrupts:

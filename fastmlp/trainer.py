@@ -9,10 +9,10 @@
 A `Reporter` is told what happens; `should_stop` is asked before each step, and a run that stops can be resumed with the
 same bits. What the run writes is described in run_folder.py. `run_in_memory` makes one that writes nothing.
 
-Memory, with P parameters, R = max(batch size, 256) rows, V words and hidden layers of H units in all: 4 P bytes of
+Memory, with P parameters, R = max(batch size, 512) rows, V words and hidden layers of H units in all: 4 P bytes of
 weights, at most 4 P of gradients, 4 P for each array that the optimizer keeps (adamw 2, momentum and adagrad 1, sgd 0),
-twice all but the gradients while a checkpoint is written, or 4 P for the best weights in memory, 4 R (3 H + 3 T D) of
-activations, the last layer's work memory, and what text.py says of the text. None of it grows from step to step. The
+all but the gradients once more while a checkpoint is written, or 4 P for the best weights in memory, 4 R (3 H + 3 T D)
+of activations, the last layer's work memory, and what text.py says of the text. None of it grows from step to step. The
 last layer's is stated by kernels/linear_cross_entropy.pyx for Cython, and has the same parts on Numba; where the layer
 is wide most of it are the slices' shares of dh, not the exponentials. NumPy's is at most 8 R V.
 """
@@ -65,6 +65,7 @@ from fastmlp.update_rules import learning_rate, make_optimizer
 __all__ = ["DivergedError", "Result", "Run", "SavedRun", "open_run", "run_in_memory", "train"]
 
 SAMPLE_WORDS = 30
+FIRST_PICTURE = 10.0  # seconds after which a run is worth a picture
 SAMPLE_STREAM = 1_000  # of the seed's random numbers: those below initialise the weights
 TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
@@ -403,6 +404,8 @@ class Run:
             self._sample(self.language)
         if self._save_is_due() or self.progress.best_step == step:
             self._save()
+            if time.perf_counter() >= self._draw_at:
+                self._draw()
 
     def _is_done(self) -> bool:
         if self.total is not None:
@@ -424,6 +427,7 @@ class Run:
         self._began = now - self.progress.seconds
         self._interval_began = now - self.progress.interval_seconds
         self._saved_at = now
+        self._draw_at = now + FIRST_PICTURE
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._began
@@ -471,12 +475,15 @@ class Run:
         self.lines.append(metrics)
 
     def _evaluate(self) -> dict[str, Any]:
-        """Loss and perplexity on a fixed sample of the validation part; `_save` keeps the best weights."""
+        """Loss and perplexity on a fixed sample of the validation part; `_save` keeps the best weights.
+
+        It has training's precision and so its speed; `_evaluate_kept` has float32's.
+        """
         progress = self.progress
         if self.corpus.val is None:
             return {}
         with self._uncounted():
-            loss = evaluate(self.language, self.corpus.val, self.val_sample).loss
+            loss = evaluate(self.language, self.corpus.val, self.val_sample, fp32_precision=self.precision).loss
             if not math.isfinite(loss):
                 raise self._diverged(f"the validation loss is {loss}")
             if progress.best_loss is None or loss < progress.best_loss:
@@ -761,12 +768,20 @@ class SavedRun(Run):
         return str(self.folder.path)
 
     def _draw(self) -> str | None:
-        """Draw the loss over the steps. A picture that fails loses nothing: the run goes on without it."""
+        """Draw the loss over the steps, on the way for a hundredth of the time at most.
+
+        A picture that fails loses nothing: the run goes on, and tries again at its end.
+        """
+        began = time.perf_counter()
         try:
-            plot_loss(self.metrics_lines(), self.folder.plot, title=self.folder.path.name)
+            with self._uncounted():
+                plot_loss(self.metrics_lines(), self.folder.plot, title=self.folder.path.name)
         except Exception as error:
+            self._draw_at = math.inf
             self._report(Notice(f"{self.folder.plot} is not drawn: {error}"))
             return None
+        now = time.perf_counter()
+        self._draw_at = now + 99 * (now - began)
         return str(self.folder.plot)
 
     def metrics_lines(self) -> list[dict[str, Any]]:

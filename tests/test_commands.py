@@ -3,23 +3,32 @@
 import ctypes
 import dataclasses
 import importlib
+import io
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import pytest
 
 from fastmlp import checkpoint, cli, evaluate, generate, neighbors, train
+from fastmlp import map as word_map
 from fastmlp.backend import Backend
 from fastmlp.config import TrainConfig, options
+from fastmlp.generation import draw
+from fastmlp.language_model import LanguageModel
 from fastmlp.ops import get_ops
+from fastmlp.text import get_tokenizer
 from tests.runs import (
     flags,
     learnable_text,
@@ -38,6 +47,7 @@ MAINS: dict[str, Callable[..., int]] = {
     "generate": generate.main,
     "evaluate": evaluate.main,
     "neighbors": neighbors.main,
+    "map": word_map.main,
     "fastmlp": cli.main,
 }
 SMALL = flags(small_options())
@@ -99,13 +109,14 @@ def test_train_prints_what_a_user_wants_to_know(capsys: pytest.CaptureFixture[st
     assert any(line.startswith("done: 30 steps in 0:0") for line in lines)
     assert any(line.startswith("validation: loss ") and line.endswith("(weights of step 30)") for line in lines)
     assert any(line.startswith("test: loss ") for line in lines)
-    assert lines[-6:] == [
+    assert lines[-7:] == [
         f"the loss over the steps: {Path('runs/story/loss.png')}",
         "",
         "to go on:",
         f"  python -m fastmlp.generate {Path('runs/story')} 'anna zaints'",
         f"  python -m fastmlp.evaluate {Path('runs/story')} FILE",
         f"  python -m fastmlp.neighbors {Path('runs/story')} behind",
+        f"  python -m fastmlp.map {Path('runs/story')}",
     ]
     written = {file.name for file in Path("runs/story").iterdir()} - {".fastmlp.lock"}
     assert written == {
@@ -122,7 +133,7 @@ def test_the_commands_to_go_on_with_do_what_they_say(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, on_numpy: None
 ) -> None:
     _, out, _ = call(capsys, "train", write_text(tmp_path), *SMALL)
-    for line in out.splitlines()[-3:]:
+    for line in out.splitlines()[-4:]:
         arguments = [str(tmp_path / "story.txt") if word == "FILE" else word for word in shlex.split(line)]
         assert arguments[:2] == ["python", "-m"]
         status, said, err = call(capsys, arguments[2].removeprefix("fastmlp."), *arguments[3:])
@@ -280,6 +291,30 @@ def test_promise_6_killed_again_and_again_the_run_ends_with_the_same_bits(tmp_pa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_promise_6_killed_while_it_draws_the_picture_before_is_whole(tmp_path: Path) -> None:
+    """SIGKILL as the second picture of the loss is about to take the first one's place."""
+    code = """
+        import os, signal, sys
+        from fastmlp import train, trainer
+        trainer.FIRST_PICTURE = 0.0
+        replace = os.replace
+        def die_at_the_second(source, target):
+            if str(target).endswith("loss.png") and os.path.exists(target):
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+        os.replace = die_at_the_second
+        sys.exit(train.main(sys.argv[1:]))
+    """
+    arguments = [write_text(tmp_path), *flags(small_options(**LONG)), "--out", "run", "--quiet"]
+    with process("-c", textwrap.dedent(code), *arguments) as child:
+        assert child.communicate() == ("", "")
+    assert child.returncode == -signal.SIGKILL
+    assert matplotlib.image.imread("run/loss.png").shape == (900, 1200, 4)
+    assert train.main(["--resume", "--out", "run", "--quiet"]) == 0
+    assert not list(Path("run").glob("*.tmp")) + list(Path("run").glob(".*.tmp"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_promise_9_a_second_ctrl_c_stops_at_once() -> None:
     with train.Interrupts() as interrupts:
         assert not interrupts.before_step()
@@ -408,23 +443,24 @@ def test_a_closed_pipe_stops_and_saves(tmp_path: Path) -> None:
     assert checkpoint.load(Path("run/last.safetensors"))[1]["step"] < 1_200
 
 
-# --------------------------------------------------------------------------------------- generate, evaluate, neighbors
+# ---------------------------------------------------------------------------------- generate, evaluate, neighbors, map
 
 
 @pytest.mark.usefixtures("on_numpy")
 def test_generate_goes_on_with_the_prompt(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = call(capsys, "generate", trained, "Anna paints a", "-n", 3, "--words", 12, "--seed", 1)
+    def write(run: Path, seed: int) -> tuple[int, str, str]:
+        likely = ["--words", 12, "--temperature", 0.5]
+        return call(capsys, "generate", run, "Anna paints a", "-n", 3, *likely, "--seed", seed)
+
+    status, out, err = write(trained, 1)
     assert (status, err) == (0, "")
     texts = out.splitlines()
     assert len(texts) == 3
     assert all(text.startswith("anna paints a red door in ") for text in texts)
     assert all(len(text.replace(".", " .").split()) == 15 for text in texts)
-    assert call(capsys, "generate", trained, "Anna paints a", "-n", 3, "--words", 12, "--seed", 1)[1] == out
-    assert (
-        call(capsys, "generate", trained / "model.safetensors", "Anna paints a", "-n", 3, "--words", 12, "--seed", 1)[1]
-        == out
-    )
-    assert call(capsys, "generate", trained, "Anna paints a", "-n", 3, "--words", 12, "--seed", 2)[1] != out
+    assert write(trained, 1)[1] == out
+    assert write(trained / "model.safetensors", 1)[1] == out
+    assert write(trained, 2)[1] != out
 
 
 @pytest.mark.usefixtures("on_numpy")
@@ -443,6 +479,91 @@ def test_generate_without_a_prompt_begins_a_text(trained: Path, capsys: pytest.C
     assert (status, err) == (0, "")
     assert len(out.replace(".", " .").split()) == 30
     assert call(capsys, "generate", trained, ". .", "-n", 1, "--temperature", 0)[1] == f".. {out}"
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_generate_reads_its_prompt_from_standard_input(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = call(capsys, "generate", trained, "Anna paints a", "-n", 1, "--seed", 1)
+    for given, what in ((b"Anna\r\npaints a\n", expected), (b"", 2), (b"Anna \xff", 2)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        status, out, err = call(capsys, "generate", trained, "-", "-n", 1, "--seed", 1)
+        if what == 2:
+            assert (status, out, err.count("\n")) == (2, "", 1)
+            assert "standard input: " in err
+        else:
+            assert (status, out, err) == what
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_generate_writes_each_word_as_it_comes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has reached a reader when a word is drawn: the prompt, and every word before it."""
+    reader = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(reader))
+    seen: list[list[str]] = []
+
+    def words_read() -> list[str]:
+        return reader.getvalue().decode().replace(".", " .").split()
+
+    def watched(*arguments: Any, **options: Any) -> int:
+        seen.append(words_read())
+        return draw(*arguments, **options)
+
+    monkeypatch.setattr("fastmlp.generation.draw", watched)
+    assert generate.main([str(trained), "anna paints", "-n", "1", "--words", "9", "--seed", "1"]) == 0
+    assert seen == [words_read()[:count] for count in range(2, 11)]
+
+
+def test_generate_ends_quietly_when_its_reader_does_and_with_a_whole_line_on_ctrl_c(trained: Path) -> None:
+    endless = ["-m", "fastmlp.generate", trained, "anna paints", "--words", 10**9]
+    with process(*endless) as child:
+        assert child.stdout is not None
+        assert child.stdout.read(20).startswith("anna paints ")
+        child.stdout.close()
+        assert child.stderr is not None
+        assert (child.stderr.read(), child.wait()) == ("", 0)
+    with process(*endless) as child:
+        assert child.stdout is not None
+        child.stdout.read(20)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate()
+    assert (child.returncode, err, out[-1]) == (130, "", "\n")
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_generate_breaks_lines_on_a_terminal_only(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["generate", trained, "anna paints", "-n", 2, "--words", 60, "--seed", 1]
+    plain = call(capsys, *arguments)[1].splitlines()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    for columns, width in ((40, 40), (1_000, 100)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        out = call(capsys, *arguments)[1]
+        assert [text.strip().replace("\n", " ") for text in out.split("\n\n")] == plain
+        assert width - 12 < max(map(len, out.splitlines())) <= width
+
+
+def test_texts_of_several_lines_are_told_apart() -> None:
+    words, lines = get_tokenizer("words"), get_tokenizer("whitespace")
+    assert [generate.separator(words, width) for width in (None, 80)] == ["", "\n"]
+    assert [generate.separator(lines, width) for width in (None, 80)] == ["\n* * *\n\n"] * 2
+
+
+@pytest.mark.parametrize(
+    ("pieces", "lines"),
+    [
+        ([], []),
+        (["one", " two", " three"], ["one two", "three"]),
+        (["seven", " w", "."], ["seven", "w."]),  # a full stop is not broken off
+        (["seven", " w"], ["seven w"]),
+        (["unbreakable", " word"], ["unbreakable", "word"]),
+        (["a", " bc", "\n\n", "d", " e\nf", " "], ["a bc", "", "d e", "f"]),
+    ],
+)
+def test_a_text_is_broken_into_lines_as_it_comes(pieces: list[str], lines: list[str]) -> None:
+    assert "".join(generate.wrapped(pieces, 7)) == "\n".join(lines)
 
 
 @pytest.mark.usefixtures("on_numpy")
@@ -505,6 +626,48 @@ def test_neighbors_are_words_of_the_vocabulary_by_cosine(trained: Path, capsys: 
     assert all(-1 <= float(cosine) <= 1 for cosine in cosines)
     assert len(set(words)) == 38
     assert not {"red", "<unk>"} & set(words)
+
+
+def test_neighbors_follow_the_same_words(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each sentence begins with one of five names."""
+    status, out, _ = call(capsys, "neighbors", trained, "Anna", "-n", 4)
+    assert status == 0
+    assert {line.split()[1] for line in out.splitlines()} == {"boris", "clara", "david", "elena"}
+
+
+def test_the_map_is_drawn_where_it_is_asked_for(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(trained / "model.safetensors", "novel.safetensors")
+    places = {
+        (trained,): trained / "map.png",
+        ("novel.safetensors",): Path("novel-map.png"),
+        (trained, "-n", 20, "--out", "words.svg"): Path("words.svg"),
+    }
+    for arguments, file in places.items():
+        assert call(capsys, "map", *arguments) == (0, f"the map of its words: {file}\n", "")
+    assert Path("novel-map.png").read_bytes().startswith(b"\x89PNG")
+    drawn = set(re.findall("<!-- (.+?) -->", Path("words.svg").read_text(encoding="utf-8")))
+    assert "run: the 20 most frequent words" in drawn
+    words = checkpoint.load(trained / "model.safetensors")[1]["vocabulary"]
+    labels = drawn & set(words)
+    assert len(labels) > 10
+    assert labels <= set(words[:21]) - {"."}
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ([0, 1, 2, 3, 4] * 20, {"vocab_size": 5}, "a model of ids has no words to draw"),
+        ("to be. " * 20, {}, "a vocabulary of 2 words is too small for a map"),
+    ],
+)
+def test_a_model_without_words_has_no_map(
+    text: Any, options: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = LanguageModel(context=1, embed=2, hidden=(4,), backend="numpy", **options)
+    model.fit(text, steps=2, batch_size=4)
+    model.save("small.safetensors")
+    assert call(capsys, "map", "small.safetensors") == (2, "", f"python -m fastmlp.map: {message}\n")
+    assert not Path("small-map.png").exists()
 
 
 # --------------------------------------------------------------------------------------------------------- bad usage
@@ -572,6 +735,13 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("neighbors", ["{run}", "paint"], 2, "WORD: 'paint' is not in the vocabulary; close: paints"),
     ("neighbors", ["{run}", "two words"], 2, "WORD: expected one word, got 'two words'"),
     ("neighbors", ["{run}", "red", "-n", "x"], 2, "-n: expected a whole number of at least 1, got 'x'"),
+    ("map", [], 2, "the following arguments are required: RUN"),
+    ("map", ["{text}"], 2, "cannot load"),
+    ("map", ["."], 2, "a folder without model.safetensors"),
+    ("map", ["{run}", "-n", "2"], 2, "-n: expected a whole number of at least 3, got '2'"),
+    ("map", ["{run}", "--out", "map.jpg"], 2, "--out: expected a file that ends in .png or .svg, got 'map.jpg'"),
+    ("map", ["{run}", "--out", "none/map.png"], 1, "cannot write none/map.png ("),
+    ("map", ["{run}", "map.png"], 2, "map.png: one argument too many"),
     ("fastmlp", ["trian"], 2, "trian: no such command; did you mean 'train'?"),
 ]
 
@@ -665,6 +835,7 @@ def test_promise_17_no_home_to_write_to_and_no_display(tmp_path: Path) -> None:
     for arguments in (
         ["fastmlp.train", write_text(tmp_path), *SMALL, "--out", "run", "--quiet"],
         ["fastmlp.neighbors", "run", "red"],
+        ["fastmlp.map", "run"],
         ["fastmlp.generate", "run", "anna"],
         ["fastmlp.evaluate", "run", tmp_path / "story.txt"],
     ):
@@ -673,13 +844,14 @@ def test_promise_17_no_home_to_write_to_and_no_display(tmp_path: Path) -> None:
         assert child.returncode == 0, err
         assert all(line.startswith("note: ") for line in err.splitlines()), err  # as where there are no kernels
         assert arguments[0] != "fastmlp.train" or err == ""
-    assert Path("run/loss.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("loss.png", "map.png"):
+        assert Path("run", picture).read_bytes().startswith(b"\x89PNG")
 
 
 # ---------------------------------------------------------------------------------------------------------------- help
 
 
-@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "neighbors"])
+@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "neighbors", "map"])
 def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = call(capsys, command, "--help")
     assert (status, err) == (0, "")
@@ -691,6 +863,8 @@ def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[st
             assert cli.flag(name) in text
     if command == "generate":
         assert text.count("(default: ") == 7
+    if command == "map":
+        assert text.count("(default: ") == 2
 
 
 def test_the_program_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:

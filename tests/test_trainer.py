@@ -7,13 +7,16 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fastmlp import checkpoint, run_folder, trainer
+from fastmlp.backend import Backend
 from fastmlp.checkpoint import CheckpointError, FolderInUseError, lock_folder
 from fastmlp.config import ConfigError, TrainConfig
 from fastmlp.corpus import read_corpus
@@ -33,7 +36,7 @@ from fastmlp.events import (
     Writing,
 )
 from fastmlp.model import MLP
-from fastmlp.ops import Ops
+from fastmlp.ops import Ops, get_ops
 from fastmlp.run_folder import RunFolderError
 from fastmlp.text import Text, TextError, get_tokenizer, standard_library_text
 from fastmlp.trainer import DivergedError, open_run, train
@@ -83,6 +86,24 @@ class Recorder(Reporter):
 
 
 # ------------------------------------------------------------------------------------------------------------ learning
+
+
+def test_validation_on_the_way_has_trainings_precision_and_kept_weights_are_judged_in_float32(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ops = get_ops("numpy")
+
+    def forward(*arguments: Any, fp32_precision: str, **options: Any) -> None:
+        asked.append(fp32_precision)
+        ops.linear_cross_entropy_forward(*arguments, **options)
+
+    watched = Backend(replace(ops, linear_cross_entropy_forward=forward), None, None)
+    monkeypatch.setattr("fastmlp.trainer.choose_backend", lambda _: watched)
+    train(small_config(file, tmp_path / "run", precision="ieee"))
+    on_the_way = len(asked[: asked.index("auto")])
+    assert asked == ["ieee"] * on_the_way + ["auto"] * (len(asked) - on_the_way)
+    assert on_the_way == 3  # steps 10, 20 and 30
 
 
 def test_a_short_training_reaches_what_only_a_learning_network_reaches(ops: Ops, file: Path, tmp_path: Path) -> None:
@@ -777,13 +798,40 @@ def test_events_are_plain_data(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_picture_that_fails_loses_nothing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told where it fails first, and at the end."""
+
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr("fastmlp.trainer.plot_loss", broken)
+    monkeypatch.setattr("fastmlp.trainer.FIRST_PICTURE", 0.0)
     recorder = Recorder()
     assert train(small_config(file, tmp_path / "run"), reporter=recorder).finished
-    assert ["loss.png is not drawn: no fonts" in event.text for event in recorder.all(Notice)] == [True]
+    assert ["loss.png is not drawn: no fonts" in event.text for event in recorder.all(Notice)] == [True, True]
+
+
+def test_pictures_on_the_way_take_a_hundredth_of_the_time_and_are_not_in_words_per_second(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which a step takes a second and a picture an eighth of one."""
+    now, drawn = 0.0, []
+
+    def before_a_step() -> bool:
+        nonlocal now
+        now += 1
+        return False
+
+    def plot_loss(metrics: list[dict[str, Any]], *_: Any, **__: Any) -> None:
+        nonlocal now
+        now += 0.125
+        drawn.append(metrics[-1]["step"])
+
+    monkeypatch.setattr("fastmlp.trainer.plot_loss", plot_loss)
+    monkeypatch.setattr("fastmlp.trainer.time", SimpleNamespace(perf_counter=lambda: now))
+    options = {"steps": 50, "log_every": 1, "save_every": 1}
+    train(small_config(file, tmp_path / "run", **options), should_stop=before_a_step)
+    assert drawn == [10, 23, 36, 49, 50]  # after ten seconds, then 12.375 seconds from the end of one to the next
+    assert {line["words_per_second"] for line in metrics_of(tmp_path / "run")[1:]} == {16.0}
 
 
 @pytest.mark.parametrize("text", ["word", "one two", "a b c"])
