@@ -328,8 +328,10 @@ def check_writable(folder: PathLike) -> None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         probe = Path(folder) / _temporary_name()
-        _write(probe, b"fastmlp")
-        probe.unlink(missing_ok=True)
+        try:
+            _write(probe, b"fastmlp")
+        finally:
+            probe.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"cannot write to the folder {_show(folder)}: {_reason(error)}; choose another"

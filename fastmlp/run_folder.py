@@ -1,5 +1,6 @@
 """The folder of a run: which one, what lies in it, and the files that grow line by line."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from itertools import count
@@ -101,12 +102,12 @@ def _make_new(folder: Path) -> Path:
 
 
 class Journal:
-    """A text file that only grows, and never keeps half a line: where writing fails it is as long as before."""
+    """A text file that only grows, by whole lines: where writing fails it is as long as before."""
 
     def __init__(self, path: Path, length: int = 0) -> None:
         """Open it, cut to `length` bytes: what a checkpoint knew of.
 
-        Raises RunFolderError where the file is shorter than that.
+        Raises RunFolderError where the file is shorter than that, CheckpointError where it cannot be written.
         """
         self.path, self.length = path, length
         try:
@@ -115,18 +116,20 @@ class Journal:
                 raise RunFolderError(f"{path} lacks lines that {LAST_FILE} counts on; put it back, or use --overwrite")
             self._file.truncate(length)
         except OSError as error:
-            raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
+            raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
 
     def write(self, text: str) -> None:
         """Add whole lines. Raises CheckpointError where they cannot be written."""
-        data = memoryview(text.encode())
+        data = text.encode()
+        rest = memoryview(data)
         try:
-            while data:
-                data = data[self._file.write(data) :]
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
-            self._file.truncate(self.length)
-            raise CheckpointError(f"cannot write {self.path}: {error.strerror}") from error
-        self.length += len(text.encode())
+            with contextlib.suppress(OSError):  # half a line that stays is cut off when the run is resumed
+                self._file.truncate(self.length)
+            raise CheckpointError(f"cannot write {self.path} ({len(data):,} bytes): {error.strerror}") from error
+        self.length += len(data)
 
     def sync(self) -> None:
         """Make what was written last, before a checkpoint counts on it."""

@@ -143,7 +143,7 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
             # an extension module that is interrupted while it is imported makes an ImportError of it
             if not isinstance(error, KeyboardInterrupt) and not interrupts.stopped_at_once:
                 raise
-            cli.say(stopped_at_once(prog, run))
+            cli.say(stopped_at_once(prog, run, resumed=arguments.resume))
             return 128 + (interrupts.received or signal.SIGINT)
     if interrupts.received is None:
         cli.say(f"{prog}: standard output was closed; the run is saved in {run.folder.path}")
@@ -166,8 +166,10 @@ def command_to_resume(prog: str, run: "SavedRun") -> str:
     return f"{cli.as_typed(prog)} {files}--resume --out {quoted(run.folder.path)}"
 
 
-def stopped_at_once(prog: str, run: "SavedRun | None") -> str:
+def stopped_at_once(prog: str, run: "SavedRun | None", *, resumed: bool) -> str:
     """What a run that could not finish its step leaves."""
+    if run is None and resumed:
+        return "stopped before training went on: the run is as it was"
     if run is None:
         return "stopped before training began: there is nothing to save"
     if run.saved_step is None:
@@ -194,7 +196,8 @@ def quoted(argument: str | Path) -> str:
 class Interrupts:
     """Within, Ctrl-C and SIGTERM are noted, so that a step can be finished; a second Ctrl-C stops at once.
 
-    Before the first step, while there is nothing to finish, the first one stops at once.
+    Before the first step, while there is nothing to finish, the first one stops at once, by a KeyboardInterrupt. That
+    is lost where C calls Python, as the compiler of kernels does: so it comes again until it is not.
     """
 
     def __init__(self) -> None:
@@ -202,16 +205,22 @@ class Interrupts:
         self.in_steps = False
         # on a terminal over ^C and what there may be of a progress bar
         self.over_line = b"\r\x1b[K" if cli.is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb" else b"\n"
+        self._before: dict[int, Any] = {}
+        self._again: threading.Timer | None = None
 
     def __enter__(self) -> "Interrupts":
-        self._before = {}
+        self._hook_before = sys.unraisablehook
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            sys.unraisablehook = self._lost
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._again is not None:
+            self._again.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = self._hook_before
 
     @property
     def stopped_at_once(self) -> bool:
@@ -231,6 +240,14 @@ class Interrupts:
         with contextlib.suppress(OSError):  # Ctrl-C reaches whoever reads it too, as in train 2>&1 | tee log
             message = b"stopping after this step and saving; Ctrl-C stops at once\n"
             os.write(2, self.over_line + message)  # print may be under way
+
+    def _lost(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """An exception was raised where nobody can catch it."""
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._hook_before(unraisable)
+            return
+        self._again = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
+        self._again.start()
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.train") -> int:

@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -25,3 +26,25 @@ def rng() -> np.random.Generator:
 def torch() -> ModuleType:
     """PyTorch, or the test is skipped."""
     return pytest.importorskip("torch")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--endurance", action="store_true", help="test_endurance.py in its long form, with figures")
+
+
+@pytest.fixture(scope="session")
+def endurance(pytestconfig: pytest.Config) -> bool:
+    """Whether hundreds of accidents are asked for, where a few do in daily life."""
+    return bool(pytestconfig.getoption("endurance"))
+
+
+@pytest.fixture
+def tell(endurance: bool, capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print a figure to the terminal, whatever pytest captures; not a word in daily life."""
+
+    def tell(text: str) -> None:
+        if endurance:
+            with capsys.disabled():
+                print(f"\n    {text}", flush=True)
+
+    return tell

@@ -1,7 +1,12 @@
 """Small training runs: a text that can be learned, a configuration that takes a moment, and what a run left behind."""
 
+import contextlib
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,7 @@ import numpy as np
 from fastmlp import checkpoint
 from fastmlp.config import TrainConfig
 
+ROOT = Path(__file__).parent.parent
 SENTENCES = 600
 
 
@@ -103,3 +109,33 @@ def stop_after(steps: int) -> Callable[[], bool]:
     """A should_stop that lets so many steps pass."""
     asked = iter(range(steps))
     return lambda: next(asked, None) is None
+
+
+def lines_in(folder: str | Path) -> int:
+    """How many lines metrics.jsonl has by now."""
+    file = Path(folder) / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+@contextlib.contextmanager
+def process(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process of its own, one thread for BLAS, ended at the latest with the test."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    for name in options.pop("without", ()):
+        environment.pop(name, None)
+    command = [sys.executable, *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **{**pipes, **options}) as child:
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.kill()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited for half a minute")

@@ -25,7 +25,7 @@ def test_auto_is_the_compiled_kernels() -> None:
 
 
 @pytest.mark.usefixtures("no_kernels")
-def test_without_them_numba_runs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promise_17_without_a_compiler_numba_runs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FASTMLP_SIMD", raising=False)
     require_ops("numba")
     backend = choose_backend()

@@ -1,6 +1,6 @@
 """The commands as their users see them: what they print, their exit status, Ctrl-C, and what becomes of bad usage."""
 
-import contextlib
+import ctypes
 import dataclasses
 import importlib
 import io
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,9 +31,19 @@ from fastmlp.language_model import LanguageModel
 from fastmlp.ops import get_ops
 from fastmlp.run_folder import RunFolder
 from fastmlp.text import get_tokenizer
-from tests.runs import flags, learnable_text, metrics_of, outcome, small_config, small_options, write_text
+from tests.runs import (
+    flags,
+    learnable_text,
+    lines_in,
+    metrics_of,
+    outcome,
+    process,
+    small_config,
+    small_options,
+    wait_for,
+    write_text,
+)
 
-ROOT = Path(__file__).parent.parent
 MAINS: dict[str, Callable[..., int]] = {
     "train": train.main,
     "generate": generate.main,
@@ -75,30 +85,6 @@ def call(capsys: pytest.CaptureFixture[str], command: str, *arguments: object) -
     status = MAINS[command]([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     return status, out, err
-
-
-@contextlib.contextmanager
-def process(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A command in a process of its own, one thread for BLAS, ended at the latest with the test."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **options.pop("env", {})}
-    for name in options.pop("without", ()):
-        environment.pop(name, None)
-    command = [sys.executable, *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **{**pipes, **options}) as child:
-        try:
-            yield child
-        finally:
-            if child.poll() is None:
-                child.kill()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited for half a minute")
 
 
 # --------------------------------------------------------------------------------------------------------------- train
@@ -297,11 +283,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def lines_in(folder: str) -> int:
-    file = Path(folder) / "metrics.jsonl"
-    return file.read_bytes().count(b"\n") if file.exists() else 0
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_promise_9_a_signal_saves_and_the_printed_command_resumes(
@@ -378,6 +359,21 @@ def test_promise_9_a_second_ctrl_c_stops_at_once() -> None:
             press_ctrl_c()
     with pytest.raises(KeyboardInterrupt):  # afterwards Ctrl-C is Python's again
         press_ctrl_c()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_promise_9_a_ctrl_c_that_was_lost_in_c_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """A callback from C, as LLVM makes them while Numba compiles, has nobody to give its exception to."""
+    called_from_c = ctypes.CFUNCTYPE(None)(press_ctrl_c)
+
+    def compile_kernels() -> None:
+        called_from_c()
+        time.sleep(10)
+
+    with train.Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
+        compile_kernels()
+    assert interrupts.received == signal.SIGINT
+    assert capsys.readouterr().err == ""
 
 
 def press_ctrl_c() -> None:

@@ -557,7 +557,9 @@ def test_a_line_that_does_not_fit_on_the_disk_is_not_half_written(
     with run_folder.Journal(tmp_path / "metrics.jsonl") as journal:
         journal.write("first line\n")
         monkeypatch.setattr(journal, "_file", Full(journal._file))
-        with pytest.raises(CheckpointError, match=r"cannot write .*metrics\.jsonl: No space left on device"):
+        with pytest.raises(
+            CheckpointError, match=r"cannot write .*metrics\.jsonl \(12 bytes\): No space left on device"
+        ):
             journal.write("second line\n")
     assert (tmp_path / "metrics.jsonl").read_text() == "first line\n"
 
