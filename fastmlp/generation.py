@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp.corpus import beginning
+from fastmlp.text import UNK, Joiner
 
 if TYPE_CHECKING:
     from fastmlp.language_model import LanguageModel
@@ -32,7 +33,7 @@ def complete(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> list[str]:
-    """So many words to go on with, never <unk>.
+    """So many words to go on with, never <unk>, nor what the tokenizer's joiner says may not come next.
 
     prompt       what stands before; a short one is filled on the left with the tokenizer's sentence end
     rng          random numbers, one a word
@@ -40,11 +41,12 @@ def complete(
     top_k        draw from the k likeliest words
     top_p        draw from the fewest words that together have this probability
     """
-    ids = beginning_with(language, prompt)
+    ids, joiner = beginning_with(language, prompt), _joiner_after(language, prompt)
     start = len(ids)
     with language.reading_unknown_words():
         for _ in range(words):
-            ids.append(draw(_logits(language, ids), rng, temperature=temperature, top_k=top_k, top_p=top_p))
+            ids.append(draw(_logits(language, ids, joiner), rng, temperature=temperature, top_k=top_k, top_p=top_p))
+            joiner.add(language.vocabulary.words[ids[-1]])
     return language.vocabulary.decode(ids[start:])
 
 
@@ -54,16 +56,24 @@ def beginning_with(language: "LanguageModel", prompt: list[str]) -> list[int]:
     return [*beginning(language.tokenizer, vocabulary, context).tolist(), *vocabulary.encode(prompt).tolist()]
 
 
-def next_logits(language: "LanguageModel", ids: list[int]) -> Array:
-    """The scores (V,) of every word after these; -inf for <unk>."""
+def next_logits(language: "LanguageModel", prompt: list[str]) -> Array:
+    """The scores (V,) of every word after a prompt; -inf for <unk> and for what the joiner says may not come next."""
     with language.reading_unknown_words():
-        return _logits(language, ids)
+        return _logits(language, beginning_with(language, prompt), _joiner_after(language, prompt))
 
 
-def _logits(language: "LanguageModel", ids: list[int]) -> Array:
+def _joiner_after(language: "LanguageModel", prompt: list[str]) -> Joiner:
+    """The joiner that has put a prompt together."""
+    joiner = language.tokenizer.joiner()
+    for word in prompt:
+        joiner.add(word)
+    return joiner
+
+
+def _logits(language: "LanguageModel", ids: list[int], joiner: Joiner) -> Array:
     context = language.network.shape.context
     logits: Array = language.network.logits(np.array([ids[-context:]], np.int32))[0]
-    logits[language.vocabulary.unk_id] = -np.inf
+    logits[[language.vocabulary.id_of(word) for word in (UNK, *joiner.excluded())]] = -np.inf
     return logits
 
 
