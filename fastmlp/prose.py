@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
-from itertools import compress, islice
+from itertools import chain, compress, islice
 
 from fastmlp.tokenizer import Forms, Joiner, Tokenizer
 
@@ -35,9 +35,9 @@ class Prose(Tokenizer):
     A longer line is a word or a part of one: `Mr ——`. `<p>` stands between paragraphs.
 
     Words keep their capitals, except at the beginning of a paragraph or after a full stop: a word that the text writes
-    in lower case elsewhere, more often than with a capital inside sentences, is lower case there too. After ? and !
-    it is not sure that a sentence begins, so nothing is changed. What must be known of the text for that is
-    `capitalized`: the words that keep their capital. `fit` finds them.
+    in lower case more often than with a capital inside sentences is lower case there too. After ? and ! it is not sure
+    that a sentence begins, so nothing is changed. What must be known of the text for that is `capitalized`: the words
+    that keep their capital. `fit` finds them.
     """
 
     name = "prose"
@@ -68,11 +68,11 @@ class Prose(Tokenizer):
         - line breaks, indentation and runs of white space are one space, or an empty line between paragraphs;
         - there is no space around dashes, inside brackets and quotation marks and before stops, but one outside of
           brackets and quotation marks and after stops (not between two marks, and not inside of numbers);
-        - _ at the edge of a word, which marks italics, is gone, as soft hyphens and spaces without width are;
+        - _ which marks italics (where it is not between two letters), soft hyphens and spaces without width are gone;
         - quotation marks and apostrophes are “ ” ‘ ’ or those of « » ‹ › that open and close; every dash (--, ---,
           U+2012, U+2014, U+2015, U+2013 but between digits) is —, a longer line ——, two full stops or more are …,
           U+2010 and U+2011 are -;
-        - a word after a full stop and a mark that closes begins with a capital, and Unicode's normal form is C.
+        - the first word of a paragraph, and one after a full stop and a mark, has a capital; all is in normal form C.
         Splitting the result gives the same words again.
         """
         return _ProseJoiner(self.capitalized)
@@ -146,7 +146,6 @@ def _dash(match: re.Match[str]) -> str:
 
 # ------------------------------------------------------------------------------------------------------ quotation marks
 
-_QUOTE_CHARACTERS = frozenset("\"“”«»‹›'‘’")
 _QUOTE = re.compile("[\"“”«»‹›'‘’]")
 _QUOTES = re.compile(_QUOTE.pattern + "+")
 _DOUBLE = {'"': "“", "“": "“", "”": "“", "«": "«", "»": "«", "‹": "‹", "›": "‹"}
@@ -172,6 +171,7 @@ class _Quotations:
     def __init__(self) -> None:
         self.open: set[str] = set()
         self.end, self.mark = -1, ""  # where the mark before ended, and what it was
+        self.run_end = 0  # of the last marks that stand side by side
 
     def __call__(self, match: re.Match[str]) -> str:
         """What takes the mark's place in the paragraph: a word with spaces around it, or an apostrophe without."""
@@ -189,7 +189,7 @@ class _Quotations:
     def _double(self, quote: str, before: str, text: str, end: int) -> str:
         opening = _DOUBLE[quote]
         opens = _starts(before)
-        if opens == _ends(text, end):
+        if opens == self._ends(text, end):
             opens = quote == opening or (quote == '"' and opening not in self.open)
         return opening if opens else _PAIRS[opening]
 
@@ -198,7 +198,7 @@ class _Quotations:
         of_word, before_word = _is_of_word(before), _is_of_word(text[end : end + 1])
         if of_word and before_word:
             return ""
-        if quote == "‘" and (_starts(before) or not _ends(text, end)):
+        if quote == "‘" and (_starts(before) or not self._ends(text, end)):
             return "‘"
         if quote == "'" and _starts(before) and self._begins_quotation(text, end):
             return "‘"
@@ -215,18 +215,18 @@ class _Quotations:
             return False
         return _CLOSES.search(text, word, word + _LONGEST_QUOTATION) is not None
 
+    def _ends(self, text: str, end: int) -> bool:
+        """Whether no word begins here, quotation marks left out."""
+        if end >= self.run_end and (run := _QUOTES.match(text, end)):
+            self.run_end = run.end()
+        end = max(end, self.run_end)
+        after = text[end : end + 1]
+        return not after or after.isspace() or after in _CLOSING or after in _STOPS
+
 
 def _starts(before: str) -> bool:
     """Whether a word may begin after this character."""
     return not before or before.isspace() or before in _OPENING
-
-
-def _ends(text: str, end: int) -> bool:
-    """Whether no word begins here, quotation marks left out."""
-    if text[end : end + 1] in _QUOTE_CHARACTERS:
-        end = _QUOTES.match(text, end).end()  # type: ignore[union-attr]
-    after = text[end : end + 1]
-    return not after or after.isspace() or after in _CLOSING or after in _STOPS
 
 
 def _is_of_word(character: str) -> bool:
@@ -255,7 +255,7 @@ def _abbreviate(words: list[str], forms: Forms) -> None:
 def _capitalized(words: list[str]) -> frozenset[str]:
     """The words that begin with a capital inside sentences at least as often as without one anywhere."""
     counts = Counter(words)
-    inside = counts - Counter(compress(words, map(_MAY_END.__contains__, (PARAGRAPH, *words))))
+    inside = counts - Counter(compress(words, map(_MAY_END.__contains__, chain((PARAGRAPH,), words))))
     return frozenset(word for word in counts if (lower := _lower(word)) != word and inside[word] >= counts[lower])
 
 

@@ -253,6 +253,17 @@ def test_a_model_keeps_its_capitals(bishop: LanguageModel, tmp_path: Path) -> No
     assert again.evaluate("I like the Bishop.").unknown == 1
 
 
+def test_promise_6_a_run_that_was_stopped_resumes_with_its_capitals(tmp_path: Path) -> None:
+    options = {"steps": 30, "batch_size": 16, "eval_every": 10, "save_every": 10}
+    models = [LanguageModel(tokenizer="prose", context=2, embed=4, hidden=(8,)) for _ in range(2)]
+    asked = iter([False] * 15)
+    models[0].fit(PAGE * 10, out=tmp_path / "run", should_stop=lambda: next(asked, True), **options)
+    models[0].fit(PAGE * 10, out=tmp_path / "run", resume=True, **options)
+    models[1].fit(PAGE * 10, out=tmp_path / "other", **options)
+    assert models[0].tokenizer.capitalized == models[1].tokenizer.capitalized == {"I", "Mr", "Slope", "Do", "Well"}
+    assert models[0].generate("The bishop", 50, seed=1) == models[1].generate("The bishop", 50, seed=1)
+
+
 def test_words_below_the_minimum_are_never_written() -> None:
     model = LanguageModel(tokenizer="prose", context=2, embed=4, hidden=(8,), vocab_size=12)
     model.fit(PAGE * 10, steps=10, batch_size=16)
@@ -260,9 +271,7 @@ def test_words_below_the_minimum_are_never_written() -> None:
     assert "<" not in model.generate("The bishop", 200, temperature=3.0, seed=1)
 
 
-def corpus_of(text: str) -> list[str]:
-    return read_corpus(TrainConfig(tokenizer="prose", context=3), Text(text, ())).default_prompt()
-
-
 def test_the_default_prompt_is_the_beginning_of_a_held_out_paragraph() -> None:
-    assert corpus_of(PAGE * 20)[:2] in (["“", "I"], ["the", "bishop"], ["“", "it"])
+    text = "So it was.\n\nSo it is said.\n\nThe bishop came in.\n\nIt was good."
+    corpus = read_corpus(TrainConfig(tokenizer="prose", context=4, val_fraction=0.4), Text(text, ()))
+    assert corpus.tokenizer.join(corpus.default_prompt()) == "It was good."
