@@ -8,7 +8,7 @@ from tests.inputs import REAL, batch_sizes, mean_over_batch
 
 
 @batch_sizes
-@pytest.mark.parametrize("op", ["cross_entropy_forward", "cross_entropy_backward"])
+@pytest.mark.parametrize("op", ["cross_entropy_forward", "cross_entropy_backward", "cross_entropy"])
 @backends
 def bench_cross_entropy(measure, rng, contender, op, B):
     given = mean_over_batch(inputs.cross_entropy(rng, B, REAL.V))

@@ -21,12 +21,15 @@ def config(**options: Any) -> TrainConfig:
 
 
 def text(config: TrainConfig) -> Text | None:
-    """Words drawn as a text has them, the r-th most frequent 1 / r as often as the first; each comes at least once.
+    """A text of the description's vocabulary.
 
     None where the configuration is one for a real text, which has to be split into words: then that is read.
     """
-    if config.tokenizer != "whitespace":
-        return None
+    return Text(" ".join(words_of_a_text(5 * REAL.V)), ()) if config.tokenizer == "whitespace" else None
+
+
+def words_of_a_text(count: int) -> list[str]:
+    """Each word once, then so many drawn as a text has them, the r-th most frequent 1 / r as often as the first."""
     words = np.arange(REAL.V - 1)  # the last of the vocabulary is <unk>, which is not in the text
-    drawn = np.random.default_rng(2003).choice(words, 5 * REAL.V, p=1 / (words + 1) / np.sum(1 / (words + 1)))
-    return Text(" ".join(f"w{word}" for word in (*words, *drawn)), ())
+    drawn = np.random.default_rng(2003).choice(words, count, p=1 / (words + 1) / np.sum(1 / (words + 1)))
+    return [f"w{word}" for word in (*words, *drawn)]

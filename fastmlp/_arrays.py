@@ -16,8 +16,11 @@ INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
 def float_type(dtype: Any) -> np.dtype[Any]:
-    """float32 for None; NotImplementedError for what is neither float32 nor float64."""
-    known = np.dtype(np.float32 if dtype is None else dtype)
+    """float32 for None; NotImplementedError for another of NumPy's types, TypeError for what is none."""
+    try:
+        known = np.dtype(np.float32 if dtype is None else dtype)
+    except TypeError:
+        raise TypeError(f"dtype: expected np.float32 or np.float64, got {dtype!r}") from None
     if known not in (np.float32, np.float64):
         raise NotImplementedError(f"dtype: expected float32 or float64, got {known}")
     return known

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastmlp.ops import Ops
 
-__all__ = ["REDUCTIONS", "linear_cross_entropy"]
+__all__ = ["REDUCTIONS", "check_options", "linear_cross_entropy"]
 
 Array = np.ndarray
 Gradients = tuple[Array | None, Array | None, Array | None]
@@ -58,13 +58,10 @@ def linear_cross_entropy(
     Returns the loss, 0-dimensional or (N,) for "none", and (dinput, dlinear_weight, dlinear_bias), each None where it
     is not wanted or its input is None, or None for all. The loss is None where `upstream` is given: who has that has
     had the loss. The mean over no row is NaN, its gradients are 0.
-    Raises IndexError for a target outside [0, V), ValueError for an unknown reduction and for smoothing outside [0, 1];
-    what else does not fit is refused by the op.
+    Raises IndexError for a target outside [0, V), TypeError or ValueError for options; what else does not fit is
+    refused by the op.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing: expected a number from 0 to 1, got {label_smoothing}")
+    check_options(reduction, ignore_index, label_smoothing)
     dtype, counted = input.dtype, target != ignore_index
     _check_targets(target[counted], linear_weight.shape[0])
     smoothed_weight = class_weight if label_smoothing else None  # where the op cannot do it alone
@@ -108,6 +105,18 @@ def linear_cross_entropy(
     if upstream is not None:
         return None, gradients
     return np.asarray(loss if reduction == "none" else loss.sum() / total, dtype), gradients
+
+
+def check_options(reduction: str, ignore_index: int, label_smoothing: float) -> None:
+    """Raise TypeError for an option of another type, ValueError for another reduction and smoothing outside [0, 1]."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    if not isinstance(ignore_index, int | np.integer):
+        raise TypeError(f"ignore_index: expected an integer, got {ignore_index!r}")
+    if not isinstance(label_smoothing, int | float | np.integer | np.floating):
+        raise TypeError(f"label_smoothing: expected a number, got {label_smoothing!r}")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing: expected a number from 0 to 1, got {label_smoothing}")
 
 
 def _check_targets(counted: Array, classes: int) -> None:

@@ -7,9 +7,13 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from fastmlp import __version__
@@ -26,7 +30,9 @@ __all__ = [
     "UNUSABLE",
     "Parser",
     "UsageError",
+    "as_typed",
     "compile_first",
+    "is_terminal",
     "load_model",
     "main",
     "run",
@@ -39,7 +45,14 @@ COMMANDS = {
     "train": "train a network on text",
     "generate": "write text with a trained network",
     "evaluate": "how well a trained network guesses a text",
-    "neighbors": "words whose embeddings are near",
+    "neighbors": "words that are used like a word",
+    "map": "a picture of words by their use",
+}
+PLAIN_WORDS = {  # for what argparse says
+    "^argument ": "",
+    "^the following arguments are required: (.*)": r"\1: missing",
+    "expected one argument$": "expected a value after it",
+    "ignored explicit argument .*": "takes no value",
 }
 
 
@@ -48,25 +61,47 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and that knows what a misspelt option may have meant."""
+    """An argument parser whose errors are one line, and that knows what a misspelt option may have meant.
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **options)
+    examples  command lines without the program, shown at the end of its help
+    """
+
+    def __init__(self, *, examples: Sequence[str] = (), **options: Any) -> None:
+        if examples:
+            options["epilog"] = "\n".join(["examples:", *(f"  {options['prog']} {example}" for example in examples)])
+        super().__init__(
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
         self.add_argument("--debug", action="store_true", default=False, help="show a traceback where something fails")
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
-        raise UsageError(message.removeprefix("argument "))
+        for pattern, plain in PLAIN_WORDS.items():
+            message = re.sub(pattern, plain, message)
+        raise UsageError(message)
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The arguments, options and files in any order."""
         parsed, unknown = self.parse_known_intermixed_args(list(arguments))
         for argument in unknown:
             name = argument.split("=")[0]
+            if name.startswith("-") and Path(argument).exists():
+                raise UsageError(f"{argument}: no such option; write ./{argument} for the file")
             if name.startswith("-"):
-                raise UsageError(f"{name}: no such option{closest(name, self._option_string_actions)}")
+                raise UsageError(f"{name}: {self._meant(name)}")
             raise UsageError(f"{argument}: one argument too many")
         return parsed
+
+    def _meant(self, name: str) -> str:
+        """What an unknown option may be: another command's, or a misspelt one."""
+        parsers = {other: importlib.import_module(f"fastmlp.{other}").make_parser(other) for other in COMMANDS}
+        others = [other for other, parser in parsers.items() if name in parser._option_string_actions]
+        if others:
+            return f"an option of {', '.join(others)}, not of this command"
+        return f"no such option{closest(name, self._option_string_actions)}"
 
 
 def typed(read: Reader) -> Callable[[str], Any]:
@@ -79,6 +114,20 @@ def typed(read: Reader) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return convert
+
+
+def as_typed(prog: str) -> str:
+    """How a shell starts a program of these: with this Python, which it may know by another name or none."""
+    if not prog.startswith("python "):
+        return prog
+    folder = Path(sys.executable).parent
+    found = (name for name in ("python", "python3") if Path(shutil.which(name) or "").parent == folder)
+    return prog.replace("python", next(found, shlex.quote(sys.executable)), 1)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether people look at a standard output or error; None is one that was closed before Python began."""
+    return stream is not None and stream.isatty()
 
 
 def say(text: str) -> None:
@@ -140,7 +189,7 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, UsageError):
         return UNUSABLE, f"{error} (see --help)"
     if isinstance(error, ConfigError):
-        return UNUSABLE, f"{flag(error.option)}: {error.problem}"
+        return UNUSABLE, error.described(flag) if error.file is None else f"{error.file}: {error}"
 
     from fastmlp.checkpoint import CheckpointError
     from fastmlp.language_model import ModelError
@@ -178,13 +227,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given and given[0] in COMMANDS:
         command = importlib.import_module(f"fastmlp.{given[0]}")
         return int(command.main(given[1:], f"fastmlp {given[0]}"))
+    if given and not given[0].startswith("-"):  # what follows would be another command's
+        del given[1:]
     listed = "\n".join(f"  {name:<11}{what}" for name, what in COMMANDS.items())
     parser = Parser(
         prog="fastmlp",
         usage="fastmlp COMMAND ... (fastmlp COMMAND --help says more)",
-        description="Train a neural language model on novels, fast, on an ordinary CPU.",
-        epilog=f"commands:\n{listed}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"Train a neural language model on novels, fast, on an ordinary CPU.\n\ncommands:\n{listed}",
+        examples=("train hp.txt", 'generate runs/hp "harry potter and the"'),
     )
     parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
@@ -192,7 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _no_command(parser: Parser, name: str | None) -> int:
-    if name is not None:
-        raise UsageError(f"{name}: no such command{closest(name, COMMANDS)}")
-    parser.print_help()
-    return UNUSABLE
+    if name is None:
+        parser.print_help()
+        return UNUSABLE
+    if Path(name).exists():
+        raise UsageError(f"{name}: no such command; to train on it: fastmlp train {shlex.quote(name)}")
+    raise UsageError(f"{name}: no such command{closest(name, COMMANDS)}")

@@ -40,9 +40,11 @@ PRECISIONS = ("auto", "ieee", "bf16x3", "bf16")
 LEARNING_RATES = {"adamw": 0.002, "sgd": 0.1, "momentum": 0.02, "adagrad": 0.02}
 WEIGHT_DECAYS = {"adamw": 0.01, "sgd": 0.0, "momentum": 0.0, "adagrad": 0.0}
 STEPS = 10_000
-WARMUP = 500
+WARMUP, WARMUP_SHARE = 500, 0.1  # steps; of the run, where that is less
 SAVE_SECONDS = 60.0
+FEWEST_ON_MAP = 3  # words: two always lie on a line
 BUDGETS = ("steps", "epochs", "minutes")
+EITHER = "give either this or {other}"
 MODEL_OPTIONS = ("context", "embed", "hidden", "tokenizer", "vocab_size", "min_count", "seed", "threads", "backend")
 RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # mean something else for another optimizer
 PRESETS: dict[str, dict[str, Any]] = {
@@ -62,11 +64,18 @@ class ConfigError(ValueError):
 
     option   the option's name, as in the dataclass
     problem  what was expected and what came, in one line
+    other    an option that the problem names, as {other}
+    file     the TOML file that says so; None where it was said otherwise
     """
 
-    def __init__(self, option: str, problem: str) -> None:
-        super().__init__(f"{option}: {problem}")
-        self.option, self.problem = option, problem
+    def __init__(self, option: str, problem: str, *, other: str = "", file: str | None = None) -> None:
+        self.option, self.problem, self.other, self.file = option, problem, other, file
+        super().__init__(self.described(str))
+
+    def described(self, written: Callable[[str], str]) -> str:
+        """The whole line; `written` says how an option is called where the user has met it."""
+        problem = self.problem.replace("{other}", written(self.other)) if self.other else self.problem
+        return f"{written(self.option)}: {problem}"
 
 
 def closest(word: str, known: Iterable[str]) -> str:
@@ -169,6 +178,14 @@ def texts(value: Any) -> tuple[str, ...]:
     return tuple(text(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
 
 
+def picture(value: Any) -> Path:
+    """A file to draw into."""
+    path = Path(text(value))
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise ValueError(f"expected a file that ends in .png or .svg, got {str(value)!r}")
+    return path
+
+
 positive = number("a number above 0", lambda value: value > 0)
 not_negative = number("a number of at least 0", lambda value: value >= 0)
 share = number("a share of at least 0 and below 1", lambda value: 0 <= value < 1)
@@ -232,7 +249,11 @@ class TrainConfig:
         None, whole(1), "go so many times through the text; every window once each time", metavar="N", shown="not set"
     )
     minutes: float | None = option(
-        None, positive, "train so long; the schedule ends with the time", metavar="N", shown="not set"
+        None,
+        positive,
+        "be done in so long, with the evaluation at the end; the schedule ends with the time",
+        metavar="N",
+        shown="not set",
     )
     batch_size: int = option(128, whole(2), "rows of a step", metavar="N", fixed=True)
     context: int = option(4, whole(1), "words that are looked at to guess the next", metavar="N", fixed=True)
@@ -263,7 +284,7 @@ class TrainConfig:
         whole(0),
         "steps over which the learning rate grows to its height",
         metavar="N",
-        shown=f"{WARMUP}, at most a tenth of the steps",
+        shown=f"{WARMUP}, at most a tenth of the run",
     )
     momentum: float = option(0.9, share, "of --optimizer momentum", metavar="X", fixed=True)
     betas: tuple[float, float] = option(
@@ -296,7 +317,7 @@ class TrainConfig:
         0.05, share, "share of the text, before the test part, that validates", metavar="X", fixed=True
     )
     test_fraction: float = option(
-        0.0, share, "share of the text, its end, that is held out to test", metavar="X", fixed=True
+        0.0, share, "share of the text, its end, that is held out to test", metavar="X", shown="0", fixed=True
     )
     val_file: str | None = option(
         None, text, "validate on this file, not on a part of the text", metavar="FILE", shown="not set"
@@ -356,11 +377,11 @@ class TrainConfig:
         """Options that only make sense beside each other."""
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) > 1:
-            raise ConfigError(budgets[1], f"give either this or {budgets[0]}")
+            raise ConfigError(budgets[1], EITHER, other=budgets[0])
         if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError("val_fraction", f"leaves no text to train on, with a test part of {self.test_fraction:g}")
         if self.val_file is not None and self.val_fraction != _default("val_fraction"):
-            raise ConfigError("val_fraction", "give either this or val_file")
+            raise ConfigError("val_fraction", EITHER, other="val_file")
         for name, rule in (("momentum", "momentum"), ("betas", "adamw")):
             if self.optimizer != rule and getattr(self, name) != _default(name):
                 raise ConfigError(name, f"only the optimizer {rule} has it, and this is {self.optimizer}")
@@ -389,7 +410,7 @@ class TrainConfig:
         """Steps of warmup in a run of `total` steps; None where time decides."""
         if self.warmup is not None:
             return self.warmup
-        return WARMUP if total is None else min(WARMUP, total // 10)
+        return WARMUP if total is None else min(WARMUP, int(total * WARMUP_SHARE))
 
 
 class TrainingOptions(TypedDict, total=False):
@@ -474,7 +495,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("config", f"{path} is not a TOML file: {error}") from None
     except (OSError, ValueError) as error:
-        raise ConfigError("config", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        near = "" if Path(path).exists() else closest(str(path), map(str, Path(path).parent.glob("*.toml")))
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError("config", f"{path} cannot be read: {reason}{near}") from None
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

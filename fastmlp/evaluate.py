@@ -11,7 +11,11 @@ from fastmlp import cli
 
 def make_parser(prog: str) -> cli.Parser:
     """The command's arguments."""
-    parser = cli.Parser(prog=prog, description="How well a trained network guesses a text: loss and perplexity.")
+    parser = cli.Parser(
+        prog=prog,
+        description="How well a trained network guesses a text: loss and perplexity.",
+        examples=("runs/hp other.txt", "runs/hp other.txt --json"),
+    )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument(
         "files", metavar="FILE", nargs="+", help="text files, folders (their *.txt), - for standard input, .gz"
@@ -22,13 +26,17 @@ def make_parser(prog: str) -> cli.Parser:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Load the model, read the text, guess each word, print."""
+    from tqdm import tqdm
+
     from fastmlp.evaluation import evaluate_ids
     from fastmlp.text import TextError, read_text
 
     language, backend = cli.load_model(arguments.run)
     ids = language.vocabulary.encode(language.tokenizer.split(read_text(arguments.files).text))
     cli.compile_first(backend, lambda: evaluate_ids(language, ids[:1]))
-    found = evaluate_ids(language, ids)
+    shown = {"unit": " words", "unit_scale": True, "dynamic_ncols": True, "leave": False}
+    with tqdm(total=len(ids), disable=not cli.is_terminal(sys.stderr), **shown) as bar:
+        found = evaluate_ids(language, ids, watch=bar.update)
     if not found.words:
         raise TextError(f"{', '.join(arguments.files)}: none of its words is in the model's vocabulary")
     print(json.dumps(facts(found)) if arguments.json else describe(facts(found)))

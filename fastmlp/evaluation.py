@@ -1,6 +1,7 @@
 """How well a language model guesses a text: loss and perplexity."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "evaluate", "evaluate_ids", "perplexity"]
 
 Array = np.ndarray
-ROWS = 256  # rows at once: enough that the weights are read seldom
+Watch = Callable[[int], object]
+ROWS = 512  # rows at once: enough that the weights are read, and cut into tiles, seldom
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,32 @@ def perplexity(loss: float) -> float:
     return math.exp(min(loss, 709.0))
 
 
-def evaluate_ids(language: "LanguageModel", ids: Array) -> Evaluation:
+def evaluate_ids(language: "LanguageModel", ids: Array, *, watch: Watch | None = None) -> Evaluation:
     """Guess each word of a text with the running statistics.
 
-    ids  (N,)  in: the text, `<unk>` for words outside the vocabulary
+    ids    (N,)  in: the text, `<unk>` for words outside the vocabulary
+    watch  is told of so many words more that are done
     Raises TextError where it has no word.
     """
     context = language.network.shape.context
     history = beginning(language.tokenizer, language.vocabulary, context)
-    return evaluate(language, Windows(ids, context, history=history))
+    return evaluate(language, Windows(ids, context, history=history), watch=watch)
 
 
-def evaluate(language: "LanguageModel", windows: Windows, indices: Array | None = None) -> Evaluation:
+def evaluate(
+    language: "LanguageModel",
+    windows: Windows,
+    indices: Array | None = None,
+    *,
+    fp32_precision: str = "auto",
+    watch: Watch | None = None,
+) -> Evaluation:
     """Guess the next word of each window with the running statistics.
 
-    windows  (context -> next word)
-    indices  which of them; None: all
+    windows         (context -> next word)
+    indices         which of them; None: all
+    fp32_precision  of the last layer's products, as in ops/reference.py; "auto": float32's
+    watch           is told of so many more that are done
     """
     chosen = np.arange(len(windows)) if indices is None else indices
     known_loss = unknown_loss = 0.0
@@ -67,11 +79,13 @@ def evaluate(language: "LanguageModel", windows: Windows, indices: Array | None 
     with language.reading_unknown_words():
         for start in range(0, len(chosen), ROWS):
             ids, targets = windows.take(chosen[start : start + ROWS])
-            losses = language.network.losses(ids, targets)
+            losses = language.network.losses(ids, targets, fp32_precision=fp32_precision)
             outside = targets == language.vocabulary.unk_id
             known_loss += float(losses[~outside].sum(dtype=np.float64))
             unknown_loss += float(losses[outside].sum(dtype=np.float64))
             unknown += int(outside.sum())
+            if watch is not None:
+                watch(len(targets))
     words = len(chosen) - unknown
     return Evaluation(
         words=words,

@@ -1,13 +1,20 @@
-"""What a training run tells whoever watches it. Events are plain data: a program may print, draw or forward them."""
+"""What a training run tells whoever watches it. Events are plain data: a program may print, draw or forward them.
 
+`train --json` prints each as a line: an object with the name of its class here as "event", and its fields. A number
+that is infinite or none at all is null there, as JSON has no other word for it.
+"""
+
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 __all__ = [
     "Compiled",
     "Compiling",
+    "Evaluating",
     "Event",
     "Finished",
+    "GoOn",
     "Measured",
     "NetworkMade",
     "Notice",
@@ -29,7 +36,14 @@ class Event:
 
     def facts(self) -> dict[str, Any]:
         """Its name and fields, as JSON holds them."""
-        return {"event": type(self).__name__, **asdict(self)}
+        return {"event": type(self).__name__, **{name: _in_json(value) for name, value in asdict(self).items()}}
+
+
+def _in_json(value: Any) -> Any:
+    """What strict JSON has for a field: null for a number that is none."""
+    if isinstance(value, dict):
+        return {name: _in_json(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
@@ -103,11 +117,18 @@ class Compiled(Event):
 
 @dataclass(frozen=True)
 class Started(Event):
-    """Training begins, or goes on: after `step` of `total` steps, which is None where time decides."""
+    """Training begins, or goes on.
+
+    step    updates made before
+    total   updates in all; None where time decides
+    share   of the run that is done
+    epochs  times that the run goes through the text; None where windows are drawn
+    """
 
     step: int
     total: int | None
     share: float
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -122,9 +143,24 @@ class Sampled(Event):
 
 @dataclass(frozen=True)
 class Measured(Event):
-    """A line of metrics.jsonl."""
+    """A line of metrics.jsonl.
+
+    metrics       step, words, seconds, loss, lr, words_per_second (of training since the line before); with an
+                  evaluation val_loss and val_perplexity; in the last line the figures that Finished has as `kept`
+    seconds_left  until the run is finished, evaluations and saves included; None where nothing is measured yet
+    best_step     when the validation loss was lowest; None where nothing was validated
+    """
 
     metrics: dict[str, Any]
+    seconds_left: float | None = None
+    best_step: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluating(Event):
+    """After the last step: the kept weights guess all words that are held out, which may take a while."""
+
+    words: int
 
 
 @dataclass(frozen=True)
@@ -158,6 +194,13 @@ class Finished(Event):
     loss: float | None
     kept: dict[str, Any]
     plot: str | None = None
+
+
+@dataclass(frozen=True)
+class GoOn(Event):
+    """The command is done: commands to go on with, such as the one that resumes a run that was stopped."""
+
+    commands: list[str]
 
 
 class Reporter:

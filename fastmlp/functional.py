@@ -20,7 +20,6 @@ float16     is converted to float32, and so are the results. Other types are no 
 Integers    of any type are ids and classes; int32 and int64 are taken as they are.
 `out=`      an array of the result's shape and type, of any layout; it may overlap the inputs. Then it is what returns.
 `threads=`  how many may work; None: FASTMLP_NUM_THREADS, else the cores that the process may use. No bit depends on it.
-            The gradients of softmax and log_softmax take one.
 
 Every function raises TypeError for a wrong type, ValueError for a wrong shape or option, IndexError for an id out of
 range, each with the function's and the argument's name, what was expected and what came.
@@ -66,7 +65,7 @@ Shape = tuple[int, ...]
 FLOAT16, FLOAT32, FLOAT64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 INTEGERS, NUMBERS = (int, np.integer), (int, float, np.integer, np.floating)
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
-LARGE_LOGIT = 32  # above it a logarithm of float32 is so coarse that a probability loses its sixth digit
+FEW = 32  # numbers that Python has added up before NumPy begins to
 SMALL = 1 << 12  # numbers that no kernel shares out
 CHEAP = 64  # times as many numbers of three flops each are over before a second thread is awake
 CACHED = 1 << 18  # numbers of an array that NumPy passes over several times while they are in the cache
@@ -111,9 +110,7 @@ def embedding(
     width = table.shape[1]
     emb = _place("embedding", out, (*ids.shape, width), table.dtype, ids, table)
     try:
-        _ops(table).embedding_forward(
-            table, ids.reshape(1, -1), emb.reshape(1, ids.size, width), threads=_threads(threads, 0)
-        )
+        _ops(table).embedding_forward(table, *_batch(ids, emb), threads=_threads(threads, 0))
     except IndexError:
         raise _out_of_range("embedding", "input", ids, len(table)) from None
     return _hand_over(emb, out)
@@ -148,25 +145,35 @@ def embedding_backward(
     ids, table = _ids(name, "input", input), _float(name, "weight", weight)
     _check_table(name, table, padding_idx)
     demb = _gradient(name, "grad", grad, (*ids.shape, table.shape[1]), table.dtype)
-    if ids.size and not (ids.min() >= 0 and ids.max() < len(table)):
-        raise _out_of_range(name, "input", ids, len(table))
-    rows, drows = np.empty(ids.size, ids.dtype), np.empty((ids.size, table.shape[1]), table.dtype)
-    unique = _ops(table).embedding_backward(
-        ids.reshape(1, -1), demb.reshape(1, *drows.shape), rows, drows, threads=_threads(threads, drows.size)
-    )
-    dweight = np.zeros_like(table)
+    words, width = table.shape
+    rows, drows = np.empty(ids.size, ids.dtype), np.empty((ids.size, width), table.dtype)
+    try:
+        unique = _ops(table).embedding_backward(*_batch(ids, demb), rows, drows, threads=_threads(threads, drows.size))
+    except IndexError:  # below 0
+        raise _out_of_range(name, "input", ids, words) from None
+    rows, drows = rows[:unique], drows[:unique]
+    if unique and rows[-1] >= words:  # they are in order
+        raise _out_of_range(name, "input", ids, words)
     if scale_grad_by_freq:
-        drows[:unique] /= np.unique(ids, return_counts=True)[1][:, None].astype(table.dtype)
-    dweight[rows[:unique]] = drows[:unique]
+        drows /= np.unique(ids, return_counts=True)[1][:, None].astype(table.dtype)
+    dweight = np.zeros(table.shape, table.dtype)
+    dweight[rows] = drows
     if padding_idx is not None:
         dweight[padding_idx] = 0
     return dweight
+
+
+def _batch(ids: Array, emb: Array) -> tuple[Array, Array]:
+    """ids as (B, T), their embedding as (B, T, D)."""
+    return (ids, emb) if ids.ndim == 2 else (ids.reshape(1, ids.size), emb.reshape(1, ids.size, emb.shape[-1]))
 
 
 def _check_table(name: str, table: Array, padding_idx: int | None) -> None:
     if table.ndim != 2:
         raise ValueError(f"{name}: weight: expected shape (V, D), got {table.shape}")
     words = len(table)
+    if padding_idx is not None and not isinstance(padding_idx, INTEGERS):
+        raise TypeError(f"{name}: padding_idx: expected None or an id, got {padding_idx!r}")
     if padding_idx is not None and not -words <= padding_idx < words:
         raise ValueError(f"{name}: padding_idx: expected None or an id in [{-words}, {words}), got {padding_idx}")
 
@@ -202,7 +209,7 @@ def linear(
     _ops(x).linear_forward(
         rows,
         matrix,
-        None if b is None else b.reshape(-1),
+        None if b is None else b.ravel(),
         y.reshape(len(rows), len(matrix)),
         threads=_threads(threads, max(x.size, w.size)),
     )
@@ -235,14 +242,14 @@ def linear_backward(
     x, w, b = _linear_inputs("linear_backward", input, weight, bias)
     dy = _gradient("linear_backward", "grad", grad, x.shape[:-1] + w.shape[:-1], x.dtype)
     rows, matrix = _rows(x), _rows(w)
-    dx, dw, db = np.empty_like(x), np.empty_like(w), None if b is None else np.empty_like(b)
+    dx, dw, db = _empty(x, w, b)
     _ops(x).linear_backward(
         dy.reshape(len(rows), len(matrix)),
         rows,
         matrix,
         dx.reshape(rows.shape),
         dw.reshape(matrix.shape),
-        None if db is None else db.reshape(-1),
+        None if db is None else db.ravel(),
         threads=_threads(threads, max(x.size, w.size)),
     )
     return dx, dw, db
@@ -260,6 +267,12 @@ def _linear_inputs(
     if bias is None:
         return x, w, None
     return x, w, _shaped(name, "bias", _float(name, "bias", bias, x.dtype), w.shape[:-1])
+
+
+def _empty(x: Array, w: Array, b: Array | None) -> tuple[Array, Array, Array | None]:
+    """Places for the gradients of input, weight and bias."""
+    dtype = x.dtype
+    return np.empty(x.shape, dtype), np.empty(w.shape, dtype), None if b is None else np.empty(b.shape, dtype)
 
 
 def _rows(x: Array) -> Array:
@@ -368,20 +381,20 @@ def batch_norm_backward(
     name = "batch_norm_backward"
     x, mean, var, w, b = _batch_norm_inputs(name, input, running_mean, running_var, weight, bias, training, eps, False)
     dy = _gradient(name, "grad", grad, x.shape, x.dtype)
-    channels, ops, threads = x.shape[1], _ops(x), _threads(threads, x.size)
-    dx, dw, db = np.empty_like(x), np.zeros(channels, x.dtype), np.zeros(channels, x.dtype)
+    channels, dtype, ops, threads = x.shape[1], x.dtype, _ops(x), _threads(threads, x.size)
+    dx, dw, db = np.empty(x.shape, dtype), np.zeros(channels, dtype), np.zeros(channels, dtype)
     if x.size:
         rows, drows = _channels_last(x), _channels_last(dy)
         into = dx if x.ndim == 2 else np.empty_like(rows)
-        scale = np.ones(channels, x.dtype) if w is None else w
+        scale = np.ones(channels, dtype) if w is None else w
         if training:
-            batch_mean, inv_std = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+            batch_mean, inv_std = np.empty(channels, dtype), np.empty(channels, dtype)
             ops.batchnorm_forward(  # its other outputs are not wanted
-                rows, scale, db, dw, np.zeros_like(dw), batch_mean, inv_std, into, eps=eps, threads=threads
+                rows, scale, scale, db, dw, batch_mean, inv_std, into, eps=eps, threads=threads
             )
         else:
             batch_mean = _own(mean, x, 0)
-            inv_std = (1 / np.sqrt(_own(var, x, 1) + np.float64(eps))).astype(x.dtype)
+            inv_std = (1 / np.sqrt(_own(var, x, 1) + np.float64(eps))).astype(dtype)
         ops.batchnorm_backward(
             drows, rows, scale, batch_mean, inv_std, into, dw, db, training=bool(training), threads=threads
         )
@@ -491,7 +504,7 @@ def tanh_backward(grad: ArrayLike, output: ArrayLike, *, threads: int | None = N
     """
     y = _float("tanh_backward", "output", output)
     dy = _gradient("tanh_backward", "grad", grad, y.shape, y.dtype)
-    dx = np.empty_like(y)
+    dx = np.empty(y.shape, y.dtype)
     _ops(y).tanh_backward(dy, y, dx, threads=_threads(threads, y.size // CHEAP))
     return dx
 
@@ -523,7 +536,7 @@ def softmax(
     array([0.25, 0.25, 0.  , 0.25, 0.25], dtype=float32)
     """
     x, axis = _softmax_inputs("softmax", input, dim, _stacklevel, dtype)
-    return _along("softmax", _probabilities, x, axis, out, _threads(threads, x.size))
+    return _along("softmax", x, axis, out, _threads(threads, x.size))
 
 
 def log_softmax(
@@ -546,7 +559,7 @@ def log_softmax(
     array([    0., -1000.], dtype=float32)
     """
     x, axis = _softmax_inputs("log_softmax", input, dim, _stacklevel, dtype)
-    return _along("log_softmax", _log_probabilities, x, axis, out, _threads(threads, x.size))
+    return _along("log_softmax", x, axis, out, _threads(threads, x.size))
 
 
 def softmax_backward(grad: ArrayLike, output: ArrayLike, dim: int = -1, *, threads: int | None = None) -> Array:
@@ -563,8 +576,7 @@ def softmax_backward(grad: ArrayLike, output: ArrayLike, dim: int = -1, *, threa
     >>> F.softmax_backward(np.array([1, 0], np.float32), np.array([0.5, 0.5], np.float32))
     array([ 0.25, -0.25], dtype=float32)
     """
-    _threads(threads, 0)  # refuses what is no number of threads
-    return _softmax_backward("softmax_backward", grad, output, dim)
+    return _softmax_backward("softmax_backward", grad, output, dim, threads)
 
 
 def log_softmax_backward(grad: ArrayLike, output: ArrayLike, dim: int = -1, *, threads: int | None = None) -> Array:
@@ -581,8 +593,7 @@ def log_softmax_backward(grad: ArrayLike, output: ArrayLike, dim: int = -1, *, t
     >>> F.log_softmax_backward(np.array([1, 0], np.float32), np.log(np.array([0.5, 0.5], np.float32)))
     array([ 0.5, -0.5], dtype=float32)
     """
-    _threads(threads, 0)  # refuses what is no number of threads
-    return _softmax_backward("log_softmax_backward", grad, output, dim)
+    return _softmax_backward("log_softmax_backward", grad, output, dim, threads)
 
 
 def _softmax_inputs(name: str, input: ArrayLike, dim: int | None, stacklevel: int, dtype: Any) -> tuple[Array, int]:
@@ -607,34 +618,29 @@ def _softmax_inputs(name: str, input: ArrayLike, dim: int | None, stacklevel: in
 def _axis(name: str, dim: int, x: Array) -> int:
     """`dim` from the beginning; an array without axes passes for one with a single number."""
     axes = max(x.ndim, 1)
+    if not isinstance(dim, INTEGERS):
+        raise TypeError(f"{name}: dim: expected an integer, got {dim!r}")
     if not -axes <= dim < axes:
         raise IndexError(f"{name}: dim: expected an axis in [{-axes}, {axes}), got {dim}")
     return dim % axes
 
 
-def _along(
-    name: str,
-    work: Callable[[Array, Array, int], None],
-    x: Array,
-    axis: int,
-    out: ArrayLike | None,
-    threads: int,
-) -> Array:
-    """Let `work` go over rows (M, n) of x along an axis, and put what it writes where it belongs."""
+def _along(name: str, x: Array, axis: int, out: ArrayLike | None, threads: int) -> Array:
+    """softmax or log_softmax along an axis."""
     y = _place(name, out, x.shape, x.dtype, x)
-    if not x.size:
-        return _hand_over(y, out)
-    last = axis >= x.ndim - 1
-    rows = _axis_last(x, axis)
-    result = y.reshape(rows.shape) if last else np.empty_like(rows)
-    work(rows, result, threads)
-    if not last:
-        y[...] = _axis_back(result, axis, x.shape)
+    if x.size:
+        rows, last = _axis_last(x, axis), axis >= x.ndim - 1
+        result = y.reshape(rows.shape) if last else np.empty_like(rows)
+        _ops(x).softmax_forward(rows, result, log=name == "log_softmax", threads=threads)
+        if not last:
+            y[...] = _axis_back(result, axis, x.shape)
     return _hand_over(y, out)
 
 
 def _axis_last(x: Array, axis: int) -> Array:
     """x as a matrix with that axis last."""
+    if x.ndim == 2 and axis == 1:
+        return x
     if axis < x.ndim - 1:
         x = np.ascontiguousarray(np.moveaxis(x, axis, -1))
     return x.reshape(-1, x.shape[-1] if x.ndim else 1)
@@ -645,66 +651,18 @@ def _axis_back(rows: Array, axis: int, shape: Shape) -> Array:
     return np.moveaxis(rows.reshape(*shape[:axis], *shape[axis + 1 :], shape[axis]), -1, axis)
 
 
-def _probabilities(logits: Array, p: Array, threads: int) -> None:
-    """p = exp(logits - lse), by the loss's gradient: p - 1 at the class 0, which is then made anew."""
-    targets = np.zeros(len(logits), INT32)
-    logits, lse, row_scale = _log_sum_exp(logits, targets, np.zeros(len(logits), logits.dtype), 0.0, threads)
-    row_scale.fill(1)
-    _ops(logits).cross_entropy_backward(logits, targets, row_scale, lse, p, threads=threads)
-    p[:, 0] = np.exp(logits[:, 0] - lse)
-
-
-def _log_probabilities(logits: Array, log_p: Array, threads: int) -> None:
-    rows = len(logits)
-    logits, lse, _ = _log_sum_exp(logits, np.zeros(rows, INT32), np.zeros(rows, logits.dtype), 0.0, threads)
-    _in_blocks(lambda first, last: np.subtract(logits[first:last], lse[first:last, None], log_p[first:last]), logits)
-
-
-def _log_sum_exp(
-    logits: Array, targets: Array, counted: Array, label_smoothing: float, threads: int
-) -> tuple[Array, Array, Array]:
-    """Logits, their log sum exp and the losses; all less each row's highest logit where they are large.
-
-    The op keeps log sum exp in the type of the logits. At 10,000 one of float32 is off by up to 5e-4, and so would be
-    the loss and each probability.
-    """
-    lse, losses = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
-    ops = _ops(logits)
-    ops.cross_entropy_forward(logits, targets, counted, lse, losses, label_smoothing=label_smoothing, threads=threads)
-    if not (lse.dot(lse) <= LARGE_LOGIT**2 or np.abs(lse).max() <= LARGE_LOGIT):  # or one is NaN
-        with np.errstate(invalid="ignore"):  # of infinities: NaN, as in PyTorch
-            logits = logits - logits.max(axis=1, keepdims=True)
-        ops.cross_entropy_forward(
-            logits, targets, counted, lse, losses, label_smoothing=label_smoothing, threads=threads
-        )
-    return logits, lse, losses
-
-
-def _softmax_backward(name: str, grad: ArrayLike, output: ArrayLike, dim: int) -> Array:
+def _softmax_backward(name: str, grad: ArrayLike, output: ArrayLike, dim: int, threads: int | None) -> Array:
     y = _float(name, "output", output)
     dy = _gradient(name, "grad", grad, y.shape, y.dtype)
-    axis, of_log = _axis(name, dim, y), name.startswith("log")
-    dx = np.empty_like(y)
-    if not y.size:
-        return dx
-    y_rows, dy_rows = _axis_last(y, axis), _axis_last(dy, axis)
-    last = axis >= y.ndim - 1
-    dx_rows = dx.reshape(y_rows.shape) if last else np.empty_like(y_rows)
-
-    def block(first: int, last: int) -> None:
-        y, dy, dx = y_rows[first:last], dy_rows[first:last], dx_rows[first:last]
-        if of_log:
-            np.exp(y, out=dx)
-            dx *= dy.sum(axis=1, keepdims=True)
-            np.subtract(dy, dx, out=dx)
-        else:
-            np.multiply(dy, y, out=dx)
-            np.subtract(dy, dx.sum(axis=1, keepdims=True), out=dx)
-            dx *= y
-
-    _in_blocks(block, y_rows)
-    if not last:
-        dx[...] = _axis_back(dx_rows, axis, y.shape)
+    axis, threads = _axis(name, dim, y), _threads(threads, y.size // 4)
+    dx = np.empty(y.shape, y.dtype)
+    if y.size:
+        rows, last = _axis_last(y, axis), axis >= y.ndim - 1
+        dx_rows = dx.reshape(rows.shape) if last else np.empty_like(rows)
+        log = name == "log_softmax_backward"
+        _ops(y).softmax_backward(_axis_last(dy, axis), rows, dx_rows, log=log, threads=threads)
+        if not last:
+            dx[...] = _axis_back(dx_rows, axis, y.shape)
     return dx
 
 
@@ -771,7 +729,7 @@ def cross_entropy(
     if truth.dtype.kind == "f":
         losses, total = _losses_of_probabilities(logits, _classes_last(truth), w, label_smoothing, threads)
     else:
-        losses, total = _losses_of_classes(name, logits, truth.reshape(-1), w, ignore_index, label_smoothing, threads)
+        losses, total = _losses_of_classes(name, logits, truth.ravel(), w, ignore_index, label_smoothing, threads)
     _reduce(losses, total, reduction, loss)
     return _hand_over(loss, out)
 
@@ -802,13 +760,13 @@ def cross_entropy_backward(
     name = "cross_entropy_backward"
     x, truth, w, shape = _cross_entropy_inputs(name, input, target, weight, reduction, ignore_index, label_smoothing)
     threads, label_smoothing = _threads(threads, x.size), float(label_smoothing)
-    upstream = _gradient(name, "grad", grad, shape if reduction == "none" else (), x.dtype).reshape(-1)
+    upstream = _gradient(name, "grad", grad, shape if reduction == "none" else (), x.dtype).ravel()
     logits, mean = _classes_last(x), reduction == "mean"
     if truth.dtype.kind == "f":
         dlogits = _gradient_of_probabilities(upstream, logits, _classes_last(truth), w, mean, label_smoothing, threads)
     else:
         dlogits = _gradient_of_classes(
-            name, upstream, logits, truth.reshape(-1), w, ignore_index, mean, label_smoothing, threads
+            name, upstream, logits, truth.ravel(), w, ignore_index, mean, label_smoothing, threads
         )
     if x.ndim < 3:
         return dlogits.reshape(x.shape)
@@ -846,7 +804,7 @@ def _cross_entropy_inputs(
         raise ValueError(f"{name}: target: expected shape {wanted}, got {truth.shape}")
     if weight is None:
         return x, truth, None, shape
-    return x, truth, _class_weight(name, weight, x.dtype, x.shape[x.ndim > 1]), shape
+    return x, truth, _class_weight(name, weight, x.dtype, x.shape[x.ndim > 1], truth, ignore_index), shape
 
 
 def _check_loss_options(name: str, reduction: str, ignore_index: int, label_smoothing: float) -> None:
@@ -858,7 +816,11 @@ def _check_loss_options(name: str, reduction: str, ignore_index: int, label_smoo
         raise ValueError(f"{name}: label_smoothing: expected a number from 0 to 1, got {label_smoothing}")
 
 
-def _class_weight(name: str, weight: ArrayLike, dtype: DType, classes: int) -> Array:
+def _class_weight(name: str, weight: ArrayLike, dtype: DType, classes: int, truth: Array, ignore_index: int) -> Array:
+    """How much each class counts; the classes that do are one of them each, so that their weights can be looked up."""
+    counted = truth[truth != ignore_index] if truth.dtype.kind == "i" else truth[:0]
+    if counted.size and not (counted.min() >= 0 and counted.max() < classes):
+        raise _out_of_range(name, "target", counted, classes)
     return _shaped(name, "weight", _float(name, "weight", weight, dtype), (classes,))
 
 
@@ -886,8 +848,11 @@ def _losses_of_classes(
     """The losses, and what their mean is to be divided by."""
     counted = targets != ignore_index
     row_scale = counted.astype(logits.dtype)
+    lse, losses = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
+    smoothing = label_smoothing if w is None else 0.0
+    ops = _ops(logits)
     try:
-        logits, lse, losses = _log_sum_exp(logits, targets, row_scale, label_smoothing if w is None else 0.0, threads)
+        ops.cross_entropy_forward(logits, targets, row_scale, lse, losses, label_smoothing=smoothing, threads=threads)
     except IndexError:
         raise _out_of_range(name, "target", targets[counted], logits.shape[1]) from None
     if w is None:
@@ -895,9 +860,10 @@ def _losses_of_classes(
     target_weight = w[np.where(counted, targets, 0)] * row_scale
     losses *= target_weight
     if label_smoothing:
-        smooth = np.add.reduce(w, dtype=FLOAT64) * lse - logits @ w
-        losses = (1 - label_smoothing) * losses + np.where(counted, label_smoothing / len(w) * smooth, 0)
-    return losses, float(np.add.reduce(target_weight, dtype=FLOAT64))
+        log_p = np.empty_like(logits)
+        ops.softmax_forward(logits, log_p, log=True, threads=threads)
+        losses = (1 - label_smoothing) * losses - np.where(counted, label_smoothing / len(w) * (log_p @ w), 0)
+    return losses, _sum(target_weight)
 
 
 def _gradient_of_classes(
@@ -912,37 +878,40 @@ def _gradient_of_classes(
     threads: int,
 ) -> Array:
     counted = targets != ignore_index
-    row_scale = counted.astype(logits.dtype)
-    try:
-        logits, lse, _ = _log_sum_exp(logits, targets, row_scale, 0.0, threads)
-    except IndexError:
-        raise _out_of_range(name, "target", targets[counted], logits.shape[1]) from None
-    dlogits, ops = np.empty_like(logits), _ops(logits)
-    total: float = int(np.count_nonzero(counted))
-    if w is not None:
-        targets = np.where(counted, targets, 0).astype(targets.dtype)
-        target_weight = w[targets] * row_scale
-        total = float(np.add.reduce(target_weight, dtype=FLOAT64))
-    scale = _row_scale(counted, upstream, total if mean else 1, logits.dtype)
-    if w is None or not label_smoothing:
-        row_scale = scale if w is None else target_weight * scale
-        ops.cross_entropy_backward(
-            logits, targets, row_scale, lse, dlogits, label_smoothing=label_smoothing, threads=threads
-        )
-        return dlogits
+    if w is None:
+        scale = _row_scale(counted, upstream, int(np.count_nonzero(counted)) if mean else 1, logits.dtype)
+        return _dlogits(name, logits, targets, scale, label_smoothing, threads)
+    targets = np.where(counted, targets, 0).astype(targets.dtype)
+    target_weight = w[targets] * counted
+    total = _sum(target_weight) if mean else 1
+    scale = _row_scale(counted, upstream, total, logits.dtype)
+    if not label_smoothing:
+        return _dlogits(name, logits, targets, target_weight * scale, 0.0, threads)
     shares = (label_smoothing / len(w) * w.astype(FLOAT64)).astype(w.dtype)  # s/C w
     of_all = shares.sum()
     row_scale = ((1 - label_smoothing) * target_weight + of_all) * scale
-    ops.cross_entropy_backward(logits, targets, row_scale, lse, dlogits, threads=threads)
+    dlogits = _dlogits(name, logits, targets, row_scale, 0.0, threads)
     dlogits[np.arange(len(targets)), targets] += of_all * scale
     dlogits -= scale[:, None] * shares
+    return dlogits
+
+
+def _dlogits(name: str, logits: Array, targets: Array, row_scale: Array, label_smoothing: float, threads: int) -> Array:
+    rows, dtype = len(logits), logits.dtype
+    dlogits = np.empty(logits.shape, dtype)
+    arguments = (logits, targets, row_scale, np.empty(rows, dtype), np.empty(rows, dtype), dlogits)
+    try:
+        _ops(logits).cross_entropy(*arguments, label_smoothing=label_smoothing, threads=threads)
+    except IndexError:
+        raise _out_of_range(name, "target", targets[row_scale != 0], logits.shape[1]) from None
     return dlogits
 
 
 def _row_scale(counted: Array, upstream: Array, total: float, dtype: DType) -> Array:
     """The gradient of the total with respect to each row's loss: 0 where it does not count."""
     scale = np.zeros(len(counted), dtype)
-    np.multiply(upstream, 1 / total if total else math.nan, out=scale, where=counted)
+    each = upstream.item() if upstream.size == 1 else upstream
+    np.putmask(scale, counted, each * (1 / total if total else math.nan))
     return scale
 
 
@@ -951,9 +920,14 @@ def _reduce(losses: Array, total: float, reduction: str, loss: Array) -> None:
     if reduction == "none":
         loss[...] = losses.reshape(loss.shape)
     elif reduction == "sum":
-        loss[...] = np.add.reduce(losses, dtype=FLOAT64)
+        loss[...] = _sum(losses)
     else:
-        loss[...] = np.add.reduce(losses, dtype=FLOAT64) / total if total else math.nan
+        loss[...] = _sum(losses) / total if total else math.nan
+
+
+def _sum(x: Array) -> float:
+    """In float64."""
+    return sum(x.tolist()) if x.size <= FEW else float(np.add.reduce(x, dtype=FLOAT64))
 
 
 def _weighted_truth(truth: Array, w: Array | None, label_smoothing: float) -> Array:
@@ -967,7 +941,7 @@ def _losses_of_probabilities(
     logits: Array, truth: Array, w: Array | None, label_smoothing: float, threads: int
 ) -> tuple[Array, int]:
     losses, log_p = np.empty(len(logits), logits.dtype), np.empty_like(logits)
-    _log_probabilities(logits, log_p, threads)
+    _ops(logits).softmax_forward(logits, log_p, log=True, threads=threads)
 
     def block(first: int, last: int) -> None:
         with np.errstate(invalid="ignore"):  # 0 times infinity: NaN, as in PyTorch
@@ -989,7 +963,7 @@ def _gradient_of_probabilities(
 ) -> Array:
     """scale * (sum(t) p - t), where t is what each class's -log p counts."""
     dlogits = np.empty_like(logits)
-    _probabilities(logits, dlogits, threads)
+    _ops(logits).softmax_forward(logits, dlogits, threads=threads)
     scale = np.broadcast_to(upstream / max(len(logits), 1) if mean else upstream, len(logits))[:, None]
 
     def block(first: int, last: int) -> None:
@@ -1047,7 +1021,7 @@ def linear_cross_entropy(
         name, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, options
     )
     loss = _place(name, out, h.shape[:-1] if reduction == "none" else (), h.dtype, h, w, targets, b, class_weight)
-    rows, targets, threads = _rows(h), targets.reshape(-1), _threads(threads, w.size)
+    rows, targets, threads = _rows(h), targets.ravel(), _threads(threads, w.size)
     if class_weight is not None:
         weighted, _ = _loss.linear_cross_entropy(
             rows,
@@ -1121,7 +1095,7 @@ def linear_cross_entropy_backward(
         name, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, options
     )
     upstream = _gradient(name, "grad", grad, h.shape[:-1] if reduction == "none" else (), h.dtype)
-    rows, targets, upstream, threads = _rows(h), targets.reshape(-1), upstream.reshape(-1), _threads(threads, w.size)
+    rows, targets, upstream, threads = _rows(h), targets.ravel(), upstream.ravel(), _threads(threads, w.size)
     if class_weight is not None:
         _, gradients = _loss.linear_cross_entropy(
             rows,
@@ -1146,7 +1120,7 @@ def linear_cross_entropy_backward(
     counted = targets != ignored
     total = int(np.count_nonzero(counted)) if reduction == "mean" else 1
     lse, losses = np.empty(len(rows), h.dtype), np.empty(len(rows), h.dtype)
-    dh, dw, db = np.empty_like(h), np.empty_like(w), None if b is None else np.empty_like(b)
+    dh, dw, db = _empty(h, w, b)
     try:
         _ops(h).linear_cross_entropy(
             rows,
@@ -1194,24 +1168,21 @@ def _linear_cross_entropy_inputs(
         raise ValueError(
             f"{name}: linear_weight: expected shape (V, H) with H = {h.shape[-1]}, one class at least, got {w.shape}"
         )
-    truth = target if type(target) is Array else _array(name, "target", target)
-    if truth.shape == (*h.shape[:-1], classes):
+    truth, batch = target if type(target) is Array else _array(name, "target", target), h.shape[:-1]
+    if truth.ndim == h.ndim and truth.shape == (*batch, classes):
         raise NotImplementedError(
             f"{name}: target: expected classes, got the logits' shape {truth.shape}: "
             "probabilities are for cross_entropy(linear(...))"
         )
     ignored = -100 if ignore_index is None else ignore_index
     _check_loss_options(name, reduction, ignored, label_smoothing)
-    targets = _ids(name, "target", _shaped(name, "target", truth, h.shape[:-1]))
+    targets = _ids(name, "target", _shaped(name, "target", truth, batch))
     b = None
     if linear_bias is not None:
         b = _shaped(name, "linear_bias", _float(name, "linear_bias", linear_bias, h.dtype), (classes,))
     if weight is None:
         return h, w, targets, b, None, ignored
-    counted = targets[targets != ignored]
-    if counted.size and not (counted.min() >= 0 and counted.max() < classes):
-        raise _out_of_range(name, "target", counted, classes)
-    return h, w, targets, b, _class_weight(name, weight, h.dtype, classes), ignored
+    return h, w, targets, b, _class_weight(name, weight, h.dtype, classes, targets, ignored), ignored
 
 
 # -------------------------------------------------------------------------------------------------------- conversions
@@ -1255,7 +1226,7 @@ def _float(name: str, argument: str, given: ArrayLike, dtype: DType | None = Non
 
     dtype  the type of the floats before it, if that is known
     """
-    if type(given) is Array and given.dtype is FLOAT32 and given.flags.carray and (dtype is None or dtype == FLOAT32):
+    if type(given) is Array and given.dtype is FLOAT32 and given.flags.carray and (dtype is None or dtype is FLOAT32):
         return given
     array = _array(name, argument, given)
     own = FLOAT32 if array.dtype == FLOAT16 else array.dtype.newbyteorder("=")

@@ -1,16 +1,30 @@
 """Write text with a trained network: python -m fastmlp.generate RUN "harry potter and the"."""
 
 import argparse
+import re
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 from fastmlp import cli
 from fastmlp.config import not_negative, number, unicode, whole
 
+if TYPE_CHECKING:
+    from fastmlp.text import Tokenizer
+
+WIDEST = 100  # columns of a line on a terminal
+PARTS = re.compile(r"\n|[^\S\n]+|\S+")  # of a text: line ends, other white space, and what stands between
+
 
 def make_parser(prog: str) -> cli.Parser:
     """The command's arguments."""
-    parser = cli.Parser(prog=prog, description="Write text with a trained network.")
+    parser = cli.Parser(
+        prog=prog,
+        description="Write text with a trained network.",
+        examples=('runs/hp "harry potter and the"', "runs/hp -n 1 --words 300 --temperature 0.8 --seed 1"),
+    )
     above_zero = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument(
@@ -19,7 +33,7 @@ def make_parser(prog: str) -> cli.Parser:
         metavar="PROMPT",
         nargs="?",
         default="",
-        help="what the text begins with (default: nothing)",
+        help="what the text begins with; -: all of standard input (default: nothing)",
     )
     parser.add_argument("-n", type=cli.typed(whole(1)), default=5, metavar="N", help="how many texts (default: 5)")
     parser.add_argument(
@@ -57,26 +71,82 @@ def make_parser(prog: str) -> cli.Parser:
 
 
 def generate(arguments: argparse.Namespace) -> int:
-    """Load the model, complete the prompt, print."""
-    from fastmlp.generation import complete, describe_unknown_words, random_numbers
+    """Load the model, complete the prompt, print each word as it comes."""
+    from fastmlp.generation import complete, continuation, describe_unknown_words, random_numbers
 
     language, backend = cli.load_model(arguments.run)
-    prompt = language.tokenizer.split(arguments.prompt)
+    prompt = language.tokenizer.split(read_prompt(arguments.prompt))
     if unknown := describe_unknown_words(language, prompt):
         cli.say(f"note: {unknown}")
     cli.compile_first(backend, lambda: complete(language, prompt, 1, random_numbers(0, 0)))
+    width = min(shutil.get_terminal_size().columns, WIDEST) if sys.stdout and sys.stdout.isatty() else None
     for text in range(arguments.n):
-        words = complete(
+        if text:
+            print(separator(language.tokenizer, width), end="")
+        words = continuation(
             language,
             prompt,
-            arguments.words,
             random_numbers(arguments.seed, text),
             temperature=arguments.temperature,
             top_k=arguments.top_k,
             top_p=arguments.top_p,
         )
-        print(language.tokenizer.join([*prompt, *words]), flush=True)
+        pieces = map(language.tokenizer.joiner().add, chain(prompt, islice(words, arguments.words)))
+        show(pieces if width is None else wrapped(pieces, width))
     return cli.DONE
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt that is meant."""
+    if prompt != "-":
+        return prompt
+    from fastmlp.text import read_text
+
+    return read_text(["-"]).text
+
+
+def show(pieces: Iterable[str]) -> None:
+    """Print a text as its pieces come. Its last line is ended even where Ctrl-C comes first."""
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    finally:
+        print(flush=True)
+
+
+def wrapped(pieces: Iterable[str], width: int) -> Iterator[str]:
+    """The same text in lines of at most `width` columns, broken at its spaces.
+
+    A word comes when the space after it does: what else stands before that, such as a full stop, is on the same line.
+    One that is longer than a line is not broken.
+    """
+    column, space, word = 0, "", ""
+    for part in chain.from_iterable(map(PARTS.findall, chain(pieces, [" "]))):
+        if not part.isspace():
+            word += part
+            continue
+        if word:
+            if column and column + len(space + word) > width:
+                column, space = -1, "\n"
+            column += len(space + word)
+            yield space + word
+            space = word = ""
+        if part == "\n":
+            column, space = 0, ""
+            yield part
+        else:
+            space += part
+
+
+def separator(tokenizer: "Tokenizer", width: int | None) -> str:
+    """What stands between two texts: nothing between single lines, an empty line between texts that are broken into
+    several, asterisks between those that have lines of their own.
+
+    width  of the lines; None: they are not broken
+    """
+    if "\n" in tokenizer.join(["a", tokenizer.sentence_end, "a"]):
+        return "\n* * *\n\n"
+    return "" if width is None else "\n"
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.generate") -> int:

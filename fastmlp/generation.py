@@ -1,6 +1,9 @@
 """Text from a trained network: one word after the other, each drawn from what the network expects next."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
@@ -13,8 +16,10 @@ if TYPE_CHECKING:
 __all__ = [
     "beginning_with",
     "complete",
+    "continuation",
     "describe_unknown_words",
     "draw",
+    "joiner_after",
     "next_logits",
     "random_numbers",
     "softmax",
@@ -23,31 +28,36 @@ __all__ = [
 Array = np.ndarray
 
 
-def complete(
-    language: "LanguageModel",
-    prompt: list[str],
-    words: int,
-    rng: np.random.Generator,
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> list[str]:
-    """So many words to go on with, never <unk>, nor what the tokenizer's joiner says may not come next.
+class Limits(TypedDict, total=False):
+    """The options of `draw`."""
 
-    prompt       what stands before; a short one is filled on the left with the tokenizer's sentence end
-    rng          random numbers, one a word
-    temperature  below 1 the likely words become likelier still, above 1 less so; 0 always takes the likeliest
-    top_k        draw from the k likeliest words
-    top_p        draw from the fewest words that together have this probability
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+
+
+def complete(
+    language: "LanguageModel", prompt: list[str], words: int, rng: np.random.Generator, **limits: Unpack[Limits]
+) -> list[str]:
+    """So many words to go on with; the arguments are those of `continuation`."""
+    return list(islice(continuation(language, prompt, rng, **limits), words))
+
+
+def continuation(
+    language: "LanguageModel", prompt: list[str], rng: np.random.Generator, **limits: Unpack[Limits]
+) -> Iterator[str]:
+    """The words to go on with, without end, each drawn when it is asked for; none that may not come next.
+
+    prompt  what stands before; a short one is filled on the left with the tokenizer's sentence end
+    rng     random numbers, one a word
+    limits  what is drawn from, as in `draw`
     """
-    ids, joiner = beginning_with(language, prompt), _joiner_after(language, prompt)
-    start = len(ids)
-    with language.reading_unknown_words():
-        for _ in range(words):
-            ids.append(draw(_logits(language, ids, joiner), rng, temperature=temperature, top_k=top_k, top_p=top_p))
-            joiner.add(language.vocabulary.words[ids[-1]])
-    return language.vocabulary.decode(ids[start:])
+    ids, joiner = beginning_with(language, prompt)[-language.network.shape.context :], joiner_after(language, prompt)
+    while True:
+        ids = [*ids[1:], draw(next_logits(language, ids, joiner), rng, **limits)]
+        word = language.vocabulary.words[ids[-1]]
+        joiner.add(word)
+        yield word
 
 
 def beginning_with(language: "LanguageModel", prompt: list[str]) -> list[int]:
@@ -56,13 +66,7 @@ def beginning_with(language: "LanguageModel", prompt: list[str]) -> list[int]:
     return [*beginning(language.tokenizer, vocabulary, context).tolist(), *vocabulary.encode(prompt).tolist()]
 
 
-def next_logits(language: "LanguageModel", prompt: list[str]) -> Array:
-    """The scores (V,) of every word after a prompt; -inf for <unk> and for what the joiner says may not come next."""
-    with language.reading_unknown_words():
-        return _logits(language, beginning_with(language, prompt), _joiner_after(language, prompt))
-
-
-def _joiner_after(language: "LanguageModel", prompt: list[str]) -> Joiner:
+def joiner_after(language: "LanguageModel", prompt: list[str]) -> Joiner:
     """The joiner that has put a prompt together."""
     joiner = language.tokenizer.joiner()
     for word in prompt:
@@ -70,10 +74,12 @@ def _joiner_after(language: "LanguageModel", prompt: list[str]) -> Joiner:
     return joiner
 
 
-def _logits(language: "LanguageModel", ids: list[int], joiner: Joiner) -> Array:
-    context = language.network.shape.context
-    logits: Array = language.network.logits(np.array([ids[-context:]], np.int32))[0]
-    logits[[language.vocabulary.id_of(word) for word in (UNK, *joiner.excluded())]] = -np.inf
+def next_logits(language: "LanguageModel", ids: list[int], joiner: Joiner) -> Array:
+    """The scores (V,) of every word after these; -inf for <unk> and for what the joiner says may not come next."""
+    vocabulary, window = language.vocabulary, ids[-language.network.shape.context :]
+    with language.reading_unknown_words() if vocabulary.unk_id in window else nullcontext():
+        logits: Array = language.network.logits(np.array([window], np.int32))[0]
+    logits[[vocabulary.id_of(word) for word in (UNK, *joiner.excluded())]] = -np.inf
     return logits
 
 
@@ -91,22 +97,39 @@ def draw(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> int:
-    """One id drawn from softmax(logits / temperature), cut to the likeliest words as in `complete`.
+    """One id drawn from softmax(logits / temperature).
 
-    logits  (V,)  in: -inf for what may not come
+    logits       (V,)  in: -inf for what may not come
+    rng          random numbers, of which it takes one
+    temperature  below 1 the likely words become likelier still, above 1 less so; 0 always takes the likeliest
+    top_k        draw from the k likeliest words
+    top_p        draw from the fewest words that together have this probability
     """
     if temperature == 0:
         return int(logits.argmax())
-    scaled = logits.astype(np.float64)
-    scaled -= scaled.max()
-    probabilities = np.exp(scaled / temperature)
-    likeliest = np.argsort(-probabilities, kind="stable")
-    cumulative = np.cumsum(probabilities[likeliest])
-    kept = len(likeliest) if top_k is None else min(top_k, len(likeliest))
-    if top_p is not None:
-        kept = min(kept, int(np.searchsorted(cumulative, top_p * cumulative[-1])) + 1)
-    place = np.searchsorted(cumulative[:kept], rng.random() * cumulative[kept - 1], side="right")
-    return int(likeliest[min(int(place), kept - 1)])
+    with np.errstate(over="ignore"):  # of a temperature near 0: minus infinity is right
+        probabilities = np.exp((logits.astype(np.float64) - logits.max()) / temperature)  # but for a factor
+    words = None if top_k is None and top_p is None else _likeliest(probabilities, top_k or len(logits), top_p or 1.0)
+    cumulative = np.cumsum(probabilities if words is None else probabilities[words])
+    place = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+    return place if words is None else int(words[place])
+
+
+def _likeliest(probabilities: Array, count: int, share: float) -> Array:
+    """The ids of the `count` likeliest words, or of the fewest that together have a share of all probability.
+
+    The likeliest first, equally likely ones in the order of their ids. Not all V are sorted, which would take longer
+    than the network: the words below the count-th probability are not among them, nor are those below (1 - share) / V,
+    which all together have less than 1 - share.
+    """
+    size, total = len(probabilities), probabilities.sum()
+    least = (1 - share) * total / size
+    if count < size:
+        least = max(least, np.partition(probabilities, -count)[-count])
+    words = np.flatnonzero(probabilities >= least)
+    words = words[np.argsort(-probabilities[words], kind="stable")][:count]
+    enough = np.searchsorted(np.cumsum(probabilities[words]), share * total)
+    return np.asarray(words[: enough + 1])
 
 
 def random_numbers(seed: int | None, stream: int) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +20,7 @@ __all__ = ["History"]
 Array = np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class History:
     """The losses of a training, in nats per word, and the figures of the weights that the model has now.
 
@@ -41,6 +41,8 @@ class History:
     ([0, 10, 20, 30], [30], 30)
     >>> bool(history.losses[-1] < history.losses[0])
     True
+    >>> str(history).startswith("History(30 steps, loss ")
+    True
     """
 
     steps: Array
@@ -53,7 +55,7 @@ class History:
     test_loss: float | None
     test_perplexity: float | None
     finished: bool
-    metrics: tuple[Mapping[str, Any], ...] = field(repr=False)
+    metrics: tuple[Mapping[str, Any], ...]
 
     @classmethod
     def of(cls, metrics: Sequence[Mapping[str, Any]], result: "Result") -> Self:
@@ -74,11 +76,12 @@ class History:
         )
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, title: str = "language model") -> "Figure":
-        """Draw training and validation loss over the steps, with perplexity on the right.
+        """Draw training and validation loss over the steps, with perplexity on the right and the learning rate below.
 
-        path   where to write it as a PNG of 1200 x 750 pixels; None: nowhere
+        path   a name that ends in .png, for a picture of 1200 x 900 pixels; None: nothing is written
         title  one line of plain text
-        Returns matplotlib's Figure, which needs no display. Raises CheckpointError where the file cannot be written.
+        Returns matplotlib's Figure, which needs no display and has a savefig for other formats. Raises ValueError for
+        another name, CheckpointError where the file cannot be written.
 
         >>> from fastmlp import LanguageModel
         >>> model = LanguageModel(context=2, embed=4, hidden=(8,))
@@ -88,4 +91,16 @@ class History:
         """
         if path is None:
             return draw_loss(self.metrics, title)
+        if Path(path).suffix.lower() != ".png":
+            raise ValueError(f"path: expected a name that ends in .png, got {os.fspath(path)!r}")
         return plot_loss(self.metrics, Path(path), title=title)
+
+    def __repr__(self) -> str:
+        if not self.steps.size:
+            return "History(no steps)"
+        text = f"{self.steps[-1]:,} steps, loss {self.losses[0]:.3f} to {self.losses[-1]:.3f}"
+        if self.val_loss is not None:
+            text += (
+                f"; validation loss {self.val_loss:.3f}, perplexity {self.val_perplexity:.1f}, step {self.best_step:,}"
+            )
+        return f"History({text}{'' if self.finished else '; stopped'})"

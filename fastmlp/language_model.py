@@ -10,25 +10,46 @@ The trainer trains it, the commands load it, and its files are theirs.
 """
 
 import contextlib
+import difflib
 import os
+import shlex
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 
 from fastmlp import __version__, checkpoint
 from fastmlp.backend import choose_backend
 from fastmlp.checkpoint import CheckpointError
-from fastmlp.config import MODEL_OPTIONS, TrainConfig, TrainingOptions, closest, not_negative, number, whole
+from fastmlp.config import (
+    FEWEST_ON_MAP,
+    MODEL_OPTIONS,
+    ConfigError,
+    TrainConfig,
+    TrainingOptions,
+    closest,
+    not_negative,
+    number,
+    picture,
+    whole,
+)
 from fastmlp.corpus import checked_ids
 from fastmlp.evaluation import Evaluation, evaluate_ids
 from fastmlp.events import Event, Notice, Reporter
-from fastmlp.generation import complete, describe_unknown_words, next_logits, random_numbers, softmax
+from fastmlp.generation import (
+    beginning_with,
+    complete,
+    describe_unknown_words,
+    joiner_after,
+    next_logits,
+    random_numbers,
+    softmax,
+)
 from fastmlp.history import History
 from fastmlp.model import MLP, NetworkShape
 from fastmlp.ops import Ops
@@ -44,6 +65,10 @@ from fastmlp.text import (
     text_in_memory,
 )
 from fastmlp.threads import default_threads
+from fastmlp.word_map import draw_words, plot_words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["LanguageModel", "ModelError", "NotTrainedError", "load_language_model", "model_file"]
 
@@ -52,6 +77,7 @@ Ids = Sequence[int] | Array
 TextOrIds = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Ids
 
 MODEL_FILE, LAST_FILE = "model.safetensors", "last.safetensors"
+RUNS = Path("runs")  # where the runs are that were given no folder
 MODEL = "model"  # what a checkpoint says it is
 OF_TEXT_AND_SEED = ("vocab_size", "min_count", "seed")  # arguments of a model that its network does not show
 LONGEST_NAME = 4096  # of a file
@@ -145,7 +171,10 @@ class LanguageModel:
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         """Take over the arguments of a new model, in the form in which a run's configuration has them."""
-        config = TrainConfig(**options)
+        default, config = TrainConfig(), TrainConfig(**options)
+        for name, value in options.items():
+            if value is None and (usual := getattr(default, name)) is not None:
+                raise ConfigError(name, f"expected a value, such as {usual!r}, got None")
         self._options = {name: getattr(config, name) for name in MODEL_OPTIONS}
         self._lock = threading.RLock()  # held by who uses the network: its buffers serve one call at a time
         _models.add(self)
@@ -370,7 +399,8 @@ class LanguageModel:
         count = None if k is None else _read("k", whole(1), k)
         with self._lock:
             vocabulary = self.vocabulary
-            probabilities = softmax(next_logits(self, self._words_of(prompt)))
+            words = self._words_of(prompt)
+            probabilities = softmax(next_logits(self, beginning_with(self, words), joiner_after(self, words)))
             order = np.argsort(-probabilities, kind="stable")[: vocabulary.unk_id][:count].tolist()
             if isinstance(prompt, str):
                 return [(vocabulary.words[i], float(probabilities[i])) for i in order]
@@ -415,12 +445,12 @@ class LanguageModel:
     def neighbors(self, word: int, k: int | None = ...) -> list[tuple[int, float]]: ...
 
     def neighbors(self, word: str | int, k: int | None = 10) -> list[tuple[str, float]] | list[tuple[int, float]]:
-        """The words whose embeddings have the highest cosine with a word's, without itself and `<unk>`.
+        """The words that are used most like a word, without itself and `<unk>`.
 
         word  of the vocabulary; or its id
         k     how many words; None: all
-        Returns words, or ids, with their cosines in [-1, 1], the nearest first. Raises NotTrainedError, TextError for a
-        word that the vocabulary lacks, IndexError for such an id.
+        Returns words, or ids, with the cosines in [-1, 1] of their embeddings in the output layer, the nearest first.
+        Raises NotTrainedError, TextError for a word that the vocabulary lacks, IndexError for such an id.
 
         >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
         >>> history = model.fit("to be or not to be. " * 50, steps=100, batch_size=16)
@@ -429,9 +459,7 @@ class LanguageModel:
         """
         count = None if k is None else _read("k", whole(1), k)
         with self._lock:
-            vocabulary, embedding = self.vocabulary, self.network.parameters["embedding.weight"]
-            own = self._known_word(word)
-            directions = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-30)
+            vocabulary, own, directions = self.vocabulary, self._known_word(word), self._directions()
         cosines = np.clip(directions @ directions[own], -1, 1)
         order = np.argsort(-cosines, kind="stable").tolist()
         others = [i for i in order if i not in (own, vocabulary.unk_id)][:count]
@@ -439,10 +467,56 @@ class LanguageModel:
             return [(vocabulary.words[i], float(cosines[i])) for i in others]
         return [(i, float(cosines[i])) for i in others]
 
+    def plot_words(
+        self, path: str | os.PathLike[str] | None = None, n: int = 200, *, title: str = "language model"
+    ) -> "Figure":
+        """Draw the most frequent words in two dimensions, where words that are used alike lie together.
+
+        path   where to write it, a file that ends in .png or .svg; None: nowhere
+        n      how many words, marks left out; those that have no room for a label are dots
+        title  what it is of, one line of plain text
+        The dimensions are the principal components of the words' embeddings in the output layer, each of length 1.
+        Returns matplotlib's Figure, which needs no display. Raises NotTrainedError, ModelError for a model without
+        words or with too few, ValueError, or CheckpointError where the file cannot be written.
+
+        >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
+        >>> history = model.fit("to be or not to be. " * 50, steps=10)
+        >>> figure = model.plot_words(title="Hamlet")
+        >>> figure.axes[0].get_title()
+        'Hamlet: the 4 most frequent words'
+        """
+        count = _read("n", whole(FEWEST_ON_MAP), n)
+        file = None if path is None else _read("path", picture, path)
+        with self._lock:
+            if self.tokenizer is IDS:
+                raise ModelError("a model of ids has no words to draw")
+            words, directions = self.vocabulary.words, self._directions()
+        shown = [i for i, word in enumerate(words) if _is_word(word)][:count]
+        if len(shown) < FEWEST_ON_MAP:
+            raise ModelError(f"a vocabulary of {len(shown)} words is too small for a map")
+        named, headline = [words[i] for i in shown], f"{title}: the {len(shown):,} most frequent words"
+        if file is None:
+            return draw_words(named, directions[shown], headline)
+        return plot_words(named, directions[shown], file, title=headline)
+
+    def _directions(self) -> Array:
+        """Each word's embedding in the output layer (V, H), of length 1: alike for words that follow the same words.
+
+        Each of them is trained in every step (Press and Wolf 2017, "Using the Output Embedding to Improve Language
+        Models"). Those of the first layer begin as large random numbers and are trained only where their word is seen:
+        near in them is what was near by chance. What lies along the mean of all words is left out: it says how rare a
+        word is, and would make all rare ones alike (Mu and Viswanath 2018, "All-but-the-Top").
+        """
+        weight = self.network.parameters["output.weight"]
+        common = _unit(weight.mean(axis=0, keepdims=True))
+        return _unit(weight - weight @ common.T * common)
+
     def _known_word(self, word: str | int) -> int:
         """The id of the one word that is meant."""
         if not isinstance(word, str):
-            return int(self._ids("word", [word])[0])
+            if not isinstance(word, int | np.integer):
+                raise TypeError(f"word: expected a word or its id, got {word!r}")
+            return int(self._checked("word", np.array([word]))[0])
         words, vocabulary = self.tokenizer.split(word), self.vocabulary
         if len(words) != 1:
             raise TextError(f"word: expected one word, got {word!r}")
@@ -454,20 +528,24 @@ class LanguageModel:
     def _words_of(self, prompt: str | Ids) -> list[str]:
         """The words of a prompt."""
         if not isinstance(prompt, str):
-            return self.vocabulary.decode(self._ids("prompt", prompt))
+            return self.vocabulary.decode(self._checked("prompt", _integers("prompt", prompt, "a text (str) or ids")))
         words = self.tokenizer.split(prompt)
         if unknown := describe_unknown_words(self, words):
             warnings.warn(unknown, stacklevel=3)
         return words
 
     def _ids(self, name: str, given: TextOrIds) -> Array:
-        """The ids of a text; ids are checked, and those of a model of ids may not be that of `<unk>`."""
+        """The ids of a text."""
         trained, source = self._parts(), _source(name, given)
         if isinstance(source, Array):
-            known = trained.vocabulary.unk_id if trained.tokenizer is IDS else len(trained.vocabulary)
-            return checked_ids(name, source, known)
+            return self._checked(name, source)
         text = read_text(source) if isinstance(source, tuple) else source
         return trained.vocabulary.encode(trained.tokenizer.split(text.text))
+
+    def _checked(self, name: str, ids: Array) -> Array:
+        """Ids of the vocabulary; those of a model of ids may not be that of `<unk>`."""
+        known = self.vocabulary.unk_id if self.tokenizer is IDS else len(self.vocabulary)
+        return checked_ids(name, ids, known)
 
     @contextlib.contextmanager
     def reading_unknown_words(self) -> Iterator[None]:
@@ -489,7 +567,7 @@ class LanguageModel:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a .safetensors file, or leave the file that was there as it is.
 
-        path  for LanguageModel.load, and for `python -m fastmlp.generate`, `evaluate` and `neighbors`
+        path  for LanguageModel.load, and for `python -m fastmlp.generate`, `evaluate`, `neighbors` and `map`
         Raises NotTrainedError; CheckpointError where the file cannot be written.
 
         >>> import tempfile
@@ -580,6 +658,16 @@ if hasattr(os, "register_at_fork"):
 _share = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
+def _unit(vectors: Array) -> Array:
+    """The directions of vectors (N, D): each divided by its length; a vector of zeros stays that."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30))
+
+
+def _is_word(word: str) -> bool:
+    """Whether it is more than a mark, such as '.' or `<eos>`."""
+    return any(map(str.isalnum, word)) and not (word.startswith("<") and word.endswith(">"))
+
+
 def _read(name: str, read: Callable[[Any], Any], value: Any) -> Any:
     """An argument, or ValueError with its name."""
     try:
@@ -609,18 +697,22 @@ def _source(name: str, given: TextOrIds) -> tuple[str, ...] | Text | Array:
         return text_in_memory(given)
     if isinstance(given, os.PathLike):
         return (os.fsdecode(given),)
-    if isinstance(given, list | tuple) and all(isinstance(item, str | os.PathLike) for item in given):
-        return tuple(map(os.fsdecode, given)) if given else np.empty(0, np.int32)
+    if isinstance(given, list | tuple) and given and all(isinstance(item, str | os.PathLike) for item in given):
+        return tuple(map(os.fsdecode, given))
+    return _integers(name, given, "a text (str), a file (pathlib.Path), a list of files, or integers")
+
+
+def _integers(name: str, given: Any, expected: str) -> Array:
+    """Integers as an array; TypeError, with what else was expected, for anything but them."""
+    if isinstance(given, list | tuple) and not given:
+        return np.empty(0, np.int32)
     try:
         array = np.asarray(given)
     except ValueError:  # lists of several lengths
         array = np.empty(0, object)
     if array.dtype.kind not in "iu":
         of = f" of {array.dtype}" if array.ndim else ""
-        raise TypeError(
-            f"{name}: expected a text (str), a file (pathlib.Path), a list of files, or integers; got"
-            f" {type(given).__name__}{of}"
-        )
+        raise TypeError(f"{name}: expected {expected}; got {type(given).__name__}{of}")
     return array
 
 
@@ -668,11 +760,42 @@ def model_file(run: str | os.PathLike[str]) -> Path:
     """
     path = Path(run)
     if not path.is_dir():
+        _refuse_others(path)
         return path
     for name in (MODEL_FILE, LAST_FILE):
         if (path / name).is_file():
             return path / name
     raise ModelError(f"{path}: a folder without {MODEL_FILE}; name a run's folder or a .safetensors file")
+
+
+def _refuse_others(path: Path) -> None:
+    """Raises ModelError for a name that a run nearly has where there is nothing of this one, and for a text."""
+    if path.is_file():
+        if path.suffix != ".safetensors" and _is_text(path):
+            train = f"python -m fastmlp.train {shlex.quote(str(path))}"
+            raise ModelError(f"cannot load {path}: it is a text, not a trained model; train on it first: {train}")
+    elif not path.exists() and (near := _run_called_like(path)):
+        raise ModelError(f"cannot load {path}: there is no such file; did you mean {near}?")
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins as a text does."""
+    try:
+        with path.open("rb") as file:
+            head = "".join(file.read(1_000).decode(errors="ignore").split())
+    except OSError:
+        return False
+    return head.isprintable() and head != ""
+
+
+def _run_called_like(path: Path) -> Path | None:
+    """A folder or model that lies beside a path, or among the runs, and has nearly its name."""
+    there: dict[str, Path] = {}
+    for folder in (RUNS, path.parent):
+        with contextlib.suppress(OSError):
+            there |= {file.name: file for file in folder.iterdir() if file.is_dir() or file.suffix == ".safetensors"}
+    near = difflib.get_close_matches(path.name, there, n=1)
+    return there[near[0]] if near else None
 
 
 def load_language_model(run: str | os.PathLike[str], ops: Ops, threads: int = 1) -> LanguageModel:

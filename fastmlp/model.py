@@ -194,7 +194,7 @@ class MLP:
         shape       its sizes
         ops         the back-end
         threads     how many threads may work; no result depends on it
-        fp32_precision  how training makes the last layer's products (ops/reference.py); evaluation is float32's
+        fp32_precision  how training makes the last layer's products (ops/reference.py)
         seed        of the initial weights; or
         parameters  a state_dict: parameters and running statistics, which are copied
         dtype       float32; the NumPy back-end takes any float type
@@ -391,16 +391,24 @@ class MLP:
                 threads=threads,
             )
 
-    def losses(self, ids: Array, targets: Array) -> Array:
+    def losses(self, ids: Array, targets: Array, *, fp32_precision: str = "auto") -> Array:
         """How surprised the model is by each true next word, in nats, (B,), with the running statistics.
 
         ids      (B, T)  in: the words of the context
         targets  (B,)    in: the true next words
+        fp32_precision   of the last layer's products; "auto": float32's, whatever training's is
         """
         h = self.forward(ids, training=False)
         a, p = self.activations, self.parameters
         self.ops.linear_cross_entropy_forward(
-            h, p["output.weight"], p["output.bias"], targets, a.row_scale, a.lse, a.losses, threads=self.threads
+            h,
+            *(p[name] for name in OUTPUT),
+            targets,
+            a.row_scale,
+            a.lse,
+            a.losses,
+            fp32_precision=fp32_precision,
+            threads=self.threads,
         )
         return a.losses.copy()
 

@@ -10,7 +10,12 @@ from fastmlp.config import whole
 
 def make_parser(prog: str) -> cli.Parser:
     """The command's arguments."""
-    parser = cli.Parser(prog=prog, description="The words whose embeddings have the highest cosine with a word's.")
+    parser = cli.Parser(
+        prog=prog,
+        description="The words that are used most like a word, each behind its likeness: the cosine of their embeddings"
+        " in the output layer.",
+        examples=("runs/hp king", "runs/hp king -n 30"),
+    )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument("word", metavar="WORD", help="a word of the vocabulary")
     parser.add_argument("-n", type=cli.typed(whole(1)), default=10, metavar="N", help="how many words (default: 10)")

@@ -156,6 +156,8 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         own = vars(self)
+        if isinstance(value, Module) and "_parameters" not in own:
+            raise AttributeError(f"{type(self).__name__}.{name}: call super().__init__() before a module is assigned")
         if name in own.get("_parameters", ()) and value is not own[name]:
             raise TypeError(
                 f"{type(self).__name__}.{name} is a parameter: write to it in place, {name}[...] = array"
@@ -464,6 +466,9 @@ class Embedding(Module):
     def forward(self, input: Any) -> Array:
         """input (...) ids in [0, V) -> (..., D). Raises IndexError for other ids, TypeError for other than integers."""
         ids = as_ids("Embedding: input", input)
+        if ids.size and not 0 <= (low := int(ids.min())) <= (high := int(ids.max())) < self.num_embeddings:
+            got = low if low < 0 else high
+            raise IndexError(f"Embedding: input: expected ids in [0, {self.num_embeddings}), got {got}")
         emb = np.empty((ids.size, 1, self.embedding_dim), self.dtype)
         ops_of(self.dtype).embedding_forward(self.weight, ids.reshape(-1, 1), emb, threads=default_threads())
         self._saved = ids
@@ -536,6 +541,8 @@ class BatchNorm1d(Module):
     track_running_stats  else the batch's own statistics are used after training too
     weight, bias  (C,)  1 and 0 at the start
     running_mean, running_var  (C,)  0 and 1 at the start; num_batches_tracked ()
+    Channels are the second axis, as in PyTorch. Those of makemore part 5 are the last of three: there swap the axes
+    before and after, or reshape to (B * L, C).
     Source: Ioffe and Szegedy (2015), with PyTorch's running estimates.
 
     >>> layer = BatchNorm1d(1)
@@ -576,13 +583,18 @@ class BatchNorm1d(Module):
     def forward(self, input: Any) -> Array:
         """input (B, C), or (B, C, L) as PyTorch has it, -> the same shape.
 
-        Raises ValueError for another shape, and for statistics of fewer than two values.
+        Raises ValueError for another shape, and for statistics of one value. No values: nothing happens.
         """
         x = as_floats("BatchNorm1d: input", input, self.dtype)
         if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
             c = self.num_features
             raise ValueError(f"BatchNorm1d: input: expected shape (B, {c}) or (B, {c}, L), got {x.shape}")
-        rows, of_batch = self._rows(x), self.training or not self.track_running_stats
+        rows, of_batch = self._rows(x), x.size > 0 and (self.training or not self.track_running_stats)
+        if of_batch and len(rows) == 1:
+            raise ValueError(
+                f"BatchNorm1d: input: expected more than one value a channel to train on, got shape {x.shape};"
+                " eval() goes by the running statistics"
+            )
         mean, inv_std, y = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype), np.empty_like(rows)
         ops_of(self.dtype).batchnorm_forward(
             rows,
@@ -690,9 +702,9 @@ class ReLU(Module):
         return y
 
     def backward(self, grad: Any) -> Array:
-        """grad of the output's shape -> gradient of the input: grad where the output is above 0."""
+        """grad of the output's shape -> gradient of the input: grad but where the output is 0."""
         y = self._kept()
-        dx: Array = np.where(y > 0, self._upstream(grad, y.dtype, y.shape), y.dtype.type(0))
+        dx: Array = np.where(y == 0, y.dtype.type(0), self._upstream(grad, y.dtype, y.shape))
         return dx
 
 
@@ -710,8 +722,8 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False, *, rng: Random = None) -> None:
         super().__init__()
         _refuse("Dropout", inplace=inplace)
-        if not 0 <= p <= 1:
-            raise ValueError(f"p: expected a probability from 0 to 1, got {p}")
+        if not isinstance(p, int | float | np.number) or not 0 <= p <= 1:
+            raise ValueError(f"p: expected a probability from 0 to 1, got {p!r}")
         self.p, self.rng = p, np.random.default_rng(rng)
 
     def forward(self, input: Any) -> Array:
@@ -763,7 +775,7 @@ class CrossEntropyLoss(Module):
     ) -> None:
         super().__init__()
         _refuse("CrossEntropyLoss", size_average=size_average, reduce=reduce)
-        _check_loss(reduction, label_smoothing)
+        _loss.check_options(reduction, ignore_index, label_smoothing)
         self.register_buffer("weight", None if weight is None else as_floats("weight", weight, _type_of(weight)).copy())
         self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
 
@@ -838,9 +850,9 @@ class LinearCrossEntropyLoss(Module):
     ) -> None:
         super().__init__()
         _refuse("LinearCrossEntropyLoss", out_features=out_features, options=options)
-        _check_loss(reduction, label_smoothing)
         self.in_features, self.num_classes, self.fp32_precision = in_features, num_classes, fp32_precision
         self.ignore_index = IGNORED if ignore_index is None else ignore_index
+        _loss.check_options(reduction, self.ignore_index, label_smoothing)
         self.reduction, self.label_smoothing = reduction, label_smoothing
         self.linear = Linear(in_features, num_classes, bias, device, dtype, rng=rng)
         class_weight = None if weight is None else as_floats("weight", weight, self.linear.dtype).copy()
@@ -930,16 +942,11 @@ def _check_device(device: Any) -> None:
 
 
 def _size(name: str, size: int) -> int:
+    if not isinstance(size, int | np.integer):
+        raise TypeError(f"{name}: expected a whole number, got {size!r}")
     if size < 1:
         raise ValueError(f"{name}: expected at least 1, got {size}")
     return size
-
-
-def _check_loss(reduction: str, label_smoothing: float) -> None:
-    if reduction not in _loss.REDUCTIONS:
-        raise ValueError(f"reduction: expected one of {', '.join(_loss.REDUCTIONS)}, got {reduction!r}")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing: expected a number from 0 to 1, got {label_smoothing}")
 
 
 def _classes(module: str, target: Any) -> Array:

@@ -30,6 +30,7 @@ Array = np.ndarray
 State = dict[str, Any]  # what is remembered of a parameter, by PyTorch's names
 Group = dict[str, Any]  # "params", and the options by name
 
+AT_LEAST_0 = ("lr", "momentum", "weight_decay", "eps", "lr_decay", "initial_accumulator_value")
 REFUSED = ("amsgrad", "maximize", "capturable", "differentiable")  # where they are true
 
 
@@ -100,7 +101,7 @@ class Optimizer:
                 module.grads.pop(name, None)
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers, laid out as PyTorch's; the arrays are its own, not copies.
+        """What it remembers, laid out as PyTorch's; the arrays are its own, not copies, and PyTorch copies none either.
 
         {"state": {number: {...}}, "param_groups": [{..., "params": [number, ...]}]}
         """
@@ -119,6 +120,8 @@ class Optimizer:
 
         Raises ValueError for other groups or shapes, and NotImplementedError for options that are not supported.
         """
+        if missing := [key for key in ("state", "param_groups") if key not in state_dict]:
+            raise ValueError(f"state_dict: expected that of an optimizer; {', '.join(missing)} missing")
         given = state_dict["param_groups"]
         sizes = [len(group["params"]) for group in self.param_groups]
         if (got := [len(group["params"]) for group in given]) != sizes:
@@ -158,14 +161,16 @@ class Optimizer:
         ]
 
     def _check(self, group: Group) -> None:
-        """Raise ValueError for an option outside its bounds."""
+        """Raise ValueError for an option outside its bounds, TypeError for one that is no number."""
         for name, value in group.items():
-            if name in ("lr", "momentum", "weight_decay", "eps", "lr_decay", "initial_accumulator_value") and not (
-                0 <= float(value) < math.inf
-            ):
+            if name in AT_LEAST_0 and not 0 <= _number(name, value) < math.inf:
                 raise ValueError(f"{name}: expected at least 0, got {value}")
-        for number, beta in enumerate(group.get("betas", ())):
-            if not 0 <= float(beta) < 1:
+        if "betas" not in group:
+            return
+        if not isinstance(group["betas"], tuple | list) or len(group["betas"]) != 2:
+            raise ValueError(f"betas: expected two numbers in [0, 1), got {group['betas']!r}")
+        for number, beta in enumerate(group["betas"]):
+            if not 0 <= _number(f"betas[{number}]", beta) < 1:
                 raise ValueError(f"betas[{number}]: expected a number in [0, 1), got {beta}")
 
     def _update(self, param: Array, gradient: Gradient, state: State, group: Group) -> None:
@@ -424,6 +429,14 @@ def _no_parameters(params: Any) -> TypeError:
         "params: expected model.parameters(), several joined with +, or groups of them;"
         f" got {type(params).__name__}: bare arrays do not say where their gradients are"
     )
+
+
+def _number(name: str, value: Any) -> float:
+    """A number, or an array or tensor of one."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
 
 
 def _dense(gradient: Gradient, param: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The picture of a run: its training and validation loss over the iterations."""
+"""The picture of a run: its training and validation loss over the iterations, and its learning rate below."""
 
 import contextlib
 import io
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_loss", "plot_loss", "smooth"]
+__all__ = ["draw_loss", "plot_loss", "printable", "quiet", "smooth"]
 
 Array = np.ndarray[Any, Any]
 Metrics = Sequence[Mapping[str, Any]]
 
 ROUND = [1, 2, 5, 10]  # steps between the numbers on an axis
-TRAINING, VALIDATION = "#1f77b4", "#d9480f"
+TRAINING, VALIDATION, LEARNING_RATE = "#1f77b4", "#d9480f", "#2b8a3e"
 HIGHEST_WITH_PERPLEXITY = 16.0  # nats: the perplexity of more, nine million, tells a reader nothing
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep matplotlib from talking about itself: where there is no home to write to it takes a temporary folder for its
     caches and says so at length, and a title may have characters that its font lacks."""
     logger = logging.getLogger("matplotlib")
@@ -43,9 +43,9 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@_quiet()
+@quiet()
 def plot_loss(metrics: Metrics, path: Path, *, title: str) -> "Figure":
-    """Write the picture of `draw_loss` as a PNG of 1200 x 750 pixels; the same metrics make the same bytes.
+    """Write the picture of `draw_loss` as a PNG of 1200 x 900 pixels; the same metrics make the same bytes.
 
     metrics, title  as in draw_loss
     path            file to write or replace
@@ -58,41 +58,62 @@ def plot_loss(metrics: Metrics, path: Path, *, title: str) -> "Figure":
     return figure
 
 
-@_quiet()
+@quiet()
 def draw_loss(metrics: Metrics, title: str) -> "Figure":
-    """Training loss, as measured and smoothed, and validation loss with its best, in nats and as perplexity.
+    """Training loss, as measured and smoothed, and validation loss with its best, in nats and as perplexity; below, on
+    the same iterations, the learning rate.
 
-    metrics  a run's lines, by iteration: `step`, `loss`, and `val_loss` where it was evaluated; what is not finite is
-             left out
+    metrics  a run's lines, by iteration: `step`, `loss`, and where there are `val_loss` and `lr`; what is not finite is
+             left out, and without any `lr` its panel too
     title    one line of plain text
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = Figure(figsize=(8, 6), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    FigureCanvasAgg(figure)  # draws in memory, without a display
+    steps, rates = _series(metrics, "lr")
+    panels = [5, 1] if rates.size else [1]
+    axes, *below = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=panels)[:, 0]
+    _draw_losses(axes, metrics)
+    axes.set_title(textwrap.fill(printable(title), 80), parse_math=False)
+    for panel in below:
+        _draw_learning_rate(panel, steps, rates)
+    _set_iterations(figure, [line["step"] for line in metrics] or [0])
+    return figure
+
+
+def printable(text: str) -> str:
+    """A line that can be drawn: a question mark for each line end, control character or half of a character."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _set_iterations(figure: "Figure", steps: Sequence[int]) -> None:
+    """The axis that all panels share, with its numbers below the last one."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    figure = Figure(figsize=(8, 5), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
-    FigureCanvasAgg(figure)  # draws in memory, without a display
-    axes = figure.add_subplot()
+    for axes in figure.axes:
+        axes.margins(x=0.02)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    lowest = figure.axes[-1]
+    lowest.set_xlabel("iteration")
+    lowest.xaxis.set_major_locator(MaxNLocator(integer=True, steps=ROUND))
+    lowest.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if min(steps) == max(steps):  # around one point matplotlib would show fractions of an iteration
+        lowest.set_xlim(steps[0] - 0.5, steps[0] + 10)
+    figure.align_ylabels()
+
+
+def _draw_losses(axes: "Axes", metrics: Metrics) -> None:
     _draw_training(axes, *_series(metrics, "loss"))
     _draw_validation(axes, *_series(metrics, "val_loss"))
-    axes.margins(x=0.02)
-    steps = [line["step"] for line in metrics] or [0]
-    if min(steps) == max(steps):  # around one point matplotlib would show fractions of an iteration
-        axes.set_xlim(steps[0] - 0.5, steps[0] + 10)
-    printable = "".join(letter if letter.isprintable() else "?" for letter in title)
-    axes.set_title(textwrap.fill(printable, 80), parse_math=False)
-    axes.set_xlabel("iteration")
     axes.set_ylabel("loss (nats per word)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=ROUND))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
     if axes.get_ylim()[1] <= HIGHEST_WITH_PERPLEXITY:
         _add_perplexity(axes)
     if axes.lines:
         axes.legend(framealpha=0.8, edgecolor="none")
-    return figure
 
 
 def _draw_training(axes: "Axes", steps: Array, losses: Array) -> None:
@@ -109,6 +130,16 @@ def _draw_validation(axes: "Axes", steps: Array, losses: Array) -> None:
             found += f" (perplexity {math.exp(losses[best]):,.1f})"
         axes.plot(steps, losses, "o-", color=VALIDATION, markersize=5, linewidth=1.2, label="validation")
         axes.plot(steps[best], losses[best], "*", color=VALIDATION, markersize=15, markeredgecolor="white", label=found)
+
+
+def _draw_learning_rate(axes: "Axes", steps: Array, rates: Array) -> None:
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.plot(steps, rates, ".-", color=LEARNING_RATE, markersize=3, linewidth=1.2)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("learning rate")
+    axes.yaxis.set_major_locator(MaxNLocator(3, steps=ROUND))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _add_perplexity(axes: "Axes") -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from fastmlp.checkpoint import CheckpointError, check_writable
-from fastmlp.language_model import LAST_FILE, MODEL_FILE
+from fastmlp.language_model import LAST_FILE, MODEL_FILE, RUNS
 
 __all__ = ["Journal", "RunFolder", "RunFolderError", "find_folder"]
 
-RUNS = Path("runs")
 STANDARD_LIBRARY, STANDARD_INPUT = "standard-library", "stdin"
 
 

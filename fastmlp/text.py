@@ -21,6 +21,7 @@ import difflib
 import gzip
 import hashlib
 import os
+import re
 import shlex
 import stat
 import sys
@@ -284,6 +285,8 @@ def _command(name: str, command: str, redirect: str = "") -> str:
 def _missing(name: str) -> TextError:
     """The error for a file that is not there, with the names that are close."""
     path = Path(name)
+    if re.match("https?://", name):
+        return TextError(f"{_shown(name)}: an address, not a file; download it first")
     try:
         there = [entry.name for entry in islice(path.parent.iterdir(), 10_000)]
     except OSError:

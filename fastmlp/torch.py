@@ -31,6 +31,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("fastmlp.torch needs PyTorch: `pip install torch`", name="torch") from error
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
 
@@ -74,7 +75,7 @@ def linear_cross_entropy(
     which is made for checks: it keeps the logits, and is not fast.
 
     Gradients are made for those of input, linear_weight and linear_bias that require one; there is no gradient of the
-    gradient. torch.compile leaves the call out of its graph.
+    gradient, and no derivative in forward mode. torch.compile leaves the call out of its graph.
 
     Raises NotImplementedError for what PyTorch's has beside that (probabilities as targets, weights of more dimensions,
     `options`, tensors elsewhere), TypeError for other types, ValueError for shapes that do not fit and for numbers out
@@ -175,7 +176,12 @@ class LinearCrossEntropyLoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """The options, as PyTorch shows them."""
-        return f"reduction={self.reduction}, ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}"
+        layer = self.linear
+        sizes = f"in_features={layer.in_features}, num_classes={layer.out_features}, out_features=()"
+        return (
+            f"{sizes}, bias={layer.bias is not None}, reduction={self.reduction}, ignore_index={self.ignore_index},"
+            f" label_smoothing={self.label_smoothing}, options={self.options}"
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------ autograd
@@ -194,6 +200,8 @@ class _Settings:
 
 def _apply(settings: _Settings, *tensors: Any) -> Tensor:
     """The loss of _run's `tensors`, with a gradient to come if it is wanted."""
+    if any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise NotImplementedError("fastmlp.torch: no derivative in forward mode")
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
         return cast(Tensor, _LinearCrossEntropy.apply(settings, *tensors))
     return cast(Tensor, _run(settings, *tensors)[0])

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
-from fastmlp.config import PRESETS, ConfigError, TrainConfig, options, read_toml
+from fastmlp.config import EITHER, PRESETS, ConfigError, TrainConfig, closest, options, read_toml
 
 if TYPE_CHECKING:
     from fastmlp.console import Printer
@@ -35,6 +35,13 @@ def make_parser(prog: str) -> cli.Parser:
         prog=prog,
         usage=f"{prog} [FILE ...] [options]",
         description="Train a neural language model on text. Stop it with Ctrl-C and go on with --resume.",
+        examples=(
+            "                           # with no text at hand",
+            "hp.txt",
+            "novels/ --minutes 5 --out runs/novels",
+            "hp.txt --preset original",
+            "--resume --out runs/hp",
+        ),
     )
     known = options()
     parser.add_argument(
@@ -44,11 +51,18 @@ def make_parser(prog: str) -> cli.Parser:
     parser.add_argument(
         "--preset", metavar="NAME", help=f"{', '.join(PRESETS)}: the description's own setting (default: none)"
     )
-    parser.add_argument("--config", metavar="FILE.toml", help="options from a file; those given here go before")
+    parser.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        help="options from a file, such as a run's config.toml; those given here go before",
+    )
     for name in ("resume", "overwrite"):
         what = {"resume": "go on with the run in --out DIR", "overwrite": "replace the run that is there"}[name]
         parser.add_argument(f"--{name}", action="store_true", default=False, help=what)
-    for name, what in (("json", "print events as lines of JSON"), ("quiet", "print nothing but notices and errors")):
+    for name, what in (
+        ("json", "print events as lines of JSON, described in fastmlp/events.py; errors as ever"),
+        ("quiet", "print nothing but notices and errors"),
+    ):
         parser.add_argument(f"--{name}", action="store_true", default=False, help=what)
     for title, names in GROUPS.items():
         group = parser.add_argument_group(title)
@@ -66,17 +80,27 @@ def make_parser(prog: str) -> cli.Parser:
 def configuration(arguments: argparse.Namespace) -> TrainConfig:
     """The configuration that flags, a TOML file or the folder of the run to resume ask for, in this order."""
     given = vars(arguments)
-    for one, other in (("resume", "overwrite"), ("resume", "config"), ("resume", "preset"), ("config", "preset")):
+    for one, other in (
+        *(("resume", other) for other in ("overwrite", "config", "preset")),
+        ("config", "preset"),
+        ("json", "quiet"),
+    ):
         if given.get(one) and given.get(other):
-            raise ConfigError(other, f"give either this or --{one}")
-    if given["json"] and given["quiet"]:
-        raise ConfigError("quiet", "give either this or --json")
+            raise ConfigError(other, EITHER, other=one)
     flags = {name: value for name, value in given.items() if name in options() or name == "preset"}
+    for file in flags.get("files", ()):
+        if file.endswith(".toml"):
+            raise ConfigError("files", f"{file} holds options, not a text; give it as --config {shlex.quote(file)}")
     if arguments.resume:
         return TrainConfig.layered(options_of_run(flags), flags)
-    if "config" in given:
+    if "config" not in given:
+        return TrainConfig.layered(flags)
+    try:
         return TrainConfig.layered(read_toml(arguments.config), flags)
-    return TrainConfig.layered(flags)
+    except ConfigError as error:
+        if error.option in (*flags, "config"):
+            raise
+        raise ConfigError(error.option, error.problem, other=error.other, file=arguments.config) from error
 
 
 def options_of_run(flags: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +111,8 @@ def options_of_run(flags: dict[str, Any]) -> dict[str, Any]:
     if not file.exists():
         if flags.get("files"):
             return {}
-        raise ConfigError("resume", f"{flags['out']} holds no run")
+        near = closest(flags["out"], map(str, Path(flags["out"]).parent.glob("*")))
+        raise ConfigError("resume", f"{flags['out']} holds no run{near}")
     kept = read_toml(file)
     if "-" in kept.get("files", ()) and not flags.get("files"):
         raise ConfigError("resume", "the run's text came from standard input: name it again, as FILE or -")
@@ -100,6 +125,7 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
     run: SavedRun | None = None
     with Interrupts() as interrupts:
         try:
+            from fastmlp.events import GoOn
             from fastmlp.trainer import open_run
 
             with (
@@ -108,9 +134,9 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
             ):
                 result = run.train(lambda: interrupts.before_step() or printer.closed)
                 if result.finished:
-                    printer.go_on(commands_after(prog, run))
+                    printer.report(GoOn(commands_after(prog, run)))
                     return cli.DONE
-                printer.go_on([command_to_resume(prog, run)])
+                printer.report(GoOn([command_to_resume(prog, run)]))
         except BrokenPipeError as error:  # which would pass for a reader who has had enough
             raise RuntimeError("a pipe that the run writes to was closed") from error
         except (KeyboardInterrupt, Exception) as error:
@@ -131,13 +157,13 @@ def make_printer(arguments: argparse.Namespace) -> "Printer":
 
     if arguments.json:
         return JsonLines()
-    return Quiet() if arguments.quiet else Console(bar=sys.stderr.isatty())
+    return Quiet() if arguments.quiet else Console(bar=cli.is_terminal(sys.stderr))
 
 
 def command_to_resume(prog: str, run: "SavedRun") -> str:
     """The exact command; a text from standard input must come again."""
     files = "- " if "-" in run.config.files else ""
-    return f"{prog} {files}--resume --out {shlex.quote(str(run.folder.path))}"
+    return f"{cli.as_typed(prog)} {files}--resume --out {quoted(run.folder.path)}"
 
 
 def stopped_at_once(prog: str, run: "SavedRun | None") -> str:
@@ -151,11 +177,18 @@ def stopped_at_once(prog: str, run: "SavedRun | None") -> str:
 
 def commands_after(prog: str, run: "SavedRun") -> list[str]:
     """What to do with a trained model."""
-    folder = shlex.quote(str(run.folder.path))
-    prompt = shlex.quote(next(iter(run.prompts)))
+    folder, prompt = quoted(run.folder.path), next(iter(run.prompts))
     word = next((word for word in run.corpus.vocabulary.words if word.isalpha() and len(word) > 5), "WORD")
-    generate, evaluate, neighbors = (prog.replace("train", name) for name in ("generate", "evaluate", "neighbors"))
-    return [f"{generate} {folder} {prompt}", f"{evaluate} {folder} FILE", f"{neighbors} {folder} {word}"]
+    after = {"generate": quoted(prompt) if prompt else "", "evaluate": "FILE", "neighbors": word, "map": ""}
+    programs = {name: cli.as_typed(prog.replace("train", name)) for name in after}
+    return [f"{programs[name]} {folder} {argument}".rstrip() for name, argument in after.items()]
+
+
+def quoted(argument: str | Path) -> str:
+    """An argument as a shell takes it, and no command for an option."""
+    if not str(argument).startswith("-"):
+        return shlex.quote(str(argument))
+    return shlex.quote(f"./{argument}" if isinstance(argument, Path) else f" {argument}")  # no word has a space
 
 
 class Interrupts:
@@ -167,6 +200,8 @@ class Interrupts:
     def __init__(self) -> None:
         self.received: int | None = None
         self.in_steps = False
+        # on a terminal over ^C and what there may be of a progress bar
+        self.over_line = b"\r\x1b[K" if cli.is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb" else b"\n"
 
     def __enter__(self) -> "Interrupts":
         self._before = {}
@@ -194,7 +229,8 @@ class Interrupts:
             raise KeyboardInterrupt
         self.received = number
         with contextlib.suppress(OSError):  # Ctrl-C reaches whoever reads it too, as in train 2>&1 | tee log
-            os.write(2, b"\nstopping after this step and saving; Ctrl-C stops at once\n")  # print may be under way
+            message = b"stopping after this step and saving; Ctrl-C stops at once\n"
+            os.write(2, self.over_line + message)  # print may be under way
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.train") -> int:

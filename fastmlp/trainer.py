@@ -9,10 +9,10 @@
 A `Reporter` is told what happens; `should_stop` is asked before each step, and a run that stops can be resumed with the
 same bits. What the run writes is described in run_folder.py. `run_in_memory` makes one that writes nothing.
 
-Memory, with P parameters, R = max(batch size, 256) rows, V words and hidden layers of H units in all: 4 P bytes of
+Memory, with P parameters, R = max(batch size, 512) rows, V words and hidden layers of H units in all: 4 P bytes of
 weights, at most 4 P of gradients, 4 P for each array that the optimizer keeps (adamw 2, momentum and adagrad 1, sgd 0),
-twice all but the gradients while a checkpoint is written, or 4 P for the best weights in memory, 4 R (3 H + 3 T D) of
-activations, the last layer's work memory, and what text.py says of the text. None of it grows from step to step. The
+all but the gradients once more while a checkpoint is written, or 4 P for the best weights in memory, 4 R (3 H + 3 T D)
+of activations, the last layer's work memory, and what text.py says of the text. None of it grows from step to step. The
 last layer's is stated by kernels/linear_cross_entropy.pyx for Cython, and has the same parts on Numba; where the layer
 is wide most of it are the slices' shares of dh, not the exponentials. NumPy's is at most 8 R V.
 """
@@ -31,13 +31,14 @@ import numpy as np
 from fastmlp import __version__, checkpoint
 from fastmlp.backend import Backend, choose_backend
 from fastmlp.checkpoint import CheckpointError, lock_folder, write_atomically
-from fastmlp.config import SAVE_SECONDS, ConfigError, TrainConfig, to_dict, to_toml
+from fastmlp.config import SAVE_SECONDS, WARMUP_SHARE, ConfigError, TrainConfig, to_dict, to_toml
 from fastmlp.corpus import Corpus, read_corpus
-from fastmlp.data import EpochBatches
+from fastmlp.data import EpochBatches, evenly_spaced
 from fastmlp.evaluation import evaluate, perplexity
 from fastmlp.events import (
     Compiled,
     Compiling,
+    Evaluating,
     Event,
     Finished,
     Measured,
@@ -56,6 +57,7 @@ from fastmlp.events import (
 from fastmlp.generation import complete, describe_unknown_words, random_numbers
 from fastmlp.language_model import MODEL, LanguageModel, load_language_model
 from fastmlp.model import MLP, NetworkShape
+from fastmlp.pace import Pace
 from fastmlp.plot import plot_loss
 from fastmlp.run_folder import Journal, RunFolder, RunFolderError, find_folder
 from fastmlp.text import Text
@@ -65,6 +67,8 @@ from fastmlp.update_rules import learning_rate, make_optimizer
 __all__ = ["DivergedError", "Result", "Run", "SavedRun", "open_run", "run_in_memory", "train"]
 
 SAMPLE_WORDS = 30
+FIRST_PICTURE = 10.0  # seconds after which a run is worth a picture
+TRIAL = 512  # words of an evaluation that only tells how long evaluations take
 SAMPLE_STREAM = 1_000  # of the seed's random numbers: those below initialise the weights
 TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
@@ -308,11 +312,13 @@ class Run:
         self.val_sample = corpus.validation_sample(config.eval_windows)
         self.total = self._total_steps()
         self.warmup = config.warmup_steps(self.total)
+        self.warmup_share = WARMUP_SHARE if self.total is None and config.warmup is None else 0.0
         prompts = [corpus.tokenizer.split(prompt) for prompt in config.prompt] or [corpus.default_prompt()]
         self.prompts = {corpus.tokenizer.join(words): words for words in prompts}
         self.progress = Progress()
         self.lines: list[dict[str, Any]] = []
         self._best: dict[str, np.ndarray] = {}  # the state_dict of best_step
+        self.pace = Pace()
 
     def _language_of(self, network: MLP) -> LanguageModel:
         corpus = self.corpus
@@ -362,7 +368,8 @@ class Run:
             try:
                 if not self.progress.before:
                     self.progress.before = self._sample(self.language)
-                self._report(Started(self.progress.step, self.total, self._share()))
+                self.pace = self._first_pace()
+                self._report(Started(self.progress.step, self.total, self._share(), self.config.epochs))
                 while not self._is_done():
                     if should_stop():
                         return self._stop()
@@ -374,13 +381,23 @@ class Run:
                 self._draw()
                 raise
 
+    def _first_pace(self) -> Pace:
+        """How long the evaluation at the end will take: the first one here makes room in memory, the second tells."""
+        pace, windows = Pace(self.progress.step), self.corpus.test if self.corpus.val is None else self.corpus.val
+        if windows is not None:
+            trial = evenly_spaced(windows, TRIAL)
+            with self._uncounted("evaluation"):
+                for _ in range(2):
+                    began = time.perf_counter()
+                    evaluate(self.language, windows, trial)
+                    pace.evaluated(len(trial), time.perf_counter() - began)
+        return pace
+
     def _step(self) -> None:
         """One batch: its loss and gradients, then the update, unless the loss is no number."""
         progress = self.progress
         ids, targets = self.batches.batch(progress.step)
-        progress.lr = learning_rate(
-            self.config.lr, self.config.schedule, progress=self._share(), step=progress.step, warmup=self.warmup
-        )
+        progress.lr = self._learning_rate()
         loss = self.optimizer.step(self.network, ids, targets, progress.lr)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
@@ -393,6 +410,17 @@ class Run:
         progress.interval_words += len(targets)
         self.reporter.step(progress.step, self._share(), loss)
 
+    def _learning_rate(self) -> float:
+        config = self.config
+        return learning_rate(
+            config.lr,
+            config.schedule,
+            progress=self._share(),
+            step=self.progress.step,
+            warmup=self.warmup,
+            warmup_share=self.warmup_share,
+        )
+
     def _between_steps(self) -> None:
         """What is due after a step that is not the last."""
         step, config = self.progress.step, self.config
@@ -403,6 +431,8 @@ class Run:
             self._sample(self.language)
         if self._save_is_due() or self.progress.best_step == step:
             self._save()
+            if time.perf_counter() >= self._draw_at:
+                self._draw()
 
     def _is_done(self) -> bool:
         if self.total is not None:
@@ -413,8 +443,26 @@ class Run:
         """How much of the run is done, of its steps or of its time."""
         if self.total is not None:
             return self.progress.step / self.total
-        assert self.config.minutes is not None
-        return min(self._seconds() / (60 * self.config.minutes), 1.0)
+        return min(self._seconds() / self._seconds_to_train(), 1.0)
+
+    def _seconds_to_train(self) -> float:
+        """What a time budget leaves for training, so that all is done as it ends: at least half of it."""
+        budget = 60 * (self.config.minutes or 0.0)
+        return max(budget - self._seconds_to_finish(), budget / 2)
+
+    def _seconds_to_finish(self) -> float:
+        """How long all that follows the last step will take."""
+        parts = (self.val_sample, self.corpus.val, self.corpus.test)
+        return self.pace.seconds_to_finish(sum(len(part) for part in parts if part is not None))
+
+    def _seconds_left(self) -> float | None:
+        """Until the run is finished; None where nothing is measured yet."""
+        if self._is_done():
+            return 0.0
+        if self.total is None:
+            return max(60 * (self.config.minutes or 0.0) - self._seconds(), 0.0)
+        training = self.pace.seconds_to_train(self.total - self.progress.step)
+        return None if training is None else training + self._seconds_to_finish()
 
     # ---------------------------------------------------------------------------------------------------------- clocks
 
@@ -424,18 +472,21 @@ class Run:
         self._began = now - self.progress.seconds
         self._interval_began = now - self.progress.interval_seconds
         self._saved_at = now
+        self._draw_at = now + FIRST_PICTURE
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._began
 
     @contextlib.contextmanager
-    def _uncounted(self) -> Iterator[None]:
-        """Within, time is not that of training: words per second leave it out."""
+    def _uncounted(self, work: str = "other") -> Iterator[None]:
+        """Within, time is not that of training, but of other work: words per second leave it out."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            self._interval_began += time.perf_counter() - began
+            seconds = time.perf_counter() - began
+            self._interval_began += seconds
+            self.pace.worked(work, self.progress.step, seconds)
 
     # ------------------------------------------------------------------------------------------------------- measuring
 
@@ -449,6 +500,7 @@ class Run:
         seconds = time.perf_counter() - self._interval_began
         loss = progress.interval_loss / progress.interval_steps if progress.interval_steps else progress.last_loss
         assert loss is not None  # there is no line without a step before it
+        self.pace.trained(progress.interval_steps, seconds)
         self._write_metrics(loss, words_per_second=progress.interval_words / max(seconds, 1e-9), **evaluation)
         progress.last_loss = loss
         progress.interval_loss, progress.interval_steps, progress.interval_words = 0.0, 0, 0
@@ -465,18 +517,21 @@ class Run:
             **evaluation,
         }
         self._keep_line(metrics)
-        self._report(Measured(metrics))
+        self._report(Measured(metrics, self._seconds_left(), self.progress.best_step))
 
     def _keep_line(self, metrics: dict[str, Any]) -> None:
         self.lines.append(metrics)
 
     def _evaluate(self) -> dict[str, Any]:
-        """Loss and perplexity on a fixed sample of the validation part; `_save` keeps the best weights."""
+        """Loss and perplexity on a fixed sample of the validation part; `_save` keeps the best weights.
+
+        It has training's precision and so its speed; `_evaluate_kept` has float32's.
+        """
         progress = self.progress
         if self.corpus.val is None:
             return {}
-        with self._uncounted():
-            loss = evaluate(self.language, self.corpus.val, self.val_sample).loss
+        with self._uncounted("evaluation"):
+            loss = evaluate(self.language, self.corpus.val, self.val_sample, fp32_precision=self.precision).loss
             if not math.isfinite(loss):
                 raise self._diverged(f"the validation loss is {loss}")
             if progress.best_loss is None or loss < progress.best_loss:
@@ -486,7 +541,9 @@ class Run:
     def _evaluate_kept(self, kept: LanguageModel) -> dict[str, Any]:
         """The figures of the kept weights over all words that are held out."""
         figures: dict[str, Any] = {"kept_step": self.progress.best_step}
-        with self._uncounted():
+        if held_out := len(self.corpus.val or ()) + len(self.corpus.test or ()):
+            self._report(Evaluating(held_out))
+        with self._uncounted("evaluation"):
             for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
                 if windows is not None and (evaluation := evaluate(kept, windows)).words:
                     figures[f"kept_{part}_loss"] = evaluation.loss
@@ -496,7 +553,7 @@ class Run:
     def _sample(self, language: LanguageModel, *, at_end: bool = False) -> dict[str, str]:
         """What the network writes after each prompt, always with the same random numbers."""
         step, texts = self.progress.step, {}
-        with self._uncounted():
+        with self._uncounted("sample"):
             for number, (prompt, words) in enumerate(self.prompts.items()):
                 rng = random_numbers(self.config.seed, SAMPLE_STREAM + number)
                 new_words = complete(language, words, SAMPLE_WORDS, rng)
@@ -521,7 +578,7 @@ class Run:
         if self.corpus.val is None:  # nothing says which weights are the best: the last ones
             progress.best_step = progress.step
         progress.seconds = self._seconds()
-        with self._uncounted():
+        with self._uncounted("save"):
             self._check_finite()
             if progress.best_step == progress.step:
                 self._best = {}  # two of them are never kept at once
@@ -707,7 +764,7 @@ class SavedRun(Run):
             progress.best_step = progress.step
         progress.seconds = self._seconds()
         progress.interval_seconds = time.perf_counter() - self._interval_began
-        with self._uncounted():
+        with self._uncounted("save"):
             self._check_finite()
             self.metrics.sync()
             self.samples.sync()
@@ -761,12 +818,20 @@ class SavedRun(Run):
         return str(self.folder.path)
 
     def _draw(self) -> str | None:
-        """Draw the loss over the steps. A picture that fails loses nothing: the run goes on without it."""
+        """Draw the loss over the steps, on the way for a hundredth of the time at most.
+
+        A picture that fails loses nothing: the run goes on, and tries again at its end.
+        """
+        began = time.perf_counter()
         try:
-            plot_loss(self.metrics_lines(), self.folder.plot, title=self.folder.path.name)
+            with self._uncounted("picture"):
+                plot_loss(self.metrics_lines(), self.folder.plot, title=self.folder.path.name)
         except Exception as error:
+            self._draw_at = math.inf
             self._report(Notice(f"{self.folder.plot} is not drawn: {error}"))
             return None
+        now = time.perf_counter()
+        self._draw_at = now + 99 * (now - began)
         return str(self.folder.plot)
 
     def metrics_lines(self) -> list[dict[str, Any]]:

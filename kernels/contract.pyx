@@ -67,6 +67,18 @@ cdef bint in_range(const ids_t *ids, Py_ssize_t count, uint64_t size, const floa
     return fits
 
 
+cdef bint bounded(dict options) except -1:
+    """Whether what has bounds is a plain number within them: contract.BOUNDS."""
+    for name, value in options.items():
+        if name == "threads" or name == "step":
+            if type(value) is not int or value < 1:
+                return False
+        elif name == "label_smoothing":
+            if type(value) is not float or not 0.0 <= <double> value <= 1.0:
+                return False
+    return True
+
+
 cdef class Contract:
     """The arrays that an op takes, float32 and ids."""
 
@@ -104,8 +116,11 @@ cdef class Contract:
                 assert array.below is None or array.below in certain
                 assert self.row_scale == NONE or array.axes == arrays["row_scale"].axes
 
-    def fits(self, tuple arrays not None):
+    def fits(self, tuple arrays not None, dict options not None):
         """Whether an op may run on these arguments; an argument that is optional may be None."""
+        return bounded(options) and self.arrays_fit(arrays)
+
+    cdef bint arrays_fit(self, tuple arrays) except -1:
         cdef Py_buffer views[MOST_ARRAYS]
         cdef int taken = 0, i
         cdef bint fits = len(arrays) == self.count

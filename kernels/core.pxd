@@ -34,6 +34,11 @@ cdef extern from "core.h" nogil:
         float eps
         float correction
 
+    ctypedef struct row_sums:
+        float highest
+        double exponentials
+        double differences
+
     ctypedef struct simd_kernels:
         int lanes
         void (*pack)(matrix source, long depth, long lanes, float *panel) noexcept nogil
@@ -55,9 +60,13 @@ cdef extern from "core.h" nogil:
         void (*combine)(long slices, long lanes, const float *highest, const float *sum, float *row_highest,
                         double *row_sum) noexcept nogil
         void (*add_slices)(long slices, long stride, long lanes, const float *parts, float *total) noexcept nogil
-        float (*row_lse)(long n, const float *logits, double *logit_sum) noexcept nogil
+        row_sums (*row_lse)(long n, const float *logits) noexcept nogil
         void (*row_dlogits)(long n, const float *logits, float lse, float scale, float shift,
                             float *dlogits) noexcept nogil
+        row_sums (*row_softmax)(long n, const float *logits, float scale, float shift, float *dlogits) noexcept nogil
+        void (*row_log_softmax)(long n, const float *x, float *y) noexcept nogil
+        void (*row_softmax_backward)(long n, const float *dy, const float *y, float *dx) noexcept nogil
+        void (*row_log_softmax_backward)(long n, const float *dy, const float *y, float *dx) noexcept nogil
         void (*tanh_forward)(long n, const float *x, float *y) noexcept nogil
         void (*tanh_backward)(long n, const float *dy, const float *y, float *dx) noexcept nogil
         void (*batchnorm_statistics)(long rows, long stride, long columns, const float *x, float *mean,

@@ -1,6 +1,9 @@
 """Softmax and cross entropy over given logits, a row of the batch at a time."""
 
-from core cimport core_api, ids_t, import_core
+from libc.math cimport log
+from libc.stdint cimport int32_t, int64_t
+
+from core cimport core_api, ids_t, import_core, row_sums, slice_task
 
 cdef const core_api *core = import_core()
 
@@ -19,55 +22,100 @@ ctypedef struct Call:
     float *dlogits
 
 
-cdef void forward_slice(void *context, long row, int hand) noexcept nogil:
-    cdef Call *call = <Call *> context
-    cdef double logit_sum, loss
-    cdef float lse = core.simd.row_lse(call.words, call.logits + row * call.words, &logit_sum)
-    call.lse[row] = lse
+cdef void keep_loss(Call *call, long row, row_sums sums) noexcept nogil:
+    """lse, and the loss in the place of the target's logit."""
+    cdef double loss, log_sum = log(sums.exponentials)
+    call.lse[row] = <float> (sums.highest + log_sum)
     if call.row_scale[row] == 0:
         call.target_logits[row] = 0
         return
-    loss = (1 - call.label_smoothing) * (<double> lse - call.target_logits[row])
+    loss = (1 - call.label_smoothing) * (log_sum + (<double> sums.highest - call.target_logits[row]))
     if call.label_smoothing:
-        loss += call.label_smoothing * (lse - logit_sum / call.words)
+        loss += call.label_smoothing * (log_sum - sums.differences / call.words)
     call.target_logits[row] = <float> loss
+
+
+cdef float shift(Call *call, long row) noexcept nogil:
+    """What smoothing takes from the gradient of each of the row's logits."""
+    return <float> (call.row_scale[row] * call.label_smoothing / call.words)
+
+
+cdef void forward_slice(void *context, long row, int hand) noexcept nogil:
+    cdef Call *call = <Call *> context
+    keep_loss(call, row, core.simd.row_lse(call.words, call.logits + row * call.words))
 
 
 cdef void backward_slice(void *context, long row, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
-    cdef float scale = call.row_scale[row]
-    core.simd.row_dlogits(call.words, call.logits + row * call.words, call.lse_kept[row], scale,
-                          <float> (scale * call.label_smoothing / call.words), call.dlogits + row * call.words)
+    core.simd.row_dlogits(call.words, call.logits + row * call.words, call.lse_kept[row], call.row_scale[row],
+                          shift(call, row), call.dlogits + row * call.words)
 
 
-def cross_entropy_forward(const float[:, ::1] logits, const ids_t[::1] targets, const float[::1] row_scale,
-                          float[::1] lse, float[::1] losses, *, double label_smoothing=0.0, int threads=1):
+cdef void both_slice(void *context, long row, int hand) noexcept nogil:
+    cdef Call *call = <Call *> context
+    keep_loss(call, row, core.simd.row_softmax(call.words, call.logits + row * call.words, call.row_scale[row],
+                                               shift(call, row), call.dlogits + row * call.words))
+
+
+cdef void pick_targets(Call *call, long rows, const ids_t[::1] targets) noexcept nogil:
+    """Each counted row's logit of the target, in the place of its loss."""
+    cdef long row
+    for row in range(rows):
+        call.target_logits[row] = call.logits[row * call.words + targets[row]] if call.row_scale[row] != 0 else 0
+
+
+cdef void take_truth(Call *call, long rows, const ids_t[::1] targets) noexcept nogil:
+    """What the gradient is less at each counted row's target."""
+    cdef long row
+    for row in range(rows):
+        if call.row_scale[row] != 0:
+            call.dlogits[row * call.words + targets[row]] -= <float> (
+                (1 - call.label_smoothing) * call.row_scale[row])
+
+
+cdef void run_rows(slice_task task, Call *call, long rows, const ids_t[::1] targets, int threads) noexcept:
+    with nogil:
+        if call.target_logits:
+            pick_targets(call, rows, targets)
+        core.run(task, call, rows, threads if rows * call.words >= SMALL else 1)
+        if call.dlogits:
+            take_truth(call, rows, targets)
+
+
+cdef int run(slice_task task, const float[:, ::1] logits, targets, const float[::1] row_scale,
+             const float[::1] lse_kept, float[::1] lse, float[::1] losses, float[:, ::1] dlogits,
+             double label_smoothing, int threads) except -1:
+    """Let a task go over the rows; what it does not take is None."""
+    cdef Call call
+    cdef long rows = logits.shape[0]
+    if rows == 0:
+        return 0
+    call.words, call.label_smoothing = logits.shape[1], label_smoothing
+    call.logits, call.row_scale = &logits[0, 0], &row_scale[0]
+    call.lse_kept = &lse_kept[0] if lse_kept is not None else NULL
+    call.lse = &lse[0] if lse is not None else NULL
+    call.target_logits = &losses[0] if losses is not None else NULL
+    call.dlogits = &dlogits[0, 0] if dlogits is not None else NULL
+    if targets.itemsize == sizeof(int32_t):  # chosen here: Cython's own choice by type takes a microsecond
+        run_rows[int32_t](task, &call, rows, targets, threads)
+    else:
+        run_rows[int64_t](task, &call, rows, targets, threads)
+    return 0
+
+
+def cross_entropy_forward(const float[:, ::1] logits, targets, const float[::1] row_scale, float[::1] lse,
+                          float[::1] losses, *, double label_smoothing=0.0, int threads=1):
     """losses = lse - logits[target], with the maximum taken out before the exponentials."""
-    cdef long B = logits.shape[0], V = logits.shape[1], row
-    cdef Call call
-    if B == 0:
-        return
-    with nogil:
-        for row in range(B):
-            losses[row] = logits[row, targets[row]] if row_scale[row] != 0 else 0
-        call.words, call.label_smoothing = V, label_smoothing
-        call.logits, call.row_scale = &logits[0, 0], &row_scale[0]
-        call.lse, call.target_logits = &lse[0], &losses[0]
-        core.run(forward_slice, &call, B, threads if B * V >= SMALL else 1)
+    run(forward_slice, logits, targets, row_scale, None, lse, losses, None, label_smoothing, threads)
 
 
-def cross_entropy_backward(const float[:, ::1] logits, const ids_t[::1] targets, const float[::1] row_scale,
-                           const float[::1] lse, float[:, ::1] dlogits, *, double label_smoothing=0.0, int threads=1):
+def cross_entropy_backward(const float[:, ::1] logits, targets, const float[::1] row_scale, const float[::1] lse,
+                           float[:, ::1] dlogits, *, double label_smoothing=0.0, int threads=1):
     """dlogits = (softmax(logits) - truth) * row_scale."""
-    cdef long B = logits.shape[0], V = logits.shape[1], row
-    cdef Call call
-    if B == 0:
-        return
-    with nogil:
-        call.words, call.label_smoothing = V, label_smoothing
-        call.logits, call.row_scale, call.lse_kept = &logits[0, 0], &row_scale[0], &lse[0]
-        call.dlogits = &dlogits[0, 0]
-        core.run(backward_slice, &call, B, threads if B * V >= SMALL else 1)
-        for row in range(B):
-            if row_scale[row] != 0:
-                dlogits[row, targets[row]] -= <float> ((1 - label_smoothing) * row_scale[row])
+    run(backward_slice, logits, targets, row_scale, lse, None, None, dlogits, label_smoothing, threads)
+
+
+def cross_entropy(const float[:, ::1] logits, targets, const float[::1] row_scale, float[::1] lse, float[::1] losses,
+                  float[:, ::1] dlogits, *, double label_smoothing=0.0, int threads=1):
+    """Losses and gradient in one: the exponentials are made once."""
+    run(both_slice, logits, targets, row_scale, None, lse, losses, dlogits, label_smoothing, threads)

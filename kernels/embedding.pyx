@@ -5,7 +5,7 @@ order of their sum is fixed. A batch has a few hundred to a few thousand ids: so
 vocabulary.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -14,8 +14,7 @@ from core cimport core_api, ids_t, import_core
 cdef const core_api *core = import_core()
 
 
-def embedding_forward(const float[:, ::1] weight, const ids_t[:, ::1] ids, float[:, :, ::1] emb, *, int threads=1):
-    """emb = weight[ids]: a copy of B * T rows, over before a second thread is awake."""
+cdef void look_up(const float[:, ::1] weight, const ids_t[:, ::1] ids, float[:, :, ::1] emb) noexcept:
     cdef long words = ids.shape[0] * ids.shape[1], D = weight.shape[1], i
     cdef const ids_t *id_at
     cdef float *to
@@ -26,6 +25,14 @@ def embedding_forward(const float[:, ::1] weight, const ids_t[:, ::1] ids, float
     with nogil:
         for i in range(words):
             memcpy(to + i * D, &weight[id_at[i], 0], D * sizeof(float))
+
+
+def embedding_forward(const float[:, ::1] weight, ids, float[:, :, ::1] emb, *, int threads=1):
+    """emb = weight[ids]: a copy of B * T rows, over before a second thread is awake."""
+    if ids.itemsize == sizeof(int32_t):
+        look_up[int32_t](weight, ids, emb)
+    else:
+        look_up[int64_t](weight, ids, emb)
 
 
 cdef enum:
@@ -64,9 +71,8 @@ cdef Occurrence *sorted_by_id(Occurrence *items, Occurrence *spare, long count) 
     return items
 
 
-def embedding_backward(const ids_t[:, ::1] ids, const float[:, :, ::1] demb, ids_t[::1] rows, float[:, ::1] drows, *,
-                       int threads=1):
-    """The unique ids, ascending, and the sums of their gradients in the order of the batch. Returns how many."""
+cdef long sum_up(const ids_t[:, ::1] ids, const float[:, :, ::1] demb, ids_t[::1] rows,
+                 float[:, ::1] drows) except -1:
     cdef long words = ids.shape[0] * ids.shape[1], D = demb.shape[2], i, j, unique = 0
     cdef Occurrence *found
     cdef Occurrence *by_id
@@ -98,3 +104,10 @@ def embedding_backward(const ids_t[:, ::1] ids, const float[:, :, ::1] demb, ids
         memset(&drows[0, 0] + unique * D, 0, (words - unique) * D * sizeof(float))
         free(found)
     return unique
+
+
+def embedding_backward(ids, const float[:, :, ::1] demb, rows, float[:, ::1] drows, *, int threads=1):
+    """The unique ids, ascending, and the sums of their gradients in the order of the batch. Returns how many."""
+    if ids.itemsize == sizeof(int32_t):
+        return sum_up[int32_t](ids, demb, rows, drows)
+    return sum_up[int64_t](ids, demb, rows, drows)

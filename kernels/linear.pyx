@@ -15,7 +15,9 @@ from core cimport COLUMN_BLOCK, ceil_div, core_api, import_core, matrix
 cdef const core_api *core = import_core()
 
 cdef enum:
-    SLICE_ROWS = 48          # of a result: a multiple of every variant's tile
+    TILE_ROWS = 12           # a multiple of every variant's
+    SLICE_ROWS = 48          # of a result at most; fewer where it would have less than
+    SLICES = 32              # slices: the thread that takes the last one keeps the others waiting
     DEPTH_CHUNK = 512        # of the sums that are made in one go
     PARTS = 16               # of the depth at most, where it has as many chunks
     PART_AT_MOST = 1 << 19   # floats of a result that is made in parts
@@ -70,6 +72,8 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
     if not p.few and p.depth >= PARTS * DEPTH_CHUNK and p.rows * p.lanes <= PART_AT_MOST:
         p.part_depth = ceil_div(p.depth, PARTS * DEPTH_CHUNK) * DEPTH_CHUNK
     p.parts = ceil_div(p.depth, p.part_depth)
+    if not p.few and p.parts == 1:
+        p.slice_rows = min(SLICE_ROWS, ceil_div(ceil_div(p.rows, SLICES), TILE_ROWS) * TILE_ROWS)
     call.products[call.count] = p
     call.count += 1
 

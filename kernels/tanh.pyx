@@ -29,8 +29,8 @@ cdef void backward_slice(void *context, long slice, int hand) noexcept nogil:
 
 def tanh_forward(x, y, *, int threads=1):
     """y = tanh(x), a rational function of x that keeps the relative accuracy near 0."""
-    cdef const float[::1] x_flat = x.reshape(-1)
-    cdef float[::1] y_flat = y.reshape(-1)
+    cdef const float[::1] x_flat = x.ravel()
+    cdef float[::1] y_flat = y.ravel()
     if x_flat.shape[0] == 0:
         return
     cdef Call call = Call(x_flat.shape[0], NULL, &x_flat[0], &y_flat[0])
@@ -40,9 +40,9 @@ def tanh_forward(x, y, *, int threads=1):
 
 def tanh_backward(dy, y, dx, *, int threads=1):
     """dx = dy * (1 - y^2)."""
-    cdef const float[::1] dy_flat = dy.reshape(-1)
-    cdef const float[::1] y_flat = y.reshape(-1)
-    cdef float[::1] dx_flat = dx.reshape(-1)
+    cdef const float[::1] dy_flat = dy.ravel()
+    cdef const float[::1] y_flat = y.ravel()
+    cdef float[::1] dx_flat = dx.ravel()
     if y_flat.shape[0] == 0:
         return
     cdef Call call = Call(y_flat.shape[0], &dy_flat[0], &y_flat[0], &dx_flat[0])

@@ -3,23 +3,34 @@
 import contextlib
 import dataclasses
 import importlib
+import io
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import matplotlib.image
 import pytest
 
 from fastmlp import checkpoint, cli, evaluate, generate, neighbors, train
+from fastmlp import map as word_map
 from fastmlp.backend import Backend
 from fastmlp.config import TrainConfig, options
+from fastmlp.generation import draw
+from fastmlp.language_model import LanguageModel
 from fastmlp.ops import get_ops
+from fastmlp.run_folder import RunFolder
+from fastmlp.text import get_tokenizer
 from tests.runs import flags, learnable_text, metrics_of, outcome, small_config, small_options, write_text
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +39,7 @@ MAINS: dict[str, Callable[..., int]] = {
     "generate": generate.main,
     "evaluate": evaluate.main,
     "neighbors": neighbors.main,
+    "map": word_map.main,
     "fastmlp": cli.main,
 }
 SMALL = flags(small_options())
@@ -38,6 +50,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test in a folder of its own; the picture is test_plot.py's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setattr("fastmlp.trainer.plot_loss", lambda metrics, path, *, title: path.write_text(title))
 
 
@@ -113,13 +126,14 @@ def test_train_prints_what_a_user_wants_to_know(capsys: pytest.CaptureFixture[st
     assert any(line.startswith("done: 30 steps in 0:0") for line in lines)
     assert any(line.startswith("validation: loss ") and line.endswith("(weights of step 30)") for line in lines)
     assert any(line.startswith("test: loss ") for line in lines)
-    assert lines[-6:] == [
+    assert lines[-7:] == [
         f"the loss over the steps: {Path('runs/story/loss.png')}",
         "",
         "to go on:",
         f"  python -m fastmlp.generate {Path('runs/story')} 'anna zaints'",
         f"  python -m fastmlp.evaluate {Path('runs/story')} FILE",
         f"  python -m fastmlp.neighbors {Path('runs/story')} behind",
+        f"  python -m fastmlp.map {Path('runs/story')}",
     ]
     written = {file.name for file in Path("runs/story").iterdir()} - {".fastmlp.lock"}
     assert written == {
@@ -136,12 +150,43 @@ def test_the_commands_to_go_on_with_do_what_they_say(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, on_numpy: None
 ) -> None:
     _, out, _ = call(capsys, "train", write_text(tmp_path), *SMALL)
-    for line in out.splitlines()[-3:]:
+    for line in out.splitlines()[-4:]:
         arguments = [str(tmp_path / "story.txt") if word == "FILE" else word for word in shlex.split(line)]
         assert arguments[:2] == ["python", "-m"]
         status, said, err = call(capsys, arguments[2].removeprefix("fastmlp."), *arguments[3:])
         assert (status, err) == (0, "")
         assert said
+
+
+@pytest.mark.parametrize("folder", ['it\'s "the" $HOME', "-x", "two words", "a;b"])
+def test_the_commands_to_go_on_with_can_be_pasted(
+    folder: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, on_numpy: None
+) -> None:
+    """A shell takes them apart, and what it finds is the folder and the prompt, whatever they are called."""
+    arguments = [write_text(tmp_path), *SMALL, "--tokenizer", "whitespace", f"--out={folder}"]
+    _, out, _ = call(capsys, "train", *arguments, "--prompt=-n is anna")
+    generating, _, near, drawing = out.splitlines()[-4:]
+    status, text, err = call(capsys, "generate", *shlex.split(generating)[3:])
+    assert (status, text.splitlines()[0][:10]) == (0, "-n is anna")
+    assert err.startswith("note: not in the vocabulary")
+    assert call(capsys, "neighbors", *shlex.split(near)[3:])[0] == 0
+    assert call(capsys, "map", *shlex.split(drawing)[3:])[0] == 0
+    assert Path(folder).is_dir()
+    run: Any = SimpleNamespace(config=TrainConfig(), folder=RunFolder(folder))
+    resuming = shlex.split(train.command_to_resume("fastmlp train", run))
+    assert call(capsys, "train", *resuming[2:])[0] == 0
+
+
+def test_the_commands_to_go_on_with_name_this_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A shell may know it as python3 alone, or not at all."""
+    assert cli.as_typed("fastmlp train") == "fastmlp train"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    monkeypatch.setenv("PATH", os.defpath)
+    assert cli.as_typed("python -m fastmlp.train") == f"{tmp_path}/python3 -m fastmlp.train"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name in ("python3", "python"):
+        (tmp_path / name).touch(mode=0o755)
+        assert cli.as_typed("python -m fastmlp.train") == f"{name} -m fastmlp.train"
 
 
 def test_flags_reach_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,6 +344,30 @@ def test_promise_6_killed_again_and_again_the_run_ends_with_the_same_bits(tmp_pa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_promise_6_killed_while_it_draws_the_picture_before_is_whole(tmp_path: Path) -> None:
+    """SIGKILL as the second picture of the loss is about to take the first one's place."""
+    code = """
+        import os, signal, sys
+        from fastmlp import train, trainer
+        trainer.FIRST_PICTURE = 0.0
+        replace = os.replace
+        def die_at_the_second(source, target):
+            if str(target).endswith("loss.png") and os.path.exists(target):
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+        os.replace = die_at_the_second
+        sys.exit(train.main(sys.argv[1:]))
+    """
+    arguments = [write_text(tmp_path), *flags(small_options(**LONG)), "--out", "run", "--quiet"]
+    with process("-c", textwrap.dedent(code), *arguments) as child:
+        assert child.communicate() == ("", "")
+    assert child.returncode == -signal.SIGKILL
+    assert matplotlib.image.imread("run/loss.png").shape == (900, 1200, 4)
+    assert train.main(["--resume", "--out", "run", "--quiet"]) == 0
+    assert not list(Path("run").glob("*.tmp")) + list(Path("run").glob(".*.tmp"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_promise_9_a_second_ctrl_c_stops_at_once() -> None:
     with train.Interrupts() as interrupts:
         assert not interrupts.before_step()
@@ -412,23 +481,24 @@ def test_a_closed_pipe_stops_and_saves(tmp_path: Path) -> None:
     assert checkpoint.load(Path("run/last.safetensors"))[1]["step"] < 1_200
 
 
-# --------------------------------------------------------------------------------------- generate, evaluate, neighbors
+# ---------------------------------------------------------------------------------- generate, evaluate, neighbors, map
 
 
 @pytest.mark.usefixtures("on_numpy")
 def test_generate_goes_on_with_the_prompt(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = call(capsys, "generate", trained, "Anna paints a", "-n", 3, "--words", 12, "--seed", 1)
+    def write(run: Path, seed: int) -> tuple[int, str, str]:
+        likely = ["--words", 12, "--temperature", 0.5]
+        return call(capsys, "generate", run, "Anna paints a", "-n", 3, *likely, "--seed", seed)
+
+    status, out, err = write(trained, 1)
     assert (status, err) == (0, "")
     texts = out.splitlines()
     assert len(texts) == 3
     assert all(text.startswith("anna paints a red door in ") for text in texts)
     assert all(len(text.replace(".", " .").split()) == 15 for text in texts)
-    assert call(capsys, "generate", trained, "Anna paints a", "-n", 3, "--words", 12, "--seed", 1)[1] == out
-    assert (
-        call(capsys, "generate", trained / "model.safetensors", "Anna paints a", "-n", 3, "--words", 12, "--seed", 1)[1]
-        == out
-    )
-    assert call(capsys, "generate", trained, "Anna paints a", "-n", 3, "--words", 12, "--seed", 2)[1] != out
+    assert write(trained, 1)[1] == out
+    assert write(trained / "model.safetensors", 1)[1] == out
+    assert write(trained, 2)[1] != out
 
 
 @pytest.mark.usefixtures("on_numpy")
@@ -447,6 +517,91 @@ def test_generate_without_a_prompt_begins_a_text(trained: Path, capsys: pytest.C
     assert (status, err) == (0, "")
     assert len(out.replace(".", " .").split()) == 30
     assert call(capsys, "generate", trained, ". .", "-n", 1, "--temperature", 0)[1] == f".. {out}"
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_generate_reads_its_prompt_from_standard_input(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = call(capsys, "generate", trained, "Anna paints a", "-n", 1, "--seed", 1)
+    for given, what in ((b"Anna\r\npaints a\n", expected), (b"", 2), (b"Anna \xff", 2)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        status, out, err = call(capsys, "generate", trained, "-", "-n", 1, "--seed", 1)
+        if what == 2:
+            assert (status, out, err.count("\n")) == (2, "", 1)
+            assert "standard input: " in err
+        else:
+            assert (status, out, err) == what
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_generate_writes_each_word_as_it_comes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has reached a reader when a word is drawn: the prompt, and every word before it."""
+    reader = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(reader))
+    seen: list[list[str]] = []
+
+    def words_read() -> list[str]:
+        return reader.getvalue().decode().replace(".", " .").split()
+
+    def watched(*arguments: Any, **options: Any) -> int:
+        seen.append(words_read())
+        return draw(*arguments, **options)
+
+    monkeypatch.setattr("fastmlp.generation.draw", watched)
+    assert generate.main([str(trained), "anna paints", "-n", "1", "--words", "9", "--seed", "1"]) == 0
+    assert seen == [words_read()[:count] for count in range(2, 11)]
+
+
+def test_generate_ends_quietly_when_its_reader_does_and_with_a_whole_line_on_ctrl_c(trained: Path) -> None:
+    endless = ["-m", "fastmlp.generate", trained, "anna paints", "--words", 10**9]
+    with process(*endless) as child:
+        assert child.stdout is not None
+        assert child.stdout.read(20).startswith("anna paints ")
+        child.stdout.close()
+        assert child.stderr is not None
+        assert (child.stderr.read(), child.wait()) == ("", 0)
+    with process(*endless) as child:
+        assert child.stdout is not None
+        child.stdout.read(20)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate()
+    assert (child.returncode, err, out[-1]) == (130, "", "\n")
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_generate_breaks_lines_on_a_terminal_only(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["generate", trained, "anna paints", "-n", 2, "--words", 60, "--seed", 1]
+    plain = call(capsys, *arguments)[1].splitlines()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    for columns, width in ((40, 40), (1_000, 100)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        out = call(capsys, *arguments)[1]
+        assert [text.strip().replace("\n", " ") for text in out.split("\n\n")] == plain
+        assert width - 12 < max(map(len, out.splitlines())) <= width
+
+
+def test_texts_of_several_lines_are_told_apart() -> None:
+    words, lines = get_tokenizer("words"), get_tokenizer("whitespace")
+    assert [generate.separator(words, width) for width in (None, 80)] == ["", "\n"]
+    assert [generate.separator(lines, width) for width in (None, 80)] == ["\n* * *\n\n"] * 2
+
+
+@pytest.mark.parametrize(
+    ("pieces", "lines"),
+    [
+        ([], []),
+        (["one", " two", " three"], ["one two", "three"]),
+        (["seven", " w", "."], ["seven", "w."]),  # a full stop is not broken off
+        (["seven", " w"], ["seven w"]),
+        (["unbreakable", " word"], ["unbreakable", "word"]),
+        (["a", " bc", "\n\n", "d", " e\nf", " "], ["a bc", "", "d e", "f"]),
+    ],
+)
+def test_a_text_is_broken_into_lines_as_it_comes(pieces: list[str], lines: list[str]) -> None:
+    assert "".join(generate.wrapped(pieces, 7)) == "\n".join(lines)
 
 
 @pytest.mark.usefixtures("on_numpy")
@@ -511,6 +666,48 @@ def test_neighbors_are_words_of_the_vocabulary_by_cosine(trained: Path, capsys: 
     assert not {"red", "<unk>"} & set(words)
 
 
+def test_neighbors_follow_the_same_words(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each sentence begins with one of five names."""
+    status, out, _ = call(capsys, "neighbors", trained, "Anna", "-n", 4)
+    assert status == 0
+    assert {line.split()[1] for line in out.splitlines()} == {"boris", "clara", "david", "elena"}
+
+
+def test_the_map_is_drawn_where_it_is_asked_for(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(trained / "model.safetensors", "novel.safetensors")
+    places = {
+        (trained,): trained / "map.png",
+        ("novel.safetensors",): Path("novel-map.png"),
+        (trained, "-n", 20, "--out", "words.svg"): Path("words.svg"),
+    }
+    for arguments, file in places.items():
+        assert call(capsys, "map", *arguments) == (0, f"the map of its words: {file}\n", "")
+    assert Path("novel-map.png").read_bytes().startswith(b"\x89PNG")
+    drawn = set(re.findall("<!-- (.+?) -->", Path("words.svg").read_text(encoding="utf-8")))
+    assert "run: the 20 most frequent words" in drawn
+    words = checkpoint.load(trained / "model.safetensors")[1]["vocabulary"]
+    labels = drawn & set(words)
+    assert len(labels) > 10
+    assert labels <= set(words[:21]) - {"."}
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ([0, 1, 2, 3, 4] * 20, {"vocab_size": 5}, "a model of ids has no words to draw"),
+        ("to be. " * 20, {}, "a vocabulary of 2 words is too small for a map"),
+    ],
+)
+def test_a_model_without_words_has_no_map(
+    text: Any, options: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = LanguageModel(context=1, embed=2, hidden=(4,), backend="numpy", **options)
+    model.fit(text, steps=2, batch_size=4)
+    model.save("small.safetensors")
+    assert call(capsys, "map", "small.safetensors") == (2, "", f"python -m fastmlp.map: {message}\n")
+    assert not Path("small-map.png").exists()
+
+
 # --------------------------------------------------------------------------------------------------------- bad usage
 
 
@@ -518,7 +715,10 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["--stepz", "5"], 2, "--stepz: no such option; did you mean '--steps'?"),
     ("train", ["--batchsize=5"], 2, "--batchsize: no such option; did you mean '--batch-size'?"),
     ("train", ["--step", "5"], 2, "--step: no such option; did you mean '--steps'?"),
-    ("train", ["--steps"], 2, "--steps: expected one argument"),
+    ("train", ["--steps"], 2, "--steps: expected a value after it (see --help)"),
+    ("train", ["--quiet=1"], 2, "--quiet: takes no value (see --help)"),
+    ("train", ["--top-k", "5"], 2, "--top-k: an option of generate, not of this command"),
+    ("train", ["-n", "5"], 2, "-n: an option of generate, neighbors, map, not of this command"),
     ("train", ["{text}", "--steps", "0"], 2, "--steps: expected a whole number of at least 1, got '0'"),
     ("train", ["{text}", "--lr", "-1"], 2, "--lr: expected a number above 0, got '-1'"),
     ("train", ["{text}", "--batch-size", "1"], 2, "--batch-size: expected a whole number of at least 2, got '1'"),
@@ -529,7 +729,7 @@ BAD: list[tuple[str, list[str], int, str]] = [
         2,
         "--optimizer: expected one of adamw, sgd, momentum, adagrad, got 'adam'",
     ),
-    ("train", ["{text}", "--steps", "5", "--epochs", "1"], 2, "--epochs: give either this or steps"),
+    ("train", ["{text}", "--steps", "5", "--epochs", "1"], 2, "--epochs: give either this or --steps"),
     ("train", ["{text}", "--backend", "gpu"], 2, "--backend: expected one of auto, cython, numba, numpy, got 'gpu'"),
     ("train", ["{text}", "--precision", "fp8"], 2, "--precision: expected one of auto, ieee, bf16x3, bf16, got 'fp8'"),
     (
@@ -541,9 +741,14 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{text}", "--preset", "orig"], 2, "--preset: expected one of original, got 'orig'"),
     ("train", ["{text}", "--config", "none.toml"], 2, "--config: none.toml cannot be read: No such file or directory"),
     ("train", ["{text}", "--config", "{bad_toml}"], 2, "is not a TOML file"),
-    ("train", ["{text}", "--config", "{typo_toml}"], 2, "--step: no such option; did you mean 'steps'?"),
+    ("train", ["{text}", "--config", "{typo_toml}"], 2, "typo_toml.txt: step: no such option; did you mean 'steps'?"),
+    ("train", ["{text}", "--config", "{both_toml}"], 2, "both_toml.txt: epochs: give either this or steps"),
+    ("train", ["{text}", "--config", "{both_toml}", "--lr", "x"], 2, "--lr: expected a number above 0, got 'x'"),
     ("train", ["{text}", "--resume"], 2, "--resume: say which run: --out DIR"),
-    ("train", ["--resume", "--out", "nowhere"], 2, "--resume: nowhere holds no run"),
+    ("train", ["--resume", "--out", "nowhere"], 2, "--resume: nowhere holds no run\n"),
+    ("train", ["--resume", "--out", "{runs}/rum"], 2, "--resume: {runs}/rum holds no run; did you mean '{run}'?"),
+    ("train", ["{run}/config.toml"], 2, "config.toml holds options, not a text; give it as --config {run}/config.toml"),
+    ("train", ["--config", "{run}/confg.toml"], 2, "No such file or directory; did you mean '{run}/config.toml'?"),
     (
         "train",
         ["--resume", "--out", "{run}", "--seed", "9"],
@@ -554,12 +759,20 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{text}", "--json", "--quiet"], 2, "--quiet: give either this or --json"),
     ("train", ["{text}", "--out", "{text}"], 2, "cannot write to the folder"),
     ("train", ["missing.txt"], 2, "missing.txt: "),
+    ("train", ["https://example.org/hp.txt"], 2, "hp.txt: an address, not a file; download it first"),
     ("train", ["{empty}"], 2, "empty.txt: "),
     ("train", ["{run}"], 2, "the folder of a run, not a text"),
     ("train", ["{run}/model.safetensors"], 2, "a safetensors model file, not text"),
     ("train", ["{text}", "--val-file", "{foreign}"], 2, "none of its words is in the vocabulary"),
-    ("generate", [], 2, "the following arguments are required: RUN"),
-    ("generate", ["{text}"], 2, "cannot load"),
+    ("generate", [], 2, "RUN: missing (see --help)"),
+    (
+        "generate",
+        ["{text}"],
+        2,
+        "story.txt: it is a text, not a trained model; train on it first: python -m fastmlp.train",
+    ),
+    ("generate", ["{text}.safetensor"], 2, "there is no such file; name a file that fastmlp has saved"),
+    ("generate", ["{runs}/rum"], 2, "there is no such file; did you mean {run}?"),
     ("generate", ["nowhere", "once upon"], 2, "cannot load nowhere: there is no such file"),
     ("generate", ["."], 2, "a folder without model.safetensors"),
     ("generate", ["{run}", "a", "b"], 2, "b: one argument too many"),
@@ -568,15 +781,25 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("generate", ["{run}", "--top-p", "1.5"], 2, "--top-p: expected a number above 0 and at most 1, got '1.5'"),
     ("generate", ["{run}", "-n", "0"], 2, "-n: expected a whole number of at least 1, got '0'"),
     ("generate", ["{run}", "--seeds", "1"], 2, "--seeds: no such option; did you mean '--seed'?"),
-    ("evaluate", ["{run}"], 2, "the following arguments are required: FILE"),
-    ("evaluate", ["{text}", "{run}"], 2, "cannot load"),
+    ("evaluate", ["{run}"], 2, "FILE: missing (see --help)"),
+    ("evaluate", ["{text}", "{run}"], 2, "story.txt: it is a text, not a trained model; train on it first"),
     ("evaluate", ["{run}", "{run}"], 2, "the folder of a run, not a text"),
     ("evaluate", ["{run}", "missing.txt"], 2, "missing.txt: "),
     ("evaluate", ["{run}", "{foreign}"], 2, "none of its words is in the model's vocabulary"),
     ("neighbors", ["{run}", "paint"], 2, "WORD: 'paint' is not in the vocabulary; close: paints"),
     ("neighbors", ["{run}", "two words"], 2, "WORD: expected one word, got 'two words'"),
     ("neighbors", ["{run}", "red", "-n", "x"], 2, "-n: expected a whole number of at least 1, got 'x'"),
+    ("map", [], 2, "RUN: missing"),
+    ("map", ["{text}"], 2, "cannot load"),
+    ("map", ["."], 2, "a folder without model.safetensors"),
+    ("map", ["{run}", "-n", "2"], 2, "-n: expected a whole number of at least 3, got '2'"),
+    ("map", ["{run}", "--out", "map.jpg"], 2, "--out: expected a file that ends in .png or .svg, got 'map.jpg'"),
+    ("map", ["{run}", "--out", "none/map.png"], 1, "cannot write none/map.png ("),
+    ("map", ["{run}", "map.png"], 2, "map.png: one argument too many"),
     ("fastmlp", ["trian"], 2, "trian: no such command; did you mean 'train'?"),
+    ("fastmlp", ["trian", "{text}", "--steps", "5"], 2, "trian: no such command; did you mean 'train'?"),
+    ("fastmlp", ["{text}"], 2, "story.txt: no such command; to train on it: fastmlp train "),
+    ("fastmlp", ["--vresion"], 2, "--vresion: no such option; did you mean '--version'?"),
 ]
 
 
@@ -593,18 +816,19 @@ def test_bad_usage_gets_one_line_and_its_status(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = {"text": write_text(tmp_path), "run": trained}
+    places = {"text": write_text(tmp_path), "run": trained, "runs": trained.parent}
     for name, content in {
         "empty": "",
         "foreign": "qwerty uiop",
         "bad_toml": "a = = 1",
         "typo_toml": "step = 1",
+        "both_toml": "steps = 1\nepochs = 1",
     }.items():
         places[name] = tmp_path / f"{name}.txt"
         places[name].write_text(content)
     got, _, err = call(capsys, command, *(argument.format(**places) for argument in arguments))
     assert got == status
-    assert message in err
+    assert message.format(**places) in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert not Path("runs").exists()
@@ -669,6 +893,7 @@ def test_promise_17_no_home_to_write_to_and_no_display(tmp_path: Path) -> None:
     for arguments in (
         ["fastmlp.train", write_text(tmp_path), *SMALL, "--out", "run", "--quiet"],
         ["fastmlp.neighbors", "run", "red"],
+        ["fastmlp.map", "run"],
         ["fastmlp.generate", "run", "anna"],
         ["fastmlp.evaluate", "run", tmp_path / "story.txt"],
     ):
@@ -677,13 +902,14 @@ def test_promise_17_no_home_to_write_to_and_no_display(tmp_path: Path) -> None:
         assert child.returncode == 0, err
         assert all(line.startswith("note: ") for line in err.splitlines()), err  # as where there are no kernels
         assert arguments[0] != "fastmlp.train" or err == ""
-    assert Path("run/loss.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("loss.png", "map.png"):
+        assert Path("run", picture).read_bytes().startswith(b"\x89PNG")
 
 
 # ---------------------------------------------------------------------------------------------------------------- help
 
 
-@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "neighbors"])
+@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "neighbors", "map"])
 def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = call(capsys, command, "--help")
     assert (status, err) == (0, "")
@@ -695,6 +921,16 @@ def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[st
             assert cli.flag(name) in text
     if command == "generate":
         assert text.count("(default: ") == 7
+    if command == "map":
+        assert text.count("(default: ") == 2
+    examples = out.partition("\nexamples:\n")[2].splitlines()
+    assert len(examples) >= 2
+    for example in examples:  # options that there are, in one way that goes together
+        assert example.startswith(f"  python -m fastmlp.{command} ")
+        arguments = shlex.split(example.partition("#")[0])[3:]
+        parsed = importlib.import_module(f"fastmlp.{command}").make_parser(command).parse(arguments)
+        if command == "train" and not parsed.resume:
+            train.configuration(parsed)
 
 
 def test_the_program_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:

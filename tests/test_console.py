@@ -1,12 +1,25 @@
 """What a run looks like: the progress bar, the lines, and how figures are written."""
 
 import io
+import json
+import math
 import sys
 
 import pytest
 
-from fastmlp.console import Console, describe_end, describe_sample, describe_text, duration, indented, plural
-from fastmlp.events import Finished, Measured, Notice, Sampled, Started, TextRead
+from fastmlp.console import (
+    Console,
+    JsonLines,
+    Quiet,
+    colors,
+    describe_end,
+    describe_sample,
+    describe_text,
+    duration,
+    indented,
+    plural,
+)
+from fastmlp.events import Evaluating, Finished, GoOn, Measured, Notice, Sampled, Started, TextRead, Writing
 
 LOGGED = {"step": 100, "words": 12_800, "seconds": 1.0, "loss": 7.25, "lr": 0.002, "words_per_second": 71_234.5}
 EVALUATED = {**LOGGED, "step": 200, "val_loss": 6.5, "val_perplexity": 665.14}
@@ -25,14 +38,15 @@ def test_the_bar_shows_step_loss_validation_speed_and_time_left(
             if step == 200:
                 console.report(Measured(EVALUATED))
         console.report(Notice("mind the gap"))
+        console.share = 1.0
+        console.report(Evaluating(67_346))
     out, err = capsys.readouterr()
+    assert "\r100% evaluating on all 67,346 words that are held out" in err
     last = [line for line in err.replace("\r", "\n").splitlines() if "step" in line][-1]
     assert " 25%|" in last
     assert "step   250/1,000  loss 8.000  val 6.500 (perplexity 665)  71,234 words/s  " in last
     assert last.rstrip().endswith(" left")
-    assert out.splitlines()[0].startswith(
-        "step   200/1,000  loss 7.250  validation 6.500 (perplexity 665.1)  71,234 words/s"
-    )
+    assert out.splitlines()[0].startswith("step   200/1,000  loss 7.250  validation 6.500 (perplexity 665.1)")
     assert out.splitlines()[1] == "note: mind the gap"
 
 
@@ -56,6 +70,135 @@ def test_the_time_left_is_that_of_this_sitting(
     console.step(600, 0.6, 5.0)
     console.report(Measured({**LOGGED, "step": 600}))
     assert capsys.readouterr().out == "step   600/1,000  loss 7.250  71,234 words/s  4:00 left\n"
+
+
+def test_the_time_left_is_counted_down_from_what_was_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    console = Console(bar=False)
+    console.report(Started(step=0, total=1_000, share=0.0))
+    now[0] += 500  # slow, which is over
+    console.step(100, 0.1, 5.0)
+    console.report(Measured(LOGGED, seconds_left=90.0))
+    assert capsys.readouterr().out.endswith("  1:30 left\n")
+    now[0] += 80
+    assert console.time_left() == "0:10 left"
+    now[0] += 80
+    assert console.time_left() == "0:00 left"
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (
+            120,
+            " 25%|{bar:16}| step   250/1,000  loss 8.000  val 6.500 (perplexity 665)  71,234 words/s  2:05 left",
+        ),
+        (100, " 25%|{bar:8}| step   250/1,000  loss 8.000  val 6.500 (perplexity 665)  71,234 words/s  2:05 left"),
+        (90, " 25% step   250/1,000  loss 8.000  val 6.500 (perplexity 665)  71,234 words/s  2:05 left"),
+        (80, " 25% step   250/1,000  loss 8.000  val 6.500  71,234 words/s  2:05 left"),
+        (65, " 25% step   250/1,000  loss 8.000  71,234 words/s  2:05 left"),
+        (50, " 25% step   250/1,000  loss 8.000  2:05 left"),
+        (40, " 25% step   250/1,000  2:05 left"),
+        (5, " 25% step   250/1,000  2:05 left"),
+    ],
+)
+def test_a_narrow_terminal_shows_what_matters_most(
+    columns: int, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    console = Console(bar=False)
+    console.report(Started(step=0, total=1_000, share=0.0))
+    console.step(250, 0.25, 8.0)
+    console.report(Measured({**EVALUATED, "step": 250}, seconds_left=125.0))
+    layout = console.layout(250, columns)
+    assert layout.replace("{percentage:3.0f}", " 25") == line
+    if columns >= 40:
+        assert len(line.replace("{bar:16}", "b" * 16).replace("{bar:8}", "b" * 8)) < columns
+
+
+def test_the_progress_says_which_epoch_it_is_in() -> None:
+    console = Console(bar=False)
+    console.report(Started(step=0, total=3 * 138, share=0.0, epochs=3))
+    epochs = [console.line(step).split()[-1] for step in (0, 1, 138, 139, 276, 277, 414)]
+    assert epochs == ["1/3", "1/3", "1/3", "2/3", "2/3", "3/3", "3/3"]
+
+
+def test_a_validation_that_is_not_the_best_says_which_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(bar=False)
+    for best, rest in ((None, ""), (200, ""), (100, ", best at step 100")):
+        console.report(Measured(EVALUATED, best_step=best))
+        assert f"validation 6.500 (perplexity 665.1){rest}  71,234 words/s" in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    """A standard output that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "colored"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_colors_are_for_terminals_and_who_wants_them(
+    environment: dict[str, str], colored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for stream, colors_expected in ((Terminal(), colored), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stdout", stream)
+        console = Console(bar=False)
+        console.report(Writing("runs/hp"))
+        console.report(Sampled(1, "a", "a cat", "a dog"))
+        console.report(Measured(EVALUATED, best_step=200))
+        console.report(Finished("run", 1_000, 3_723.4, 4.5, {}, None))
+        console.report(GoOn(["fastmlp generate"]))
+        assert ("\x1b[" in stream.getvalue()) == colors_expected
+
+
+def test_the_first_lines_fit_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    Console(bar=False).report(TextRead("novels/harry-potter.txt", 1, 1_000, 99, 99, 50, 0))
+    lines = sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines == [
+        "text      novels/harry-potter.txt: 1,000",
+        "          words, 99 different; held out:",
+        "          50 to validate",
+    ]
+
+
+def test_json_is_strict_and_quiet_says_only_what_should_be_known(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [
+        Measured({**LOGGED, "loss": math.inf, "lr": math.nan}, seconds_left=math.nan),
+        Sampled(1, "a", "a «cat»\nsat"),
+        Finished("run", 9, 1.0, math.nan, {"kept_test_loss": math.inf}),
+        GoOn(["x"]),
+        Notice("mind the gap"),
+    ]
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    for event in events:
+        JsonLines().report(event)
+    measured, sampled, finished, go_on, _ = (
+        json.loads(line, parse_constant=refuse) for line in capsys.readouterr().out.splitlines()
+    )
+    assert (measured["metrics"]["loss"], measured["metrics"]["lr"], measured["seconds_left"]) == (None, None, None)
+    assert measured["metrics"]["step"] == 100
+    assert (finished["loss"], finished["kept"]) == (None, {"kept_test_loss": None})
+    assert (sampled["text"], go_on) == ("a «cat»\nsat", {"event": "GoOn", "commands": ["x"]})
+    for event in events:
+        Quiet().report(event)
+    assert capsys.readouterr() == ("", "note: mind the gap\n")
 
 
 def test_a_reader_who_goes_away_is_noticed_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +249,16 @@ def test_samples_are_wrapped_under_their_label() -> None:
     assert all(line.startswith(" " * len("after 2,500 steps: ") + "word") for line in rest)
     assert indented("one\ntwo", "x: ") == "x: one\n   two"
     assert describe_sample(Sampled(9, "a", "a new", "a old")) == "\nbefore: a old\nafter:  a new"
+
+
+def test_the_prompt_is_bold_however_its_text_is_broken_into_lines() -> None:
+    prompt = "word " * 24 + "end"
+    first, second = describe_sample(Sampled(0, prompt, f"{prompt} of it"), colors).strip("\n").splitlines()
+    assert first.startswith("\x1b[2mbefore training: \x1b[0m\x1b[1mword word ")
+    assert second.strip().startswith("word ")
+    assert second.endswith(" end\x1b[0m of it")
+    assert describe_sample(Sampled(0, "", "of it"), colors) == "\n\x1b[2mbefore training: \x1b[0mof it\n"
+    assert describe_sample(Sampled(0, "other", "of it"), colors).count("\x1b[1m") == 0
 
 
 def test_the_end_tells_the_figures_of_the_kept_weights() -> None:

@@ -43,11 +43,11 @@ def passes_in_python(op: str, arrays: list[Any]) -> bool:
 def test_what_fits_passes(compiled, op, id_type, sizes):
     """Or each step would pay for both checks."""
     arrays = arguments(op, cast(example(op, **sizes), id_type))
-    assert compiled(contract_of(op)).fits(tuple(arrays.values()))
+    assert compiled(contract_of(op)).fits(tuple(arrays.values()), {})
     for name, want in contract_of(op).items():
         if want.optional:
             arrays[name] = None
-    assert compiled(contract_of(op)).fits(tuple(arrays.values()))
+    assert compiled(contract_of(op)).fits(tuple(arrays.values()), {})
 
 
 @every_op
@@ -58,7 +58,7 @@ def test_an_empty_batch_passes(compiled, op):
         name: array[tuple(slice(0 if {"B", "B*T", "U"} & {axis} else None) for axis in wanted[name].axes or ())]
         for name, array in arrays.items()
     }
-    assert compiled(wanted).fits(tuple(empty.values())) == passes_in_python(op, list(empty.values())) is True
+    assert compiled(wanted).fits(tuple(empty.values()), {}) == passes_in_python(op, list(empty.values())) is True
 
 
 # ----------------------------------------------------------------------------------------------------- what it refuses
@@ -95,7 +95,7 @@ def test_promise_12_nothing_passes_that_python_refuses(data):
         change = data.draw(st.sampled_from([*CHANGES]), label="change")
         if isinstance(arrays[name], np.ndarray):
             arrays[name] = CHANGES[change](arrays[name])
-    if compiled(contract_of(op)).fits(tuple(arrays.values())):
+    if compiled(contract_of(op)).fits(tuple(arrays.values()), {}):
         assert passes_in_python(op, list(arrays.values()))
 
 
@@ -106,16 +106,28 @@ def test_promise_12_each_change_of_each_argument_is_seen(compiled, op, change):
     for name in contract_of(op):
         arrays = arguments(op, example(op))
         arrays[name] = CHANGES[change](arrays[name])
-        assert check.fits(tuple(arrays.values())) == passes_in_python(op, list(arrays.values())), name
+        assert check.fits(tuple(arrays.values()), {}) == passes_in_python(op, list(arrays.values())), name
 
 
 @every_op
 def test_promise_12_another_number_of_arrays_is_seen(compiled, op):
     arrays = tuple(arguments(op, example(op)).values())
     check = compiled(contract_of(op))
-    assert not check.fits(arrays[:-1])
-    assert not check.fits((*arrays, arrays[-1]))
-    assert not check.fits(())
+    assert not check.fits(arrays[:-1], {})
+    assert not check.fits((*arrays, arrays[-1]), {})
+    assert not check.fits((), {})
+
+
+@pytest.mark.parametrize("name", contract.BOUNDS)
+@pytest.mark.parametrize(
+    "value", [-1, 0, 1, 2, 2**70, -(2**70), 0.0, 0.5, 1.0, 1.5, -0.1, np.nan, np.inf, True, np.float32(2), np.int8(0)]
+)
+def test_promise_12_options_out_of_range_are_seen(compiled, name, value):
+    """What is no plain number the check in Python looks at; plain ones that fit pass at once."""
+    low, high = contract.BOUNDS[name]
+    arrays = tuple(arguments("tanh_forward", example("tanh_forward")).values())
+    passes = compiled(contract_of("tanh_forward")).fits(arrays, {name: value})
+    assert passes == (low <= value <= high and type(value) is (float if name == "label_smoothing" else int))
 
 
 # ------------------------------------------------------ nothing is remembered: arrays change, others take their place
@@ -173,7 +185,7 @@ def test_no_array_is_kept_alive(compiled, op, change):
         given = tuple(arrays.values())
         kept = [array for array in given if isinstance(array, np.ndarray)]
         counts = [sys.getrefcount(array) for array in kept]
-        check.fits(given)
+        check.fits(given, {})
         assert [sys.getrefcount(array) for array in kept] == counts
 
 

@@ -22,7 +22,9 @@ def random_windows(rng: np.random.Generator, words: int, unknown: list[int]) -> 
 def test_unknown_words_are_left_out_and_counted(ops: Ops, unk_trained: bool, rng: np.random.Generator) -> None:
     language = small_language(rng, ops, unk_trained=unk_trained)
     windows = random_windows(rng, 2 * ROWS + 40, [5, 6, 300])
-    found = evaluate(language, windows)
+    done: list[int] = []
+    found = evaluate(language, windows, watch=done.append)
+    assert done == [ROWS, ROWS, len(windows) - 2 * ROWS]
     with language.reading_unknown_words():
         losses = language.network.losses(*windows.take(np.arange(len(windows))))
     known = windows.take(np.arange(len(windows)))[1] != 8

@@ -256,6 +256,34 @@ def test_the_picture_is_matplotlibs_and_may_be_written(tmp_path: Path) -> None:
     assert figure.axes[0].get_title() == "sentences"
     assert figure.axes[0].lines[0].get_xdata().tolist() == history.steps.tolist()
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"path: expected a name that ends in \.png, got '.*loss\.jpg'"):
+        history.plot(tmp_path / "loss.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
+
+
+def test_a_history_shows_what_matters() -> None:
+    history = LanguageModel(**SMALL).fit(learnable_text(100), **QUICK)
+    best = f"validation loss {history.val_loss:.3f}, perplexity {history.val_perplexity:.1f}, step {history.best_step}"
+    assert repr(history) == (
+        f"History({history.steps[-1]} steps, loss {history.losses[0]:.3f} to {history.losses[-1]:.3f}; {best})"
+    )
+    assert repr(LanguageModel(**SMALL).fit(learnable_text(100), should_stop=lambda: True)) == "History(no steps)"
+
+
+def test_words_of_a_kind_lie_together_on_the_map(model: LanguageModel, tmp_path: Path) -> None:
+    """The five names, after which all else differs, follow the same word."""
+    figure = model.plot_words(tmp_path / "map.svg", title="sentences")
+    words = [word for word in model.vocabulary.words if word not in (".", "<unk>")]
+    assert figure.axes[0].get_title() == f"sentences: the {len(words)} most frequent words"
+    points = dict(zip(words, figure.axes[0].lines[0].get_xydata(), strict=True))
+    names = {"anna", "boris", "clara", "david", "elena"}
+    nearest = sorted(words, key=lambda word: np.linalg.norm(points[word] - points["anna"]))[:5]
+    assert set(nearest) == names
+    assert {word for word, _ in model.neighbors("anna", 4)} == names - {"anna"}
+    assert (tmp_path / "map.svg").exists()
+    few = model.plot_words(n=7).axes[0]
+    assert few.get_title() == "language model: the 7 most frequent words"
+    assert {text.get_text() for text in few.texts} <= set(words[:7])
 
 
 def test_the_arguments_are_those_of_the_configuration() -> None:
@@ -411,10 +439,19 @@ def test_words_that_are_not_known_are_told_and_counted(model: LanguageModel) -> 
         (lambda m: m.generate("anna", top_k=0), ValueError, "top_k: expected a whole number of at least 1, got 0"),
         (lambda m: m.generate("anna", top_p=1.5), ValueError, "top_p: expected a number above 0 and at most 1"),
         (lambda m: m.generate("anna", seed=-1), ValueError, "seed: expected a whole number of at least 0, got -1"),
-        (lambda m: m.generate(None), TypeError, r"prompt: expected .* integers; got NoneType"),
+        (lambda m: m.generate(None), TypeError, r"prompt: expected a text \(str\) or ids; got NoneType"),
+        (lambda m: m.generate(["red"]), TypeError, r"prompt: expected a text \(str\) or ids; got list of <U3"),
+        (lambda m: m.next_word(Path("text.txt")), TypeError, r"prompt: expected a text \(str\) or ids; got"),
+        (lambda m: m.neighbors(1.5), TypeError, "word: expected a word or its id, got 1.5"),
         (lambda m: m.next_word("anna", k=0), ValueError, "k: expected a whole number of at least 1, got 0"),
         (lambda m: m.neighbors("paint"), TextError, "word: 'paint' is not in the vocabulary; close: paints"),
         (lambda m: m.neighbors("red door"), TextError, "word: expected one word, got 'red door'"),
+        (lambda m: m.plot_words(n=2), ValueError, "n: expected a whole number of at least 3, got 2"),
+        (
+            lambda m: m.plot_words("map.pdf"),
+            ValueError,
+            r"path: expected a file that ends in \.png or \.svg, got 'map\.pdf'",
+        ),
         (lambda m: m.perplexity("zebras!"), TextError, "text: none of its words is in the model's vocabulary"),
         (lambda m: m.perplexity(""), TextError, "text is too short"),
         (lambda m: m.perplexity("hp.txt"), ValueError, r"'hp\.txt', the name of a file; .* pathlib\.Path\('hp\.txt'\)"),
@@ -426,6 +463,12 @@ def test_words_that_are_not_known_are_told_and_counted(model: LanguageModel) -> 
         (lambda m: m.fit("a b", steps=0), ConfigError, "steps: expected a whole number of at least 1, got 0"),
         (lambda m: m.fit("a b", resume=True), ValueError, r"resume: expected a folder beside it, as in fit\("),
         (lambda m: m.fit("a b", save_every=3), ValueError, "save_every: expected a folder beside it"),
+        (lambda m: LanguageModel(seed=None), ConfigError, "seed: expected a value, such as 1, got None"),
+        (
+            lambda m: LanguageModel(hidden=None),
+            ConfigError,
+            r"hidden: expected a value, such as \(300, 300\), got None",
+        ),
         (lambda m: LanguageModel(context=0), ConfigError, "context: expected a whole number of at least 1, got 0"),
         (lambda m: LanguageModel(threads=0), ConfigError, "threads: expected a whole number from 1 to 1024, got 0"),
         (lambda m: LanguageModel(tokenizer="ids"), ConfigError, "tokenizer: expected one of words, prose, whitespace"),
@@ -434,6 +477,7 @@ def test_words_that_are_not_known_are_told_and_counted(model: LanguageModel) -> 
             NotTrainedError,
             "not trained: call its fit, or LanguageModel.load",
         ),
+        (lambda m: LanguageModel().plot_words(), NotTrainedError, "not trained"),
         (lambda m: LanguageModel().save("x"), NotTrainedError, "not trained"),
         (lambda m: LanguageModel().network, NotTrainedError, "not trained"),
     ],

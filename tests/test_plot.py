@@ -60,12 +60,13 @@ def test_what_it_shows():
 
 def test_axes_are_labelled():
     figure = draw_loss(run(), "Barchester Towers")
-    axes = figure.axes[0]
+    axes, rates = figure.axes
     figure.canvas.draw()
     assert axes.get_title() == "Barchester Towers"
-    assert axes.get_xlabel() == "iteration"
-    assert axes.get_ylabel() == "loss (nats per word)"
-    assert [label.get_text() for label in axes.get_xticklabels()][1:-1] == [
+    assert rates.get_xlabel() == "iteration"
+    assert (axes.get_ylabel(), rates.get_ylabel()) == ("loss (nats per word)", "learning rate")
+    assert not any(label.get_visible() for label in axes.get_xticklabels())
+    assert [label.get_text() for label in rates.get_xticklabels()][1:-1] == [
         "0",
         "2,000",
         "4,000",
@@ -76,6 +77,25 @@ def test_axes_are_labelled():
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == [line.get_label() for line in axes.lines]
     assert all(line.get_visible() for line in axes.get_xgridlines() + axes.get_ygridlines())
+
+
+def test_the_learning_rate_is_below_on_the_same_iterations():
+    metrics = run()
+    for line in metrics:
+        line["lr"] = 0.002 * min(line["step"] / 500, 1 - line["step"] / 10_000)
+    losses, rates = draw_loss(metrics, "").axes
+    (drawn,) = rates.lines
+    np.testing.assert_array_equal(drawn.get_xydata(), [(line["step"], line["lr"]) for line in metrics])
+    assert rates.get_xlim() == losses.get_xlim()
+    assert rates.get_ylim()[0] == 0
+    assert losses.get_position().height > 3 * rates.get_position().height
+    assert losses.get_position().y0 > rates.get_position().y1
+
+
+def test_no_panel_without_learning_rates():
+    (axes,) = draw_loss([{"step": 0, "loss": 10.0}, {"step": 100, "loss": 7.0, "lr": None}], "").axes
+    assert axes.get_xlabel() == "iteration"
+    assert all(label.get_visible() for label in axes.get_xticklabels())
 
 
 @pytest.mark.parametrize(("highest", "lowest"), [(10.0, 5.5), (5.6, 5.5), (3.0, 0.01)])
@@ -152,7 +172,7 @@ def test_the_file_is_a_png_with_ink(tmp_path):
     path = tmp_path / "loss.png"
     plot_loss(run(), path, title="Barchester Towers")
     image = matplotlib.image.imread(path)[..., :3]
-    assert image.shape == (750, 1200, 3)
+    assert image.shape == (900, 1200, 3)
     assert (image[[0, -1]] == 1).all()  # nothing is cut off at the edges
     assert (image[:, [0, -1]] == 1).all()
     for colour in (plot.TRAINING, plot.VALIDATION):

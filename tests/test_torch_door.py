@@ -337,6 +337,15 @@ def test_no_gradient_of_the_gradient(door):
         torch.autograd.grad(loss, given["input"], create_graph=True)
 
 
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_no_derivative_in_forward_mode(door, name):
+    given = {key: tensor.detach() for key, tensor in example().items()}
+    with torch.autograd.forward_ad.dual_level():
+        given[name] = torch.autograd.forward_ad.make_dual(given[name], torch.ones_like(given[name]))
+        with pytest.raises(NotImplementedError, match="no derivative in forward mode"):
+            call(door.linear_cross_entropy, given)
+
+
 @pytest.mark.parametrize("name", [*PARAMETERS, "target", "weight"])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_what_is_saved_may_not_be_changed(door, name, reduction):
@@ -487,6 +496,19 @@ def test_refuses_no_class(door):
         door.linear_cross_entropy(torch.ones(3, 6), torch.ones(0, 6), torch.zeros(3).long())
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_smoothing": "0.1"}, "label_smoothing: expected a number, got '0.1'"),
+        ({"ignore_index": "none"}, "ignore_index: expected an integer, got 'none'"),
+        ({"ignore_index": 1.5}, "ignore_index: expected an integer, got 1.5"),
+    ],
+)
+def test_refuses_options_of_another_type(door, options, message):
+    with pytest.raises(TypeError, match=message):
+        call(door.linear_cross_entropy, example(), **options)
+
+
 def test_refuses_options(door):
     with pytest.raises(NotImplementedError, match="options: expected None"):
         call(door.linear_cross_entropy, example(), options=torch.nn.LinearCrossEntropyOptions())
@@ -535,7 +557,10 @@ def test_module_is_pytorchs(door, options):
 
 
 def test_module_shows_itself(door):
-    assert "(linear): Linear(in_features=6, out_features=11, bias=False)" in repr(door.LinearCrossEntropyLoss(6, 11))
+    for options in ({}, {"bias": True, "reduction": "sum", "ignore_index": 3, "label_smoothing": 0.1}):
+        assert repr(door.LinearCrossEntropyLoss(6, 11, **options)) == repr(
+            torch.nn.LinearCrossEntropyLoss(6, 11, **options)
+        )
 
 
 def test_module_refuses(door):

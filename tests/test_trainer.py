@@ -7,19 +7,23 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fastmlp import checkpoint, run_folder, trainer
+from fastmlp.backend import Backend
 from fastmlp.checkpoint import CheckpointError, FolderInUseError, lock_folder
 from fastmlp.config import ConfigError, TrainConfig
 from fastmlp.corpus import read_corpus
 from fastmlp.events import (
     Compiled,
     Compiling,
+    Evaluating,
     Event,
     Finished,
     Measured,
@@ -33,7 +37,7 @@ from fastmlp.events import (
     Writing,
 )
 from fastmlp.model import MLP
-from fastmlp.ops import Ops
+from fastmlp.ops import Ops, get_ops
 from fastmlp.run_folder import RunFolderError
 from fastmlp.text import Text, TextError, get_tokenizer, standard_library_text
 from fastmlp.trainer import DivergedError, open_run, train
@@ -83,6 +87,24 @@ class Recorder(Reporter):
 
 
 # ------------------------------------------------------------------------------------------------------------ learning
+
+
+def test_validation_on_the_way_has_trainings_precision_and_kept_weights_are_judged_in_float32(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ops = get_ops("numpy")
+
+    def forward(*arguments: Any, fp32_precision: str, **options: Any) -> None:
+        asked.append(fp32_precision)
+        ops.linear_cross_entropy_forward(*arguments, **options)
+
+    watched = Backend(replace(ops, linear_cross_entropy_forward=forward), None, None)
+    monkeypatch.setattr("fastmlp.trainer.choose_backend", lambda _: watched)
+    train(small_config(file, tmp_path / "run", precision="ieee"))
+    on_the_way = len(asked[: asked.index("auto")])
+    assert asked == ["ieee"] * on_the_way + ["auto"] * (len(asked) - on_the_way)
+    assert on_the_way == 3  # steps 10, 20 and 30
 
 
 def test_a_short_training_reaches_what_only_a_learning_network_reaches(ops: Ops, file: Path, tmp_path: Path) -> None:
@@ -190,16 +212,150 @@ def test_epochs_visit_each_window_once(file: Path, tmp_path: Path) -> None:
     assert metrics_of(tmp_path / "run")[-1]["words"] == 2 * len(corpus.train)
 
 
-def test_a_run_of_minutes_ends_with_its_time_and_its_schedule(file: Path, tmp_path: Path) -> None:
+def test_epochs_and_as_many_steps_agree_in_all_but_the_windows(file: Path, tmp_path: Path) -> None:
+    recorders = {name: Recorder() for name in ("epochs", "steps")}
+    options = {"batch_size": 100, "log_every": 10, "eval_every": 40, "schedule": "linear"}
+    config = small_config(file, tmp_path / "epochs", **{**options, "steps": None, "epochs": 2})
+    total = train(config, reporter=recorders["epochs"]).step
+    train(small_config(file, tmp_path / "steps", **{**options, "steps": total}), reporter=recorders["steps"])
+    windows, batches = len(read_corpus(config).train), total // 2
+    assert batches > 30
+    by_epochs, by_steps = (metrics_of(tmp_path / name) for name in recorders)
+    for one, other in zip(by_epochs, by_steps, strict=True):
+        assert one.keys() == other.keys()
+        assert (one["step"], one["lr"]) == (other["step"], other["lr"])
+        epochs, steps = divmod(one["step"], batches)
+        assert one["words"] == epochs * windows + 100 * steps
+        assert other["words"] == 100 * other["step"]
+    started = {name: recorder.all(Started)[0] for name, recorder in recorders.items()}
+    assert started == {"epochs": Started(0, total, 0.0, 2), "steps": Started(0, total, 0.0, None)}
+    kinds = ([type(event) for event in recorder.events] for recorder in recorders.values())
+    assert next(kinds) == next(kinds)
+
+
+class Clock:
+    """A clock that only moves when a step, an evaluation or a sample takes its time."""
+
+    STEP, WORD, SAMPLE = 0.5, 0.02, 0.25  # seconds
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000.0
+        monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(trainer, "TRIAL", 5)
+        evaluate, complete, make_optimizer = trainer.evaluate, trainer.complete, trainer.make_optimizer
+
+        def timed_evaluate(language: Any, windows: Any, indices: Any = None) -> Any:
+            self.now += self.WORD * len(windows if indices is None else indices)
+            return evaluate(language, windows, indices)
+
+        def timed_complete(*arguments: Any) -> Any:
+            self.now += self.SAMPLE
+            return complete(*arguments)
+
+        def timed_optimizer(*arguments: Any, **options: Any) -> Any:
+            optimizer = make_optimizer(*arguments, **options)
+            step = optimizer.step
+
+            def timed_step(*arguments: Any) -> Any:
+                self.now += self.STEP
+                return step(*arguments)
+
+            optimizer.step = timed_step
+            return optimizer
+
+        monkeypatch.setattr(trainer, "evaluate", timed_evaluate)
+        monkeypatch.setattr(trainer, "complete", timed_complete)
+        monkeypatch.setattr(trainer, "make_optimizer", timed_optimizer)
+
+
+class TimesLeft(Recorder):
+    """When the run will end, as each line of metrics says it."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.ends: dict[int, float | None] = {}
+
+    def report(self, event: Event) -> None:
+        super().report(event)
+        if isinstance(event, Measured):
+            left = event.seconds_left
+            self.ends[event.metrics["step"]] = None if left is None else self.clock.now + left
+
+
+def test_the_time_left_has_all_that_will_come(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    watch = TimesLeft(clock)
+    options = dict.fromkeys(("eval_every", "sample_every", "save_every"), 40)
+    options |= {"steps": 400, "log_every": 10, "prompt": ("anna", "boris")}
+    train(small_config(file, tmp_path / "run", **options), reporter=watch)
+    ends = watch.ends
+    assert ends.pop(0) is None
+    assert ends.pop(400) == pytest.approx(clock.now, abs=1)
+    between = 50 * clock.WORD + 2 * clock.SAMPLE
+    for step, end in ends.items():
+        assert end is not None
+        ahead = clock.now - end
+        # known from the start: steps, the evaluation of all at the end; once it has come: what comes between
+        if step != 40:  # the first samples follow this line
+            assert ahead == pytest.approx(10 * between if step < 40 else 0, abs=2 * between), step
+
+
+def test_the_time_left_of_a_resumed_run_is_of_this_sitting(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    config = small_config(file, tmp_path / "run", steps=100, log_every=10, eval_every=100, sample_every=100)
+    clock.STEP = 7.0
+    train(config, should_stop=stop_after(50))
+    clock.STEP = 0.5
+    watch = TimesLeft(clock)
+    train(config, resume=True, reporter=watch)
+    assert watch.ends[60] == pytest.approx(clock.now, abs=2)
+
+
+def test_a_time_budget_covers_the_evaluation_at_the_end(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    watch = TimesLeft(clock)
+    options: dict[str, Any] = {"steps": None, "minutes": 1, "log_every": 1, "schedule": "linear", "save_every": 9_999}
+    result = train(small_config(file, tmp_path / "run", **options), reporter=watch)
+    assert (result.finished, watch.all(Started)[0].total) == (True, None)
+    words = len(read_corpus(small_config(file, tmp_path / "run")).val or ())
+    assert words * clock.WORD > 4
+    assert clock.now - 1_000 == pytest.approx(60, abs=2 * clock.STEP)
+    assert all(end == pytest.approx(1_060, abs=2 * clock.STEP) for end in watch.ends.values())
+    lines = metrics_of(tmp_path / "run")
+    assert lines[-1]["lr"] < 0.02 * 0.02  # of its height
+    highest = max(lines, key=lambda line: line["lr"])
+    assert 5 < highest["seconds"] < 7  # a tenth of the time warms up, which is less than 500 steps
+    steps, minutes = (small_config(file, tmp_path / "run", **{**options, "warmup": warmup}) for warmup in (0, 5))
+    for config, first in ((steps, 1.0), (minutes, 0.2)):
+        train(config, overwrite=True)
+        rates = [line["lr"] / 0.02 for line in metrics_of(tmp_path / "run")]
+        assert rates[0] == pytest.approx(first, rel=0.05)
+
+
+def test_a_time_that_the_evaluation_needs_leaves_half_for_training(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    clock.WORD = 1.0
+    result = train(small_config(file, tmp_path / "run", steps=None, minutes=0.5, save_every=9_999, eval_every=9_999))
+    before = clock.SAMPLE + 2 * 5 * clock.WORD  # and a trial of how long an evaluation takes
+    assert result.step == pytest.approx((15 - before) / clock.STEP, abs=1)
+
+
+def test_the_best_step_is_told_with_each_line(file: Path, tmp_path: Path) -> None:
     recorder = Recorder()
-    config = small_config(file, tmp_path / "run", steps=None, minutes=0.02, schedule="linear", save_every=10_000)
+    config = small_config(file, tmp_path / "run", steps=60, optimizer="sgd", lr=300, warmup=60, schedule="constant")
     result = train(config, reporter=recorder)
-    line = metrics_of(tmp_path / "run")[-1]
-    assert line["seconds"] >= 1.2
-    assert recorder.steps[-1][1] > 0.9
-    assert line["lr"] < 0.1 * config.lr
-    assert recorder.all(Started)[0].total is None
-    assert result.finished
+    measured = [(event.metrics, event.best_step) for event in recorder.all(Measured)]
+    for place, (metrics, best) in enumerate(measured):
+        losses = {line["val_loss"]: line["step"] for line, _ in measured[: place + 1] if "val_loss" in line}
+        assert best == (losses[min(losses)] if losses else None), metrics
+    assert measured[-1][1] == result.kept_step
 
 
 def test_a_validation_file_decides_which_weights_are_kept(file: Path, tmp_path: Path) -> None:
@@ -772,16 +928,44 @@ def test_events_are_plain_data(file: Path, tmp_path: Path) -> None:
         facts = json.loads(json.dumps(event.facts(), allow_nan=False))
         assert facts["event"] == type(event).__name__
     assert {type(event).__name__ for event in recorder.events} >= {"TextRead", "NetworkMade", "Running", "Writing"}
+    assert [event.words for event in recorder.all(Evaluating)] == [recorder.all(TextRead)[0].validation_words]
 
 
 def test_a_picture_that_fails_loses_nothing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told where it fails first, and at the end."""
+
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr("fastmlp.trainer.plot_loss", broken)
+    monkeypatch.setattr("fastmlp.trainer.FIRST_PICTURE", 0.0)
     recorder = Recorder()
     assert train(small_config(file, tmp_path / "run"), reporter=recorder).finished
-    assert ["loss.png is not drawn: no fonts" in event.text for event in recorder.all(Notice)] == [True]
+    assert ["loss.png is not drawn: no fonts" in event.text for event in recorder.all(Notice)] == [True, True]
+
+
+def test_pictures_on_the_way_take_a_hundredth_of_the_time_and_are_not_in_words_per_second(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which a step takes a second and a picture an eighth of one."""
+    now, drawn = 0.0, []
+
+    def before_a_step() -> bool:
+        nonlocal now
+        now += 1
+        return False
+
+    def plot_loss(metrics: list[dict[str, Any]], *_: Any, **__: Any) -> None:
+        nonlocal now
+        now += 0.125
+        drawn.append(metrics[-1]["step"])
+
+    monkeypatch.setattr("fastmlp.trainer.plot_loss", plot_loss)
+    monkeypatch.setattr("fastmlp.trainer.time", SimpleNamespace(perf_counter=lambda: now))
+    options = {"steps": 50, "log_every": 1, "save_every": 1}
+    train(small_config(file, tmp_path / "run", **options), should_stop=before_a_step)
+    assert drawn == [10, 23, 36, 49, 50]  # after ten seconds, then 12.375 seconds from the end of one to the next
+    assert {line["words_per_second"] for line in metrics_of(tmp_path / "run")[1:]} == {16.0}
 
 
 @pytest.mark.parametrize("text", ["word", "one two", "a b c"])

@@ -144,3 +144,12 @@ def test_schedules(schedule: str, rates: list[float]) -> None:
 def test_the_warmup_grows_linearly_and_ends() -> None:
     rates = [learning_rate(0.1, "constant", progress=0, step=step, warmup=4) for step in range(6)]
     np.testing.assert_allclose(rates, [0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+
+
+def test_the_warmup_is_over_after_its_steps_or_its_share_of_the_run() -> None:
+    def rate(progress: float, step: int) -> float:
+        return learning_rate(0.1, "constant", progress=progress, step=step, warmup=4, warmup_share=0.1)
+
+    assert rate(0.0, 1) == pytest.approx(0.05)
+    assert rate(0.075, 1) == pytest.approx(0.075)
+    assert rate(0.5, 1) == rate(0.0, 3) == 0.1

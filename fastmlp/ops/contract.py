@@ -104,13 +104,9 @@ def checked(
 
     @functools.wraps(op)
     def checked_op(*args: Any, **options: Any) -> Any:
-        if surely_fit is None or not surely_fit(args):
+        if surely_fit is None or not surely_fit(args, options):
             _check(op.__name__, expected, args, dtype)
-        for name in options:
-            if name in BOUNDS and not BOUNDS[name][0] <= options[name] <= BOUNDS[name][1]:
-                low, high = BOUNDS[name]
-                wanted = f"at least {low}" if high == math.inf else f"a number from {low} to {high}"
-                raise ValueError(f"{op.__name__}: {name}: expected {wanted}, got {options[name]}")
+            _check_bounds(op.__name__, options)
         asked = options.get("fp32_precision", "auto")
         if asked != "auto" and asked not in precisions():
             wanted = f"auto or one of those that this back-end has here, {', '.join(precisions())}"
@@ -163,6 +159,14 @@ def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ..
     for (name, want), array in zip(expected, args, strict=True):
         if want.holds == "id" and not want.written and array.size:
             _check_ids(op, name, want, array, sizes[want.below] if want.below else None, expected, args)
+
+
+def _check_bounds(op: str, options: dict[str, Any]) -> None:
+    for name in options.keys() & BOUNDS:
+        low, high = BOUNDS[name]
+        if not low <= options[name] <= high:
+            wanted = f"at least {low}" if high == math.inf else f"a number from {low} to {high}"
+            raise ValueError(f"{op}: {name}: expected {wanted}, got {options[name]}")
 
 
 def _size(axis: str, seen: int, sizes: dict[str, int]) -> int:

@@ -12,7 +12,7 @@ try:
     from fastmlp._kernels.batchnorm import batchnorm_backward, batchnorm_forward
     from fastmlp._kernels.contract import Contract
     from fastmlp._kernels.core import precisions, use_variant, variant, variants
-    from fastmlp._kernels.cross_entropy import cross_entropy_backward, cross_entropy_forward
+    from fastmlp._kernels.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
     from fastmlp._kernels.embedding import embedding_backward, embedding_forward
     from fastmlp._kernels.linear import linear_backward, linear_forward
     from fastmlp._kernels.linear_cross_entropy import (
@@ -21,6 +21,7 @@ try:
         linear_cross_entropy_forward,
         linear_cross_entropy_update,
     )
+    from fastmlp._kernels.softmax import softmax_backward, softmax_forward
     from fastmlp._kernels.tanh import tanh_backward, tanh_forward
     from fastmlp._kernels.update import (
         update_adagrad,
@@ -52,6 +53,7 @@ __all__ = [
     "Contract",
     "batchnorm_backward",
     "batchnorm_forward",
+    "cross_entropy",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "embedding_backward",
@@ -63,6 +65,8 @@ __all__ = [
     "linear_cross_entropy_update",
     "linear_forward",
     "precisions",
+    "softmax_backward",
+    "softmax_forward",
     "tanh_backward",
     "tanh_forward",
     "update_adagrad",

@@ -526,6 +526,67 @@ def _tanh_backward(dy: Array, y: Array, dx: Array) -> None:
         dx[i] = dy[i] * (_ONE - y[i] * y[i])
 
 
+# ------------------------------------------------------------------------------------------------------------ softmax
+
+
+def softmax_forward(x: Array, y: Array, *, log: bool = False, threads: int = 1) -> None:
+    """Sliced over the rows."""
+    kernel, x = _log_softmax_forward if log else _softmax_forward, _read_only(x)
+    run_slices(lambda first, last: kernel(first, last, x, y), cut(len(x), _rows_worth_waking(x)), threads)
+
+
+@jit
+def _softmax_forward(first: int, last: int, x: Array, y: Array) -> None:
+    for i in range(first, last):
+        _softmax_row(x[i], y[i])
+
+
+@jit
+def _softmax_row(row: Array, p: Array) -> None:
+    highest = _highest(row)
+    for j in range(row.size):
+        p[j] = _exp(row[j] - highest)
+    scale = np.float32(1 / _sum(p))
+    for j in range(row.size):
+        p[j] *= scale
+
+
+@jit
+def _log_softmax_forward(first: int, last: int, x: Array, y: Array) -> None:
+    for i in range(first, last):
+        row, log_p = x[i], y[i]
+        highest = _highest(row)
+        log_sum = np.float32(math.log(_sums_below(row, highest)[0]))
+        for j in range(row.size):
+            log_p[j] = row[j] - highest - log_sum
+
+
+def softmax_backward(dy: Array, y: Array, dx: Array, *, log: bool = False, threads: int = 1) -> None:
+    """Sliced over the rows."""
+    kernel, inputs = _log_softmax_backward if log else _softmax_backward, (_read_only(dy), _read_only(y))
+    run_slices(lambda first, last: kernel(first, last, *inputs, dx), cut(len(y), _rows_worth_waking(y)), threads)
+
+
+@jit
+def _softmax_backward(first: int, last: int, dy: Array, y: Array, dx: Array) -> None:
+    for i in range(first, last):
+        dy_row, p, dx_row = dy[i], y[i], dx[i]
+        for j in range(p.size):
+            dx_row[j] = dy_row[j] * p[j]
+        total = np.float32(_sum(dx_row))
+        for j in range(p.size):
+            dx_row[j] = p[j] * (dy_row[j] - total)
+
+
+@jit
+def _log_softmax_backward(first: int, last: int, dy: Array, y: Array, dx: Array) -> None:
+    for i in range(first, last):
+        dy_row, log_p, dx_row = dy[i], y[i], dx[i]
+        total = np.float32(_sum(dy_row))
+        for j in range(log_p.size):
+            dx_row[j] = dy_row[j] - _exp(log_p[j]) * total
+
+
 # ------------------------------------------------------------------------------------------------------ cross entropy
 
 
@@ -557,13 +618,14 @@ def _cross_entropy_forward(
     for i in range(first, last):
         row = logits[i]
         highest = _highest(row)
-        row_lse = highest + math.log(_sum_exp(row, highest))
+        total, below = _sums_below(row, highest)
+        log_sum = math.log(total)
+        lse[i] = highest + log_sum
         loss = 0.0
-        if targets[i] >= 0:
-            loss = (1 - label_smoothing) * (row_lse - row[targets[i]])
+        if targets[i] >= 0:  # of large logits lse itself would hide the digits of the loss
+            loss = (1 - label_smoothing) * (log_sum + (np.float64(highest) - row[targets[i]]))
             if label_smoothing:
-                loss += label_smoothing * (row_lse - _sum(row) / row.size)
-        lse[i] = row_lse
+                loss += label_smoothing * (log_sum - below / row.size)
         losses[i] = loss
 
 
@@ -582,16 +644,20 @@ def _highest(row: Array) -> Any:
 
 
 @jit_any_order
-def _sum_exp(row: Array, highest: Any) -> Any:
-    """Sum of exp(row - highest), taken as in _sum."""
-    total = 0.0
+def _sums_below(row: Array, highest: Any) -> Any:
+    """Sums of exp(row - highest) and of row - highest, taken as in _sum."""
+    total = below = 0.0
     for start in range(0, row.size, PIECE):
         piece = row[start : start + PIECE]
         part: Any = np.float32(0)
+        part_below: Any = np.float32(0)
         for j in range(piece.size):
-            part += _exp(piece[j] - highest)
+            difference = piece[j] - highest
+            part += _exp(difference)
+            part_below += difference
         total += part
-    return total
+        below += part_below
+    return total, below
 
 
 def cross_entropy_backward(
@@ -627,6 +693,42 @@ def _cross_entropy_backward(
         row, drow, row_lse, scale = logits[i], dlogits[i], lse[i], row_scale[i]
         for j in range(row.size):
             drow[j] = (_exp(row[j] - row_lse) - everywhere) * scale
+        if targets[i] >= 0:
+            drow[targets[i]] -= np.float32(1 - label_smoothing) * scale
+
+
+def cross_entropy(
+    logits: Array,
+    targets: Array,
+    row_scale: Array,
+    lse: Array,
+    losses: Array,
+    dlogits: Array,
+    *,
+    label_smoothing: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """Sliced over the rows of the batch."""
+    inputs = _read_only(logits), _targets_looked_at(targets, row_scale), float(label_smoothing)
+    scale = _read_only(row_scale)
+
+    def rows(first: int, last: int) -> None:
+        _cross_entropy_forward(first, last, *inputs, lse, losses)
+        _dlogits_of_softmax(first, last, *inputs, scale, dlogits)
+
+    run_slices(rows, cut(len(logits), _rows_worth_waking(logits)), threads)
+
+
+@jit
+def _dlogits_of_softmax(
+    first: int, last: int, logits: Array, targets: Array, label_smoothing: float, row_scale: Array, dlogits: Array
+) -> None:
+    everywhere = np.float32(label_smoothing / logits.shape[1])
+    for i in range(first, last):
+        drow, scale = dlogits[i], row_scale[i]
+        _softmax_row(logits[i], drow)
+        for j in range(drow.size):
+            drow[j] = (drow[j] - everywhere) * scale
         if targets[i] >= 0:
             drow[targets[i]] -= np.float32(1 - label_smoothing) * scale
 
@@ -1205,6 +1307,10 @@ def compile_ops(ids_dtype: Any = np.int32) -> None:
     tanh_backward(dy, y, x)
     cross_entropy_forward(x, targets, vector, mean, inv_std)
     cross_entropy_backward(x, targets, vector, mean, y)
+    cross_entropy(x, targets, vector, mean, inv_std, y)
+    for log in (False, True):
+        softmax_forward(x, y, log=log)
+        softmax_backward(dy, y, x, log=log)
     linear_cross_entropy(x, weight, None, targets, vector, mean, inv_std, y, dweight, None)
     update_sgd(x, y, lr=0)
     update_momentum(x, running, y, lr=0)

@@ -222,6 +222,40 @@ def tanh_backward(dy: Array, y: Array, dx: Array, *, threads: int = 1) -> None:
     np.multiply(dy, 1 - y * y, out=dx)
 
 
+# ------------------------------------------------------------------------------------------------------------ softmax
+
+
+@contract(x=floats("B", "V"), y=out("B", "V"))
+def softmax_forward(x: Array, y: Array, *, log: bool = False, threads: int = 1) -> None:
+    """y = exp(x) / sum exp(x), the sum over each row.
+
+    x  (B, V)  in
+    y  (B, V)  out
+    log        y is the logarithm of that, without its underflow: x - log sum exp(x)
+    """
+    with np.errstate(invalid="ignore"):  # infinity less infinity: NaN, as in PyTorch
+        np.subtract(x, x.max(axis=1, keepdims=True), out=y)
+    if log:
+        y -= np.log(np.exp(y).sum(axis=1, keepdims=True))
+    else:
+        np.exp(y, out=y)
+        y /= y.sum(axis=1, keepdims=True)
+
+
+@contract(dy=floats("B", "V"), y=floats("B", "V"), dx=out("B", "V"))
+def softmax_backward(dy: Array, y: Array, dx: Array, *, log: bool = False, threads: int = 1) -> None:
+    """dx = y (dy - sum dy y), the sum over each row; of the logarithm dx = dy - exp(y) sum dy.
+
+    dy  (B, V)  in:  gradient of y
+    y   (B, V)  in:  what the forward pass gave
+    dx  (B, V)  out
+    """
+    if log:
+        np.subtract(dy, np.exp(y) * dy.sum(axis=1, keepdims=True), out=dx)
+    else:
+        np.multiply(y, dy - (dy * y).sum(axis=1, keepdims=True), out=dx)
+
+
 # ------------------------------------------------------------------------------------------------------ cross entropy
 
 
@@ -247,10 +281,12 @@ def cross_entropy_forward(
     """
     counted = row_scale != 0
     highest = logits.max(axis=1)
-    lse[...] = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-    losses[...] = (1 - label_smoothing) * (lse - logits[np.arange(targets.size), np.where(counted, targets, 0)])
+    below = logits - highest[:, None]  # of large logits lse itself would hide the digits of the loss
+    log_sum = np.log(np.exp(below).sum(axis=1))
+    lse[...] = highest + log_sum
+    losses[...] = (1 - label_smoothing) * (log_sum - below[np.arange(targets.size), np.where(counted, targets, 0)])
     if label_smoothing:
-        losses += label_smoothing * (lse - logits.mean(axis=1))
+        losses += label_smoothing * (log_sum - below.mean(axis=1))
     losses[~counted] = 0
 
 
@@ -284,6 +320,36 @@ def cross_entropy_backward(
         dlogits -= label_smoothing / logits.shape[1]
     dlogits[counted, targets[counted]] -= 1 - label_smoothing
     dlogits *= row_scale[:, None]
+
+
+@contract(
+    logits=floats("B", "V"),
+    targets=ids("B", below="V"),
+    row_scale=floats("B"),
+    lse=out("B"),
+    losses=out("B"),
+    dlogits=out("B", "V"),
+)
+def cross_entropy(
+    logits: Array,
+    targets: Array,
+    row_scale: Array,
+    lse: Array,
+    losses: Array,
+    dlogits: Array,
+    *,
+    label_smoothing: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """Forward and backward in one: the exponentials are made once, and large logits leave the gradient its digits.
+
+    The arguments are those of cross_entropy_forward, then the gradient of cross_entropy_backward.
+    """
+    highest = logits.max(axis=1)
+    below = logits - highest[:, None]
+    cross_entropy_forward(below, targets, row_scale, lse, losses, label_smoothing=label_smoothing)
+    cross_entropy_backward(below, targets, row_scale, lse, dlogits, label_smoothing=label_smoothing)
+    lse += highest
 
 
 # ----------------------------------------------------------------------------------------------- linear cross entropy

@@ -31,6 +31,12 @@ typedef struct {
     float correction;   /* 1 / sqrt(1 - beta2^step) */
 } update_rule;
 
+/* Of a row of logits the highest, the sum of exp(logit - highest) and the sum of these differences. */
+typedef struct {
+    float highest;
+    double exponentials, differences;
+} row_sums;
+
 /* The vector kernels, one table an instruction set; variant.h has them and says what they do. A vector is `lanes`
  * floats, a panel two vectors. */
 enum { COLUMN_BLOCK = 64 }; /* the most columns of one call to the kernels for columns */
@@ -56,8 +62,12 @@ typedef struct {
                     double *row_sum);
     void (*add_slices)(long slices, long stride, long lanes, const float *parts, float *total);
 
-    float (*row_lse)(long n, const float *logits, double *logit_sum);
+    row_sums (*row_lse)(long n, const float *logits);
     void (*row_dlogits)(long n, const float *logits, float lse, float scale, float shift, float *dlogits);
+    row_sums (*row_softmax)(long n, const float *logits, float scale, float shift, float *dlogits);
+    void (*row_log_softmax)(long n, const float *x, float *y);
+    void (*row_softmax_backward)(long n, const float *dy, const float *y, float *dx);
+    void (*row_log_softmax_backward)(long n, const float *dy, const float *y, float *dx);
 
     void (*tanh_forward)(long n, const float *x, float *y);
     void (*tanh_backward)(long n, const float *dy, const float *y, float *dx);

@@ -377,34 +377,89 @@ static void stream(long rows, long columns, const float *from, long row, float *
 #endif
 }
 
-/* ----------------------------------------------------------------------------------- cross entropy, a row at a time */
+/* ----------------------------------------------------------------------- softmax and cross entropy, a row at a time */
 
-/* lse = log sum exp(logits) of one row; logit_sum: the sum of the logits. Sums go to double every COLUMN_BLOCK
- * vectors. */
-static float row_lse(long n, const float *logits, double *logit_sum)
+INLINE float highest_of_row(long n, const float *x)
 {
     vec top = all(-FLT_MAX);
-    double plain = 0, total = 0;
-    for (long i = 0; i < n; i += COLUMN_BLOCK * LANES) {
-        vec part = {0};
-        for (long j = i; j < n && j < i + COLUMN_BLOCK * LANES; j += LANES) {
-            vec logit = load_some(logits + j, n - j);
-            part += logit;
-            top = highest_of(n - j < LANES ? first_lanes(logit, n - j, -FLT_MAX) : logit, top);
-        }
-        plain += sum_of_lanes(part);
+    for (long i = 0; i < n; i += LANES) {
+        vec some = load_some(x + i, n - i);
+        top = highest_of(n - i < LANES ? first_lanes(some, n - i, -FLT_MAX) : some, top);
     }
-    float highest = highest_lane(top);
+    return highest_lane(top);
+}
+
+/* The sums of one row, from differences to its highest logit: of large logits lse itself would hide the digits that
+ * count. Where e is not NULL it gets the exponentials of these differences. Sums go to double every COLUMN_BLOCK
+ * vectors. */
+INLINE row_sums sum_up_row(long n, const float *logits, float *e)
+{
+    row_sums sums = {.highest = highest_of_row(n, logits)};
+    for (long i = 0; i < n; i += COLUMN_BLOCK * LANES) {
+        vec exponentials = {0}, differences = {0};
+        for (long j = i; j < n && j < i + COLUMN_BLOCK * LANES; j += LANES) {
+            vec difference = load_some(logits + j, n - j) - sums.highest;
+            vec exponential = exp_nonpositive(difference);
+            if (e != NULL)
+                store_some(e + j, exponential, n - j);
+            differences += n - j < LANES ? first_lanes(difference, n - j, 0) : difference;
+            exponentials += n - j < LANES ? first_lanes(exponential, n - j, 0) : exponential;
+        }
+        sums.differences += sum_of_lanes(differences);
+        sums.exponentials += sum_of_lanes(exponentials);
+    }
+    return sums;
+}
+
+static row_sums row_lse(long n, const float *logits)
+{
+    return sum_up_row(n, logits, NULL);
+}
+
+/* dlogits = softmax(logits) * scale - shift for one row. */
+static row_sums row_softmax(long n, const float *logits, float scale, float shift, float *dlogits)
+{
+    row_sums sums = sum_up_row(n, logits, dlogits);
+    scale = (float)(scale / sums.exponentials);
+    for (long i = 0; i < n; i += LANES)
+        store_some(dlogits + i, load_some(dlogits + i, n - i) * scale - shift, n - i);
+    return sums;
+}
+
+static void row_log_softmax(long n, const float *x, float *y)
+{
+    row_sums sums = sum_up_row(n, x, NULL);
+    float log_sum_exp = (float)log(sums.exponentials);
+    for (long i = 0; i < n; i += LANES)
+        store_some(y + i, load_some(x + i, n - i) - sums.highest - log_sum_exp, n - i);
+}
+
+/* dx = y (dy - sum dy y) */
+static void row_softmax_backward(long n, const float *dy, const float *y, float *dx)
+{
+    double total = 0;
     for (long i = 0; i < n; i += COLUMN_BLOCK * LANES) {
         vec part = {0};
-        for (long j = i; j < n && j < i + COLUMN_BLOCK * LANES; j += LANES) {
-            vec e = exp_nonpositive(load_some(logits + j, n - j) - highest);
-            part += n - j < LANES ? first_lanes(e, n - j, 0) : e;
-        }
+        for (long j = i; j < n && j < i + COLUMN_BLOCK * LANES; j += LANES)
+            part += load_some(dy + j, n - j) * load_some(y + j, n - j);
         total += sum_of_lanes(part);
     }
-    *logit_sum = plain;
-    return (float)(highest + log(total));
+    for (long i = 0; i < n; i += LANES)
+        store_some(dx + i, load_some(y + i, n - i) * (load_some(dy + i, n - i) - (float)total), n - i);
+}
+
+/* dx = dy - exp(y) sum dy */
+static void row_log_softmax_backward(long n, const float *dy, const float *y, float *dx)
+{
+    double total = 0;
+    for (long i = 0; i < n; i += COLUMN_BLOCK * LANES) {
+        vec part = {0};
+        for (long j = i; j < n && j < i + COLUMN_BLOCK * LANES; j += LANES)
+            part += load_some(dy + j, n - j);
+        total += sum_of_lanes(part);
+    }
+    for (long i = 0; i < n; i += LANES)
+        store_some(dx + i, load_some(dy + i, n - i) - exp_nonpositive(load_some(y + i, n - i)) * (float)total, n - i);
 }
 
 /* dlogits = exp(logits - lse) * scale - shift for one row. */
@@ -584,6 +639,10 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .add_slices = add_slices,
     .row_lse = row_lse,
     .row_dlogits = row_dlogits,
+    .row_softmax = row_softmax,
+    .row_log_softmax = row_log_softmax,
+    .row_softmax_backward = row_softmax_backward,
+    .row_log_softmax_backward = row_log_softmax_backward,
     .tanh_forward = tanh_forward,
     .tanh_backward = tanh_backward,
     .batchnorm_statistics = batchnorm_statistics,

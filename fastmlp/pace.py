@@ -1,0 +1,47 @@
+"""How long the rest of a training run will take, judged by what this sitting has measured so far."""
+
+from collections import deque
+
+__all__ = ["Pace"]
+
+RECENT = 10  # log intervals whose speed is taken for that of the rest
+
+
+class Pace:
+    """The speed of the last log intervals, and what evaluating, sampling and saving between the steps take.
+
+    first_step  steps that were done before this sitting
+    """
+
+    def __init__(self, first_step: int = 0) -> None:
+        self._first_step = first_step
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)  # steps, seconds
+        self._a_step: dict[str, float] = {}  # seconds of each kind of work, spread over the steps until it last came
+        self._total: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+        self._a_word = 0.0  # seconds of an evaluation
+
+    def trained(self, steps: int, seconds: float) -> None:
+        """A log interval is over: seconds of training alone."""
+        self._recent.append((steps, seconds))
+
+    def worked(self, kind: str, step: int, seconds: float) -> None:
+        """After a step something else was done, which comes again and again."""
+        self._total[kind] = self._total.get(kind, 0.0) + seconds
+        self._a_step[kind] = self._total[kind] / max(step - self._first_step, 1)
+        self._last[kind] = seconds
+
+    def evaluated(self, words: int, seconds: float) -> None:
+        """An evaluation of so many words is done."""
+        self._a_word = seconds / max(words, 1)
+
+    def seconds_to_train(self, steps: int) -> float | None:
+        """How long so many steps will take, with what comes between them; None where no step was measured."""
+        measured = sum(recent for recent, _ in self._recent)
+        if not measured:
+            return None
+        return steps * (sum(seconds for _, seconds in self._recent) / measured + sum(self._a_step.values()))
+
+    def seconds_to_finish(self, words: int) -> float:
+        """How long the end will take: an evaluation of so many words, and all other work once more."""
+        return words * self._a_word + sum(seconds for kind, seconds in self._last.items() if kind != "evaluation")

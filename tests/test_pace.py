@@ -1,0 +1,47 @@
+"""How long the rest of a run takes, by what was measured."""
+
+import pytest
+
+from fastmlp.pace import RECENT, Pace
+
+
+def test_nothing_measured_says_nothing() -> None:
+    pace = Pace()
+    assert pace.seconds_to_train(1_000) is None
+    pace.trained(0, 0.0)  # an evaluation right after a line
+    assert pace.seconds_to_train(1_000) is None
+
+
+def test_the_rest_is_trained_at_the_speed_of_the_last_intervals() -> None:
+    pace = Pace()
+    for _ in range(5):
+        pace.trained(100, 50.0)
+    assert pace.seconds_to_train(1_000) == pytest.approx(500)
+    for _ in range(RECENT):
+        pace.trained(100, 10.0)  # another program has ended
+    assert pace.seconds_to_train(1_000) == pytest.approx(100)
+    pace.trained(1_000, 200.0)  # each step counts alike, however long its interval
+    assert pace.seconds_to_train(1_000) == pytest.approx(1_000 * (9 * 10 + 200) / (9 * 100 + 1_000))
+
+
+def test_what_comes_between_the_steps_comes_again() -> None:
+    pace = Pace(first_step=1_000)
+    pace.trained(100, 10.0)
+    pace.worked("save", 1_100, 3.0)
+    for _ in range(2):  # until it comes again, it has come once in a hundred steps
+        assert pace.seconds_to_train(600) == pytest.approx(60 + 6 * 3)
+        pace.trained(50, 5.0)
+    pace.worked("sample", 1_200, 1.0)
+    assert pace.seconds_to_train(600) == pytest.approx(60 + 6 * 3 + 3 * 1)
+    pace.worked("save", 1_200, 5.0)
+    assert pace.seconds_to_train(600) == pytest.approx(60 + 3 * (3 + 5) + 3 * 1)
+
+
+def test_the_end_evaluates_and_does_all_else_once_more() -> None:
+    pace = Pace()
+    assert pace.seconds_to_finish(1_000) == 0
+    pace.evaluated(500, 5.0)
+    pace.evaluated(500, 1.0)
+    for kind, seconds in (("evaluation", 1.0), ("save", 9.0), ("save", 3.0), ("sample", 0.5)):
+        pace.worked(kind, 100, seconds)
+    assert pace.seconds_to_finish(2_000) == pytest.approx(4 + 3 + 0.5)
