@@ -32,7 +32,7 @@ __all__ = [
 
 Reader = Callable[[Any], Any]
 
-TOKENIZERS = ("words", "whitespace")
+TOKENIZERS = ("words", "prose", "whitespace")
 OPTIMIZERS = ("adamw", "sgd", "momentum", "adagrad")
 SCHEDULES = ("cosine", "linear", "step", "constant")
 BACKENDS = ("auto", "cython", "numba", "numpy")
@@ -304,7 +304,8 @@ class TrainConfig:
     tokenizer: str = option(
         "words",
         choice(TOKENIZERS),
-        "words (lower case; '.' is a word), whitespace (tokenized already; line ends are <eos>)",
+        "words (lower case; '.' is a word), prose (capitals, punctuation, paragraphs),"
+        " whitespace (tokenized already; line ends are <eos>)",
         metavar="NAME",
         fixed=True,
     )

@@ -127,8 +127,7 @@ def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus
 
 
 def _encode_text(config: TrainConfig, text: Text) -> Encoded:
-    tokenizer = get_tokenizer(config.tokenizer)
-    words = tokenizer.split(text.text)
+    tokenizer, words = get_tokenizer(config.tokenizer).fit(text.text)
     vocabulary = Vocabulary.from_words(words, max_size=config.vocab_size, min_count=config.min_count)
     ids = vocabulary.encode(words)
     return Encoded(text.files, text.sha256, len(set(words) - {UNK}), tokenizer, vocabulary, ids)

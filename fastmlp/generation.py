@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import numpy as np
 
 from fastmlp.corpus import beginning
+from fastmlp.text import UNK, Joiner
 
 if TYPE_CHECKING:
     from fastmlp.language_model import LanguageModel
@@ -18,6 +19,7 @@ __all__ = [
     "continuation",
     "describe_unknown_words",
     "draw",
+    "joiner_after",
     "next_logits",
     "random_numbers",
     "softmax",
@@ -44,16 +46,18 @@ def complete(
 def continuation(
     language: "LanguageModel", prompt: list[str], rng: np.random.Generator, **limits: Unpack[Limits]
 ) -> Iterator[str]:
-    """The words to go on with, without end, each drawn when it is asked for; never <unk>.
+    """The words to go on with, without end, each drawn when it is asked for; none that may not come next.
 
     prompt  what stands before; a short one is filled on the left with the tokenizer's sentence end
     rng     random numbers, one a word
     limits  what is drawn from, as in `draw`
     """
-    ids = beginning_with(language, prompt)[-language.network.shape.context :]
+    ids, joiner = beginning_with(language, prompt)[-language.network.shape.context :], joiner_after(language, prompt)
     while True:
-        ids = [*ids[1:], draw(next_logits(language, ids), rng, **limits)]
-        yield language.vocabulary.words[ids[-1]]
+        ids = [*ids[1:], draw(next_logits(language, ids, joiner), rng, **limits)]
+        word = language.vocabulary.words[ids[-1]]
+        joiner.add(word)
+        yield word
 
 
 def beginning_with(language: "LanguageModel", prompt: list[str]) -> list[int]:
@@ -62,12 +66,20 @@ def beginning_with(language: "LanguageModel", prompt: list[str]) -> list[int]:
     return [*beginning(language.tokenizer, vocabulary, context).tolist(), *vocabulary.encode(prompt).tolist()]
 
 
-def next_logits(language: "LanguageModel", ids: list[int]) -> Array:
-    """The scores (V,) of every word after these; -inf for <unk>."""
-    unk_id, window = language.vocabulary.unk_id, ids[-language.network.shape.context :]
-    with language.reading_unknown_words() if unk_id in window else nullcontext():
+def joiner_after(language: "LanguageModel", prompt: list[str]) -> Joiner:
+    """The joiner that has put a prompt together."""
+    joiner = language.tokenizer.joiner()
+    for word in prompt:
+        joiner.add(word)
+    return joiner
+
+
+def next_logits(language: "LanguageModel", ids: list[int], joiner: Joiner) -> Array:
+    """The scores (V,) of every word after these; -inf for <unk> and for what the joiner says may not come next."""
+    vocabulary, window = language.vocabulary, ids[-language.network.shape.context :]
+    with language.reading_unknown_words() if vocabulary.unk_id in window else nullcontext():
         logits: Array = language.network.logits(np.array([window], np.int32))[0]
-    logits[unk_id] = -np.inf
+    logits[[vocabulary.id_of(word) for word in (UNK, *joiner.excluded())]] = -np.inf
     return logits
 
 

@@ -41,7 +41,15 @@ from fastmlp.config import (
 from fastmlp.corpus import checked_ids
 from fastmlp.evaluation import Evaluation, evaluate_ids
 from fastmlp.events import Event, Notice, Reporter
-from fastmlp.generation import beginning_with, complete, describe_unknown_words, next_logits, random_numbers, softmax
+from fastmlp.generation import (
+    beginning_with,
+    complete,
+    describe_unknown_words,
+    joiner_after,
+    next_logits,
+    random_numbers,
+    softmax,
+)
 from fastmlp.history import History
 from fastmlp.model import MLP, NetworkShape
 from fastmlp.ops import Ops
@@ -147,7 +155,8 @@ class LanguageModel:
         context     words that are looked at to guess the next
         embed       width of the embedding of a word
         hidden      widths of the hidden layers
-        tokenizer   how a text becomes words: "words" (lower case; '.' is a word), "whitespace" (tokenized already)
+        tokenizer   how a text becomes words: "words" (lower case; '.' is a word), "prose" (capitals, punctuation and
+                    paragraphs), "whitespace" (tokenized already)
         vocab_size  words to keep, the most frequent, `<unk>` among them; None: all. For ids: they are below it; the
                     network has one row more, for what stands before the first
         min_count   words that come less often become `<unk>`
@@ -390,7 +399,8 @@ class LanguageModel:
         count = None if k is None else _read("k", whole(1), k)
         with self._lock:
             vocabulary = self.vocabulary
-            probabilities = softmax(next_logits(self, beginning_with(self, self._words_of(prompt))))
+            words = self._words_of(prompt)
+            probabilities = softmax(next_logits(self, beginning_with(self, words), joiner_after(self, words)))
             order = np.argsort(-probabilities, kind="stable")[: vocabulary.unk_id][:count].tolist()
             if isinstance(prompt, str):
                 return [(vocabulary.words[i], float(probabilities[i])) for i in order]
@@ -610,6 +620,7 @@ class LanguageModel:
         return {
             "network": {"context": shape.context, "embed": shape.embed, "hidden": list(shape.hidden)},
             "tokenizer": self.tokenizer.name,
+            "capitalized": sorted(self.tokenizer.capitalized),
             "vocabulary": list(self.vocabulary.words),
             "unk_trained": self.unk_trained,
         }
@@ -738,7 +749,8 @@ def _trained_of(tensors: Mapping[str, Array], metadata: Mapping[str, Any], ops: 
     shape = NetworkShape(len(vocabulary), sizes["context"], sizes["embed"], tuple(sizes["hidden"]))
     names = [*shape.parameters(), *shape.statistics()]
     network = MLP(shape, ops, threads=threads, parameters={name: tensors[name] for name in names if name in tensors})
-    return Trained(network, vocabulary, get_tokenizer(metadata["tokenizer"]), metadata["unk_trained"])
+    tokenizer = get_tokenizer(metadata["tokenizer"], metadata.get("capitalized", ()))
+    return Trained(network, vocabulary, tokenizer, metadata["unk_trained"])
 
 
 def model_file(run: str | os.PathLike[str]) -> Path:

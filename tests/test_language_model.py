@@ -471,7 +471,7 @@ def test_words_that_are_not_known_are_told_and_counted(model: LanguageModel) -> 
         ),
         (lambda m: LanguageModel(context=0), ConfigError, "context: expected a whole number of at least 1, got 0"),
         (lambda m: LanguageModel(threads=0), ConfigError, "threads: expected a whole number from 1 to 1024, got 0"),
-        (lambda m: LanguageModel(tokenizer="ids"), ConfigError, "tokenizer: expected one of words, whitespace"),
+        (lambda m: LanguageModel(tokenizer="ids"), ConfigError, "tokenizer: expected one of words, prose, whitespace"),
         (
             lambda m: LanguageModel().generate("anna"),
             NotTrainedError,

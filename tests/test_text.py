@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmlp.text
+import fastmlp.tokenizer
 from fastmlp.text import (
     TOKENIZERS,
     Text,
@@ -201,7 +202,7 @@ def test_whitespace_join_and_split_give_the_same_words(text):
 def test_words_do_not_depend_on_where_the_text_is_cut(name, text, size):
     tokenizer = get_tokenizer(name)
     whole = tokenizer.split(text)
-    with mock.patch.object(fastmlp.text, "PIECE", size):
+    with mock.patch.object(fastmlp.tokenizer, "PIECE", size):
         assert tokenizer.split(text) == whole
 
 
@@ -211,7 +212,7 @@ def test_equal_words_are_one_object(name):
     assert len({id(word) for word in words}) == len(set(words))
 
 
-@pytest.mark.parametrize(("name", "end"), [("words", "."), ("whitespace", "<eos>")])
+@pytest.mark.parametrize(("name", "end"), [("words", "."), ("prose", "<p>"), ("whitespace", "<eos>")])
 def test_sentence_end_is_a_word_of_the_tokenizer(name, end):
     tokenizer = get_tokenizer(name)
     assert (tokenizer.name, tokenizer.sentence_end) == (name, end)
@@ -219,7 +220,7 @@ def test_sentence_end_is_a_word_of_the_tokenizer(name, end):
 
 
 def test_unknown_tokenizer_lists_the_names():
-    with pytest.raises(ValueError, match=r"^tokenizer: expected one of words, whitespace, got 'word'$"):
+    with pytest.raises(ValueError, match=r"^tokenizer: expected one of words, prose, whitespace, got 'word'$"):
         get_tokenizer("word")
 
 
