@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 Array = np.ndarray
+COLDEST = 1e-30  # temperature: a lower one is 0 in float32
 
 
 class Limits(TypedDict, total=False):
@@ -107,10 +108,13 @@ def draw(
     """
     if temperature == 0:
         return int(logits.argmax())
-    with np.errstate(over="ignore"):  # of a temperature near 0: minus infinity is right
-        probabilities = np.exp((logits.astype(np.float64) - logits.max()) / temperature)  # but for a factor
+    scores = logits - logits.max()  # float32: its exp is four times as fast, and off by less than the network is
+    if temperature != 1:
+        with np.errstate(over="ignore"):  # of a temperature near 0: minus infinity is right
+            scores /= max(temperature, COLDEST)
+    probabilities = np.exp(scores, out=scores)  # but for a factor
     words = None if top_k is None and top_p is None else _likeliest(probabilities, top_k or len(logits), top_p or 1.0)
-    cumulative = np.cumsum(probabilities if words is None else probabilities[words])
+    cumulative = np.cumsum(probabilities if words is None else probabilities[words], dtype=np.float64)
     place = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
     return place if words is None else int(words[place])
 
@@ -122,13 +126,13 @@ def _likeliest(probabilities: Array, count: int, share: float) -> Array:
     than the network: the words below the count-th probability are not among them, nor are those below (1 - share) / V,
     which all together have less than 1 - share.
     """
-    size, total = len(probabilities), probabilities.sum()
+    size, total = len(probabilities), probabilities.sum(dtype=np.float64)
     least = (1 - share) * total / size
     if count < size:
         least = max(least, np.partition(probabilities, -count)[-count])
     words = np.flatnonzero(probabilities >= least)
     words = words[np.argsort(-probabilities[words], kind="stable")][:count]
-    enough = np.searchsorted(np.cumsum(probabilities[words]), share * total)
+    enough = np.searchsorted(np.cumsum(probabilities[words], dtype=np.float64), share * total)
     return np.asarray(words[: enough + 1])
 
 
