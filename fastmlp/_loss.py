@@ -107,16 +107,19 @@ def linear_cross_entropy(
     return np.asarray(loss if reduction == "none" else loss.sum() / total, dtype), gradients
 
 
-def check_options(reduction: str, ignore_index: int, label_smoothing: float) -> None:
-    """Raise TypeError for an option of another type, ValueError for another reduction and smoothing outside [0, 1]."""
+def check_options(reduction: str, ignore_index: int, label_smoothing: float, *, where: str = "") -> None:
+    """Raise TypeError for an option of another type, ValueError for another reduction and smoothing outside [0, 1].
+
+    where  what the message begins with
+    """
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+        raise ValueError(f"{where}reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if not isinstance(ignore_index, int | np.integer):
-        raise TypeError(f"ignore_index: expected an integer, got {ignore_index!r}")
+        raise TypeError(f"{where}ignore_index: expected an integer, got {ignore_index!r}")
     if not isinstance(label_smoothing, int | float | np.integer | np.floating):
-        raise TypeError(f"label_smoothing: expected a number, got {label_smoothing!r}")
+        raise TypeError(f"{where}label_smoothing: expected a number, got {label_smoothing!r}")
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing: expected a number from 0 to 1, got {label_smoothing}")
+        raise ValueError(f"{where}label_smoothing: expected a number from 0 to 1, got {label_smoothing}")
 
 
 def _check_targets(counted: Array, classes: int) -> None:

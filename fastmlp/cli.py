@@ -6,6 +6,7 @@ Exit status: 0 done; 1 failed; 2 wrong usage or unusable input; 130 stopped by C
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import re
 import shlex
@@ -132,6 +133,8 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def say(text: str) -> None:
     """Tell the user something beside the output; nobody may be listening any more."""
+    if sys.stderr is None:  # print would take standard output
+        return
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -167,6 +170,8 @@ def compile_first(backend: "Backend", work: Callable[[], object]) -> None:
 def run(command: Callable[[argparse.Namespace], int], parser: Parser, arguments: Sequence[str] | None) -> int:
     """Parse, run, and turn what went wrong into one line and an exit status."""
     given = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a novel has letters that an output in Latin-1 or ASCII lacks
+        sys.stdout.reconfigure(errors="replace")
     try:
         return command(parser.parse(given))
     except SystemExit as exit:  # --help and --version
@@ -218,7 +223,11 @@ def flag(option: str) -> str:
 def silence(stream: TextIO) -> None:
     """Let nothing more be written to a standard output or error that is closed, not even as Python ends."""
     with contextlib.suppress(OSError):  # it may be no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

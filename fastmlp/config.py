@@ -169,7 +169,7 @@ def unicode(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"expected UTF-8, got {value!r}; rename what is called so") from None
+        raise ValueError(f"expected UTF-8, got {value!r}") from None
     return value
 
 
@@ -188,6 +188,7 @@ def picture(value: Any) -> Path:
 
 positive = number("a number above 0", lambda value: value > 0)
 not_negative = number("a number of at least 0", lambda value: value >= 0)
+positive_share = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 share = number("a share of at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
@@ -251,7 +252,7 @@ class TrainConfig:
     minutes: float | None = option(
         None,
         positive,
-        "be done in so long, with the evaluation at the end; the schedule ends with the time",
+        "be done in so long, with the evaluation at the end; the schedule ends with the training",
         metavar="N",
         shown="not set",
     )

@@ -788,7 +788,7 @@ def _cross_entropy_inputs(
         raise ValueError(
             f"{name}: input: expected shape (C,), (N, C) or (N, C, ...), one class at least, got {x.shape}"
         )
-    _check_loss_options(name, reduction, ignore_index, label_smoothing)
+    _loss.check_options(reduction, ignore_index, label_smoothing, where=f"{name}: ")
     truth = target if type(target) is Array else _array(name, "target", target)
     shape = x.shape[:1] * (x.ndim > 1) + x.shape[2:]
     if truth.shape == x.shape:
@@ -805,15 +805,6 @@ def _cross_entropy_inputs(
     if weight is None:
         return x, truth, None, shape
     return x, truth, _class_weight(name, weight, x.dtype, x.shape[x.ndim > 1], truth, ignore_index), shape
-
-
-def _check_loss_options(name: str, reduction: str, ignore_index: int, label_smoothing: float) -> None:
-    if reduction not in _loss.REDUCTIONS:
-        raise ValueError(f"{name}: reduction: expected one of {', '.join(_loss.REDUCTIONS)}, got {reduction!r}")
-    if not isinstance(ignore_index, INTEGERS):
-        raise TypeError(f"{name}: ignore_index: expected an integer, got {ignore_index!r}")
-    if not 0 <= _number(name, "label_smoothing", label_smoothing) <= 1:
-        raise ValueError(f"{name}: label_smoothing: expected a number from 0 to 1, got {label_smoothing}")
 
 
 def _class_weight(name: str, weight: ArrayLike, dtype: DType, classes: int, truth: Array, ignore_index: int) -> Array:
@@ -1175,7 +1166,7 @@ def _linear_cross_entropy_inputs(
             "probabilities are for cross_entropy(linear(...))"
         )
     ignored = -100 if ignore_index is None else ignore_index
-    _check_loss_options(name, reduction, ignored, label_smoothing)
+    _loss.check_options(reduction, ignored, label_smoothing, where=f"{name}: ")
     targets = _ids(name, "target", _shaped(name, "target", truth, batch))
     b = None
     if linear_bias is not None:

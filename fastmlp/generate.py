@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from fastmlp import cli
-from fastmlp.config import not_negative, number, unicode, whole
+from fastmlp.config import not_negative, positive_share, unicode, whole
 
 if TYPE_CHECKING:
     from fastmlp.text import Tokenizer
@@ -25,7 +25,6 @@ def make_parser(prog: str) -> cli.Parser:
         description="Write text with a trained network.",
         examples=('runs/hp "harry potter and the"', "runs/hp -n 1 --words 300 --temperature 0.8 --seed 1"),
     )
-    above_zero = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument(
         "prompt",
@@ -55,7 +54,7 @@ def make_parser(prog: str) -> cli.Parser:
     )
     parser.add_argument(
         "--top-p",
-        type=cli.typed(above_zero),
+        type=cli.typed(positive_share),
         default=None,
         metavar="X",
         help="draw from the fewest words that together have this probability (default: 1.0)",
@@ -79,7 +78,7 @@ def generate(arguments: argparse.Namespace) -> int:
     if unknown := describe_unknown_words(language, prompt):
         cli.say(f"note: {unknown}")
     cli.compile_first(backend, lambda: complete(language, prompt, 1, random_numbers(0, 0)))
-    width = min(shutil.get_terminal_size().columns, WIDEST) if sys.stdout and sys.stdout.isatty() else None
+    width = min(shutil.get_terminal_size().columns, WIDEST) if cli.is_terminal(sys.stdout) else None
     for text in range(arguments.n):
         if text:
             print(separator(language.tokenizer, width), end="")

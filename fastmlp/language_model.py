@@ -34,8 +34,8 @@ from fastmlp.config import (
     TrainingOptions,
     closest,
     not_negative,
-    number,
     picture,
+    positive_share,
     whole,
 )
 from fastmlp.corpus import checked_ids
@@ -56,11 +56,13 @@ from fastmlp.ops import Ops
 from fastmlp.text import (
     IDS,
     TOKENIZERS,
+    UNK,
     Text,
     TextError,
     Tokenizer,
     Vocabulary,
     get_tokenizer,
+    is_word,
     read_text,
     text_in_memory,
 )
@@ -366,7 +368,7 @@ class LanguageModel:
         limits = {
             "temperature": _read("temperature", not_negative, temperature),
             "top_k": None if top_k is None else _read("top_k", whole(1), top_k),
-            "top_p": None if top_p is None else _read("top_p", _share, top_p),
+            "top_p": None if top_p is None else _read("top_p", positive_share, top_p),
         }
         count = _read("words", whole(0), words)
         rng = seed if isinstance(seed, np.random.Generator) else random_numbers(_seed(seed), 0)
@@ -491,7 +493,7 @@ class LanguageModel:
             if self.tokenizer is IDS:
                 raise ModelError("a model of ids has no words to draw")
             words, directions = self.vocabulary.words, self._directions()
-        shown = [i for i, word in enumerate(words) if _is_word(word)][:count]
+        shown = [i for i, word in enumerate(words) if is_word(word)][:count]
         if len(shown) < FEWEST_ON_MAP:
             raise ModelError(f"a vocabulary of {len(shown)} words is too small for a map")
         named, headline = [words[i] for i in shown], f"{title}: the {len(shown):,} most frequent words"
@@ -517,7 +519,10 @@ class LanguageModel:
             if not isinstance(word, int | np.integer):
                 raise TypeError(f"word: expected a word or its id, got {word!r}")
             return int(self._checked("word", np.array([word]))[0])
-        words, vocabulary = self.tokenizer.split(word), self.vocabulary
+        vocabulary = self.vocabulary
+        if word in vocabulary and word != UNK:
+            return vocabulary.id_of(word)
+        words = self.tokenizer.split(word)
         if len(words) != 1:
             raise TextError(f"word: expected one word, got {word!r}")
         if words[0] not in vocabulary:
@@ -655,17 +660,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-_share = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
-
-
 def _unit(vectors: Array) -> Array:
     """The directions of vectors (N, D): each divided by its length; a vector of zeros stays that."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30))
-
-
-def _is_word(word: str) -> bool:
-    """Whether it is more than a mark, such as '.' or `<eos>`."""
-    return any(map(str.isalnum, word)) and not (word.startswith("<") and word.endswith(">"))
 
 
 def _read(name: str, read: Callable[[Any], Any], value: Any) -> Any:

@@ -466,11 +466,12 @@ class Embedding(Module):
     def forward(self, input: Any) -> Array:
         """input (...) ids in [0, V) -> (..., D). Raises IndexError for other ids, TypeError for other than integers."""
         ids = as_ids("Embedding: input", input)
-        if ids.size and not 0 <= (low := int(ids.min())) <= (high := int(ids.max())) < self.num_embeddings:
-            got = low if low < 0 else high
-            raise IndexError(f"Embedding: input: expected ids in [0, {self.num_embeddings}), got {got}")
         emb = np.empty((ids.size, 1, self.embedding_dim), self.dtype)
-        ops_of(self.dtype).embedding_forward(self.weight, ids.reshape(-1, 1), emb, threads=default_threads())
+        try:
+            ops_of(self.dtype).embedding_forward(self.weight, ids.reshape(-1, 1), emb, threads=default_threads())
+        except IndexError:
+            got = low if (low := int(ids.min())) < 0 else int(ids.max())
+            raise IndexError(f"Embedding: input: expected ids in [0, {self.num_embeddings}), got {got}") from None
         self._saved = ids
         return emb.reshape(*ids.shape, self.embedding_dim)
 

@@ -434,9 +434,11 @@ def _no_parameters(params: Any) -> TypeError:
 def _number(name: str, value: Any) -> float:
     """A number, or an array or tensor of one."""
     try:
-        return float(value)
+        if not isinstance(value, str):
+            return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+        pass
+    raise TypeError(f"{name}: expected a number, got {value!r}")
 
 
 def _dense(gradient: Gradient, param: Array) -> Array:

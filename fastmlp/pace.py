@@ -26,10 +26,12 @@ class Pace:
         self._recent.append((steps, seconds))
 
     def worked(self, kind: str, step: int, seconds: float) -> None:
-        """After a step something else was done, which comes again and again."""
-        self._total[kind] = self._total.get(kind, 0.0) + seconds
-        self._a_step[kind] = self._total[kind] / max(step - self._first_step, 1)
+        """After a step something else was done, which comes again and again; before the first one it only shows how
+        long it takes."""
         self._last[kind] = seconds
+        if step > self._first_step:
+            self._total[kind] = self._total.get(kind, 0.0) + seconds
+            self._a_step[kind] = self._total[kind] / (step - self._first_step)
 
     def evaluated(self, words: int, seconds: float) -> None:
         """An evaluation of so many words is done."""

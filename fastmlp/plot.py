@@ -4,7 +4,9 @@ import contextlib
 import io
 import logging
 import math
+import os
 import textwrap
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,10 +30,31 @@ TRAINING, VALIDATION, LEARNING_RATE = "#1f77b4", "#d9480f", "#2b8a3e"
 HIGHEST_WITH_PERPLEXITY = 16.0  # nats: the perplexity of more, nine million, tells a reader nothing
 
 
+_drawing = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """In a forked child: another thread may have held it."""
+    global _drawing
+    _drawing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep matplotlib from talking about itself: where there is no home to write to it takes a temporary folder for its
-    caches and says so at length, and a title may have characters that its font lacks."""
+    caches and says so at length, and a title may have characters that its font lacks.
+
+    One thread at a time: what it changes is the whole program's.
+    """
+    with _drawing:
+        yield from _without_talk()
+
+
+def _without_talk() -> Iterator[None]:
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(max(level, logging.ERROR))

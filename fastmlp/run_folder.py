@@ -111,10 +111,14 @@ class Journal:
         """
         self.path, self.length = path, length
         try:
-            self._file = path.open("ab", buffering=0)
-            if self._file.tell() < length:
-                raise RunFolderError(f"{path} lacks lines that {LAST_FILE} counts on; put it back, or use --overwrite")
-            self._file.truncate(length)
+            with contextlib.ExitStack() as where_it_fails:
+                self._file = where_it_fails.enter_context(path.open("ab", buffering=0))
+                if self._file.tell() < length:
+                    raise RunFolderError(
+                        f"{path} lacks lines that {LAST_FILE} counts on; put it back, or use --overwrite"
+                    )
+                self._file.truncate(length)
+                where_it_fails.pop_all()
         except OSError as error:
             raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
 

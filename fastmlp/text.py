@@ -52,6 +52,7 @@ __all__ = [
     "Tokenizer",
     "Vocabulary",
     "get_tokenizer",
+    "is_word",
     "read_text",
     "standard_library_text",
     "text_in_memory",
@@ -573,7 +574,7 @@ class Vocabulary:
             raise ValueError(f"max_size: expected at least 2 ({UNK} and a word), got {max_size}")
         counts = Counter(words)
         counts.pop(UNK, None)
-        if not any(map(_is_word, counts)):
+        if not any(map(is_word, counts)):
             raise TextError("the text has no words, only punctuation or white space; name a text with words in it")
         kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
         if not kept:
@@ -626,6 +627,6 @@ class Vocabulary:
         return difflib.get_close_matches(word, candidates, n, cutoff)
 
 
-def _is_word(word: str) -> bool:
+def is_word(word: str) -> bool:
     """Whether a token says something: not punctuation, not a mark such as `<eos>`."""
     return any(map(str.isalnum, word)) and not (word.startswith("<") and word.endswith(">"))

@@ -1,5 +1,6 @@
 """Train a neural language model on text: python -m fastmlp.train hp.txt."""
 
+import _thread
 import argparse
 import contextlib
 import os
@@ -237,6 +238,8 @@ class Interrupts:
             self.received = self.received or number
             raise KeyboardInterrupt
         self.received = number
+        if sys.stderr is None:  # closed: descriptor 2 may be any file by now
+            return
         with contextlib.suppress(OSError):  # Ctrl-C reaches whoever reads it too, as in train 2>&1 | tee log
             message = b"stopping after this step and saving; Ctrl-C stops at once\n"
             os.write(2, self.over_line + message)  # print may be under way
@@ -246,7 +249,7 @@ class Interrupts:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._hook_before(unraisable)
             return
-        self._again = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
+        self._again = threading.Timer(0.01, _thread.interrupt_main)
         self._again.start()
 
 

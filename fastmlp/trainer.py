@@ -117,6 +117,7 @@ class Progress:
     best_step, best_loss  of the weights that are kept
     before, after         what the network wrote before training and at its end, by prompt
     kept                  the figures of the kept weights; empty where the run has not finished
+    kept_minutes          the time budget that was finished; None where steps decided, or the run has not finished
     """
 
     step: int = 0
@@ -133,6 +134,7 @@ class Progress:
     before: dict[str, str] = field(default_factory=dict)
     after: dict[str, str] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)
+    kept_minutes: float | None = None
 
 
 def train(
@@ -184,11 +186,14 @@ def open_run(
         if overwrite:
             folder.clear()
         state = _load_state(folder, config, corpus)
-        write_atomically(folder.config, to_toml(config).encode())
+        if state is None:  # by this file a run is known, and others' files are told from its own
+            write_atomically(folder.config, to_toml(config).encode())
         run = SavedRun(config, corpus, folder, backend, threads, reporter)
         try:
             run.say_what_runs()
             run.take_up(state)
+            if state is not None:  # a run that cannot go on keeps its options
+                write_atomically(folder.config, to_toml(config).encode())
             run.get_ready()
             yield run
         finally:
@@ -362,13 +367,14 @@ class Run:
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> Result:
         """Train to the end, or until `should_stop` says so before a step."""
         self._start_clocks()
-        if self.progress.kept and self._is_done():
+        if self._was_finished():
             return self._finished()
+        self.progress.kept, self.progress.kept_minutes = {}, None
         with np.errstate(all="ignore"):  # what overflows shows in the loss
             try:
+                self.pace = self._try_evaluation()
                 if not self.progress.before:
                     self.progress.before = self._sample(self.language)
-                self.pace = self._first_pace()
                 self._report(Started(self.progress.step, self.total, self._share(), self.config.epochs))
                 while not self._is_done():
                     if should_stop():
@@ -381,7 +387,13 @@ class Run:
                 self._draw()
                 raise
 
-    def _first_pace(self) -> Pace:
+    def _was_finished(self) -> bool:
+        """Whether an earlier sitting has done all that is asked for; of a time budget a little may have been left."""
+        if not self.progress.kept or self.total is not None:
+            return bool(self.progress.kept) and self._is_done()
+        return (self.progress.kept_minutes or 0.0) >= (self.config.minutes or 0.0)
+
+    def _try_evaluation(self) -> Pace:
         """How long the evaluation at the end will take: the first one here makes room in memory, the second tells."""
         pace, windows = Pace(self.progress.step), self.corpus.test if self.corpus.val is None else self.corpus.val
         if windows is not None:
@@ -478,7 +490,7 @@ class Run:
         return time.perf_counter() - self._began
 
     @contextlib.contextmanager
-    def _uncounted(self, work: str = "other") -> Iterator[None]:
+    def _uncounted(self, work: str) -> Iterator[None]:
         """Within, time is not that of training, but of other work: words per second leave it out."""
         began = time.perf_counter()
         try:
@@ -573,16 +585,21 @@ class Run:
         return False
 
     def _save(self) -> None:
-        """Keep the weights where they are the best so far."""
+        """Keep what is to be kept of the run as it is now."""
         progress = self.progress
         if self.corpus.val is None:  # nothing says which weights are the best: the last ones
             progress.best_step = progress.step
         progress.seconds = self._seconds()
+        progress.interval_seconds = time.perf_counter() - self._interval_began
         with self._uncounted("save"):
             self._check_finite()
-            if progress.best_step == progress.step:
-                self._best = {}  # two of them are never kept at once
-                self._best = {name: array.copy() for name, array in self.network.state_dict().items()}
+            self._keep_state()
+
+    def _keep_state(self) -> None:
+        """Keep the weights where they are the best so far."""
+        if self.progress.best_step == self.progress.step:
+            self._best = {}  # two of them are never kept at once
+            self._best = {name: array.copy() for name, array in self.network.state_dict().items()}
 
     def _check_finite(self) -> None:
         """No checkpoint is replaced by one that cannot be used."""
@@ -618,7 +635,7 @@ class Run:
         figures = self._evaluate_kept(kept)
         self._log({**evaluation, **figures})
         progress.after = self._sample(kept, at_end=True)
-        progress.kept = figures
+        progress.kept, progress.kept_minutes = figures, self.config.minutes
         self._save()
         return self._finished()
 
@@ -754,36 +771,30 @@ class SavedRun(Run):
             return self.progress.step % self.config.save_every == 0
         return time.perf_counter() - self._saved_at >= SAVE_SECONDS
 
-    def _save(self) -> None:
+    def _keep_state(self) -> None:
         """Write all that resuming needs, after what the metrics and samples say of it is safe on the disk.
 
         The best weights are kept right after: so they are always of the history that the checkpoint goes on with.
         """
         progress = self.progress
-        if self.corpus.val is None:  # nothing says which weights are the best: the last ones
-            progress.best_step = progress.step
-        progress.seconds = self._seconds()
-        progress.interval_seconds = time.perf_counter() - self._interval_began
-        with self._uncounted("save"):
-            self._check_finite()
-            self.metrics.sync()
-            self.samples.sync()
-            state = {f"{OPTIMIZER}{name}": array for name, array in self.optimizer.state.items()}
-            checkpoint.save(
-                self.folder.last,
-                {**self.network.state_dict(), **state},
-                {
-                    **self._metadata(TRAINING_STATE),
-                    "progress": asdict(progress),
-                    "optimizer_steps": self.optimizer.steps,
-                    "metrics_bytes": self.metrics.length,
-                    "samples_bytes": self.samples.length,
-                },
-            )
-            self.saved_step, self._saved_at = progress.step, time.perf_counter()
-            self._report(Saved(str(self.folder.last), progress.step))
-            if progress.best_step == progress.step:
-                self._keep()
+        self.metrics.sync()
+        self.samples.sync()
+        state = {f"{OPTIMIZER}{name}": array for name, array in self.optimizer.state.items()}
+        checkpoint.save(
+            self.folder.last,
+            {**self.network.state_dict(), **state},
+            {
+                **self._metadata(TRAINING_STATE),
+                "progress": asdict(progress),
+                "optimizer_steps": self.optimizer.steps,
+                "metrics_bytes": self.metrics.length,
+                "samples_bytes": self.samples.length,
+            },
+        )
+        self.saved_step, self._saved_at = progress.step, time.perf_counter()
+        self._report(Saved(str(self.folder.last), progress.step))
+        if progress.best_step == progress.step:
+            self._keep()
 
     def _keep(self) -> None:
         """Write the weights, which are saved already, as the best so far."""

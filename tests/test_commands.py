@@ -458,6 +458,42 @@ def test_work_that_a_closed_pipe_cut_short_is_not_done(
     assert call(capsys, "train", write_text(tmp_path), *SMALL)[0] == 1
 
 
+def close_outputs() -> None:
+    os.close(1)
+    os.close(2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_promise_9_what_is_said_goes_into_no_file_where_the_outputs_are_closed(tmp_path: Path) -> None:
+    """The next files that are opened get their numbers."""
+    arguments = ["-m", "fastmlp.train", write_text(tmp_path), *flags(small_options(**LONG)), "--out", "run"]
+    with process(*arguments, preexec_fn=close_outputs) as child:
+        wait_for(lambda: lines_in("run") > 5)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait() == 143
+    assert len(metrics_of(Path("run"))) > 5  # each of them JSON
+    assert Path("run/loss.png").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a file descriptor to close")
+def test_an_error_is_no_output_where_standard_error_is_closed() -> None:
+    with process("-m", "fastmlp.neighbors", "nowhere", "king", preexec_fn=lambda: os.close(2)) as child:
+        out, _ = child.communicate()
+    assert (child.returncode, out) == (2, "")
+
+
+def test_letters_that_the_output_lacks_stop_nothing(tmp_path: Path) -> None:
+    text = write_text(tmp_path, "анна рисует красную дверь. " * 60)
+    with process("-m", "fastmlp.train", text, *SMALL, "--out", "run", env={"PYTHONIOENCODING": "ascii"}) as child:
+        out, err = child.communicate()
+    assert (child.returncode, err) == (0, "")
+    assert "before: ????" in out
+    with process("-m", "fastmlp.generate", "run", "анна", env={"PYTHONIOENCODING": "latin-1"}) as child:
+        out, err = child.communicate()
+    assert (child.returncode, err) == (0, "")
+    assert out.startswith("????")
+
+
 def test_promise_16_the_library_installs_no_signal_handlers(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     importlib.import_module("fastmlp.trainer").train(small_config(write_text(tmp_path), tmp_path / "run", steps=2))

@@ -322,18 +322,15 @@ def test_promise_9_a_signal_while_kernels_are_compiled(sound: Sound, tmp_path: P
     options = [sound.file, *flags(OPTIONS | {"backend": "numba"}), "--out"]
     for number in range(20 if endurance else 1):
         with process(
-            "-m", "fastmlp.train", *options, tmp_path / "run", env={"NUMBA_CACHE_DIR": str(tmp_path)}
+            "-m", "fastmlp.train", *options, tmp_path / "run", env={"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
         ) as child:
             assert child.stdout is not None
-            while not child.stdout.readline().startswith("compiling"):
-                pass
+            assert any(line.startswith("compiling") for line in child.stdout)
             time.sleep(moments.uniform(0, 2))
             child.send_signal(signal.SIGINT)
-            began = time.monotonic()
             _, err = child.communicate(timeout=120)
         assert child.returncode in (130, -signal.SIGINT), (number, err)
         assert err == "stopped before training began: there is nothing to save\n"
-        assert time.monotonic() - began < 30
         for folder in ("run", "cache"):
             shutil.rmtree(tmp_path / folder, ignore_errors=True)
 

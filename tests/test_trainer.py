@@ -244,9 +244,9 @@ class Clock:
         monkeypatch.setattr(trainer, "TRIAL", 5)
         evaluate, complete, make_optimizer = trainer.evaluate, trainer.complete, trainer.make_optimizer
 
-        def timed_evaluate(language: Any, windows: Any, indices: Any = None) -> Any:
+        def timed_evaluate(language: Any, windows: Any, indices: Any = None, **options: Any) -> Any:
             self.now += self.WORD * len(windows if indices is None else indices)
-            return evaluate(language, windows, indices)
+            return evaluate(language, windows, indices, **options)
 
         def timed_complete(*arguments: Any) -> Any:
             self.now += self.SAMPLE
@@ -813,6 +813,35 @@ def test_resuming_a_finished_run_changes_nothing(file: Path, tmp_path: Path) -> 
     assert outcome(tmp_path / "run") == before
     assert recorder.steps == []
     assert len(recorder.all(Finished)) == 1
+
+
+def test_a_run_that_went_on_after_its_end_is_not_finished_where_it_was_stopped(file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "run", steps=10))
+    longer = small_config(file, tmp_path / "run", steps=30)
+    stopped = train(longer, resume=True, should_stop=stop_after(10))
+    assert (stopped.finished, stopped.step, stopped.kept_step, stopped.kept_val_loss) == (False, 20, None, None)
+    ended = train(small_config(file, tmp_path / "run", steps=20), resume=True)
+    assert ended.finished
+    assert ended.kept_step == checkpoint.load(tmp_path / "run" / "model.safetensors")[1]["step"] > 10
+    assert metrics_of(tmp_path / "run")[-1]["kept_step"] == ended.kept_step
+
+
+def test_resuming_a_finished_run_of_minutes_changes_nothing(file: Path, tmp_path: Path) -> None:
+    config = small_config(file, tmp_path / "run", steps=None, minutes=0.01)
+    first = train(config)
+    before = outcome(tmp_path / "run")
+    assert train(config, resume=True) == first
+    assert outcome(tmp_path / "run") == before
+    assert train(small_config(file, tmp_path / "run", steps=None, minutes=0.02), resume=True).step > first.step
+
+
+def test_a_run_that_cannot_go_on_keeps_its_options(file: Path, tmp_path: Path) -> None:
+    train(small_config(file, tmp_path / "run"))
+    before = (tmp_path / "run" / "config.toml").read_bytes()
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    with pytest.raises(RunFolderError, match="lacks lines"):
+        train(small_config(file, tmp_path / "run", steps=777), resume=True)
+    assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 
 def test_a_finished_run_goes_on_where_more_steps_are_asked_for(file: Path, tmp_path: Path) -> None:

@@ -341,7 +341,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     threads: int = 1,
 ) -> None:
-    """Forward and backward in one: the exponentials are made once, and large logits leave the gradient its digits.
+    """Forward and backward in one; large logits leave the gradient its digits.
 
     The arguments are those of cross_entropy_forward, then the gradient of cross_entropy_backward.
     """
