@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -182,8 +183,8 @@ def run(command: Callable[[argparse.Namespace], int], parser: Parser, arguments:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
-        if "--debug" in given:
-            raise
+        if "--debug" in given and sys.stderr is not None:
+            traceback.print_exc()
         status, message = explain(error)
         say(f"{parser.prog}: {message}")
         return status

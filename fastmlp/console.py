@@ -66,10 +66,17 @@ class Printer(Reporter):
 class Quiet(Printer):
     """Says nothing but what should be known, on standard error."""
 
+    stopped = False
+
     def report(self, event: Event) -> None:
-        """Only notices."""
-        if isinstance(event, Notice):
-            say(f"note: {event.text}")
+        """Only notices, and how a run that was stopped goes on."""
+        match event:
+            case Notice():
+                say(f"note: {event.text}")
+            case Stopped():
+                self.stopped = True
+            case GoOn() if self.stopped:
+                say(f"to go on: {event.commands[0]}")
 
 
 class JsonLines(Printer):
@@ -205,7 +212,7 @@ class Console(Printer):
         if "val_loss" in metrics:
             validation = self.describe_validation(event)
             short = f"val {metrics['val_loss']:.3f}"
-            self.validation = f"{short} (perplexity {metrics['val_perplexity']:,.0f})", short
+            self.validation = f"{short} (perplexity {shortly(metrics['val_perplexity'], 0)})", short
         shown = [f"loss {metrics['loss']:.3f}", validation]
         if self.bar is None:
             self.write(self.line(metrics["step"], *shown, self.speed, self.time_left() if self.share < 1 else ""))
@@ -215,7 +222,7 @@ class Console(Printer):
     def describe_validation(self, event: Measured) -> str:
         """The figures of an evaluation, and where a better one was if this is not the best so far."""
         metrics = event.metrics
-        text = f"validation {metrics['val_loss']:.3f} (perplexity {metrics['val_perplexity']:,.1f})"
+        text = f"validation {metrics['val_loss']:.3f} (perplexity {shortly(metrics['val_perplexity'])})"
         if event.best_step in (None, metrics["step"]):
             return self.paint(text, GREEN)
         return f"{text}, best at step {event.best_step:,}"
@@ -319,7 +326,7 @@ def describe_end(event: Finished, paint: Paint = plain) -> str:
     lines = [f"\n{paint('done:', BOLD)} {event.step:,} steps in {duration(event.seconds)}{loss}"]
     for part, name in (("val", "validation"), ("test", "test")):
         if f"kept_{part}_loss" in kept:
-            figures = f"loss {kept[f'kept_{part}_loss']:.3f}, perplexity {kept[f'kept_{part}_perplexity']:,.1f}"
+            figures = f"loss {kept[f'kept_{part}_loss']:.3f}, perplexity {shortly(kept[f'kept_{part}_perplexity'])}"
             lines.append(f"{name}: {figures} on all of that part (weights of step {kept['kept_step']:,})")
     if event.plot:
         lines.append(f"the loss over the steps: {event.plot}")
@@ -346,6 +353,11 @@ def duration(seconds: float) -> str:
     minutes, whole = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"
+
+
+def shortly(perplexity: float, digits: int = 1) -> str:
+    """A perplexity; one that tells a reader nothing any more as a power of ten."""
+    return f"{perplexity:,.{digits}f}" if perplexity < 1e7 else f"{perplexity:.0e}"
 
 
 def plural(count: int, noun: str) -> str:

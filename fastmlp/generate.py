@@ -71,10 +71,10 @@ def make_parser(prog: str) -> cli.Parser:
 
 def generate(arguments: argparse.Namespace) -> int:
     """Load the model, complete the prompt, print each word as it comes."""
-    from fastmlp.generation import complete, continuation, describe_unknown_words, random_numbers
+    from fastmlp.generation import complete, continuation, describe_unknown_words, random_numbers, words_of_prompt
 
     language, backend = cli.load_model(arguments.run)
-    prompt = language.tokenizer.split(read_prompt(arguments.prompt))
+    prompt = words_of_prompt(language, read_prompt(arguments.prompt))
     if unknown := describe_unknown_words(language, prompt):
         cli.say(f"note: {unknown}")
     cli.compile_first(backend, lambda: complete(language, prompt, 1, random_numbers(0, 0)))

@@ -23,6 +23,7 @@ __all__ = [
     "next_logits",
     "random_numbers",
     "softmax",
+    "words_of_prompt",
 ]
 
 Array = np.ndarray
@@ -59,6 +60,11 @@ def continuation(
         word = language.vocabulary.words[ids[-1]]
         joiner.add(word)
         yield word
+
+
+def words_of_prompt(language: "LanguageModel", prompt: str) -> list[str]:
+    """The words of a prompt, in the capitals in which the vocabulary has them."""
+    return [language.vocabulary.in_its_case(word) for word in language.tokenizer.split(prompt)]
 
 
 def beginning_with(language: "LanguageModel", prompt: list[str]) -> list[int]:

@@ -49,6 +49,7 @@ from fastmlp.generation import (
     next_logits,
     random_numbers,
     softmax,
+    words_of_prompt,
 )
 from fastmlp.history import History
 from fastmlp.model import MLP, NetworkShape
@@ -522,7 +523,7 @@ class LanguageModel:
         vocabulary = self.vocabulary
         if word in vocabulary and word != UNK:
             return vocabulary.id_of(word)
-        words = self.tokenizer.split(word)
+        words = words_of_prompt(self, word)
         if len(words) != 1:
             raise TextError(f"word: expected one word, got {word!r}")
         if words[0] not in vocabulary:
@@ -534,7 +535,7 @@ class LanguageModel:
         """The words of a prompt."""
         if not isinstance(prompt, str):
             return self.vocabulary.decode(self._checked("prompt", _integers("prompt", prompt, "a text (str) or ids")))
-        words = self.tokenizer.split(prompt)
+        words = words_of_prompt(self, prompt)
         if unknown := describe_unknown_words(self, words):
             warnings.warn(unknown, stacklevel=3)
         return words

@@ -131,7 +131,7 @@ def _set_iterations(figure: "Figure", steps: Sequence[int]) -> None:
 
 def _draw_losses(axes: "Axes", metrics: Metrics) -> None:
     _draw_training(axes, *_series(metrics, "loss"))
-    _draw_validation(axes, *_series(metrics, "val_loss"))
+    _draw_validation(axes, _kept_figures(metrics), *_series(metrics, "val_loss"))
     axes.set_ylabel("loss (nats per word)")
     if axes.get_ylim()[1] <= HIGHEST_WITH_PERPLEXITY:
         _add_perplexity(axes)
@@ -145,12 +145,20 @@ def _draw_training(axes: "Axes", steps: Array, losses: Array) -> None:
         axes.plot(steps, smooth(losses), color=TRAINING, linewidth=2, label="training, smoothed")
 
 
-def _draw_validation(axes: "Axes", steps: Array, losses: Array) -> None:
+def _kept_figures(metrics: Metrics) -> str:
+    """The loss of the kept weights on all that validates, where the run has come to its end."""
+    kept = next((line["kept_val_loss"] for line in reversed(metrics) if line.get("kept_val_loss") is not None), None)
+    return "" if kept is None else f"\non all of that part: {kept:.3f}{_perplexity(kept)}"
+
+
+def _perplexity(loss: float) -> str:
+    return f" (perplexity {math.exp(loss):,.1f})" if loss <= HIGHEST_WITH_PERPLEXITY else ""
+
+
+def _draw_validation(axes: "Axes", kept: str, steps: Array, losses: Array) -> None:
     if losses.size:
         best = int(losses.argmin())
-        found = f"best validation: {losses[best]:.3f} at {steps[best]:,.0f}"
-        if losses[best] <= HIGHEST_WITH_PERPLEXITY:
-            found += f" (perplexity {math.exp(losses[best]):,.1f})"
+        found = f"best validation: {losses[best]:.3f} at {steps[best]:,.0f}{_perplexity(losses[best])}{kept}"
         axes.plot(steps, losses, "o-", color=VALIDATION, markersize=5, linewidth=1.2, label="validation")
         axes.plot(steps[best], losses[best], "*", color=VALIDATION, markersize=15, markeredgecolor="white", label=found)
 

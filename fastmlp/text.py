@@ -603,6 +603,13 @@ class Vocabulary:
         """A word's id; that of `<unk>` for a word that is not there."""
         return self._ids.get(word, self.unk_id)
 
+    def in_its_case(self, word: str) -> str:
+        """The word, or where it is not there the most frequent one that differs in capitals alone."""
+        if word in self:
+            return word
+        folded = word.casefold()
+        return next((other for other in self.words if other.casefold() == folded), word)
+
     def encode(self, words: Sequence[str]) -> np.ndarray:
         """The ids (N,) of words, int32; that of `<unk>` for each word that is not there."""
         return np.fromiter(map(self._ids.get, words, repeat(self.unk_id)), np.int32, len(words))

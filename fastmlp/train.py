@@ -112,7 +112,8 @@ def options_of_run(flags: dict[str, Any]) -> dict[str, Any]:
     if not file.exists():
         if flags.get("files"):
             return {}
-        near = closest(flags["out"], map(str, Path(flags["out"]).parent.glob("*")))
+        others = (str(other) for other in Path(flags["out"]).parent.glob("*"))
+        near = closest(flags["out"], (other for other in others if other != flags["out"]))
         raise ConfigError("resume", f"{flags['out']} holds no run{near}")
     kept = read_toml(file)
     if "-" in kept.get("files", ()) and not flags.get("files"):
@@ -143,6 +144,8 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
         except (KeyboardInterrupt, Exception) as error:
             # an extension module that is interrupted while it is imported makes an ImportError of it
             if not isinstance(error, KeyboardInterrupt) and not interrupts.stopped_at_once:
+                if arguments.resume and "files" not in vars(arguments):
+                    point_to_the_text(error, arguments.out)
                 raise
             cli.say(stopped_at_once(prog, run, resumed=arguments.resume))
             return 128 + (interrupts.received or signal.SIGINT)
@@ -150,6 +153,14 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
         cli.say(f"{prog}: standard output was closed; the run is saved in {run.folder.path}")
         return cli.FAILED
     return 128 + interrupts.received
+
+
+def point_to_the_text(error: Exception, folder: str) -> None:
+    """Raise a TextError again, with how a resumed run's text is named that is elsewhere now."""
+    from fastmlp.text import TextError
+
+    if isinstance(error, TextError):
+        raise TextError(f"{error}; to name the run's text anew: FILE --resume --out {quoted(folder)}") from error
 
 
 def make_printer(arguments: argparse.Namespace) -> "Printer":
@@ -241,7 +252,7 @@ class Interrupts:
         if sys.stderr is None:  # closed: descriptor 2 may be any file by now
             return
         with contextlib.suppress(OSError):  # Ctrl-C reaches whoever reads it too, as in train 2>&1 | tee log
-            message = b"stopping after this step and saving; Ctrl-C stops at once\n"
+            message = b"stopping after this step and saving; another Ctrl-C stops at once\n"
             os.write(2, self.over_line + message)  # print may be under way
 
     def _lost(self, unraisable: "sys.UnraisableHookArgs") -> None:

@@ -31,7 +31,7 @@ import numpy as np
 from fastmlp import __version__, checkpoint
 from fastmlp.backend import Backend, choose_backend
 from fastmlp.checkpoint import CheckpointError, lock_folder, write_atomically
-from fastmlp.config import SAVE_SECONDS, WARMUP_SHARE, ConfigError, TrainConfig, to_dict, to_toml
+from fastmlp.config import LEARNING_RATES, SAVE_SECONDS, WARMUP_SHARE, ConfigError, TrainConfig, to_dict, to_toml
 from fastmlp.corpus import Corpus, read_corpus
 from fastmlp.data import EpochBatches, evenly_spaced
 from fastmlp.evaluation import evaluate, perplexity
@@ -186,6 +186,8 @@ def open_run(
         if overwrite:
             folder.clear()
         state = _load_state(folder, config, corpus)
+        if resume and state is None:
+            reporter.report(Notice(f"{folder.path} holds nothing to go on from: the run begins at step 0"))
         if state is None:  # by this file a run is known, and others' files are told from its own
             write_atomically(folder.config, to_toml(config).encode())
         run = SavedRun(config, corpus, folder, backend, threads, reporter)
@@ -245,6 +247,10 @@ def _lock(folder: RunFolder) -> Iterator[None]:
 def _load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> State | None:
     """The folder's checkpoint; None where the run was not there yet. It must be of this network and this text."""
     if not folder.last.exists():
+        if folder.model.exists():  # which is only ever written after it
+            raise RunFolderError(
+                f"{folder.last} is missing, from which the run goes on: put it back, or begin anew with --overwrite"
+            )
         return None
     try:
         tensors, metadata = checkpoint.load(folder.last)
@@ -368,6 +374,7 @@ class Run:
         """Train to the end, or until `should_stop` says so before a step."""
         self._start_clocks()
         if self._was_finished():
+            self._report(Notice(f"it was finished before, after {self.progress.step:,} steps: nothing is trained"))
             return self._finished()
         self.progress.kept, self.progress.kept_minutes = {}, None
         with np.errstate(all="ignore"):  # what overflows shows in the loss
@@ -615,7 +622,10 @@ class Run:
 
     def _advice(self) -> str:
         """A rate to try, and what is left."""
-        return f"lr={self.config.lr / 10:g}; nothing is kept"
+        return f"lr={self._lower_rate():g}; nothing is kept"
+
+    def _lower_rate(self) -> float:
+        return min(self.config.lr / 10, LEARNING_RATES[self.config.optimizer])
 
     # ---------------------------------------------------------------------------------------------------------- ending
 
@@ -818,7 +828,7 @@ class SavedRun(Run):
 
     def _advice(self) -> str:
         saved = "nothing is saved" if self.saved_step is None else f"{self.folder.last} holds step {self.saved_step:,}"
-        return f"--lr {self.config.lr / 10:g}; {saved}"
+        return f"--lr {self._lower_rate():g}; {saved}"
 
     # ---------------------------------------------------------------------------------------------------------- ending
 

@@ -149,7 +149,7 @@ TEXTS = {
     "a run": Case(None, 2, "sound: the folder of a run, not a text", "train sound"),
 }
 MODELS = {
-    "a text as a model": Case(STORY, 2, "cannot load {}: it is not a safetensors file", "generate {} anna"),
+    "a text as a model": Case(STORY, 2, "cannot load {}: it is a text, not a trained model", "generate {} anna"),
     "a pickle": Case(pickle.dumps(Boom()), 2, "cannot load {}: it is not a safetensors file", "generate {} anna"),
     "a ZIP of torch": Case(torch_file, 2, "cannot load {}: it is not a safetensors file", "evaluate {} story"),
     "an npz": Case(npz_file, 2, "cannot load {}: it is not a safetensors file", "neighbors {} anna"),
@@ -168,7 +168,7 @@ RATES = {
     "no number": Case(
         None,
         1,
-        "try a lower one, such as --lr 1e+29; nothing is saved",
+        "try a lower one, such as --lr 0.1; nothing is saved",
         f"train story {SMALL} --optimizer sgd --lr 1e30 --warmup 0 --out run --quiet",
     ),
 }
@@ -295,6 +295,6 @@ def judge(name: str, ended: dict[str, Done | None]) -> None:
 def test_promise_11_debug_shows_where(sound: Path) -> None:
     with process("-m", "fastmlp", "train", "missing", "--debug", cwd=sound) as child:
         _, err = child.communicate()
-    assert child.returncode == 1
+    assert child.returncode == 2
     assert err.startswith("Traceback (most recent call last):")
     assert "TextError: missing: no such file" in err

@@ -18,8 +18,9 @@ from fastmlp.console import (
     duration,
     indented,
     plural,
+    shortly,
 )
-from fastmlp.events import Evaluating, Finished, GoOn, Measured, Notice, Sampled, Started, TextRead, Writing
+from fastmlp.events import Evaluating, Finished, GoOn, Measured, Notice, Sampled, Started, Stopped, TextRead, Writing
 
 LOGGED = {"step": 100, "words": 12_800, "seconds": 1.0, "loss": 7.25, "lr": 0.002, "words_per_second": 71_234.5}
 EVALUATED = {**LOGGED, "step": 200, "val_loss": 6.5, "val_perplexity": 665.14}
@@ -278,3 +279,19 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_plurals() -> None:
     assert [plural(count, "thread") for count in (1, 2, 1_000)] == ["1 thread", "2 threads", "1,000 threads"]
+
+
+def test_quiet_says_how_a_stopped_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    for first, said in (
+        (Stopped("runs/hp", 5), "to go on: train --resume\n"),
+        (Finished("runs/hp", 5, 1.0, 2.0, {}), ""),
+    ):
+        quiet = Quiet()
+        quiet.report(first)
+        quiet.report(GoOn(["train --resume", "another"]))
+        assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize(("perplexity", "text"), [(135.44, "135.4"), (9_999_999.0, "9,999,999.0"), (8.2e307, "8e+307")])
+def test_a_perplexity_of_many_digits_is_a_power_of_ten(perplexity: float, text: str) -> None:
+    assert shortly(perplexity) == text

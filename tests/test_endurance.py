@@ -285,8 +285,8 @@ PHASES = {  # where the signal comes, its status, and whether there is something
     "before training": (Fault("SIGTERM", 1, within="fastmlp.trainer.complete"), 143, False),
     "training": (Fault("SIGTERM", 7, within="fastmlp.trainer.learning_rate"), 143, True),
     "writing a sample": (Fault("SIGINT", 2, within="fastmlp.trainer.complete"), 130, True),
-    "evaluating": (Fault("SIGINT", 1, within="fastmlp.trainer.evaluate"), 130, True),
-    "evaluating at the end": (Fault("SIGTERM", 3, within="fastmlp.trainer.evaluate"), 0, True),
+    "evaluating": (Fault("SIGINT", 3, within="fastmlp.trainer.evaluate"), 130, True),
+    "evaluating at the end": (Fault("SIGTERM", 5, within="fastmlp.trainer.evaluate"), 0, True),
     "drawing": (Fault("SIGINT", 1, within="fastmlp.trainer.plot_loss"), 0, True),
 }
 
@@ -467,6 +467,7 @@ def test_promise_6_a_run_that_was_moved_goes_on(sound: Sound, tmp_path: Path) ->
     file.rename(tmp_path / "there.txt")
     refused = faults.program(["train", *resume], tmp_path)
     did_you_mean = f"{file}: no such file; did you mean {tmp_path}/there.txt?"
+    did_you_mean += f"; to name the run's text anew: FILE --resume --out {resume[-1]}"
     assert (refused.status, refused.err) == (2, f"fastmlp train: {did_you_mean}\n")
     (tmp_path / "there.txt").write_text("another text, with other words in it")
     refused = faults.program(["train", "there.txt", *resume], tmp_path)

@@ -673,3 +673,14 @@ def test_promise_4_same_ids_in_fresh_processes():
     }
     assert len(outputs) == 1
     assert "'the'" in outputs.pop()
+
+
+def test_a_word_in_other_capitals_is_found() -> None:
+    vocabulary = Vocabulary.from_words(["Harding", "Harding", "HARDING", "will", "Will", "Will"])
+    assert [vocabulary.in_its_case(word) for word in ("harding", "HARDING", "will", "WILL", "mr")] == [
+        "Harding",
+        "HARDING",
+        "will",
+        "Will",
+        "mr",
+    ]
