@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastmlp import nn, optim
+from tests.helpers import assert_near
 
 Array = np.ndarray
 STEPS = 40
@@ -47,7 +48,7 @@ def pair(torch: ModuleType) -> tuple[Any, Any]:
 
 def assert_same(ours: Any, theirs: Any) -> None:
     for (name, param), tensor in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        np.testing.assert_allclose(param, tensor.detach().numpy(), rtol=2e-5, atol=2e-6, err_msg=name)
+        assert_near(param, tensor, 1e-5, name)
 
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -135,7 +136,7 @@ def test_states_go_both_ways(rule: str, options: dict[str, Any], torch: ModuleTy
         else:
             step_torch(torch, theirs, first if number < 10 else last, ids, grad)
     for one, other in zip(theirs.parameters(), whole.parameters(), strict=True):
-        np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), rtol=2e-5, atol=2e-6)
+        assert_near(one.detach().numpy(), other, 1e-5, "a parameter")
 
 
 def tensors(torch: ModuleType, state: dict[str, Any]) -> dict[str, Any]:
