@@ -1,15 +1,10 @@
 """What the layers above the ops do with a caller's arrays: convert what can be converted, refuse the rest by name."""
 
-import functools
-import warnings
 from typing import Any
 
 import numpy as np
 
-from fastmlp.backend import choose_backend
-from fastmlp.ops import Ops, get_ops
-
-__all__ = ["as_floats", "as_ids", "check_shape", "float_type", "ops_of"]
+__all__ = ["as_floats", "as_ids", "check_shape", "float_type"]
 
 Array = np.ndarray
 INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
@@ -24,20 +19,6 @@ def float_type(dtype: Any) -> np.dtype[Any]:
     if known not in (np.float32, np.float64):
         raise NotImplementedError(f"dtype: expected float32 or float64, got {known}")
     return known
-
-
-@functools.cache
-def ops_of(dtype: np.dtype[Any]) -> Ops:
-    """The ops that work on a float type: the best back-end for float32, the reference for float64.
-
-    Warns, once, where the best back-end is not the fastest one there could be.
-    """
-    if dtype != np.float32:
-        return get_ops("numpy")
-    backend = choose_backend()
-    if backend.notice:
-        warnings.warn(backend.notice, stacklevel=2)
-    return backend.ops
 
 
 def as_floats(name: str, value: Any, dtype: np.dtype[Any]) -> Array:

@@ -1,13 +1,18 @@
 """Which back-end runs, and what to say of it: never another than asked for, and never a slower one in silence."""
 
+import functools
 import importlib
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from fastmlp.ops import BACKENDS, BackendUnavailableError, Ops, get_ops
 
-__all__ = ["Backend", "choose_backend"]
+__all__ = ["Backend", "choose_backend", "ops_of"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,20 @@ def choose_backend(name: str = "auto") -> Backend:
         return _backend("cython")
     except BackendUnavailableError as error:
         return _backend("numba", f"{error}. Until then Numba runs, which is slower.")
+
+
+@functools.cache
+def ops_of(dtype: np.dtype[Any]) -> Ops:
+    """The ops of the library's layers for a float type: the best back-end for float32, the reference for float64.
+
+    Warns, once, where the best back-end is not the fastest one there could be.
+    """
+    if dtype != np.float32:
+        return get_ops("numpy")
+    backend = choose_backend()
+    if backend.notice:
+        warnings.warn(f"fastmlp: {backend.notice}", stacklevel=2)
+    return backend.ops
 
 
 def _backend(name: str, notice: str | None = None) -> Backend:

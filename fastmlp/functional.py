@@ -28,14 +28,12 @@ range, each with the function's and the argument's name, what was expected and w
 import math
 import warnings
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from fastmlp import _loss
-from fastmlp.backend import choose_backend
-from fastmlp.ops import Ops, get_ops
+from fastmlp.backend import ops_of
 from fastmlp.threads import default_threads
 
 __all__ = [
@@ -110,7 +108,7 @@ def embedding(
     width = table.shape[1]
     emb = _place("embedding", out, (*ids.shape, width), table.dtype, ids, table)
     try:
-        _ops(table).embedding_forward(table, *_batch(ids, emb), threads=_threads(threads, 0))
+        ops_of(table.dtype).embedding_forward(table, *_batch(ids, emb), threads=_threads(threads, 0))
     except IndexError:
         raise _out_of_range("embedding", "input", ids, len(table)) from None
     return _hand_over(emb, out)
@@ -148,7 +146,9 @@ def embedding_backward(
     words, width = table.shape
     rows, drows = np.empty(ids.size, ids.dtype), np.empty((ids.size, width), table.dtype)
     try:
-        unique = _ops(table).embedding_backward(*_batch(ids, demb), rows, drows, threads=_threads(threads, drows.size))
+        unique = ops_of(table.dtype).embedding_backward(
+            *_batch(ids, demb), rows, drows, threads=_threads(threads, drows.size)
+        )
     except IndexError:  # below 0
         raise _out_of_range(name, "input", ids, words) from None
     rows, drows = rows[:unique], drows[:unique]
@@ -206,7 +206,7 @@ def linear(
     x, w, b = _linear_inputs("linear", input, weight, bias)
     y = _place("linear", out, x.shape[:-1] + w.shape[:-1], x.dtype, x, w, b)
     rows, matrix = _rows(x), _rows(w)
-    _ops(x).linear_forward(
+    ops_of(x.dtype).linear_forward(
         rows,
         matrix,
         None if b is None else b.ravel(),
@@ -243,7 +243,7 @@ def linear_backward(
     dy = _gradient("linear_backward", "grad", grad, x.shape[:-1] + w.shape[:-1], x.dtype)
     rows, matrix = _rows(x), _rows(w)
     dx, dw, db = _empty(x, w, b)
-    _ops(x).linear_backward(
+    ops_of(x.dtype).linear_backward(
         dy.reshape(len(rows), len(matrix)),
         rows,
         matrix,
@@ -327,7 +327,7 @@ def batch_norm(
     own_mean, own_var = _own(mean, x, 0), _own(var, x, 1)  # the op writes into both
     rows = _channels_last(x)
     normalized = y if x.ndim == 2 else np.empty_like(rows)
-    _ops(x).batchnorm_forward(
+    ops_of(x.dtype).batchnorm_forward(
         rows,
         np.ones(rows.shape[1], x.dtype) if w is None else w,
         np.zeros(rows.shape[1], x.dtype) if b is None else b,
@@ -381,7 +381,7 @@ def batch_norm_backward(
     name = "batch_norm_backward"
     x, mean, var, w, b = _batch_norm_inputs(name, input, running_mean, running_var, weight, bias, training, eps, False)
     dy = _gradient(name, "grad", grad, x.shape, x.dtype)
-    channels, dtype, ops, threads = x.shape[1], x.dtype, _ops(x), _threads(threads, x.size)
+    channels, dtype, ops, threads = x.shape[1], x.dtype, ops_of(x.dtype), _threads(threads, x.size)
     dx, dw, db = np.empty(x.shape, dtype), np.zeros(channels, dtype), np.zeros(channels, dtype)
     if x.size:
         rows, drows = _channels_last(x), _channels_last(dy)
@@ -485,7 +485,7 @@ def tanh(input: ArrayLike, *, out: ArrayLike | None = None, threads: int | None 
     """
     x = _float("tanh", "input", input)
     y = x if out is x else _place("tanh", out, x.shape, x.dtype, x)
-    _ops(x).tanh_forward(x, y, threads=_threads(threads, x.size // 4))
+    ops_of(x.dtype).tanh_forward(x, y, threads=_threads(threads, x.size // 4))
     return _hand_over(y, out)
 
 
@@ -505,7 +505,7 @@ def tanh_backward(grad: ArrayLike, output: ArrayLike, *, threads: int | None = N
     y = _float("tanh_backward", "output", output)
     dy = _gradient("tanh_backward", "grad", grad, y.shape, y.dtype)
     dx = np.empty(y.shape, y.dtype)
-    _ops(y).tanh_backward(dy, y, dx, threads=_threads(threads, y.size // CHEAP))
+    ops_of(y.dtype).tanh_backward(dy, y, dx, threads=_threads(threads, y.size // CHEAP))
     return dx
 
 
@@ -631,7 +631,7 @@ def _along(name: str, x: Array, axis: int, out: ArrayLike | None, threads: int) 
     if x.size:
         rows, last = _axis_last(x, axis), axis >= x.ndim - 1
         result = y.reshape(rows.shape) if last else np.empty_like(rows)
-        _ops(x).softmax_forward(rows, result, log=name == "log_softmax", threads=threads)
+        ops_of(x.dtype).softmax_forward(rows, result, log=name == "log_softmax", threads=threads)
         if not last:
             y[...] = _axis_back(result, axis, x.shape)
     return _hand_over(y, out)
@@ -660,7 +660,7 @@ def _softmax_backward(name: str, grad: ArrayLike, output: ArrayLike, dim: int, t
         rows, last = _axis_last(y, axis), axis >= y.ndim - 1
         dx_rows = dx.reshape(rows.shape) if last else np.empty_like(rows)
         log = name == "log_softmax_backward"
-        _ops(y).softmax_backward(_axis_last(dy, axis), rows, dx_rows, log=log, threads=threads)
+        ops_of(y.dtype).softmax_backward(_axis_last(dy, axis), rows, dx_rows, log=log, threads=threads)
         if not last:
             dx[...] = _axis_back(dx_rows, axis, y.shape)
     return dx
@@ -841,7 +841,7 @@ def _losses_of_classes(
     row_scale = counted.astype(logits.dtype)
     lse, losses = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
     smoothing = label_smoothing if w is None else 0.0
-    ops = _ops(logits)
+    ops = ops_of(logits.dtype)
     try:
         ops.cross_entropy_forward(logits, targets, row_scale, lse, losses, label_smoothing=smoothing, threads=threads)
     except IndexError:
@@ -892,7 +892,7 @@ def _dlogits(name: str, logits: Array, targets: Array, row_scale: Array, label_s
     dlogits = np.empty(logits.shape, dtype)
     arguments = (logits, targets, row_scale, np.empty(rows, dtype), np.empty(rows, dtype), dlogits)
     try:
-        _ops(logits).cross_entropy(*arguments, label_smoothing=label_smoothing, threads=threads)
+        ops_of(logits.dtype).cross_entropy(*arguments, label_smoothing=label_smoothing, threads=threads)
     except IndexError:
         raise _out_of_range(name, "target", targets[row_scale != 0], logits.shape[1]) from None
     return dlogits
@@ -932,7 +932,7 @@ def _losses_of_probabilities(
     logits: Array, truth: Array, w: Array | None, label_smoothing: float, threads: int
 ) -> tuple[Array, int]:
     losses, log_p = np.empty(len(logits), logits.dtype), np.empty_like(logits)
-    _ops(logits).softmax_forward(logits, log_p, log=True, threads=threads)
+    ops_of(logits.dtype).softmax_forward(logits, log_p, log=True, threads=threads)
 
     def block(first: int, last: int) -> None:
         with np.errstate(invalid="ignore"):  # 0 times infinity: NaN, as in PyTorch
@@ -954,7 +954,7 @@ def _gradient_of_probabilities(
 ) -> Array:
     """scale * (sum(t) p - t), where t is what each class's -log p counts."""
     dlogits = np.empty_like(logits)
-    _ops(logits).softmax_forward(logits, dlogits, threads=threads)
+    ops_of(logits.dtype).softmax_forward(logits, dlogits, threads=threads)
     scale = np.broadcast_to(upstream / max(len(logits), 1) if mean else upstream, len(logits))[:, None]
 
     def block(first: int, last: int) -> None:
@@ -1024,7 +1024,7 @@ def linear_cross_entropy(
             ignore_index=ignored,
             label_smoothing=label_smoothing,
             grads=False,
-            ops=_ops(h),
+            ops=ops_of(h.dtype),
             threads=threads,
             fp32_precision=fp32_precision,
         )
@@ -1034,7 +1034,7 @@ def linear_cross_entropy(
     counted = targets != ignored
     lse, losses = np.empty(len(rows), h.dtype), np.empty(len(rows), h.dtype)
     try:
-        _ops(h).linear_cross_entropy_forward(
+        ops_of(h.dtype).linear_cross_entropy_forward(
             rows,
             w,
             b,
@@ -1099,7 +1099,7 @@ def linear_cross_entropy_backward(
             label_smoothing=label_smoothing,
             grads=True,
             upstream=upstream,
-            ops=_ops(h),
+            ops=ops_of(h.dtype),
             threads=threads,
             fp32_precision=fp32_precision,
         )
@@ -1113,7 +1113,7 @@ def linear_cross_entropy_backward(
     lse, losses = np.empty(len(rows), h.dtype), np.empty(len(rows), h.dtype)
     dh, dw, db = _empty(h, w, b)
     try:
-        _ops(h).linear_cross_entropy(
+        ops_of(h.dtype).linear_cross_entropy(
             rows,
             w,
             b,
@@ -1177,19 +1177,6 @@ def _linear_cross_entropy_inputs(
 
 
 # -------------------------------------------------------------------------------------------------------- conversions
-
-
-@cache
-def _kernels() -> Ops:
-    """The back-end for float32; a warning says where it is not the fastest."""
-    backend = choose_backend()
-    if backend.notice:
-        warnings.warn(f"fastmlp: {backend.notice}", stacklevel=2)
-    return backend.ops
-
-
-def _ops(x: Array) -> Ops:
-    return _kernels() if x.dtype == FLOAT32 else get_ops("numpy")
 
 
 def _threads(threads: int | None, size: int) -> int:

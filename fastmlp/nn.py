@@ -29,7 +29,8 @@ from typing import Any, NamedTuple, Self, overload
 import numpy as np
 
 from fastmlp import _loss, functional
-from fastmlp._arrays import as_floats, as_ids, check_shape, float_type, ops_of
+from fastmlp._arrays import as_floats, as_ids, check_shape, float_type
+from fastmlp.backend import ops_of
 from fastmlp.model import Gradient, RowGradient
 from fastmlp.ops.reference import dense_gradient
 from fastmlp.threads import default_threads

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp._arrays import as_floats, check_shape, ops_of
+from fastmlp._arrays import as_floats, check_shape
+from fastmlp.backend import ops_of
 from fastmlp.model import Gradient, RowGradient
 from fastmlp.nn import Parameters
 from fastmlp.ops.reference import dense_gradient

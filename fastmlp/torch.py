@@ -12,8 +12,6 @@ anyway. The backward pass makes them itself where the gradient from above is not
 when a retained graph is gone through again.
 """
 
-import functools
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,8 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from fastmlp import _loss
-from fastmlp.backend import choose_backend
-from fastmlp.ops import Ops, get_ops
+from fastmlp.backend import ops_of
 
 try:
     import torch
@@ -257,8 +254,9 @@ def _run(
     def array(tensor: Tensor | None) -> Any:
         return None if tensor is None else tensor.detach().to(dtype).contiguous().numpy()
 
+    rows = array(input if input.dim() == 2 else input.unsqueeze(0))
     loss, gradients = _loss.linear_cross_entropy(
-        array(input if input.dim() == 2 else input.unsqueeze(0)),
+        rows,
         array(linear_weight),
         target.reshape(-1).contiguous().numpy(),
         array(linear_bias),
@@ -268,7 +266,7 @@ def _run(
         label_smoothing=settings.label_smoothing,
         grads=grads,
         upstream=None if upstream is None else upstream.double().numpy(),
-        ops=get_ops("numpy") if dtype == torch.float64 else _fast_ops(),
+        ops=ops_of(rows.dtype),
         threads=torch.get_num_threads(),
         fp32_precision=settings.fp32_precision,
     )
@@ -277,20 +275,11 @@ def _run(
     return torch.from_numpy(loss).to(settings.loss_dtype).reshape(target.shape if loss.ndim else ()), gradients
 
 
-@functools.cache
-def _fast_ops() -> Ops:
-    """Those of the best back-end, chosen once; where that is not the compiled one, it says why."""
-    backend = choose_backend()
-    if backend.notice:
-        warnings.warn(f"fastmlp.torch: {backend.notice}", stacklevel=2)
-    return backend.ops
-
-
 def _precision(dtype: torch.dtype, autocast: bool) -> str:
     """How the products of float32 are made: of bf16 where the numbers are, or where PyTorch would make them so."""
     matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since PyTorch 2.9
     allowed = autocast or dtype == torch.bfloat16 or getattr(matmul, "fp32_precision", None) == "bf16"
-    return "bf16" if allowed and "bf16" in _fast_ops().precisions() else "auto"
+    return "bf16" if allowed and "bf16" in ops_of(np.dtype(np.float32)).precisions() else "auto"
 
 
 # -------------------------------------------------------------------------------------------------------------- checks

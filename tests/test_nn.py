@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import _arrays, nn, optim
+from fastmlp import nn, optim
 from tests.helpers import relative_norm, require_ops
 
 Array = np.ndarray
@@ -744,16 +744,3 @@ def test_promise_16_a_forked_child_trains() -> None:
     finally:
         child.kill()
         child.join()
-
-
-def test_a_slower_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastmlp.backend import Backend
-
-    slower = Backend(require_ops("numpy"), None, None, "the kernels are not built. Until then Numba runs")
-    monkeypatch.setattr(_arrays, "choose_backend", lambda: slower)
-    _arrays.ops_of.cache_clear()
-    try:
-        with pytest.warns(UserWarning, match="the kernels are not built"):
-            nn.Linear(2, 2)([[1.0, 2.0]])
-    finally:
-        _arrays.ops_of.cache_clear()
