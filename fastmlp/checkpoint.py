@@ -31,6 +31,7 @@ else:
     import fcntl
 
 __all__ = [
+    "LOCK_FILE",
     "CheckpointError",
     "FolderInUseError",
     "check_writable",

@@ -1,6 +1,7 @@
 """What the commands share: parsing, one line for what went wrong, exit status; and `fastmlp train|generate|...`.
 
-Exit status: 0 done; 1 failed; 2 wrong usage or unusable input; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
+Exit status: 0 done; 1 failed; 2 wrong usage or unusable input; 130 stopped by Ctrl-C; 143 stopped by SIGTERM; 129
+stopped because the terminal was closed.
 """
 
 import argparse
@@ -212,7 +213,7 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError) and error.strerror:
         return FAILED, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
-        return FAILED, "not enough memory"
+        return FAILED, f"not enough memory: {error}" if str(error) else "not enough memory"
     return FAILED, f"{type(error).__name__}: {error} (--debug shows where)"
 
 

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
-from fastmlp.checkpoint import CheckpointError, check_writable
+from fastmlp.checkpoint import LOCK_FILE, CheckpointError, check_writable
 from fastmlp.language_model import LAST_FILE, MODEL_FILE, RUNS
 
 __all__ = ["Journal", "RunFolder", "RunFolderError", "find_folder"]
@@ -28,10 +28,12 @@ class RunFolder:
     metrics  a line of JSON per log interval and evaluation
     samples  texts written before, during and after training
     plot     the loss over the steps
+
+    is_new   whether the folder was made for this run
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, is_new: bool = False) -> None:
+        self.path, self.is_new = Path(path), is_new
         self.config = self.path / "config.toml"
         self.model = self.path / MODEL_FILE
         self.last = self.path / LAST_FILE
@@ -55,6 +57,14 @@ class RunFolder:
             except OSError as error:
                 raise RunFolderError(f"cannot remove {file}: {error.strerror}; choose another folder") from error
 
+    def discard(self) -> None:
+        """Leave nothing of a run that could not begin; why it could not is the news, not what stays all the same."""
+        with contextlib.suppress(RunFolderError, OSError):
+            self.clear()
+            if self.is_new:
+                (self.path / LOCK_FILE).unlink(missing_ok=True)
+                self.path.rmdir()
+
 
 def find_folder(out: str | None, files: Sequence[str], *, overwrite: bool = False) -> RunFolder:
     """The folder to write to, there and writable: `out`, else runs/<stem of the first file>, -2, ... where it is taken.
@@ -62,17 +72,15 @@ def find_folder(out: str | None, files: Sequence[str], *, overwrite: bool = Fals
     overwrite  take runs/<stem> even so
     Raises RunFolderError where that cannot be.
     """
-    if out is not None:
-        folder = Path(out)
-    elif overwrite:
-        folder = RUNS / stem(files)
-    else:
-        folder = _make_new(RUNS / stem(files))
+    folder = RUNS / stem(files) if out is None else Path(out)
+    is_new = not folder.exists()
+    if out is None and not overwrite:
+        folder, is_new = _make_new(folder), True
     try:
         check_writable(folder)
     except CheckpointError as error:
         raise RunFolderError(str(error)) from error
-    return RunFolder(folder)
+    return RunFolder(folder, is_new=is_new)
 
 
 def stem(files: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ GROUPS = {
     "watching": ("eval_every", "eval_windows", "log_every", "sample_every", "prompt"),
     "running": ("save_every", "seed", "threads", "backend", "precision"),
 }
+TAKES_LESS = "less text, or a smaller --vocab-size, --hidden or --batch-size, takes less"
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -122,7 +123,7 @@ def options_of_run(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def train(arguments: argparse.Namespace, prog: str) -> int:
-    """Train until the end, Ctrl-C or SIGTERM."""
+    """Train until the end, Ctrl-C, SIGTERM, or until the terminal is gone."""
     config = configuration(arguments)
     run: SavedRun | None = None
     with Interrupts() as interrupts:
@@ -146,6 +147,8 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
             if not isinstance(error, KeyboardInterrupt) and not interrupts.stopped_at_once:
                 if arguments.resume and "files" not in vars(arguments):
                     point_to_the_text(error, arguments.out)
+                if isinstance(error, MemoryError):
+                    raise MemoryError(f"{str(error) or 'none is left'}; {TAKES_LESS}") from error
                 raise
             cli.say(stopped_at_once(prog, run, resumed=arguments.resume))
             return 128 + (interrupts.received or signal.SIGINT)
@@ -206,7 +209,9 @@ def quoted(argument: str | Path) -> str:
 
 
 class Interrupts:
-    """Within, Ctrl-C and SIGTERM are noted, so that a step can be finished; a second Ctrl-C stops at once.
+    """Within, Ctrl-C, SIGTERM and SIGHUP are noted, so that a step can be finished; a second Ctrl-C stops at once.
+
+    SIGHUP comes where the terminal is closed or its connection lost; nohup lets it be ignored, and so it stays.
 
     Before the first step, while there is nothing to finish, the first one stops at once, by a KeyboardInterrupt. That
     is lost where C calls Python, as the compiler of kernels does: so it comes again until it is not.
@@ -223,7 +228,10 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         self._hook_before = sys.unraisablehook
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                numbers.append(signal.SIGHUP)
+            self._before = {number: signal.signal(number, self._note) for number in numbers}
             sys.unraisablehook = self._lost
         return self
 

@@ -188,18 +188,19 @@ def open_run(
         state = _load_state(folder, config, corpus)
         if resume and state is None:
             reporter.report(Notice(f"{folder.path} holds nothing to go on from: the run begins at step 0"))
-        if state is None:  # by this file a run is known, and others' files are told from its own
-            write_atomically(folder.config, to_toml(config).encode())
-        run = SavedRun(config, corpus, folder, backend, threads, reporter)
-        try:
-            run.say_what_runs()
-            run.take_up(state)
-            if state is not None:  # a run that cannot go on keeps its options
+        with contextlib.ExitStack() as where_it_cannot_begin:
+            if not folder.holds_run():
+                where_it_cannot_begin.callback(folder.discard)
+            if state is None:  # by this file a run is known, and others' files are told from its own
                 write_atomically(folder.config, to_toml(config).encode())
-            run.get_ready()
-            yield run
-        finally:
-            run.close()
+            with contextlib.closing(SavedRun(config, corpus, folder, backend, threads, reporter)) as run:
+                run.say_what_runs()
+                run.take_up(state)
+                if state is not None:  # a run that cannot go on keeps its options
+                    write_atomically(folder.config, to_toml(config).encode())
+                run.get_ready()
+                where_it_cannot_begin.pop_all()
+                yield run
 
 
 def run_in_memory(

@@ -2,16 +2,19 @@
 
 import ctypes
 import dataclasses
+import fcntl
 import importlib
 import io
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Callable
@@ -284,7 +287,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_promise_9_a_signal_saves_and_the_printed_command_resumes(
     number: signal.Signals, status: int, tmp_path: Path, uninterrupted: Path
 ) -> None:
@@ -446,6 +449,77 @@ def test_promise_9_ctrl_c_saves_where_nobody_reads_any_more(streams: tuple[str, 
         child.communicate()
         assert child.returncode == 130
     assert checkpoint.load(Path("run/last.safetensors"))[1]["step"] >= 100
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_promise_9_a_closed_terminal_is_no_news_under_nohup(tmp_path: Path) -> None:
+    def ignore_hangup() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    arguments = ["-m", "fastmlp.train", write_text(tmp_path), *flags(small_options(**LONG)), "--out", "run"]
+    with process(*arguments, preexec_fn=ignore_hangup) as child:
+        wait_for(lambda: lines_in("run") > 5)
+        child.send_signal(signal.SIGHUP)
+        _, err = child.communicate()
+    assert (child.returncode, err) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX terminals")
+def test_promise_9_a_terminal_that_is_closed_loses_nothing(tmp_path: Path) -> None:
+    """As when the connection to another machine breaks: the signal, and outputs that take nothing more."""
+    controller, terminal = pty.openpty()
+    arguments = ["-m", "fastmlp.train", write_text(tmp_path), *flags(small_options(**LONG)), "--out", "run"]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    with process(
+        *arguments, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **streams
+    ) as child:
+        os.close(terminal)
+        wait_for(lambda: lines_in("run") > 5)
+        os.close(controller)
+        assert child.wait() == 129
+    assert 100 <= checkpoint.load(Path("run/last.safetensors"))[1]["step"] < 1_200
+
+
+@pytest.mark.parametrize("there_before", [False, True])
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 3 TiB"), KeyboardInterrupt()])
+@pytest.mark.usefixtures("on_numpy")
+def test_a_run_that_cannot_begin_leaves_nothing(
+    error: BaseException,
+    there_before: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("fastmlp.trainer.MLP", fail)
+    if there_before:
+        Path("run").mkdir()
+        Path("run/notes").write_text("mine")
+    status, _, err = call(capsys, "train", write_text(tmp_path), *SMALL, "--out", "run")
+    if isinstance(error, MemoryError):
+        assert status == 1
+        assert "not enough memory: Unable to allocate 3 TiB; less text, or a smaller --vocab-size, " in err
+    else:
+        assert status == 130
+    left = {file.name for file in Path().rglob("*") if file.suffix != ".txt"}
+    assert left == ({"run", "notes", ".fastmlp.lock"} if there_before else set())
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_a_run_that_cannot_go_on_from_its_start_keeps_its_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its first checkpoint, it has nothing but config.toml."""
+    call(capsys, "train", write_text(tmp_path), *SMALL, "--out", "run")
+    for name in ("last.safetensors", "model.safetensors"):
+        Path("run", name).unlink()
+    before = Path("run/config.toml").read_bytes()
+    monkeypatch.setattr("fastmlp.trainer.MLP", lambda *_, **__: exec("raise MemoryError"))
+    status, _, err = call(capsys, "train", "--resume", "--out", "run")
+    assert (status, "not enough memory: none is left; " in err) == (1, True)
+    assert Path("run/config.toml").read_bytes() == before
 
 
 def test_work_that_a_closed_pipe_cut_short_is_not_done(
