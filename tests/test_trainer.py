@@ -129,7 +129,7 @@ def test_the_back_ends_follow_the_same_curve(ops: Ops, file: Path, tmp_path: Pat
 @pytest.mark.parametrize("tokenizer", ["words", "whitespace"])
 def test_every_optimizer_and_tokenizer_learns(optimizer: str, tokenizer: str, file: Path, tmp_path: Path) -> None:
     rate = {"sgd": 0.5, "momentum": 0.1, "adagrad": 0.1}[optimizer]
-    options = {"steps": 100, "optimizer": optimizer, "lr": rate, "tokenizer": tokenizer, "schedule": "linear"}
+    options = {"steps": 200, "optimizer": optimizer, "lr": rate, "tokenizer": tokenizer, "schedule": "linear"}
     train(small_config(file, tmp_path / "run", **options))
     losses = [line["loss"] for line in metrics_of(tmp_path / "run")]
     assert losses[-1] < 0.5 * losses[0]
