@@ -291,8 +291,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_promise_9_a_signal_saves_and_the_printed_command_resumes(
     number: signal.Signals, status: int, tmp_path: Path, uninterrupted: Path
 ) -> None:
-    file = write_text(tmp_path)
-    with process("-m", "fastmlp.train", file, *flags(small_options(**LONG)), "--out", "the run") as child:
+    arguments = ["-m", "fastmlp.train", write_text(tmp_path), *flags(small_options(**LONG)), "--out", "the run"]
+    with process(*arguments, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)) as child:
         wait_for(lambda: lines_in("the run") > 5)
         child.send_signal(number)
         out, err = child.communicate()
@@ -467,12 +467,15 @@ def test_promise_9_a_closed_terminal_is_no_news_under_nohup(tmp_path: Path) -> N
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX terminals")
 def test_promise_9_a_terminal_that_is_closed_loses_nothing(tmp_path: Path) -> None:
     """As when the connection to another machine breaks: the signal, and outputs that take nothing more."""
+
+    def on_the_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     controller, terminal = pty.openpty()
     arguments = ["-m", "fastmlp.train", write_text(tmp_path), *flags(small_options(**LONG)), "--out", "run"]
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
-    with process(
-        *arguments, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **streams
-    ) as child:
+    with process(*arguments, start_new_session=True, preexec_fn=on_the_terminal, **streams) as child:
         os.close(terminal)
         wait_for(lambda: lines_in("run") > 5)
         os.close(controller)
@@ -989,7 +992,7 @@ def test_threads_of_the_environment_are_checked(
     status, _, err = call(capsys, command, *arguments)
     assert status == 2
     assert err.count("\n") == 1
-    assert "FASTMLP_NUM_THREADS: expected a whole number of at least 1, got 'many'" in err
+    assert "FASTMLP_NUM_THREADS: expected a whole number from 1 to 1024, got 'many'" in err
 
 
 def test_promise_17_no_home_to_write_to_and_no_display(tmp_path: Path) -> None:
