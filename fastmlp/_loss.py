@@ -99,7 +99,8 @@ def linear_cross_entropy(
         shares = label_smoothing / smoothed_weight.size * smoothed_weight.astype(np.float64)
         targets = np.where(counted, target, 0).astype(target.dtype)
         target_logits, shared_logits = _logits(input, linear_weight, linear_bias, targets, shares)
-        loss = softmax_weight * lse - (1 - label_smoothing) * target_weight * target_logits - counted * shared_logits
+        # not softmax_weight * lse - ...: what is subtracted from the large lse would lose its last digits
+        loss = softmax_weight * losses + counted * (shares.sum() * target_logits - shared_logits)
         if gradients is not None:
             _put_right(gradients, input, linear_weight, targets, shares, scale, ops)
     if upstream is not None:

@@ -87,6 +87,17 @@ def test_equals_pytorch(torch, rng, kind, reduction, class_weight, label_smoothi
     assert_equals_pytorch(torch, kind, given, **options)
 
 
+@pytest.mark.parametrize("label_smoothing", [1e-6, 1e-3])
+def test_promise_2_a_little_smoothing_of_sure_rows_loses_no_digits(torch, rng, kind, label_smoothing):
+    """lse and the target's logit are large and nearly the same."""
+    given = example(rng, kind[1], N=64, H=40, V=200)
+    given["input"] *= 5
+    given["target"] = (given["input"] @ given["linear_weight"].T + given["linear_bias"]).argmax(1)
+    options = {"reduction": "none", "label_smoothing": label_smoothing, "ignore_index": -100}
+    loss, _ = ours(kind[0], given, **options)
+    assert_same(loss, pytorch(torch, given, **options)[0], kind[2], "loss")
+
+
 @reductions
 @class_weights
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
