@@ -12,6 +12,7 @@ leaves a parameter alone that has none. Options may be changed between steps: op
 and differentiable raise NotImplementedError.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -49,6 +50,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()  # arrays that the rule keeps of a parameter, in the order of its op's arguments
+    late_slots: tuple[str, ...] = ()  # those that may not be there after a step, until an option asks for them
 
     def __init__(self, params: Parameters | Iterable[Mapping[str, Any]], options: dict[str, Any]) -> None:
         """params   of modules, or groups of them
@@ -88,21 +90,26 @@ class Optimizer:
             self._check(group)
             for (module, name), param in zip(group["params"].owners, group["params"], strict=True):
                 gradient = module.grads.get(name)
-                if gradient is not None:
-                    state = self._states.setdefault((id(module), name), {"step": 0})
-                    state["step"] += 1
-                    self._update(param, gradient, state, group)
+                if gradient is None:
+                    continue
+                if not isinstance(gradient, RowGradient):
+                    gradient = as_floats(f"gradient of {name}", gradient, param.dtype)
+                    check_shape(f"gradient of {name}", gradient, param.shape)
+                state = self._states.setdefault((id(module), name), {"step": 0})
+                state["step"] += 1
+                self._update(param, gradient, state, group)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients; not needed between steps, as a backward pass replaces them."""
-        _refuse(self, set_to_none=not set_to_none)
+        if not set_to_none:
+            raise NotImplementedError(f"{type(self).__name__}: set_to_none: expected True, got {set_to_none!r}")
         for group in self.param_groups:
             for module, name in group["params"].owners:
                 module.grads.pop(name, None)
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers, laid out as PyTorch's; the arrays are its own, not copies, and PyTorch copies none either.
+        """What it remembers now, laid out as PyTorch's; the arrays are copies, so that later steps do not change it.
 
         {"state": {number: {...}}, "param_groups": [{..., "params": [number, ...]}]}
         """
@@ -113,7 +120,7 @@ class Optimizer:
             groups.append({**{name: value for name, value in group.items() if name != "params"}, "params": numbers})
             for at, (module, name) in zip(numbers, group["params"].owners, strict=True):
                 if kept := self._states.get((id(module), name)):
-                    state[at] = dict(kept)
+                    state[at] = copy.deepcopy(kept)
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -145,6 +152,8 @@ class Optimizer:
         for slot in self._slots(group):
             name = f"state_dict: {slot} of parameter {number}"
             if given.get(slot) is None:
+                if slot in self.late_slots:
+                    continue
                 raise ValueError(f"{name}: expected an array, got nothing")
             state[slot] = as_floats(name, given[slot], param.dtype).copy()
             check_shape(name, state[slot], param.shape)
@@ -184,7 +193,7 @@ class Optimizer:
         if isinstance(gradient, RowGradient):
             getattr(ops, f"update_{rule}_rows")(gradient.rows, gradient.drows, *kept, param, **options)
         else:
-            getattr(ops, f"update_{rule}")(_dense(gradient, param), *kept, param, **options)
+            getattr(ops, f"update_{rule}")(gradient, *kept, param, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         """Modules have other ids in another process: what is remembered goes by number."""
@@ -220,6 +229,8 @@ class SGD(Optimizer):
     >>> layer.weight.tolist()
     [[0.0]]
     """
+
+    late_slots = ("momentum_buffer",)
 
     def __init__(
         self,
@@ -413,6 +424,12 @@ class AdamW(Adam):
         _refuse(self, amsgrad=amsgrad, maximize=maximize, capturable=capturable, differentiable=differentiable)
         super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
 
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """As of any optimizer; of an Adam's state it goes on with decoupled weight decay, as PyTorch's does."""
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True
+
 
 def _groups(params: Any) -> list[Mapping[str, Any]]:
     try:
@@ -443,9 +460,7 @@ def _number(name: str, value: Any) -> float:
 
 
 def _dense(gradient: Gradient, param: Array) -> Array:
-    if isinstance(gradient, RowGradient):
-        return dense_gradient(gradient.rows, gradient.drows, param)
-    return as_floats("gradient", gradient, param.dtype)
+    return dense_gradient(gradient.rows, gradient.drows, param) if isinstance(gradient, RowGradient) else gradient
 
 
 def _refuse(optimizer: Optimizer, **arguments: Any) -> None:

@@ -1,6 +1,7 @@
 """The optimizers against torch.optim: many steps, every option, states that go both ways."""
 
 import inspect
+import pickle
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -157,6 +158,52 @@ def test_an_optimizer_goes_on_with_the_same_bits_from_its_state() -> None:
                 optimizer.load_state_dict(state)
             step(halves, optimizer, ids, grad)
         assert [p.tobytes() for p in whole.parameters()] == [p.tobytes() for p in halves.parameters()], (rule, options)
+
+
+@pytest.mark.parametrize("rule", ["SGD", "Adagrad", "Adam", "AdamW"])
+def test_a_state_dict_is_of_the_moment_it_was_taken(rule: str) -> None:
+    """Else it would have the moments of a later step with the number of this one."""
+    model = make(nn)
+    options = {"momentum": 0.9} if rule == "SGD" else {}
+    optimizer = getattr(optim, rule)(model.parameters(), lr=0.1, **options)
+    (first, second) = batches(2)
+    step(model, optimizer, *first)
+    state = optimizer.state_dict()
+    kept = pickle.dumps(state)
+    step(model, optimizer, *second)
+    assert pickle.dumps(state) == kept
+    assert pickle.dumps(optimizer.state_dict()) != kept
+
+
+def test_adamw_goes_on_from_adam_as_adamw(torch: ModuleType) -> None:
+    for module, rules in ((nn, optim), (torch.nn, torch.optim)):
+        model = make(module)
+        adamw = rules.AdamW(model.parameters(), weight_decay=0.1)
+        adamw.load_state_dict(rules.Adam(model.parameters(), weight_decay=0.1).state_dict())
+        assert adamw.param_groups[0]["decoupled_weight_decay"] is True
+
+
+def test_momentum_that_began_later_is_loaded_before_its_first_step() -> None:
+    model = make(nn)
+    optimizer, (ids, grad) = optim.SGD(model.parameters(), lr=0.1), next(batches())
+    step(model, optimizer, ids, grad)
+    optimizer.param_groups[0]["momentum"] = 0.9
+    optimizer.load_state_dict(optimizer.state_dict())
+    step(model, optimizer, ids, grad)
+    np.testing.assert_allclose(optimizer.state_dict()["state"][2]["momentum_buffer"], grad.sum(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"), [("SGD", {}), ("SGD", {"momentum": 0.9, "nesterov": True}), ("Adam", {"weight_decay": 0.1})]
+)
+def test_promise_12_a_gradient_of_another_shape_changes_nothing(rule: str, options: dict[str, Any]) -> None:
+    layer = nn.Linear(3, 4)
+    optimizer, before = getattr(optim, rule)(layer.parameters(), lr=0.1, **options), layer.weight.copy()
+    layer.grads["weight"] = np.ones(3, np.float32)  # NumPy would take it for all rows
+    with pytest.raises(ValueError, match=r"gradient of weight: expected shape \(4, 3\), got \(3,\)"):
+        optimizer.step()
+    assert (layer.weight == before).all()
+    assert optimizer.state_dict()["state"] == {}
 
 
 def test_a_parameter_without_gradient_is_left_alone() -> None:
