@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
+from fastmlp.threads import MOST_THREADS
+
 __all__ = [
     "MODEL_OPTIONS",
     "PRESETS",
@@ -342,7 +344,7 @@ class TrainConfig:
     seed: int = option(1, whole(0, 2**63 - 1), "of all random numbers", metavar="N", fixed=True)
     threads: int | None = option(
         None,
-        whole(1, 1024),
+        whole(1, MOST_THREADS),
         "threads to work with",
         metavar="N",
         shown="FASTMLP_NUM_THREADS, or all this process may use",

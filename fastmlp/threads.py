@@ -1,10 +1,13 @@
 """How many threads may work: one setting for the whole program."""
 
+import operator
 import os
+from typing import Any
 
-__all__ = ["VARIABLE", "ThreadsError", "default_threads"]
+__all__ = ["MOST_THREADS", "VARIABLE", "ThreadsError", "default_threads"]
 
 VARIABLE = "FASTMLP_NUM_THREADS"
+MOST_THREADS = 1024
 
 
 class ThreadsError(ValueError):
@@ -14,13 +17,13 @@ class ThreadsError(ValueError):
 def default_threads(threads: int | None = None) -> int:
     """The argument where given, else FASTMLP_NUM_THREADS, else the cores that this process may use (its affinity).
 
-    Raises ThreadsError for what is not a whole number above 0.
+    Raises ThreadsError for what is not a whole number from 1 to 1,024.
     """
     if threads is not None:
-        return _at_least_one("threads", threads)
+        return _checked("threads", threads)
     if named := os.environ.get(VARIABLE, "").strip():
-        return _at_least_one(VARIABLE, int(named) if named.isdecimal() else named)
-    return usable_cores()
+        return _checked(VARIABLE, int(named) if named.isdecimal() else named)
+    return min(usable_cores(), MOST_THREADS)
 
 
 def usable_cores() -> int:
@@ -30,7 +33,8 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _at_least_one(name: str, threads: int | str) -> int:
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ThreadsError(f"{name}: expected a whole number of at least 1, got {threads!r}")
-    return threads
+def _checked(name: str, threads: Any) -> int:
+    whole = hasattr(threads, "__index__") and not isinstance(threads, bool)  # NumPy's integers too
+    if not whole or not 1 <= operator.index(threads) <= MOST_THREADS:
+        raise ThreadsError(f"{name}: expected a whole number from 1 to {MOST_THREADS}, got {threads!r}")
+    return operator.index(threads)

@@ -28,12 +28,12 @@ def test_without_either_it_is_the_cores_this_process_may_use(monkeypatch: pytest
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True])
 def test_what_is_no_number_of_threads_is_refused(threads: Any) -> None:
-    with pytest.raises(ValueError, match="threads: expected a whole number of at least 1, got"):
+    with pytest.raises(ValueError, match="threads: expected a whole number from 1 to 1024, got"):
         default_threads(threads)
 
 
 @pytest.mark.parametrize("named", ["0", "-2", "two", "1.5", "²"])
 def test_the_environment_is_held_to_the_same(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTMLP_NUM_THREADS", named)
-    with pytest.raises(ValueError, match="FASTMLP_NUM_THREADS: expected a whole number of at least 1, got"):
+    with pytest.raises(ValueError, match="FASTMLP_NUM_THREADS: expected a whole number from 1 to 1024, got"):
         default_threads()
