@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
     raise ImportError("fastmlp.torch needs PyTorch: `pip install torch`", name="torch") from error
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
 
@@ -197,9 +198,15 @@ class _Settings:
 
 def _apply(settings: _Settings, *tensors: Any) -> Tensor:
     """The loss of _run's `tensors`, with a gradient to come if it is wanted."""
-    if any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+    # the loss would be in the graph as a constant
+    if torch.jit.is_tracing() or get_proxy_mode() is not None:  # type: ignore[attr-defined]
+        raise NotImplementedError("fastmlp.torch: not while a graph is traced")
+    given = [tensor for tensor in tensors if tensor is not None]
+    if any(map(torch._C._functorch.is_functorch_wrapped_tensor, given)):
+        raise NotImplementedError("fastmlp.torch: none of torch.func's transforms, such as grad and vmap")
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in given):
         raise NotImplementedError("fastmlp.torch: no derivative in forward mode")
-    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
         return cast(Tensor, _LinearCrossEntropy.apply(settings, *tensors))
     return cast(Tensor, _run(settings, *tensors)[0])
 
@@ -252,7 +259,7 @@ def _run(
     dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
 
     def array(tensor: Tensor | None) -> Any:
-        return None if tensor is None else tensor.detach().to(dtype).contiguous().numpy()
+        return None if tensor is None else tensor.detach().to(dtype).contiguous().resolve_neg().numpy()
 
     rows = array(input if input.dim() == 2 else input.unsqueeze(0))
     loss, gradients = _loss.linear_cross_entropy(

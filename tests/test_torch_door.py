@@ -14,6 +14,7 @@ from fastmlp import _loss
 from tests.helpers import WORSE_THAN_NUMPY, relative_norm, require_ops
 
 torch = pytest.importorskip("torch")
+make_fx = pytest.importorskip("torch.fx.experimental.proxy_tensor").make_fx
 functional = torch.nn.functional
 PARAMETERS = ("input", "linear_weight", "linear_bias")
 
@@ -344,6 +345,31 @@ def test_no_derivative_in_forward_mode(door, name):
         given[name] = torch.autograd.forward_ad.make_dual(given[name], torch.ones_like(given[name]))
         with pytest.raises(NotImplementedError, match="no derivative in forward mode"):
             call(door.linear_cross_entropy, given)
+
+
+@pytest.mark.parametrize("transform", ["grad", "vmap", "make_fx", "trace"])
+def test_no_transforms_and_no_traces(door, transform):
+    """A trace would have the loss as a constant."""
+    given = {key: tensor.detach() for key, tensor in example().items()}
+
+    def loss(x):
+        return call(door.linear_cross_entropy, {**given, "input": x})
+
+    x = given["input"]
+    calls = {
+        "grad": lambda: torch.func.grad(loss)(x),
+        "vmap": lambda: torch.vmap(loss)(torch.stack([x, x])),
+        "make_fx": lambda: make_fx(loss)(x),
+        "trace": lambda: torch.jit.trace(loss, (x,)),
+    }
+    with pytest.raises(NotImplementedError, match=r"fastmlp\.torch: (none of torch\.func|not while a graph is traced)"):
+        calls[transform]()
+
+
+def test_a_tensor_that_is_negated_when_it_is_read(door):
+    given = example()
+    want = call(door.linear_cross_entropy, {**given, "input": -given["input"]})
+    assert call(door.linear_cross_entropy, {**given, "input": torch._neg_view(given["input"])}) == want
 
 
 @pytest.mark.parametrize("name", [*PARAMETERS, "target", "weight"])
