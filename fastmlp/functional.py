@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp import _loss
+from fastmlp._arrays import float_type
 from fastmlp.backend import ops_of
 from fastmlp.threads import default_threads
 
@@ -358,6 +359,7 @@ def batch_norm_backward(
     weight: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     training: bool = False,
+    momentum: float = 0.1,
     eps: float = 1e-5,
     *,
     threads: int | None = None,
@@ -365,7 +367,8 @@ def batch_norm_backward(
     """The gradients of batch_norm. In training its statistics depend on the input, and are computed again.
 
     grad  the input's shape  gradient of batch_norm's output
-    The rest is as batch_norm took it; running_mean and running_var are read where not training, and never written.
+    The rest is as batch_norm took it; running_mean and running_var are read where not training, and never written, so
+    that momentum is of no meaning here.
     Returns (dinput, dweight, dbias); dweight and dbias are None where weight and bias are.
     Source: Ioffe and Szegedy (2015); torch.nn.functional.batch_norm, its gradients.
 
@@ -562,12 +565,14 @@ def log_softmax(
     return _along("log_softmax", x, axis, out, _threads(threads, x.size))
 
 
-def softmax_backward(grad: ArrayLike, output: ArrayLike, dim: int = -1, *, threads: int | None = None) -> Array:
+def softmax_backward(
+    grad: ArrayLike, output: ArrayLike, dim: int | None = None, *, threads: int | None = None
+) -> Array:
     """dx = y (dy - sum dy y), the sum over the axis `dim`.
 
     grad    (...)  dy, the gradient of softmax's output
     output  (...)  y, what softmax returned
-    dim     the axis over which it went
+    dim     the axis over which it went; None: the one that it takes then, without its warning
     Returns dinput (...).
     Source: torch.nn.functional.softmax, its gradient.
 
@@ -579,12 +584,14 @@ def softmax_backward(grad: ArrayLike, output: ArrayLike, dim: int = -1, *, threa
     return _softmax_backward("softmax_backward", grad, output, dim, threads)
 
 
-def log_softmax_backward(grad: ArrayLike, output: ArrayLike, dim: int = -1, *, threads: int | None = None) -> Array:
+def log_softmax_backward(
+    grad: ArrayLike, output: ArrayLike, dim: int | None = None, *, threads: int | None = None
+) -> Array:
     """dx = dy - exp(y) sum dy, the sum over the axis `dim`.
 
     grad    (...)  dy, the gradient of log_softmax's output
     output  (...)  y, what log_softmax returned
-    dim     the axis over which it went
+    dim     the axis over which it went; None: the one that it takes then, without its warning
     Returns dinput (...).
     Source: torch.nn.functional.log_softmax, its gradient.
 
@@ -600,9 +607,7 @@ def _softmax_inputs(name: str, input: ArrayLike, dim: int | None, stacklevel: in
     if dtype is None:
         x = _float(name, "input", input)
     else:
-        wanted, given = np.dtype(dtype), _array(name, "input", input)
-        if wanted not in (FLOAT32, FLOAT64):
-            raise TypeError(f"{name}: dtype: expected float32 or float64, got {dtype!r}")
+        wanted, given = float_type(dtype, f"{name}: dtype"), _array(name, "input", input)
         if given.dtype.kind not in "iuf":
             raise TypeError(f"{name}: input: expected real numbers, got {given.dtype}")
         x = np.require(given, wanted, ["C", "A"])
@@ -611,13 +616,14 @@ def _softmax_inputs(name: str, input: ArrayLike, dim: int | None, stacklevel: in
             f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X.",
             stacklevel=stacklevel,
         )
-        dim = 0 if x.ndim in (0, 1, 3) else 1
     return x, _axis(name, dim, x)
 
 
-def _axis(name: str, dim: int, x: Array) -> int:
-    """`dim` from the beginning; an array without axes passes for one with a single number."""
+def _axis(name: str, dim: int | None, x: Array) -> int:
+    """`dim` from the beginning, PyTorch's choice for None; an array without axes passes for one of a single number."""
     axes = max(x.ndim, 1)
+    if dim is None:
+        dim = 0 if x.ndim in (0, 1, 3) else 1
     if not isinstance(dim, INTEGERS):
         raise TypeError(f"{name}: dim: expected an integer, got {dim!r}")
     if not -axes <= dim < axes:
@@ -651,7 +657,7 @@ def _axis_back(rows: Array, axis: int, shape: Shape) -> Array:
     return np.moveaxis(rows.reshape(*shape[:axis], *shape[axis + 1 :], shape[axis]), -1, axis)
 
 
-def _softmax_backward(name: str, grad: ArrayLike, output: ArrayLike, dim: int, threads: int | None) -> Array:
+def _softmax_backward(name: str, grad: ArrayLike, output: ArrayLike, dim: int | None, threads: int | None) -> Array:
     y = _float(name, "output", output)
     dy = _gradient(name, "grad", grad, y.shape, y.dtype)
     axis, threads = _axis(name, dim, y), _threads(threads, y.size // 4)

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, Self, overload
 import numpy as np
 
 from fastmlp import _loss, functional
-from fastmlp._arrays import as_floats, as_ids, check_shape, float_type
+from fastmlp._arrays import as_array, as_floats, as_ids, check_shape, float_type
 from fastmlp.backend import ops_of
 from fastmlp.model import Gradient, RowGradient
 from fastmlp.ops.reference import dense_gradient
@@ -131,11 +131,11 @@ class Module:
         self._saved: Any = None  # by the forward pass for the backward pass
         self._room: dict[str, Array] = {}  # arrays for gradients, used again
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         """The forward pass."""
-        return self.forward(*inputs)
+        return self.forward(*inputs, **named)
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """The output for an input; each module says which."""
         raise NotImplementedError(f"{type(self).__name__} has no forward pass")
 
@@ -146,14 +146,21 @@ class Module:
     # ------------------------------------------------------------------------------------------- parameters and modules
 
     def register_parameter(self, name: str, array: Array | None) -> None:
-        """Give the module a trained array under an attribute's name; None where there is none."""
+        """Give the module a trained array under the name of a new attribute; None where there is none."""
+        self._check_new(name)
         object.__setattr__(self, name, array)
         self._parameters.append(name)
 
     def register_buffer(self, name: str, array: Array | None) -> None:
         """Give the module an array that belongs to its state and is not trained; None where there is none."""
+        self._check_new(name)
         object.__setattr__(self, name, array)
         self._buffers.append(name)
+
+    def _check_new(self, name: str) -> None:
+        """Raise ValueError for the name of what the module has already, and for one that is no key's part."""
+        if not name or "." in name or hasattr(self, name):
+            raise ValueError(f"{type(self).__name__}: expected a new name without a dot, got {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         own = vars(self)
@@ -320,6 +327,7 @@ class Sequential(Module):
                 raise TypeError(f"Sequential: module {name}: expected a Module, got {type(module).__name__}")
             if any(below is other for below in module.modules() for other in self.modules()):
                 raise ValueError(f"Sequential: module {name} stands in it before; each may stand in it once")
+            self._check_new(str(name))
             setattr(self, str(name), module)
 
     def __len__(self) -> int:
@@ -455,6 +463,8 @@ class Embedding(Module):
         _refuse("Embedding", norm_type=norm_type != 2.0 and norm_type)
         self.num_embeddings = _size("num_embeddings", num_embeddings)
         self.embedding_dim = _size("embedding_dim", embedding_dim)
+        if padding_idx is not None and not isinstance(padding_idx, int | np.integer):
+            raise TypeError(f"padding_idx: expected an id, got {padding_idx!r}")
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ValueError(f"padding_idx: expected an id below {num_embeddings}, got {padding_idx}")
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
@@ -788,8 +798,8 @@ class CrossEntropyLoss(Module):
         target  (), (N,) or (N, d1, ...)         classes, or probabilities of the input's shape
         The mean over nothing is NaN. Raises IndexError for a class that is not there, ValueError for shapes.
         """
-        x, truth = as_floats("CrossEntropyLoss: input", input, _type_of(input)), np.asarray(target)
-        name = "CrossEntropyLoss: target"
+        name, x = "CrossEntropyLoss: target", as_floats("CrossEntropyLoss: input", input, _type_of(input))
+        truth = as_array(name, target)
         truth = as_floats(name, truth, x.dtype) if truth.dtype.kind == "f" else as_ids(name, truth)
         weight = None if self.weight is None else as_floats("CrossEntropyLoss: weight", self.weight, x.dtype)
         loss = functional.cross_entropy(x, truth, weight, **self._options())
@@ -927,8 +937,10 @@ def _dense(gradient: Gradient | None, param: Array) -> Array | None:
 
 
 def _type_of(value: Any) -> np.dtype[Any]:
-    """float64 for float64, float32 for all else."""
-    return np.dtype(np.float64 if getattr(value, "dtype", None) == np.float64 else np.float32)
+    """float64 for an array or a tensor of it in any byte order, float32 for all else."""
+    dtype = getattr(value, "dtype", None)
+    name = str(getattr(dtype, "name", dtype))  # float64, torch.float64
+    return np.dtype(np.float64 if name.endswith("float64") else np.float32)
 
 
 def _refuse(module: str, **arguments: Any) -> None:
@@ -952,9 +964,10 @@ def _size(name: str, size: int) -> int:
 
 
 def _classes(module: str, target: Any) -> Array:
-    if np.asarray(target).dtype.kind == "f":
+    classes = as_array(f"{module}: target", target)
+    if classes.dtype.kind == "f":
         raise NotImplementedError(f"{module}: target: class probabilities are not supported; expected class indices")
-    return as_ids(f"{module}: target", target)
+    return as_ids(f"{module}: target", classes)
 
 
 def _loss_gradient(module: Any, grad: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:

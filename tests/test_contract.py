@@ -168,7 +168,9 @@ def test_promise_12_an_array_in_the_place_of_one_that_is_gone_is_refused(ops):
         if shape == x.shape:
             ops.tanh_forward(x, y)
         else:
-            with pytest.raises(ValueError, match="y: expected shape any shape"):
+            with pytest.raises(
+                ValueError, match=r"y: expected shape \(5, 3\), got \(3, 5\)|y: expected shape \(3, 5\), got \(5, 3\)"
+            ):
                 ops.tanh_forward(x, y)
         del y
     assert len(addresses) < 40

@@ -9,6 +9,7 @@ import threading
 import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from fastmlp import nn, optim
 from tests.helpers import relative_norm, require_ops
+from tests.runs import process
 
 Array = np.ndarray
 WORDS, CONTEXT, ROWS = 29, 3, 16
@@ -457,6 +459,61 @@ def test_a_module_is_assigned_after_super_init() -> None:
         Forgetful()
 
 
+def test_a_name_that_is_taken_is_refused() -> None:
+    """A child called forward would be all that runs; a parameter that comes twice would be updated twice."""
+    for name in ("forward", "training", "a.b", ""):
+        with pytest.raises(ValueError, match=f"Sequential: expected a new name without a dot, got '{name}'"):
+            nn.Sequential(OrderedDict([("first", nn.Tanh()), (name, nn.Tanh())]))
+    layer = nn.Linear(2, 3)
+    for register in (layer.register_parameter, layer.register_buffer):
+        with pytest.raises(ValueError, match="Linear: expected a new name without a dot, got 'bias'"):
+            register("bias", np.zeros(3))
+
+
+def test_arguments_of_a_forward_pass_may_be_named() -> None:
+    x, y = np.ones((2, 3), np.float32), np.array([0, 2])
+    criterion = nn.CrossEntropyLoss()
+    assert criterion(input=x, target=y) == criterion(x, target=y) == criterion(x, y)
+
+
+def test_float64_stays_float64_in_whatever_holds_it(torch: ModuleType) -> None:
+    x = np.linspace(-1, 1, 6).reshape(2, 3)
+    for make in (
+        nn.Tanh,
+        nn.ReLU,
+        lambda: nn.Dropout(0.0),
+        lambda: Only(nn.CrossEntropyLoss(reduction="none"), [0, 1]),
+    ):
+        want = make()(x)
+        assert want.dtype == np.float64
+        for given in (x.astype(">f8"), x.astype("<f8"), torch.from_numpy(x)):
+            got = make()(given)
+            assert got.dtype == np.float64
+            np.testing.assert_array_equal(got, want)
+        assert make()(x.tolist()).dtype == make()(x.astype(np.longdouble)).dtype == np.float32
+
+
+class Only:
+    """A loss of inputs alone."""
+
+    def __init__(self, criterion: nn.Module, target: Any) -> None:
+        self.criterion, self.target = criterion, target
+
+    def __call__(self, x: Any) -> Any:
+        return self.criterion(x, self.target)
+
+
+def test_promise_12_a_mask_is_not_lost_in_silence() -> None:
+    masked = np.ma.array(np.ones((2, 3)), mask=[[0, 1, 0]] * 2)
+    for call in (
+        lambda: nn.Linear(3, 2)(masked),
+        lambda: nn.Tanh()(masked),
+        lambda: nn.CrossEntropyLoss()(np.ones((2, 3)), np.ma.array([0, 1], mask=[0, 1])),
+    ):
+        with pytest.raises(TypeError, match="expected an array, got a masked one, whose mask would be lost"):
+            call()
+
+
 def test_no_values_change_no_running_statistics(torch: ModuleType) -> None:
     for shape in [(0, 3), (0, 3, 2), (2, 3, 0)]:
         ours, theirs = nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
@@ -675,8 +732,9 @@ def test_promise_3_ten_losses_on_each_backend(torch: ModuleType) -> None:
 
 
 def trained(seed: int, steps: int = 30) -> bytes:
+    """What a network is after some steps; its last layer is wide enough for several threads."""
     model = network(rng=seed)[:-1]
-    criterion = nn.LinearCrossEntropyLoss(12, WORDS, bias=True, rng=seed)
+    criterion = nn.LinearCrossEntropyLoss(12, 2_000, bias=True, rng=seed)
     train(model, criterion, optim.AdamW(model.parameters() + criterion.parameters(), lr=0.01), steps, seed)
     return state_bytes(model) + state_bytes(criterion)
 
@@ -688,6 +746,19 @@ def test_promise_4_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest
         monkeypatch.setenv("FASTMLP_NUM_THREADS", threads)
         found.append(trained(1))
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts the threads that Linux lists")
+def test_what_the_tests_of_threads_train_is_work_for_several() -> None:
+    require_ops("cython")
+    code = """if True:
+        import os
+        from tests.test_nn import trained
+        before = len(os.listdir("/proc/self/task"))
+        trained(1, steps=1)
+        print(len(os.listdir("/proc/self/task")) - before)"""
+    with process("-c", code, env={"FASTMLP_NUM_THREADS": "3"}) as child:
+        assert child.communicate() == ("2\n", "")
 
 
 def test_promise_15_memory_does_not_grow_with_the_steps() -> None:

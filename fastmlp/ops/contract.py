@@ -35,7 +35,8 @@ class Array:
 
     def describe(self) -> str:
         """Its axes, as an error message and as the reference's docstrings write them."""
-        return "any shape" if self.axes is None else f"({', '.join(self.axes)}{',' * (len(self.axes) == 1)})"
+        axes = self.axes or ("...",)
+        return f"({', '.join(axes)}{',' * (len(axes) == 1)})"
 
 
 def _axes(axes: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -139,8 +140,8 @@ def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ..
                 raise TypeError(f"{op}: {name}: expected {dtype or 'a float type'}, got {array.dtype}")
             dtype = array.dtype
         if want.axes is None:
-            fits = common_shape is None or array.shape == common_shape
-            common_shape = array.shape
+            common_shape = array.shape if common_shape is None else common_shape
+            fits = array.shape == common_shape
         else:
             fits = array.ndim == len(want.axes) and all(
                 _size(axis, size, sizes) == size for axis, size in zip(want.axes, array.shape, strict=True)
@@ -148,7 +149,8 @@ def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ..
         if not fits:
             known = {axis: size for axis, size in sizes.items() if want.axes and axis in want.axes}
             where = f" with {', '.join(f'{axis} = {size}' for axis, size in known.items())}" if known else ""
-            raise ValueError(f"{op}: {name}: expected shape {want.describe()}{where}, got {array.shape}")
+            shape = want.describe() if want.axes else common_shape
+            raise ValueError(f"{op}: {name}: expected shape {shape}{where}, got {array.shape}")
         if not array.flags.c_contiguous:
             raise ValueError(f"{op}: {name}: expected a C-contiguous array, got strides {array.strides}")
         if not array.flags.aligned:
