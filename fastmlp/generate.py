@@ -105,10 +105,18 @@ def read_prompt(prompt: str) -> str:
 
 
 def show(pieces: Iterable[str]) -> None:
-    """Print a text as its pieces come. Its last line is ended even where Ctrl-C comes first."""
+    """Print a text as its pieces come, an end of a paragraph when the next begins.
+
+    Its last line is ended even where Ctrl-C comes first.
+    """
+    space = ""
     try:
         for piece in pieces:
-            print(piece, end="", flush=True)
+            if piece.isspace():
+                space += piece
+                continue
+            print(space + piece, end="", flush=True)
+            space = ""
     finally:
         print(flush=True)
 

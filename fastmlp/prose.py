@@ -356,8 +356,9 @@ class _ProseJoiner(Joiner):
     def excluded(self) -> Collection[str]:
         """Marks that open what is open already or close what is not, and `<p>` while something is open or nothing said.
 
-        So quotation marks and brackets come in pairs, one inside of the other and all in one paragraph.
+        So quotation marks and brackets come in pairs, around something, one inside of the other and all in one
+        paragraph.
         """
-        innermost = _PAIRS[self.open[-1]] if self.open else None
+        may_close = {_PAIRS[self.open[-1]]} if self.open and self.last not in _OPENING else set()
         paragraph = [PARAGRAPH] if self.open or not self.last else []
-        return [*(_CLOSING - {innermost}), *self.open, *paragraph]
+        return [*(_CLOSING - may_close), *self.open, *paragraph]

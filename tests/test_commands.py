@@ -713,6 +713,11 @@ def test_a_text_is_broken_into_lines_as_it_comes(pieces: list[str], lines: list[
     assert "".join(generate.wrapped(pieces, 7)) == "\n".join(lines)
 
 
+def test_a_text_does_not_end_with_the_empty_lines_of_a_next_paragraph(capsys: pytest.CaptureFixture[str]) -> None:
+    generate.show(["So", ".", "\n\n", "“", "No", "”", "\n\n"])
+    assert capsys.readouterr().out == "So.\n\n“No”\n"
+
+
 @pytest.mark.usefixtures("on_numpy")
 def test_evaluate_prints_figures_for_people_and_programs(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_text(trained.parent)

@@ -184,6 +184,8 @@ def test_round_trip_of_six_novels_differs_in_one_of_ten_thousand_characters_at_m
         ("", "“ ‘ (", "” ’ ) <p>"),
         ("so", "“ ( <p>", "” ’ )"),
         ("so <p>", "“", "<p> ”"),
+        ("so “", "‘ (", "“ ” <p>"),
+        ("“ so ‘", "(", "“ ‘ ’ ” <p>"),
         ("“ so", "” ‘ (", "“ ’ ) <p>"),
         ("“ so ‘ so", "’", "” “ ‘ <p>"),
         ("“ so ‘ so ’", "” ‘", "’ “ <p>"),
