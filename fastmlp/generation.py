@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Array = np.ndarray
-COLDEST = 1e-30  # temperature: a lower one is 0 in float32
+COLDEST, HOTTEST = 1e-30, 1e30  # temperatures: what lies beyond is 0 or infinite in float32
 
 
 class Limits(TypedDict, total=False):
@@ -82,11 +82,15 @@ def joiner_after(language: "LanguageModel", prompt: list[str]) -> Joiner:
 
 
 def next_logits(language: "LanguageModel", ids: list[int], joiner: Joiner) -> Array:
-    """The scores (V,) of every word after these; -inf for <unk> and for what the joiner says may not come next."""
+    """The scores (V,) of every word after these; -inf for <unk> and for what the joiner says may not come next.
+
+    A vocabulary may have nothing else, such as a paragraph mark alone: then all but <unk> may come.
+    """
     vocabulary, window = language.vocabulary, ids[-language.network.shape.context :]
     with language.reading_unknown_words() if vocabulary.unk_id in window else nullcontext():
         logits: Array = language.network.logits(np.array([window], np.int32))[0]
-    logits[[vocabulary.id_of(word) for word in (UNK, *joiner.excluded())]] = -np.inf
+    excluded = {vocabulary.id_of(word) for word in (UNK, *joiner.excluded())}
+    logits[list(excluded) if len(excluded) < len(vocabulary) else vocabulary.unk_id] = -np.inf
     return logits
 
 
@@ -112,12 +116,13 @@ def draw(
     top_k        draw from the k likeliest words
     top_p        draw from the fewest words that together have this probability
     """
-    if temperature == 0:
+    highest = logits.max()
+    if temperature == 0 or not np.isfinite(highest):  # weights that have grown beyond measure tell nothing more
         return int(logits.argmax())
-    scores = logits - logits.max()  # float32: its exp is four times as fast, and off by less than the network is
+    scores = logits - highest  # float32: its exp is four times as fast, and off by less than the network is
     if temperature != 1:
         with np.errstate(over="ignore"):  # of a temperature near 0: minus infinity is right
-            scores /= max(temperature, COLDEST)
+            scores /= min(max(temperature, COLDEST), HOTTEST)
     probabilities = np.exp(scores, out=scores)  # but for a factor
     words = None if top_k is None and top_p is None else _likeliest(probabilities, top_k or len(logits), top_p or 1.0)
     cumulative = np.cumsum(probabilities if words is None else probabilities[words], dtype=np.float64)

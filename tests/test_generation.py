@@ -79,6 +79,29 @@ def test_a_temperature_near_0_is_as_good_as_0_and_says_nothing() -> None:
     assert shares(10, temperature=1e-320) == shares(10, temperature=0)
 
 
+def test_a_temperature_without_end_makes_all_words_equal_and_draws_none_that_may_not_come() -> None:
+    logits = np.array([-np.inf, 0, 10, 20], np.float32)
+    for limits in ({}, {"top_k": 3}, {"top_p": 1.0}):
+        np.testing.assert_allclose(shares(logits=logits, temperature=1e40, **limits), [0, *3 * [1 / 3]], atol=0.02)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0}, {"temperature": 0.5, "top_k": 2}, {"top_p": 0.5}])
+def test_scores_that_are_no_numbers_give_an_id_all_the_same(value: float, options: dict[str, float]) -> None:
+    """Of weights that have grown beyond measure: training finds that in the loss of the next step."""
+    assert shares(5, np.full(4, value, np.float32), **options) == [1, 0, 0, 0]
+
+
+def test_where_all_words_are_excluded_they_come_all_the_same(rng: np.random.Generator) -> None:
+    """One-word paragraphs, of which a small vocabulary keeps the mark between them, which may not begin a text."""
+    text = "\n\n".join(f"word{number}" for number in range(40))
+    language = LanguageModel(context=2, embed=4, hidden=(8,), tokenizer="prose", vocab_size=2, backend="numpy")
+    language.fit(text, steps=2, batch_size=4)
+    assert language.vocabulary.words == ("<p>", "<unk>")
+    assert complete(language, [], 3, random_numbers(1, 0)) == ["<p>"] * 3
+    assert language.next_word("", k=None) == [("<p>", 1.0)]
+
+
 def test_what_may_not_come_never_comes_and_huge_logits_do_no_harm() -> None:
     assert shares(1_000, np.array([-np.inf, 1e4, -np.inf, 1e4 - 1e3], np.float32)) == [0, 1, 0, 0]
 
