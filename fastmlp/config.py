@@ -175,6 +175,14 @@ def unicode(value: str) -> str:
     return value
 
 
+def file(value: Any) -> str:
+    """The name of a file; not standard input, of which nothing is left when a run is resumed."""
+    name = text(value)
+    if name == "-":
+        raise ValueError("expected a file, which can be read again when the run is resumed, got '-'")
+    return name
+
+
 def texts(value: Any) -> tuple[str, ...]:
     """A list of strings; one string is a list of one."""
     return tuple(text(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
@@ -323,7 +331,7 @@ class TrainConfig:
         0.0, share, "share of the text, its end, that is held out to test", metavar="X", shown="0", fixed=True
     )
     val_file: str | None = option(
-        None, text, "validate on this file, not on a part of the text", metavar="FILE", shown="not set"
+        None, file, "validate on this file, not on a part of the text", metavar="FILE", shown="not set"
     )
     eval_every: int = option(1_000, whole(1), "steps from one validation to the next", metavar="N")
     eval_windows: int = option(

@@ -266,9 +266,10 @@ class Console(Printer):
 def describe_text(event: TextRead) -> str:
     """What was read."""
     files = f" ({event.files} files)" if event.files > 1 else ""
+    validate = "to validate" if event.validation_file is None else f"to validate (in {event.validation_file})"
     held_out = [
         f"{words:,} {verb}"
-        for words, verb in ((event.validation_words, "to validate"), (event.test_words, "to test"))
+        for words, verb in ((event.validation_words, validate), (event.test_words, "to test"))
         if words
     ]
     rest = f"; held out: {', '.join(held_out)}" if held_out else ""

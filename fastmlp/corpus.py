@@ -16,6 +16,7 @@ from fastmlp.text import (
     Tokenizer,
     Vocabulary,
     get_tokenizer,
+    is_word,
     read_text,
     standard_library_text,
 )
@@ -105,7 +106,10 @@ def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus
     val_ids, digests = split.val, [encoded.sha256]
     if config.val_file:
         val_text = read_text([config.val_file])
-        val_ids, before_val = vocabulary.encode(tokenizer.split(val_text.text)), start
+        val_words = tokenizer.split(val_text.text)
+        if not any(map(is_word, val_words)):
+            raise TextError(f"{config.val_file}: no words, only punctuation; name a text with words in it")
+        val_ids, before_val = vocabulary.encode(val_words), start
         digests.append(val_text.sha256)
     val = _held_out(val_ids, before_val, config.context)
     if val is not None and not len(known_targets(val, vocabulary)):

@@ -48,7 +48,10 @@ def _in_json(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class TextRead(Event):
-    """The text is read: words of all its parts, different words and those the vocabulary kept, words held out."""
+    """The text is read: words of all its parts, different words and those the vocabulary kept, words held out.
+
+    validation_file  where the words to validate are, if they are not a part of the text
+    """
 
     source: str
     files: int
@@ -57,6 +60,7 @@ class TextRead(Event):
     kept: int
     validation_words: int
     test_words: int
+    validation_file: str | None = None
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def read_text(paths: Sequence[str | Path]) -> Text:
 
     paths  text files; folders: their *.txt, sorted by name, hidden ones left out; "-": standard input; *.gz
     A byte order mark is dropped, and the line ends CRLF and CR become "\\n".
-    Raises TextError where a file cannot be read, is not text in UTF-8, or all of them together are blank.
+    Raises TextError where a file cannot be read, is not text in UTF-8, or comes twice, or all of them are blank.
     """
     if isinstance(paths, str | os.PathLike):
         raise TypeError(f"paths: expected a sequence of paths, got {type(paths).__name__}")
@@ -122,8 +122,13 @@ def read_text(paths: Sequence[str | Path]) -> Text:
         raise TextError("standard input (-) is named more than once: it can be read only once")
     parts: list[str] = []
     files: list[TextFile] = []
+    read: dict[str | Path, str] = {}
     for name in names:
         part, file = _read_file(name)
+        place = name if name == "-" else Path(name).resolve()
+        if place in read:
+            raise TextError(f"{_shown(name)}: the same file as {_shown(read[place])}; name it once")
+        read[place] = name
         if part:
             parts += ["\n", part] if parts and not parts[-1].endswith("\n") else [part]
         files.append(file)

@@ -229,6 +229,7 @@ def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Repo
             len(corpus.vocabulary) - 1,
             len(corpus.val or ()),
             len(corpus.test or ()),
+            config.val_file,
         )
     )
     return backend, threads, corpus

@@ -131,7 +131,11 @@ TEXTS = {
     "gz without its ending": Case(gzip.compress(STORY), 2, "{}: compressed by gzip; unpack it with gunzip, or let"),
     "a PDF": Case(b"%PDF-1.7\n\x93", 2, "{}: a PDF file, not plain text; convert it first, e.g. with pdftotext"),
     "an EPUB": Case(b"PK\x03\x04\x0a", 2, "{}: a ZIP, EPUB or Word file, not plain text; unpack it or convert it"),
-    "a validation file without words": Case(b"", 2, "{}: empty; name a text", f"train story {SMALL} --val-file {{}}"),
+    "an empty validation file": Case(b"", 2, "{}: empty; name a text", f"train story {SMALL} --val-file {{}}"),
+    "a validation file without words": Case(b"!!! --\n", 2, "{}: no words, ", f"train story {SMALL} --val-file {{}}"),
+    "a validation file that cannot be read again": Case(
+        None, 2, "--val-file: expected a file, which can be read again when ", "train story --val-file -", STORY
+    ),
     # and where it comes from
     "standard input": Case(None, 0, command=f"train - {SMALL} --out run --quiet", stdin=STORY),
     "empty standard input": Case(None, 2, "standard input: empty; name a text with words in it", "train -"),
@@ -139,6 +143,10 @@ TEXTS = {
     "a FIFO": Case(fifo, 2, f"{{}}: {A_PIPE}"),
     "a device": Case(None, 2, f"/dev/zero: {A_PIPE}", "train /dev/zero"),
     "a folder": Case(folder_in_itself, 0, command=f"train {{}}/again/again {SMALL} --out run --quiet"),
+    "the same file twice": Case(None, 2, "./story: the same file as story; name it once", "train story ./story"),
+    "a folder and a file of it": Case(
+        folder_in_itself, 2, "{}/story.txt: the same file as {}/story.txt; ", "train {} {}/story.txt"
+    ),
     "an empty folder": Case(Path.mkdir, 2, "{}: a folder without *.txt files; name the files themselves"),
     "a loop of links": Case(loop, 2, "{}: cannot be read: Too many levels of symbolic links"),
     "missing": Case(None, 2, "stroy: no such file; did you mean story?", "train stroy"),

@@ -237,6 +237,9 @@ def test_texts_are_described_shortly() -> None:
     assert describe_text(TextRead("hp.txt", 1, 1_000, 99, 99, 50, 0)) == (
         "hp.txt: 1,000 words, 99 different; held out: 50 to validate"
     )
+    assert describe_text(TextRead("hp.txt", 1, 1_000, 99, 99, 50, 9, "v.txt")) == (
+        "hp.txt: 1,000 words, 99 different; held out: 50 to validate (in v.txt), 9 to test"
+    )
     assert describe_text(TextRead("a, b", 2, 1_000, 99, 99, 0, 0)) == "a, b (2 files): 1,000 words, 99 different"
     assert describe_text(TextRead("a", 1, 1_000, 99, 9, 5, 0)) == (
         "a: 1,000 words, 99 different (9 kept); held out: 5 to validate"

@@ -86,6 +86,10 @@ def test_a_validation_file_takes_the_place_of_the_held_out_part(tmp_path: Path) 
     other.write_text("unheard of")
     with pytest.raises(TextError, match=r"other\.txt: none of its words is in the vocabulary"):
         corpus_of(TEXT, val_file=str(other))
+    for text, tokenizer in (("!!! ?? --", "words"), (". . .", "words"), ("!!! ?? --", "prose")):
+        other.write_text(text)
+        with pytest.raises(TextError, match=r"other\.txt: no words, only punctuation; name a text with words in it"):
+            corpus_of(TEXT, val_file=str(other), tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize(("text", "options"), [("word", {}), ("one two", {}), ("one two three", {"val_fraction": 0.5})])

@@ -401,6 +401,22 @@ def test_promise_11_no_standard_input(monkeypatch):
     assert message_of(["-", "-"]) == "standard input (-) is named more than once: it can be read only once"
 
 
+def test_the_same_file_twice_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "b.txt", "-"):
+        Path(name).write_text("one two\n")
+    Path("link.txt").symlink_to("b.txt")
+    file = "a.txt"
+    for paths, message in (
+        ([file, file], "a.txt: the same file as a.txt; name it once"),
+        ([".", "./a.txt"], "link.txt: the same file as b.txt; name it once"),
+        (["a.txt", tmp_path], f"{tmp_path}/a.txt: the same file as a.txt; name it once"),
+    ):
+        assert message_of(paths) == message
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"three")))
+    assert read_text(["-", "./-", "a.txt"]).text == "three\none two\none two\n"
+
+
 def test_promise_11_missing_file(tmp_path):
     book, tokens = (write(tmp_path, name, b"a") for name in ("barsetshire.txt", "barsetshire.tokens.txt"))
     missing, elsewhere = tmp_path / "barsetshir.txt", tmp_path / "no" / "a.txt"

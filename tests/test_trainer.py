@@ -967,6 +967,12 @@ def test_the_text_is_told_as_it_was_read(file: Path, tmp_path: Path) -> None:
     train(small_config(file, tmp_path / "run", steps=1, vocab_size=10), reporter=recorder)
     read = recorder.all(TextRead)[0]
     assert (read.types, read.kept) == (len(set(get_tokenizer("words").split(learnable_text()))), 9)
+    assert read.validation_file is None
+    other = tmp_path / "other.txt"
+    other.write_text("anna paints")
+    train(small_config(file, tmp_path / "other", steps=1, val_file=str(other)), reporter=recorder)
+    read = recorder.all(TextRead)[1]
+    assert (read.validation_words, read.validation_file) == (2, str(other))
 
 
 def test_events_are_plain_data(file: Path, tmp_path: Path) -> None:
