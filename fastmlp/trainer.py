@@ -54,7 +54,7 @@ from fastmlp.events import (
     TextRead,
     Writing,
 )
-from fastmlp.generation import complete, describe_unknown_words, random_numbers
+from fastmlp.generation import complete, describe_unknown_words, random_numbers, words_of_prompt
 from fastmlp.language_model import MODEL, LanguageModel, load_language_model
 from fastmlp.model import MLP, NetworkShape
 from fastmlp.pace import Pace
@@ -326,7 +326,7 @@ class Run:
         self.total = self._total_steps()
         self.warmup = config.warmup_steps(self.total)
         self.warmup_share = WARMUP_SHARE if self.total is None and config.warmup is None else 0.0
-        prompts = [corpus.tokenizer.split(prompt) for prompt in config.prompt] or [corpus.default_prompt()]
+        prompts = [self._words_of(prompt) for prompt in config.prompt] or [corpus.default_prompt()]
         self.prompts = {corpus.tokenizer.join(words): words for words in prompts}
         self.progress = Progress()
         self.lines: list[dict[str, Any]] = []
@@ -336,6 +336,13 @@ class Run:
     def _language_of(self, network: MLP) -> LanguageModel:
         corpus = self.corpus
         return LanguageModel.from_network(network, corpus.vocabulary, corpus.tokenizer, unk_trained=corpus.unk_trained)
+
+    def _words_of(self, prompt: str) -> list[str]:
+        """The words of a prompt, as `generate` reads it."""
+        words = words_of_prompt(self.language, prompt)
+        if not words:
+            raise ConfigError("prompt", f"expected a text with words in it, got {prompt!r}")
+        return words
 
     def _total_steps(self) -> int | None:
         """Steps of the whole run; None where time decides."""
@@ -359,7 +366,10 @@ class Run:
             self._report(Notice(self.backend.notice))
 
     def get_ready(self) -> None:
-        """Report the prompts' unknown words; let a back-end that compiles on first use do it now, where it is seen."""
+        """Report what is to be known of the prompts; let a back-end that compiles on first use do it now, where it is
+        seen."""
+        if len(self.prompts) < len(self.config.prompt):
+            self._report(Notice(f"prompts with the same words are one: {len(self.prompts)} are sampled"))
         if unknown := describe_unknown_words(
             self.language, [word for words in self.prompts.values() for word in words]
         ):

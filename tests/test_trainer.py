@@ -181,6 +181,21 @@ def test_samples_are_written_before_on_the_way_and_at_the_end(file: Path, tmp_pa
     assert all(event.text in text for event in samples)
 
 
+def test_a_prompt_is_read_as_generate_reads_it(file: Path, tmp_path: Path) -> None:
+    """In the capitals that the vocabulary has; prompts with the same words are one, and one without words is none."""
+    recorder, options = Recorder(), {"steps": 1, "tokenizer": "prose", "context": 2}
+    text = Text("We met Anna Barchester there. " * 60, ())
+    prompts = ("anna barchester", "Anna  Barchester", "we met")
+    config = TrainConfig(out=str(tmp_path / "run"), **small_options(**options, prompt=prompts))
+    train(config, text=text, reporter=recorder)
+    notices = [notice.text for notice in recorder.all(Notice)]
+    assert notices == ["prompts with the same words are one: 2 are sampled"]
+    assert {event.prompt for event in recorder.all(Sampled)} == {"Anna Barchester", "We met"}
+    with pytest.raises(ConfigError, match=r"^prompt: expected a text with words in it, got '!!!'$"):
+        train(small_config(file, tmp_path / "none", prompt=("anna", "!!!")))
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_kept_weights_are_those_of_the_best_validation(file: Path, tmp_path: Path) -> None:
     """A rate that grows and grows: the best weights are not the last."""
     config = small_config(file, tmp_path / "run", steps=60, optimizer="sgd", lr=300, warmup=60, schedule="constant")
