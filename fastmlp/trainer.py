@@ -400,6 +400,7 @@ class Run:
                         return self._stop()
                     self._step()
                     if not self._is_done():
+                self._judge_best_anew()
                         self._between_steps()
                 return self._finish()
             except DivergedError:
@@ -432,6 +433,9 @@ class Run:
         loss = self.optimizer.step(self.network, ids, targets, progress.lr)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
+    def _judge_best_anew(self) -> None:
+        """Where others than before are the words to validate on, find out what the best weights so far make of them."""
+
         if progress.step == 0:
             self._log_first(loss)
         progress.step += 1
@@ -562,7 +566,7 @@ class Run:
         if self.corpus.val is None:
             return {}
         with self._uncounted("evaluation"):
-            loss = evaluate(self.language, self.corpus.val, self.val_sample, fp32_precision=self.precision).loss
+            loss = self._validation_loss(self.language)
             if not math.isfinite(loss):
                 raise self._diverged(f"the validation loss is {loss}")
             if progress.best_loss is None or loss < progress.best_loss:
@@ -577,6 +581,11 @@ class Run:
         with self._uncounted("evaluation"):
             for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
                 if windows is not None and (evaluation := evaluate(kept, windows)).words:
+    def _validation_loss(self, language: LanguageModel) -> float:
+        """On the sample. It has training's precision and so its speed; `_evaluate_kept` has float32's."""
+        assert self.corpus.val is not None
+        return evaluate(language, self.corpus.val, self.val_sample, fp32_precision=self.precision).loss
+
                     figures[f"kept_{part}_loss"] = evaluation.loss
                     figures[f"kept_{part}_perplexity"] = evaluation.perplexity
         return figures
@@ -724,6 +733,7 @@ class SavedRun(Run):
         """Report the folder too."""
         super().say_what_runs()
         self._report(Writing(str(self.folder.path)))
+        self.judged_on = self.val_sample  # the words that say which weights are the best so far
 
     def take_up(self, state: State | None) -> None:
         """Go on from a checkpoint's state, or start with new files."""
@@ -755,6 +765,7 @@ class SavedRun(Run):
             self._report(Notice(f"it ran on {' in '.join(before)} before: {' in '.join(now)} goes on with other bits"))
         return metadata["metrics_bytes"], metadata["samples_bytes"]
 
+        self.judged_on = self.corpus.validation_sample(metadata["config"]["eval_windows"])
     def _restore_kept(self) -> None:
         """See to it that the kept weights are those of `best_step`: a kill may have come just before they were kept."""
         progress = self.progress
@@ -787,6 +798,20 @@ class SavedRun(Run):
         self.samples.write(texts)
 
     # ---------------------------------------------------------------------------------------------------------- saving
+    def _judge_best_anew(self) -> None:
+        """Losses on different words say nothing of which weights are better."""
+        progress = self.progress
+        if progress.best_loss is None or np.array_equal(self.judged_on, self.val_sample):
+            return
+        with self._uncounted("evaluation"):
+            progress.best_loss, self.judged_on = self._validation_loss(self.kept_language()), self.val_sample
+        self._report(
+            Notice(
+                f"other words validate than before: on {len(self.val_sample):,} of them the best weights so far, those"
+                f" of step {progress.best_step:,}, have loss {progress.best_loss:.3f}"
+            )
+        )
+
 
     def _save_is_due(self) -> bool:
         if self.config.save_every is not None:

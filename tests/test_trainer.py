@@ -911,6 +911,34 @@ def test_a_resumed_run_takes_its_text_from_elsewhere_but_no_other_text(file: Pat
         train(small_config(moved, tmp_path / "run"), resume=True)
 
 
+@pytest.mark.parametrize(("windows", "more"), [((1, 10_000), 300), ((10_000, 1), 300), ((1, 10_000), 0)])
+def test_a_resumed_run_may_validate_on_other_words(windows: tuple[int, int], more: int, tmp_path: Path) -> None:
+    """Whichever weights are kept, they are the best on the words that validate now."""
+    file = write_text(tmp_path, learnable_text(100))
+    before, now = (small_config(file, tmp_path / "run", eval_windows=count, eval_every=20) for count in windows)
+    train(replace(before, steps=41), should_stop=stop_after(40))
+    best = checkpoint.load(tmp_path / "run" / "model.safetensors")[1]["step"]
+    config, recorder = replace(now, steps=41 + more, lr=0.02 if more else 9.0), Recorder()
+    with open_run(config, resume=True, reporter=recorder) as run:
+        loss_before = run.progress.best_loss
+        expected = run._validation_loss(run.kept_language())
+        result = run.train()
+    notice = next(event.text for event in recorder.all(Notice))
+    words = len(run.val_sample)
+    assert notice == (
+        f"other words validate than before: on {words:,} of them the best weights so far, those of step {best},"
+        f" have loss {expected:.3f}"
+    )
+    assert expected != loss_before
+    lines = [line for line in metrics_of(tmp_path / "run") if line["step"] > 40 and "val_loss" in line]
+    losses = {best: expected} | {line["step"]: line["val_loss"] for line in lines}
+    assert result.kept_step == min(losses, key=lambda step: losses[step])
+    assert checkpoint.load(tmp_path / "run" / "model.safetensors")[1]["step"] == result.kept_step
+    again = Recorder()
+    train(replace(config, steps=config.steps + 1), resume=True, reporter=again)
+    assert again.all(Notice) == []
+
+
 def test_a_resumed_run_may_have_other_prompts(file: Path, tmp_path: Path) -> None:
     train(small_config(file, tmp_path / "run", prompt=("anna",)), should_stop=stop_after(5))
     result = train(small_config(file, tmp_path / "run", prompt=("boris", "anna")), resume=True)
