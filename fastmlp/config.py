@@ -321,7 +321,12 @@ class TrainConfig:
         fixed=True,
     )
     vocab_size: int | None = option(
-        None, whole(2), "keep the most frequent words, <unk> among them", metavar="N", shown="all", fixed=True
+        None,
+        whole(2),
+        "keep the most frequent words, <unk> among them, which the training loss has and the validation leaves out",
+        metavar="N",
+        shown="all",
+        fixed=True,
     )
     min_count: int = option(1, whole(1), "words that come less often become <unk>", metavar="N", fixed=True)
     val_fraction: float = option(

@@ -327,11 +327,25 @@ def describe_end(event: Finished, paint: Paint = plain) -> str:
     lines = [f"\n{paint('done:', BOLD)} {event.step:,} steps in {duration(event.seconds)}{loss}"]
     for part, name in (("val", "validation"), ("test", "test")):
         if f"kept_{part}_loss" in kept:
-            figures = f"loss {kept[f'kept_{part}_loss']:.3f}, perplexity {shortly(kept[f'kept_{part}_perplexity'])}"
-            lines.append(f"{name}: {figures} on all of that part (weights of step {kept['kept_step']:,})")
+            lines += describe_kept(kept, part, name)
     if event.plot:
         lines.append(f"the loss over the steps: {event.plot}")
     return "\n".join(lines)
+
+
+def describe_kept(kept: dict[str, Any], part: str, name: str) -> list[str]:
+    """The figures of the kept weights on a part; those with unknown words in a line of their own."""
+
+    def figures(which: str = "") -> str:
+        perplexity = shortly(kept[f"kept_{part}_perplexity{which}"])
+        return f"loss {kept[f'kept_{part}_loss{which}']:.3f}, perplexity {perplexity}"
+
+    unknown = kept.get(f"kept_{part}_unknown_words", 0)  # of a run that ended before they were counted
+    left_out = f" but {plural(unknown, 'word')} outside the vocabulary" if unknown else ""
+    lines = [f"{name}: {figures()} on all of that part{left_out} (weights of step {kept['kept_step']:,})"]
+    if unknown and f"kept_{part}_loss_with_unknown" in kept:
+        lines.append(f"{name} with them: {figures('_with_unknown')}: <unk> was trained")
+    return lines
 
 
 def indented(text: str, label: str, width: int = WIDTH) -> str:

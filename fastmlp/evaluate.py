@@ -4,9 +4,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
+
+if TYPE_CHECKING:
+    from fastmlp.evaluation import Evaluation
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -43,20 +46,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return cli.DONE
 
 
-def facts(found: Any) -> dict[str, Any]:
+def facts(found: "Evaluation") -> dict[str, Any]:
     """What is printed, by name."""
-    from fastmlp.evaluation import perplexity
-
-    values = {
-        "loss": found.loss,
-        "perplexity": found.perplexity,
-        "words": found.words + found.unknown,
-        "unknown_words": found.unknown,
-    }
-    if found.loss_with_unknown is not None:
-        values["loss_with_unknown"] = found.loss_with_unknown
-        values["perplexity_with_unknown"] = perplexity(found.loss_with_unknown)
-    return values
+    return {**found.figures(), "words": found.words + found.unknown}
 
 
 def describe(values: dict[str, Any]) -> str:

@@ -40,6 +40,14 @@ class Evaluation:
         """exp(loss): between how many equally likely words the model hesitates."""
         return perplexity(self.loss)
 
+    def figures(self) -> dict[str, float]:
+        """Loss and perplexity, how many words they leave out, and where <unk> was trained both over all words."""
+        figures = {"loss": self.loss, "perplexity": self.perplexity, "unknown_words": self.unknown}
+        if self.loss_with_unknown is None:
+            return figures
+        with_unknown = {"loss": self.loss_with_unknown, "perplexity": perplexity(self.loss_with_unknown)}
+        return figures | {f"{name}_with_unknown": value for name, value in with_unknown.items()}
+
 
 def perplexity(loss: float) -> float:
     """exp(loss), at most what a float holds."""

@@ -150,7 +150,8 @@ class Measured(Event):
     """A line of metrics.jsonl.
 
     metrics       step, words, seconds, loss, lr, words_per_second (of training since the line before); with an
-                  evaluation val_loss and val_perplexity; in the last line the figures that Finished has as `kept`
+                  evaluation val_loss and val_perplexity, which unlike `loss` leave words outside the vocabulary out; in
+                  the last line the figures that Finished has as `kept`
     seconds_left  until the run is finished, evaluations and saves included; None where nothing is measured yet
     best_step     when the validation loss was lowest; None where nothing was validated
     """
@@ -188,7 +189,10 @@ class Finished(Event):
     """Training reached its end, or had reached it before.
 
     folder  of the run; None where it has none
-    kept    the step of the kept weights and their figures over all words that are held out
+    kept    kept_step, when the kept weights were made, and their figures over all words of the validation and the
+            test part that are in the vocabulary (kept_val_loss, kept_test_perplexity, ...); how many words those leave
+            out (kept_val_unknown_words, ...); and where <unk> was trained the figures over all words
+            (kept_val_loss_with_unknown, kept_val_perplexity_with_unknown, ...)
     plot    the picture of the loss; None where it could not be drawn
     """
 

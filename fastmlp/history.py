@@ -29,10 +29,12 @@ class History:
     val_steps, val_losses  (M,) updates made, and the loss on the validation sample; empty where nothing is held out
     best_step              the step whose weights were kept; None where training was stopped before its end
     val_loss, val_perplexity, test_loss, test_perplexity
-                           of the kept weights, on all words that are held out; None where there are none, or training
-                           was stopped
+                           of the kept weights, on all words that are held out and in the vocabulary; None where there
+                           are none, or training was stopped
     finished               False where `should_stop` ended it
-    metrics                the lines of metrics.jsonl: step, words, seconds, loss, lr, words_per_second, val_loss, ...
+    metrics                the lines of metrics.jsonl: step, words, seconds, loss, lr, words_per_second, val_loss, ...;
+                           the last one says too how many held-out words those figures leave out, and the figures with
+                           them (kept_val_unknown_words, kept_val_loss_with_unknown, ...)
 
     >>> from fastmlp import LanguageModel
     >>> model = LanguageModel(context=2, embed=4, hidden=(8,))

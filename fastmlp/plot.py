@@ -131,7 +131,7 @@ def _set_iterations(figure: "Figure", steps: Sequence[int]) -> None:
 
 def _draw_losses(axes: "Axes", metrics: Metrics) -> None:
     _draw_training(axes, *_series(metrics, "loss"))
-    _draw_validation(axes, _kept_figures(metrics), *_series(metrics, "val_loss"))
+    _draw_validation(axes, metrics)
     axes.set_ylabel("loss (nats per word)")
     if axes.get_ylim()[1] <= HIGHEST_WITH_PERPLEXITY:
         _add_perplexity(axes)
@@ -145,20 +145,31 @@ def _draw_training(axes: "Axes", steps: Array, losses: Array) -> None:
         axes.plot(steps, smooth(losses), color=TRAINING, linewidth=2, label="training, smoothed")
 
 
-def _kept_figures(metrics: Metrics) -> str:
-    """The loss of the kept weights on all that validates, where the run has come to its end."""
-    kept = next((line["kept_val_loss"] for line in reversed(metrics) if line.get("kept_val_loss") is not None), None)
-    return "" if kept is None else f"\non all of that part: {kept:.3f}{_perplexity(kept)}"
+def _kept_figures(end: Mapping[str, Any]) -> str:
+    """The loss of the kept weights on all that validates, and with the words outside the vocabulary, if they are some:
+    the training loss is of them too."""
+    unknown, with_unknown = end.get("kept_val_unknown_words"), end.get("kept_val_loss_with_unknown")
+    all_but = f"all of that part but {unknown:,} unknown words" if unknown else "all of that part"
+    figures = _figures(f"on {all_but}", end.get("kept_val_loss"))
+    return figures + (_figures("with them", with_unknown) if unknown else "")
+
+
+def _figures(of: str, loss: float | None) -> str:
+    return "" if loss is None else f"\n{of}: {loss:.3f}{_perplexity(loss)}"
 
 
 def _perplexity(loss: float) -> str:
     return f" (perplexity {math.exp(loss):,.1f})" if loss <= HIGHEST_WITH_PERPLEXITY else ""
 
 
-def _draw_validation(axes: "Axes", kept: str, steps: Array, losses: Array) -> None:
+def _draw_validation(axes: "Axes", metrics: Metrics) -> None:
+    steps, losses = _series(metrics, "val_loss")
     if losses.size:
-        best = int(losses.argmin())
-        found = f"best validation: {losses[best]:.3f} at {steps[best]:,.0f}{_perplexity(losses[best])}{kept}"
+        end = metrics[-1]
+        kept = np.flatnonzero(steps == end.get("kept_step"))  # not the lowest point where other words validated before
+        best = int(kept[0] if kept.size else losses.argmin())
+        found = f"best validation: {losses[best]:.3f} at {steps[best]:,.0f}{_perplexity(losses[best])}"
+        found += _kept_figures(end)
         axes.plot(steps, losses, "o-", color=VALIDATION, markersize=5, linewidth=1.2, label="validation")
         axes.plot(steps[best], losses[best], "*", color=VALIDATION, markersize=15, markeredgecolor="white", label=found)
 

@@ -88,7 +88,9 @@ class Result:
     step               updates made
     loss               training loss, the mean over the last log interval
     kept_step          when the weights in model.safetensors were made; None where the run was stopped
-    kept_val_*, _test  their figures over all words that are held out; None where there are none
+    kept_val_*, _test  their figures over all words that are held out and in the vocabulary; None where there are none
+    *_unknown_words    held-out words outside the vocabulary, which those figures leave out
+    *_with_unknown     the figures over all held-out words; None where <unk> was not trained, so that they say nothing
     before, after      what the network wrote before training and at the end, by prompt
     """
 
@@ -99,8 +101,14 @@ class Result:
     kept_step: int | None = None
     kept_val_loss: float | None = None
     kept_val_perplexity: float | None = None
+    kept_val_unknown_words: int | None = None
+    kept_val_loss_with_unknown: float | None = None
+    kept_val_perplexity_with_unknown: float | None = None
     kept_test_loss: float | None = None
     kept_test_perplexity: float | None = None
+    kept_test_unknown_words: int | None = None
+    kept_test_loss_with_unknown: float | None = None
+    kept_test_perplexity_with_unknown: float | None = None
     before: dict[str, str] = field(default_factory=dict)
     after: dict[str, str] = field(default_factory=dict)
 
@@ -392,6 +400,7 @@ class Run:
         with np.errstate(all="ignore"):  # what overflows shows in the loss
             try:
                 self.pace = self._try_evaluation()
+                self._judge_best_anew()
                 if not self.progress.before:
                     self.progress.before = self._sample(self.language)
                 self._report(Started(self.progress.step, self.total, self._share(), self.config.epochs))
@@ -400,7 +409,6 @@ class Run:
                         return self._stop()
                     self._step()
                     if not self._is_done():
-                self._judge_best_anew()
                         self._between_steps()
                 return self._finish()
             except DivergedError:
@@ -425,6 +433,9 @@ class Run:
                     pace.evaluated(len(trial), time.perf_counter() - began)
         return pace
 
+    def _judge_best_anew(self) -> None:
+        """Where others than before are the words to validate on, find out what the best weights so far make of them."""
+
     def _step(self) -> None:
         """One batch: its loss and gradients, then the update, unless the loss is no number."""
         progress = self.progress
@@ -433,9 +444,6 @@ class Run:
         loss = self.optimizer.step(self.network, ids, targets, progress.lr)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
-    def _judge_best_anew(self) -> None:
-        """Where others than before are the words to validate on, find out what the best weights so far make of them."""
-
         if progress.step == 0:
             self._log_first(loss)
         progress.step += 1
@@ -560,7 +568,7 @@ class Run:
     def _evaluate(self) -> dict[str, Any]:
         """Loss and perplexity on a fixed sample of the validation part; `_save` keeps the best weights.
 
-        It has training's precision and so its speed; `_evaluate_kept` has float32's.
+        All of its words are in the vocabulary, whereas the training loss is that of <unk> too.
         """
         progress = self.progress
         if self.corpus.val is None:
@@ -573,21 +581,20 @@ class Run:
                 progress.best_step, progress.best_loss = progress.step, loss
         return {"val_loss": loss, "val_perplexity": perplexity(loss)}
 
+    def _validation_loss(self, language: LanguageModel) -> float:
+        """On the sample. It has training's precision and so its speed; `_evaluate_kept` has float32's."""
+        assert self.corpus.val is not None
+        return evaluate(language, self.corpus.val, self.val_sample, fp32_precision=self.precision).loss
+
     def _evaluate_kept(self, kept: LanguageModel) -> dict[str, Any]:
-        """The figures of the kept weights over all words that are held out."""
+        """The figures of the kept weights over all words that are held out, without and with unknown ones."""
         figures: dict[str, Any] = {"kept_step": self.progress.best_step}
         if held_out := len(self.corpus.val or ()) + len(self.corpus.test or ()):
             self._report(Evaluating(held_out))
         with self._uncounted("evaluation"):
             for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
                 if windows is not None and (evaluation := evaluate(kept, windows)).words:
-    def _validation_loss(self, language: LanguageModel) -> float:
-        """On the sample. It has training's precision and so its speed; `_evaluate_kept` has float32's."""
-        assert self.corpus.val is not None
-        return evaluate(language, self.corpus.val, self.val_sample, fp32_precision=self.precision).loss
-
-                    figures[f"kept_{part}_loss"] = evaluation.loss
-                    figures[f"kept_{part}_perplexity"] = evaluation.perplexity
+                    figures |= {f"kept_{part}_{name}": value for name, value in evaluation.figures().items()}
         return figures
 
     def _sample(self, language: LanguageModel, *, at_end: bool = False) -> dict[str, str]:
@@ -726,6 +733,7 @@ class SavedRun(Run):
         self.folder = folder
         self.journals = contextlib.ExitStack()
         self.saved_step: int | None = None  # of the checkpoint to go on from
+        self.judged_on = self.val_sample  # the words that say which weights are the best so far
 
     # ------------------------------------------------------------------------------------------------------- beginning
 
@@ -733,7 +741,6 @@ class SavedRun(Run):
         """Report the folder too."""
         super().say_what_runs()
         self._report(Writing(str(self.folder.path)))
-        self.judged_on = self.val_sample  # the words that say which weights are the best so far
 
     def take_up(self, state: State | None) -> None:
         """Go on from a checkpoint's state, or start with new files."""
@@ -758,6 +765,7 @@ class SavedRun(Run):
         self.saved_step = self.progress.step
         self._report(Resumed(self.progress.step))
         self._restore_kept()
+        self.judged_on = self.corpus.validation_sample(metadata["config"]["eval_windows"])
         # of before there were precisions: float32
         before = metadata["backend"], metadata.get("precision", "ieee")
         now = self.ops.backend, self.precision
@@ -765,7 +773,6 @@ class SavedRun(Run):
             self._report(Notice(f"it ran on {' in '.join(before)} before: {' in '.join(now)} goes on with other bits"))
         return metadata["metrics_bytes"], metadata["samples_bytes"]
 
-        self.judged_on = self.corpus.validation_sample(metadata["config"]["eval_windows"])
     def _restore_kept(self) -> None:
         """See to it that the kept weights are those of `best_step`: a kill may have come just before they were kept."""
         progress = self.progress
@@ -791,13 +798,6 @@ class SavedRun(Run):
 
     # ------------------------------------------------------------------------------------------------------- measuring
 
-    def _keep_line(self, metrics: dict[str, Any]) -> None:
-        self.metrics.write(json.dumps(metrics) + "\n")
-
-    def _keep_samples(self, texts: str) -> None:
-        self.samples.write(texts)
-
-    # ---------------------------------------------------------------------------------------------------------- saving
     def _judge_best_anew(self) -> None:
         """Losses on different words say nothing of which weights are better."""
         progress = self.progress
@@ -812,6 +812,13 @@ class SavedRun(Run):
             )
         )
 
+    def _keep_line(self, metrics: dict[str, Any]) -> None:
+        self.metrics.write(json.dumps(metrics) + "\n")
+
+    def _keep_samples(self, texts: str) -> None:
+        self.samples.write(texts)
+
+    # ---------------------------------------------------------------------------------------------------------- saving
 
     def _save_is_due(self) -> bool:
         if self.config.save_every is not None:

@@ -275,6 +275,20 @@ def test_the_end_tells_the_figures_of_the_kept_weights() -> None:
     ]
 
 
+def test_the_end_tells_what_the_figures_leave_out() -> None:
+    kept = {"kept_step": 9, "kept_val_loss": 5.0, "kept_val_perplexity": 148.41, "kept_val_unknown_words": 1_302}
+    with_unknown = {"kept_val_loss_with_unknown": 4.5, "kept_val_perplexity_with_unknown": 90.02}
+    test = {"kept_test_loss": 5.5, "kept_test_perplexity": 244.69, "kept_test_unknown_words": 0}
+    test |= {"kept_test_loss_with_unknown": 5.5, "kept_test_perplexity_with_unknown": 244.69}
+    left_out = "validation: loss 5.000, perplexity 148.4 on all of that part but 1,302 words outside the vocabulary"
+    assert describe_end(Finished("run", 9, 1.0, None, kept)).splitlines()[2:] == [f"{left_out} (weights of step 9)"]
+    assert describe_end(Finished("run", 9, 1.0, None, kept | with_unknown | test)).splitlines()[2:] == [
+        f"{left_out} (weights of step 9)",
+        "validation with them: loss 4.500, perplexity 90.0: <unk> was trained",
+        "test: loss 5.500, perplexity 244.7 on all of that part (weights of step 9)",
+    ]
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (125, "2:05"), (7_384, "2:03:04")])
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

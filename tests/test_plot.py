@@ -42,6 +42,22 @@ def png_of(figure):
     return file.getvalue()
 
 
+def test_it_tells_the_figures_of_the_kept_weights_and_what_they_leave_out():
+    metrics = run()
+    metrics[-1].update(kept_step=8_000, kept_val_loss=5.5, kept_val_unknown_words=0, kept_val_loss_with_unknown=5.5)
+    best = lines(draw_loss(metrics, "text"))["best validation"]
+    first, rest = best.get_label().split("\n")
+    assert first.startswith("best validation: 5.640 at 8,000 (perplexity ")  # other words validated before
+    assert rest == "on all of that part: 5.500 (perplexity 244.7)"
+    metrics[-1].update(kept_val_unknown_words=1_302)
+    assert lines(draw_loss(metrics, "text"))["best validation"].get_label().split("\n")[1:] == [
+        "on all of that part but 1,302 unknown words: 5.500 (perplexity 244.7)",
+        "with them: 5.500 (perplexity 244.7)",
+    ]
+    del metrics[-1]["kept_val_loss_with_unknown"]
+    assert lines(draw_loss(metrics, "text"))["best validation"].get_label().count("\n") == 1
+
+
 def test_what_it_shows():
     metrics = run()
     figure = draw_loss(metrics, "Barchester Towers")

@@ -20,6 +20,7 @@ from fastmlp.backend import Backend
 from fastmlp.checkpoint import CheckpointError, FolderInUseError, lock_folder
 from fastmlp.config import ConfigError, TrainConfig
 from fastmlp.corpus import read_corpus
+from fastmlp.evaluation import evaluate
 from fastmlp.events import (
     Compiled,
     Compiling,
@@ -36,6 +37,7 @@ from fastmlp.events import (
     TextRead,
     Writing,
 )
+from fastmlp.language_model import LanguageModel
 from fastmlp.model import MLP
 from fastmlp.ops import Ops, get_ops
 from fastmlp.run_folder import RunFolderError
@@ -208,6 +210,34 @@ def test_the_kept_weights_are_those_of_the_best_validation(file: Path, tmp_path:
     assert result.kept_val_loss is not None
     assert result.kept_val_loss == pytest.approx(best["val_loss"], rel=0.2)
     assert result.kept_val_loss < lines[-1]["val_loss"]
+
+
+@pytest.mark.parametrize("unk_trained", [True, False])
+def test_the_figures_at_the_end_say_what_they_leave_out(unk_trained: bool, file: Path, tmp_path: Path) -> None:
+    """<unk> may come in every part, or in those that are held out alone."""
+    text = learnable_text().lower().replace("\n", " <eos> ").split(" ")
+    text[-900:] = ["<unk>" if word == "old" else word for word in text[-900:]]
+    if unk_trained:
+        text[:900] = ["<unk>" if word == "warm" else word for word in text[:900]]
+    file.write_text(" ".join(text))
+    options = {"tokenizer": "whitespace", "val_fraction": 0.1, "test_fraction": 0.05}
+    recorder, config = Recorder(), small_config(file, tmp_path / "run", **options)
+    result = train(config, reporter=recorder)
+    corpus, model = read_corpus(config), LanguageModel.load(tmp_path / "run", backend="numpy")
+    assert corpus.unk_trained == unk_trained
+    for part, windows in (("val", corpus.val), ("test", corpus.test)):
+        assert windows is not None
+        found = evaluate(model, windows)
+        assert found.unknown > 0
+        figures = {"loss": found.loss, "perplexity": found.perplexity, "unknown_words": found.unknown}
+        if unk_trained:
+            assert found.loss_with_unknown not in (None, found.loss)
+            figures["loss_with_unknown"] = found.loss_with_unknown
+            figures["perplexity_with_unknown"] = math.exp(found.loss_with_unknown)
+        for name in ("loss", "perplexity", "unknown_words", "loss_with_unknown", "perplexity_with_unknown"):
+            assert getattr(result, f"kept_{part}_{name}") == figures.get(name)
+            assert recorder.all(Finished)[0].kept.get(f"kept_{part}_{name}") == figures.get(name)
+            assert metrics_of(tmp_path / "run")[-1].get(f"kept_{part}_{name}") == figures.get(name)
 
 
 def test_without_a_validation_part_the_last_weights_are_kept(file: Path, tmp_path: Path) -> None:
