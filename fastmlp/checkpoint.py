@@ -35,6 +35,7 @@ __all__ = [
     "CheckpointError",
     "FolderInUseError",
     "check_writable",
+    "is_checkpoint",
     "load",
     "lock_folder",
     "save",
@@ -127,6 +128,18 @@ def load(path: PathLike) -> tuple[dict[str, Array], dict[str, Any]]:
         raise CheckpointError(f"cannot load {_show(path)}: {_reason(error)}") from error
     except _Unusable as error:
         raise CheckpointError(f"cannot load {_show(path)}: {error}") from error
+
+
+def is_checkpoint(path: PathLike) -> bool:
+    """Whether a file was written by `save`, damaged or not: its header has our metadata key."""
+    try:
+        _check_is_file(Path(path))
+        with Path(path).open("rb") as file:
+            header, _ = _read_header(file, os.fstat(file.fileno()).st_size)
+    except (OSError, _Unusable):
+        return False
+    metadata = header.get("__metadata__")
+    return isinstance(metadata, dict) and KEY in metadata
 
 
 class _Unusable(Exception):

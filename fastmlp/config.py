@@ -26,6 +26,7 @@ __all__ = [
     "TrainConfig",
     "TrainingOptions",
     "closest",
+    "is_config",
     "options",
     "read_toml",
     "to_dict",
@@ -45,6 +46,7 @@ STEPS = 10_000
 WARMUP, WARMUP_SHARE = 500, 0.1  # steps; of the run, where that is less
 SAVE_SECONDS = 60.0
 FEWEST_ON_MAP = 3  # words: two always lie on a line
+FIRST_LINE = "# The configuration of a fastmlp run."  # of config.toml, with what is not set behind it
 BUDGETS = ("steps", "epochs", "minutes")
 EITHER = "give either this or {other}"
 MODEL_OPTIONS = ("context", "embed", "hidden", "tokenizer", "vocab_size", "min_count", "seed", "threads", "backend")
@@ -516,6 +518,15 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError("config", f"{path} cannot be read: {reason}{near}") from None
 
 
+def is_config(path: Path) -> bool:
+    """Whether a file is the configuration of a run, as `to_toml` writes it: by its first line."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(FIRST_LINE)) == FIRST_LINE.encode()
+    except OSError:
+        return False
+
+
 def to_dict(config: TrainConfig) -> dict[str, Any]:
     """The options that are set, as JSON and TOML hold them, but for `out`: another run may be given them."""
     values = {name: getattr(config, name) for name in options() if name != "out"}
@@ -530,4 +541,4 @@ def to_toml(config: TrainConfig) -> str:
 
     values = to_dict(config)
     unset = ", ".join(name for name in options() if name not in values and name != "out")
-    return f"# The configuration of a fastmlp run. Not set: {unset}.\n{tomli_w.dumps(values)}"
+    return f"{FIRST_LINE} Not set: {unset}.\n{tomli_w.dumps(values)}"

@@ -7,7 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
-from fastmlp.checkpoint import LOCK_FILE, CheckpointError, check_writable
+from fastmlp.checkpoint import LOCK_FILE, CheckpointError, check_writable, is_checkpoint
+from fastmlp.config import is_config
 from fastmlp.language_model import LAST_FILE, MODEL_FILE, RUNS
 
 __all__ = ["Journal", "RunFolder", "RunFolderError", "find_folder"]
@@ -29,7 +30,9 @@ class RunFolder:
     samples  texts written before, during and after training
     plot     the loss over the steps
 
-    is_new   whether the folder was made for this run
+    known_by  those by which a run is known
+    files     all of them
+    is_new    whether the folder was made for this run
     """
 
     def __init__(self, path: str | Path, *, is_new: bool = False) -> None:
@@ -40,18 +43,26 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples.txt"
         self.plot = self.path / "loss.png"
+        self.known_by = (self.last, self.model, self.config)
+        self.files = (*self.known_by, self.metrics, self.samples, self.plot)
 
     def holds_run(self) -> bool:
-        """Whether a run has written here."""
-        return any(file.exists() for file in (self.config, self.model, self.last))
+        """Whether a run has written here: other programs have files of these names too."""
+        return is_config(self.config) or is_checkpoint(self.model) or is_checkpoint(self.last)
 
-    def others_files(self) -> list[Path]:
-        """What lies under the names of a run's files where no run has written: somebody's own."""
-        return [] if self.holds_run() else [file for file in (self.metrics, self.samples, self.plot) if file.exists()]
+    def others_files(self, *, overwrite: bool = False) -> list[Path]:
+        """What lies under the names of a run's files where no run has written: somebody's own, those by which a run
+        would be known first.
+
+        overwrite  only those: of the rest nobody can say whose they are, and they were asked to be replaced
+        """
+        if self.holds_run():
+            return []
+        return [file for file in (self.known_by if overwrite else self.files) if file.exists()]
 
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else."""
-        for file in (self.last, self.model, self.config, self.metrics, self.samples, self.plot):
+        for file in self.files:
             try:
                 file.unlink(missing_ok=True)
             except OSError as error:

@@ -187,6 +187,8 @@ def stopped_at_once(prog: str, run: "SavedRun | None", *, resumed: bool) -> str:
         return "stopped before training went on: the run is as it was"
     if run is None:
         return "stopped before training began: there is nothing to save"
+    if run.replaces:
+        return f"stopped before training began: {run.folder.path} is as it was"
     if run.saved_step is None:
         return f"stopped at once, before anything was saved; to begin again: {command_to_resume(prog, run)}"
     return f"stopped at once; to go on after step {run.saved_step:,}: {command_to_resume(prog, run)}"

@@ -30,7 +30,7 @@ import numpy as np
 
 from fastmlp import __version__, checkpoint
 from fastmlp.backend import Backend, choose_backend
-from fastmlp.checkpoint import CheckpointError, lock_folder, write_atomically
+from fastmlp.checkpoint import CheckpointError, is_checkpoint, lock_folder, write_atomically
 from fastmlp.config import LEARNING_RATES, SAVE_SECONDS, WARMUP_SHARE, ConfigError, TrainConfig, to_dict, to_toml
 from fastmlp.corpus import Corpus, read_corpus
 from fastmlp.data import EpochBatches, evenly_spaced
@@ -183,27 +183,29 @@ def open_run(
     backend, threads, corpus = _prepare(config, text, reporter)
     folder = find_folder(config.out, config.files, overwrite=overwrite)
     with _lock(folder):
-        if folder.holds_run() and not (resume or overwrite):
+        holds_run = folder.holds_run()
+        if holds_run and not (resume or overwrite):
             raise RunFolderError(
                 f"{folder.path} already holds a run: go on with it (--resume), replace it (--overwrite) or name another"
             )
-        if (others := folder.others_files()) and not overwrite:  # a run that was killed has left more than these
-            raise RunFolderError(
-                f"{others[0]} is there, and not of a run: name another folder, or replace it (--overwrite)"
-            )
-        if overwrite:
-            folder.clear()
-        state = _load_state(folder, config, corpus)
+        state = _load_state(folder, config, corpus) if resume and not overwrite else None
+        if others := folder.others_files(overwrite=overwrite):  # a run that was killed has left more than these
+            or_replace = "" if others[0] in folder.known_by else ", or replace it (--overwrite)"
+            raise RunFolderError(f"{others[0]} is there, and not of a run: name another folder{or_replace}")
         if resume and state is None:
             reporter.report(Notice(f"{folder.path} holds nothing to go on from: the run begins at step 0"))
+        replaces = overwrite and any(file.exists() for file in folder.files)
         with contextlib.ExitStack() as where_it_cannot_begin:
-            if not folder.holds_run():
+            if not (holds_run or replaces):
                 where_it_cannot_begin.callback(folder.discard)
-            if state is None:  # by this file a run is known, and others' files are told from its own
+            if state is None and not replaces:  # by this file a run is known, and others' files are told from its own
                 write_atomically(folder.config, to_toml(config).encode())
-            with contextlib.closing(SavedRun(config, corpus, folder, backend, threads, reporter)) as run:
+            with contextlib.closing(
+                SavedRun(config, corpus, folder, backend, threads, reporter, replaces=replaces)
+            ) as run:
                 run.say_what_runs()
-                run.take_up(state)
+                if not replaces:
+                    run.take_up(state)
                 if state is not None:  # a run that cannot go on keeps its options
                     write_atomically(folder.config, to_toml(config).encode())
                 run.get_ready()
@@ -257,7 +259,7 @@ def _lock(folder: RunFolder) -> Iterator[None]:
 def _load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> State | None:
     """The folder's checkpoint; None where the run was not there yet. It must be of this network and this text."""
     if not folder.last.exists():
-        if folder.model.exists():  # which is only ever written after it
+        if is_checkpoint(folder.model):  # which is only ever written after it
             raise RunFolderError(
                 f"{folder.last} is missing, from which the run goes on: put it back, or begin anew with --overwrite"
             )
@@ -401,8 +403,10 @@ class Run:
             try:
                 self.pace = self._try_evaluation()
                 self._judge_best_anew()
+                texts = self.progress.before or self._texts(self.language)
+                self._begin()
                 if not self.progress.before:
-                    self.progress.before = self._sample(self.language)
+                    self.progress.before = self._tell(texts)
                 self._report(Started(self.progress.step, self.total, self._share(), self.config.epochs))
                 while not self._is_done():
                     if should_stop():
@@ -432,6 +436,9 @@ class Run:
                     evaluate(self.language, windows, trial)
                     pace.evaluated(len(trial), time.perf_counter() - began)
         return pace
+
+    def _begin(self) -> None:
+        """The first step comes next: from now on the run may write."""
 
     def _judge_best_anew(self) -> None:
         """Where others than before are the words to validate on, find out what the best weights so far make of them."""
@@ -598,14 +605,23 @@ class Run:
         return figures
 
     def _sample(self, language: LanguageModel, *, at_end: bool = False) -> dict[str, str]:
+        """What the network writes after each prompt, told."""
+        return self._tell(self._texts(language), at_end=at_end)
+
+    def _texts(self, language: LanguageModel) -> dict[str, str]:
         """What the network writes after each prompt, always with the same random numbers."""
-        step, texts = self.progress.step, {}
+        texts = {}
         with self._uncounted("sample"):
             for number, (prompt, words) in enumerate(self.prompts.items()):
                 rng = random_numbers(self.config.seed, SAMPLE_STREAM + number)
                 new_words = complete(language, words, SAMPLE_WORDS, rng)
                 texts[prompt] = self.corpus.tokenizer.join([*words, *new_words])
-            self._keep_samples("".join(f"step {step:,}\n{text}\n\n" for text in texts.values()))
+        return texts
+
+    def _tell(self, texts: dict[str, str], *, at_end: bool = False) -> dict[str, str]:
+        """Keep and report what was written."""
+        step = self.progress.step
+        self._keep_samples("".join(f"step {step:,}\n{text}\n\n" for text in texts.values()))
         for prompt, text in texts.items():
             self._report(Sampled(step, prompt, text, self.progress.before.get(prompt) if at_end else None))
         return texts
@@ -718,7 +734,10 @@ class Run:
 
 
 class SavedRun(Run):
-    """A run that lives in a folder: it can be killed at any moment, and resumed with the same bits."""
+    """A run that lives in a folder: it can be killed at any moment, and resumed with the same bits.
+
+    replaces  whether the folder still holds what this run will replace: until its first step nothing is written
+    """
 
     def __init__(
         self,
@@ -728,9 +747,11 @@ class SavedRun(Run):
         backend: Backend,
         threads: int,
         reporter: Reporter,
+        *,
+        replaces: bool = False,
     ) -> None:
         super().__init__(config, corpus, backend, threads, reporter)
-        self.folder = folder
+        self.folder, self.replaces = folder, replaces
         self.journals = contextlib.ExitStack()
         self.saved_step: int | None = None  # of the checkpoint to go on from
         self.judged_on = self.val_sample  # the words that say which weights are the best so far
@@ -747,6 +768,14 @@ class SavedRun(Run):
         lengths = (0, 0) if state is None else self._restore(*state)
         self.metrics = self.journals.enter_context(Journal(self.folder.metrics, lengths[0]))
         self.samples = self.journals.enter_context(Journal(self.folder.samples, lengths[1]))
+
+    def _begin(self) -> None:
+        """Let go of what this run replaces, which until now was as it had been."""
+        if self.replaces:
+            self.replaces = False
+            self.folder.clear()
+            write_atomically(self.folder.config, to_toml(self.config).encode())
+            self.take_up(None)
 
     def _restore(self, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> tuple[int, int]:
         """Take up what `_save` wrote; returns how many bytes of the metrics and of the samples belong to it."""

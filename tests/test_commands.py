@@ -510,6 +510,44 @@ def test_a_run_that_cannot_begin_leaves_nothing(
     assert left == ({"run", "notes", ".fastmlp.lock"} if there_before else set())
 
 
+@pytest.mark.parametrize("busy", ["MLP", "make_optimizer", "complete", "evaluate"])
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 3 TiB"), KeyboardInterrupt()])
+@pytest.mark.usefixtures("on_numpy")
+def test_promise_10_the_run_that_is_replaced_stays_until_the_next_can_begin(
+    error: BaseException, busy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where somebody's files lie there, and no run; then it is replaced."""
+    file = write_text(tmp_path)
+    call(capsys, "train", file, *SMALL, "--out", "run")
+    Path("mine").mkdir()
+    Path("mine/metrics.jsonl").write_text("my own")
+
+    def contents() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for folder in ("run", "mine") for path in Path(folder).glob("[!.]*")}
+
+    def fail(*_: Any, **__: Any) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            press_ctrl_c()
+        raise error
+
+    before = contents()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"fastmlp.trainer.{busy}", fail)
+        for folder in ("run", "mine"):
+            status, _, err = call(capsys, "train", file, *SMALL, "--seed", 2, "--out", folder, "--overwrite")
+            assert contents() == before
+            if isinstance(error, MemoryError):
+                assert (status, "not enough memory: Unable" in err) == (1, True)
+            elif busy in ("complete", "evaluate"):
+                assert (status, err) == (130, f"stopped before training began: {folder} is as it was\n")
+            else:
+                assert (status, err) == (130, "stopped before training began: there is nothing to save\n")
+    for folder in ("run", "mine"):
+        assert call(capsys, "train", file, *SMALL, "--seed", 2, "--out", folder, "--overwrite")[0] == 0
+    call(capsys, "train", file, *SMALL, "--seed", 2, "--out", "new")
+    assert outcome(Path("run")) == outcome(Path("mine")) == outcome(Path("new"))
+
+
 @pytest.mark.usefixtures("on_numpy")
 def test_a_run_that_cannot_go_on_from_its_start_keeps_its_options(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -3,8 +3,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fastmlp import checkpoint
+from fastmlp.config import TrainConfig, to_toml
 from fastmlp.run_folder import Journal, RunFolderError, find_folder, stem
 
 
@@ -56,13 +59,38 @@ def test_promise_14_a_folder_that_cannot_be_written_is_found_at_once() -> None:
 
 def test_only_the_files_of_a_run_are_removed() -> None:
     folder = find_folder("run", ())
-    for file in (folder.config, folder.model, folder.last, folder.metrics, folder.samples, folder.plot):
+    for file in folder.files:
         file.write_text("old")
+    folder.config.write_text(to_toml(TrainConfig()))
     (folder.path / "mine.txt").write_text("kept")
     assert folder.holds_run()
     folder.clear()
     assert not folder.holds_run()
     assert [file.name for file in folder.path.iterdir()] == ["mine.txt"]
+
+
+def test_promise_10_a_run_is_known_by_its_own_files() -> None:
+    """Other programs have a config.toml and a model.safetensors too."""
+    folder = find_folder("run", ())
+    saved, others = {"weight": np.zeros(3, np.float32)}, b'\x10\0\0\0\0\0\0\0{"__metadata__":{}'
+    for file, foreign, own in (
+        (folder.config, b'title = "my site"\n', to_toml(TrainConfig()).encode()),
+        (folder.model, others[:-2] + b'"":""}}', None),
+        (folder.last, b"", None),
+    ):
+        file.write_bytes(foreign)
+        assert not folder.holds_run()
+        assert folder.others_files() == folder.others_files(overwrite=True) == [file]
+        if own is None:
+            checkpoint.save(file, saved, {})
+            file.write_bytes(file.read_bytes()[:-1])  # a damaged one is still ours
+        else:
+            file.write_bytes(own)
+        assert folder.holds_run()
+        assert folder.others_files() == []
+        file.unlink()
+    folder.plot.write_bytes(b"")
+    assert (folder.others_files(), folder.others_files(overwrite=True)) == ([folder.plot], [])
 
 
 def test_a_journal_is_cut_to_what_is_known_and_goes_on() -> None:

@@ -643,6 +643,28 @@ def test_promise_10_somebodys_own_file_is_not_written_over(name: str, resume: bo
     assert train(config, overwrite=True).finished
 
 
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.toml", b'title = "my site"\n'),
+        ("config.toml", b"steps = 5\n"),
+        ("model.safetensors", b"\x02" + bytes(7)),
+    ],
+)
+def test_promise_10_the_files_of_other_programs_make_no_run(
+    name: str, content: bytes, options: dict[str, bool], file: Path, tmp_path: Path
+) -> None:
+    """Nor are they replaced where a run was to be: only what a run has written is."""
+    own = tmp_path / "mine" / name
+    own.parent.mkdir()
+    own.write_bytes(content)
+    with pytest.raises(RunFolderError, match=rf"{name} is there, and not of a run: name another folder$"):
+        train(small_config(file, own.parent, steps=2), **options)
+    assert own.read_bytes() == content
+    assert {path.name for path in own.parent.iterdir()} == {name, ".fastmlp.lock"}
+
+
 @pytest.mark.parametrize("bad", ["the loss is nan at step 18", "the validation loss is nan at step 20"])
 def test_promise_13_a_loss_that_is_no_number_stops_before_the_weights(
     bad: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
