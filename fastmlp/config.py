@@ -264,7 +264,7 @@ class TrainConfig:
     minutes: float | None = option(
         None,
         positive,
-        "be done in so long, with the evaluation at the end; the schedule ends with the training",
+        "be done in so long, over all sittings, with the evaluation at the end; the schedule ends with the training",
         metavar="N",
         shown="not set",
     )

@@ -163,7 +163,7 @@ class Measured(Event):
 
 @dataclass(frozen=True)
 class Evaluating(Event):
-    """After the last step: the kept weights guess all words that are held out, which may take a while."""
+    """The last step is done and saved: the kept weights guess all words that are held out, which may take a while."""
 
     words: int
 

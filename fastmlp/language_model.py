@@ -264,7 +264,8 @@ class LanguageModel:
         overwrite    replace the run in that folder
         reporter     is told what happens, such as the console of `with fastmlp.console.Console(bar=True) as console`,
                      which prints what the command does; None: only what should be known is told, as warnings
-        should_stop  asked before each step; training ends there if it says so
+        should_stop  asked before each step, and while the held-out words are guessed at the end; training ends there
+                     if it says so
         options      how to train, each None or left out: the default of the command
             preset                                "original": the description's own setting
             steps, epochs, minutes                how long: one of them (10,000 steps)

@@ -45,5 +45,6 @@ class Pace:
         return steps * (sum(seconds for _, seconds in self._recent) / measured + sum(self._a_step.values()))
 
     def seconds_to_finish(self, words: int) -> float:
-        """How long the end will take: an evaluation of so many words, and all other work once more."""
-        return words * self._a_word + sum(seconds for kind, seconds in self._last.items() if kind != "evaluation")
+        """How long the end will take: an evaluation of so many words, saves before and after it, all else once more."""
+        times = {"evaluation": 0, "save": 2}
+        return words * self._a_word + sum(times.get(kind, 1) * seconds for kind, seconds in self._last.items())

@@ -6,8 +6,9 @@
     result = train(TrainConfig(files=("hp.txt",), steps=2_000, out="runs/hp"))
     print(result.val_perplexity, result.folder)
 
-A `Reporter` is told what happens; `should_stop` is asked before each step, and a run that stops can be resumed with the
-same bits. What the run writes is described in run_folder.py. `run_in_memory` makes one that writes nothing.
+A `Reporter` is told what happens; `should_stop` is asked before each step and in the evaluation at the end, and a run
+that stops can be resumed with the same bits. What the run writes is described in run_folder.py. `run_in_memory` makes
+one that writes nothing.
 
 Memory, with P parameters, R = max(batch size, 512) rows, V words and hidden layers of H units in all: 4 P bytes of
 weights, at most 4 P of gradients, 4 P for each array that the optimizer keeps (adamw 2, momentum and adagrad 1, sgd 0),
@@ -73,6 +74,10 @@ SAMPLE_STREAM = 1_000  # of the seed's random numbers: those below initialise th
 TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
 OPTIMIZER = "optimizer."  # before the names of the optimizer's arrays in a checkpoint
+
+
+class StoppedError(Exception):
+    """An evaluation was asked to stop."""
 
 
 class DivergedError(ArithmeticError):
@@ -159,7 +164,8 @@ def train(
     config       what to do
     text         where it is in memory already, or ids; None: config.files, or the standard library's documentation
     reporter     is told what happens
-    should_stop  asked before each step; the run saves itself and can be resumed
+    should_stop  asked before each step, and while the held-out words are guessed at the end; where it says so the run
+                 saves itself and can be resumed
     resume       go on with the run in config.out
     overwrite    replace the run in config.out
     Raises TextError, ConfigError, RunFolderError or BackendUnavailableError where the run cannot begin, CheckpointError
@@ -393,37 +399,48 @@ class Run:
     # -------------------------------------------------------------------------------------------------------- training
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> Result:
-        """Train to the end, or until `should_stop` says so before a step."""
+        """Train to the end, or until `should_stop` says so before a step, or in the evaluation of the end."""
         self._start_clocks()
-        if self._was_finished():
-            self._report(Notice(f"it was finished before, after {self.progress.step:,} steps: nothing is trained"))
-            return self._finished()
-        self.progress.kept, self.progress.kept_minutes = {}, None
         with np.errstate(all="ignore"):  # what overflows shows in the loss
             try:
                 self.pace = self._try_evaluation()
+                if self._was_finished():
+                    over = "" if self.total is not None else "; minutes count over all sittings"
+                    self._report(
+                        Notice(f"it was finished before, after {self.progress.step:,} steps: nothing is trained{over}")
+                    )
+                    return self._finished()
+                self.progress.kept, self.progress.kept_minutes = {}, None
                 self._judge_best_anew()
                 texts = self.progress.before or self._texts(self.language)
                 self._begin()
                 if not self.progress.before:
                     self.progress.before = self._tell(texts)
                 self._report(Started(self.progress.step, self.total, self._share(), self.config.epochs))
+                if self._is_done():
+                    self._report(Notice(f"{self._why_done()}: nothing is trained"))
                 while not self._is_done():
                     if should_stop():
                         return self._stop()
                     self._step()
                     if not self._is_done():
                         self._between_steps()
-                return self._finish()
+                return self._finish(should_stop)
+            except StoppedError:
+                return self._stop()
             except DivergedError:
                 self._draw()
                 raise
 
     def _was_finished(self) -> bool:
         """Whether an earlier sitting has done all that is asked for; of a time budget a little may have been left."""
-        if not self.progress.kept or self.total is not None:
-            return bool(self.progress.kept) and self._is_done()
-        return (self.progress.kept_minutes or 0.0) >= (self.config.minutes or 0.0)
+        in_time = self.total is None and (self.progress.kept_minutes or 0.0) >= (self.config.minutes or 0.0)
+        return bool(self.progress.kept) and (self._is_done() or in_time)
+
+    def _why_done(self) -> str:
+        if self.total is None:
+            return f"its {self.config.minutes:g} minutes, which count over all sittings, are over"
+        return f"it has made {self.progress.step:,} of {self.total:,} steps"
 
     def _try_evaluation(self) -> Pace:
         """How long the evaluation at the end will take: the first one here makes room in memory, the second tells."""
@@ -593,14 +610,22 @@ class Run:
         assert self.corpus.val is not None
         return evaluate(language, self.corpus.val, self.val_sample, fp32_precision=self.precision).loss
 
-    def _evaluate_kept(self, kept: LanguageModel) -> dict[str, Any]:
-        """The figures of the kept weights over all words that are held out, without and with unknown ones."""
+    def _evaluate_kept(self, kept: LanguageModel, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """The figures of the kept weights over all words that are held out, without and with unknown ones.
+
+        Raises StoppedError where `should_stop` says so on the way.
+        """
+
+        def watch(words: int) -> None:
+            if should_stop():
+                raise StoppedError
+
         figures: dict[str, Any] = {"kept_step": self.progress.best_step}
         if held_out := len(self.corpus.val or ()) + len(self.corpus.test or ()):
             self._report(Evaluating(held_out))
         with self._uncounted("evaluation"):
             for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
-                if windows is not None and (evaluation := evaluate(kept, windows)).words:
+                if windows is not None and (evaluation := evaluate(kept, windows, watch=watch)).words:
                     figures |= {f"kept_{part}_{name}": value for name, value in evaluation.figures().items()}
         return figures
 
@@ -680,13 +705,15 @@ class Run:
         self._report(Stopped(self._place(), self.progress.step))
         return self._result(finished=False)
 
-    def _finish(self) -> Result:
-        """Evaluate the last weights, then the kept ones in full, and write the completions again."""
+    def _finish(self, should_stop: Callable[[], bool]) -> Result:
+        """Evaluate the last weights, then the kept ones in full, and write the completions again.
+
+        What was trained is saved before, since all of this may take minutes.
+        """
+        self._save()
         evaluation, progress = self._evaluate(), self.progress
-        if self.corpus.val is None:
-            progress.best_step = progress.step
         kept = self.kept_language()
-        figures = self._evaluate_kept(kept)
+        figures = self._evaluate_kept(kept, should_stop)
         self._log({**evaluation, **figures})
         progress.after = self._sample(kept, at_end=True)
         progress.kept, progress.kept_minutes = figures, self.config.minutes

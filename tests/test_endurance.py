@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, si
 
 Tell = Callable[[str], None]
 OPTIONS = small_options(steps=16, save_every=5, eval_every=8, log_every=6, sample_every=12)
-SAVED = [5, 8, 10, 15, 16]  # the steps at which the run with these options writes last.safetensors
+SAVED = [5, 8, 10, 15, 16, 16]  # the steps at which the run with these options writes last.safetensors
 EVER = 1_000
 LAST = "replace last.safetensors last.safetensors"
 
@@ -287,7 +287,9 @@ PHASES = {  # where the signal comes, its status, and whether there is something
     "training": (Fault("SIGTERM", 7, within="fastmlp.trainer.learning_rate"), 143, True),
     "writing a sample": (Fault("SIGINT", 2, within="fastmlp.trainer.complete"), 130, True),
     "evaluating": (Fault("SIGINT", 3, within="fastmlp.trainer.evaluate"), 130, True),
-    "evaluating at the end": (Fault("SIGTERM", 5, within="fastmlp.trainer.evaluate"), 0, True),
+    "validating at the end": (Fault("SIGINT", 4, within="fastmlp.trainer.evaluate"), 130, True),
+    "evaluating at the end": (Fault("SIGTERM", 5, within="fastmlp.trainer.evaluate"), 143, True),
+    "writing the last sample": (Fault("SIGINT", 3, within="fastmlp.trainer.complete"), 0, True),
     "drawing": (Fault("SIGINT", 1, within="fastmlp.trainer.plot_loss"), 0, True),
 }
 
@@ -300,6 +302,7 @@ def test_promise_9_a_signal_in_every_phase(phase: str, sound: Sound, tmp_path: P
     done = train(sound.file, folder, fault=fault)
     assert done.status == status, done.err
     assert (saved_step(folder) is not None) == saved
+    assert "at the end" not in phase or saved_step(folder) == OPTIONS["steps"]
     assert done.err.count("\n") == (2 if saved else 1)  # "stopping after this step" stands in a line of its own
     assert done.out.endswith(f"--resume --out '{folder}'\n") == (saved and status != 0)
     assert train(sound.file, folder, "--resume").status == 0

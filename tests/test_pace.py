@@ -37,11 +37,11 @@ def test_what_comes_between_the_steps_comes_again() -> None:
     assert pace.seconds_to_train(600) == pytest.approx(60 + 3 * (3 + 5) + 3 * 1)
 
 
-def test_the_end_evaluates_and_does_all_else_once_more() -> None:
+def test_the_end_evaluates_saves_twice_and_does_all_else_once_more() -> None:
     pace = Pace()
     assert pace.seconds_to_finish(1_000) == 0
     pace.evaluated(500, 5.0)
     pace.evaluated(500, 1.0)
     for kind, seconds in (("evaluation", 1.0), ("save", 9.0), ("save", 3.0), ("sample", 0.5)):
         pace.worked(kind, 100, seconds)
-    assert pace.seconds_to_finish(2_000) == pytest.approx(4 + 3 + 0.5)
+    assert pace.seconds_to_finish(2_000) == pytest.approx(4 + 2 * 3 + 0.5)

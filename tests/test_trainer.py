@@ -456,7 +456,8 @@ def test_promise_6_a_run_that_was_stopped_ends_with_the_same_bits(
     for sitting in steps:
         done += sitting
         result = train(config, should_stop=stop_after(sitting), resume=True)
-        assert (result.step, result.finished) == (done, done == 30)
+        assert (result.step, result.finished) == (done, False)
+        assert checkpoint.load(tmp_path / "run" / "last.safetensors")[1]["step"] == done
     assert train(config, resume=True).finished
     assert without_config(outcome(tmp_path / "run")) == without_config(uninterrupted)
 
@@ -902,6 +903,48 @@ def test_resuming_a_finished_run_of_minutes_changes_nothing(file: Path, tmp_path
     assert train(small_config(file, tmp_path / "run", steps=None, minutes=0.02), resume=True).step > first.step
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"steps": 30}, "it was finished before, after 30 steps: nothing is trained"),
+        ({"steps": 20}, "it was finished before, after 30 steps: nothing is trained"),
+        (
+            {"steps": None, "minutes": 1e-9},
+            "it was finished before, after 30 steps: nothing is trained; minutes count over all sittings",
+        ),
+    ],
+)
+def test_a_finished_run_of_which_no_more_is_asked_says_so_and_stays(
+    asked: dict[str, Any], said: str, file: Path, tmp_path: Path
+) -> None:
+    first = train(small_config(file, tmp_path / "run"))
+    before, recorder = outcome(tmp_path / "run"), Recorder()
+    assert train(small_config(file, tmp_path / "run", **asked), resume=True, reporter=recorder) == first
+    assert outcome(tmp_path / "run") == before
+    assert [notice.text for notice in recorder.all(Notice)] == [said]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"steps": 10}, "it has made 17 of 10 steps: nothing is trained"),
+        ({"steps": 17}, "it has made 17 of 17 steps: nothing is trained"),
+        (
+            {"steps": None, "minutes": 1e-9},
+            "its 1e-09 minutes, which count over all sittings, are over: nothing is trained",
+        ),
+    ],
+)
+def test_a_stopped_run_of_which_no_more_is_asked_says_so_and_ends(
+    asked: dict[str, Any], said: str, file: Path, tmp_path: Path
+) -> None:
+    train(small_config(file, tmp_path / "run"), should_stop=stop_after(17))
+    recorder = Recorder()
+    result = train(small_config(file, tmp_path / "run", **asked), resume=True, reporter=recorder)
+    assert (result.finished, result.step, recorder.steps) == (True, 17, [])
+    assert [notice.text for notice in recorder.all(Notice)] == [said]
+
+
 def test_a_run_whose_checkpoint_is_lost_does_not_begin_again(file: Path, tmp_path: Path) -> None:
     config = small_config(file, tmp_path / "run")
     train(config)
@@ -1046,7 +1089,8 @@ def test_a_checkpoint_is_saved_as_often_as_asked(file: Path, tmp_path: Path) -> 
     recorder = Recorder()
     train(small_config(file, tmp_path / "run"), reporter=recorder)
     saved = [event.step for event in recorder.all(Saved) if event.file.endswith("last.safetensors")]
-    assert saved == [4, 8, 10, 12, 16, 20, 24, 28, 30]  # at 10, 20 and 30 there were new best weights
+    # at 10, 20 and 30 there were new best weights; at 30 it is saved before all held-out words are guessed, and after
+    assert saved == [4, 8, 10, 12, 16, 20, 24, 28, 30, 30]
 
 
 def test_a_checkpoint_is_saved_after_a_while(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1054,7 +1098,7 @@ def test_a_checkpoint_is_saved_after_a_while(file: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("fastmlp.trainer.SAVE_SECONDS", 0.0)
     train(small_config(file, tmp_path / "run", save_every=None, steps=3), reporter=recorder)
     saved = [event.step for event in recorder.all(Saved) if event.file.endswith("last.safetensors")]
-    assert saved == [1, 2, 3]
+    assert saved == [1, 2, 3, 3]
 
 
 def test_the_text_is_told_as_it_was_read(file: Path, tmp_path: Path) -> None:
