@@ -93,6 +93,8 @@ class Parser(argparse.ArgumentParser):
             name = argument.split("=")[0]
             if name.startswith("-") and Path(argument).exists():
                 raise UsageError(f"{argument}: no such option; write ./{argument} for the file")
+            if name in self._option_string_actions:
+                raise UsageError(f"{name}: no option behind --, where all are arguments; write it before that")
             if name.startswith("-"):
                 raise UsageError(f"{name}: {self._meant(name)}")
             raise UsageError(f"{argument}: one argument too many")

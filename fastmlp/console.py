@@ -42,9 +42,9 @@ BOLD, DIM, GREEN, YELLOW = "1", "2", "32", "33"
 
 
 class Printer(Reporter):
-    """Writes to standard output; `closed` says that nobody reads it any more."""
+    """Writes to standard output; `closed` is why it takes nothing more, once that is so."""
 
-    closed = False
+    closed: OSError | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -54,12 +54,12 @@ class Printer(Reporter):
 
     def write(self, text: str) -> None:
         """A line, or several."""
-        if self.closed:
+        if self.closed is not None:
             return
         try:
             print(text, flush=True)
-        except OSError:  # its reader is gone, or its disk full
-            self.closed = True
+        except OSError as error:  # its reader is gone, or its disk full
+            self.closed = error
             silence(sys.stdout)
 
 
@@ -183,6 +183,11 @@ class Console(Printer):
         self.share = share
         if self.bar is not None and time.monotonic() >= self.refresh_at:
             self.refresh_at = time.monotonic() + REFRESH
+            self.show_step(step)
+
+    def show_step(self, step: int) -> None:
+        """Draw the bar with where the run is, where there is one."""
+        if self.bar is not None:
             columns = self.bar.format_dict["ncols"] or shutil.get_terminal_size().columns
             self.show_in_bar(self.layout(step, columns))
 
@@ -195,7 +200,7 @@ class Console(Printer):
 
     def layout(self, step: int, columns: int) -> str:
         """The progress, as tqdm writes it: of the parts that matter less only what there is room for, then the bar."""
-        loss, left = f"loss {self.loss:.3f}", self.time_left()
+        loss, left = f"loss {self.loss:.3f}" if self.steps_seen else "", self.time_left()
         full, *shorter = (self.line(step, loss, validation, self.speed, left) for validation in (*self.validation, ""))
         lines = [full, *shorter, self.line(step, loss, left), self.line(step, left)]
         room = columns - len("100% ") - 1
@@ -218,6 +223,8 @@ class Console(Printer):
             self.write(self.line(metrics["step"], *shown, self.speed, self.time_left() if self.share < 1 else ""))
         elif validation:
             self.write(self.line(metrics["step"], *shown))
+        if "kept_step" in metrics:  # what was evaluated before is done
+            self.show_step(metrics["step"])
 
     def describe_validation(self, event: Measured) -> str:
         """The figures of an evaluation, and where a better one was if this is not the best so far."""

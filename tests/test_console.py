@@ -51,6 +51,27 @@ def test_the_bar_shows_step_loss_validation_speed_and_time_left(
     assert out.splitlines()[1] == "note: mind the gap"
 
 
+def test_the_bar_shows_no_loss_before_there_is_one_and_no_evaluation_that_is_over(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    with Console(bar=True) as console:
+        console.report(Started(step=150, total=200, share=0.75))
+        console.report(Notice("mind the gap"))
+        assert "step 150/200" in (before := capsys.readouterr().err)
+        assert "loss" not in before
+        for step in range(151, 201):
+            console.step(step, step / 200, 8.0)
+        console.report(Evaluating(67_346))
+        console.report(Measured({**EVALUATED, "kept_step": 200, "kept_val_loss": 6.0}))
+        capsys.readouterr()
+        console.report(Sampled(200, "a", "a cat", "a dog"))
+        after = capsys.readouterr().err
+    assert "evaluating" not in after
+    assert "100%" in after
+    assert "step 200/200  loss 8.000" in after
+
+
 def test_beside_the_bar_only_validations_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
     for bar, lines in ((False, 2), (True, 1)):
         with Console(bar=bar) as console:
