@@ -224,9 +224,13 @@ def option(
 ) -> Any:
     """A field of the configuration."""
     if not shown:
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-        shown = f"{default:,}" if isinstance(default, int) else shown
+        shown = f"{default:,}" if isinstance(default, int) else typed_value(default)
     return field(default=default, metadata={"option": Option(read, help, shown, metavar, fixed, repeated)})
+
+
+def typed_value(value: Any) -> str:
+    """A value as it is typed."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def options() -> dict[str, Option]:
@@ -417,12 +421,27 @@ class TrainConfig:
                 _lay_over(merged, options_of_layer)
         return cls(**merged)
 
+    @property
+    def budget(self) -> str:
+        """What decides how long the run is: steps, epochs or minutes."""
+        return next(name for name in BUDGETS if getattr(self, name) is not None)
+
     def changed_for(self, other: "TrainConfig") -> list[str]:
         """The options that a run of this configuration would have to keep if it went on as `other`, and does not."""
         changed = [
             name for name, known in options().items() if known.fixed and getattr(self, name) != getattr(other, name)
         ]
-        return changed if (self.epochs is None) == (other.epochs is None) else [*changed, "epochs"]
+        if (self.val_file is None) != (other.val_file is None):  # its content may be elsewhere; val_fraction follows it
+            changed.insert(0, "val_file")
+        return changed if (self.epochs is None) == (other.epochs is None) else [*changed, other.budget]
+
+    def kept(self, name: str) -> str:
+        """What a resumed run is told that has changed an option."""
+        if name in BUDGETS:
+            return f"a run by {self.budget} cannot go on by {name}"
+        value = getattr(self, name)
+        shown = options()[name].shown if value is None else typed_value(value)
+        return f"a run that is resumed keeps what it began with: {shown}"
 
     def warmup_steps(self, total: int | None) -> int:
         """Steps of warmup in a run of `total` steps; None where time decides."""

@@ -28,7 +28,7 @@ GROUPS = {
     "watching": ("eval_every", "eval_windows", "log_every", "sample_every", "prompt"),
     "running": ("save_every", "seed", "threads", "backend", "precision"),
 }
-TAKES_LESS = "less text, or a smaller --vocab-size, --hidden or --batch-size, takes less"
+TAKES_LESS = "less text, or a smaller --vocab-size, --context, --embed, --hidden or --batch-size, takes less"
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -93,33 +93,47 @@ def configuration(arguments: argparse.Namespace) -> TrainConfig:
     for file in flags.get("files", ()):
         if file.endswith(".toml"):
             raise ConfigError("files", f"{file} holds options, not a text; give it as --config {shlex.quote(file)}")
-    if arguments.resume:
-        return TrainConfig.layered(options_of_run(flags), flags)
-    if "config" not in given:
-        return TrainConfig.layered(flags)
+    _, below = options_below(arguments)
     try:
-        return TrainConfig.layered(read_toml(arguments.config), flags)
+        return TrainConfig.layered(below, flags)
     except ConfigError as error:
-        if error.option in (*flags, "config"):
-            raise
-        raise ConfigError(error.option, error.problem, other=error.other, file=arguments.config) from error
+        name_its_file(error, arguments)
+        raise
 
 
-def options_of_run(flags: dict[str, Any]) -> dict[str, Any]:
+def options_below(arguments: argparse.Namespace) -> tuple[str | None, dict[str, Any]]:
+    """The options of a TOML file or of the run to resume, which flags go before, and the file that has them."""
+    given = vars(arguments)
+    if arguments.resume:
+        return options_of_run(given)
+    return (arguments.config, read_toml(arguments.config)) if "config" in given else (None, {})
+
+
+def options_of_run(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """The options of the run to resume; none where it was killed before it wrote them and FILE is named again."""
-    if "out" not in flags:
+    if "out" not in given:
         raise ConfigError("resume", "say which run: --out DIR")
-    file = Path(flags["out"]) / "config.toml"
+    folder = Path(given["out"])
+    file = folder / "config.toml"
     if not file.exists():
-        if flags.get("files"):
-            return {}
-        others = (str(other) for other in Path(flags["out"]).parent.glob("*"))
-        near = closest(flags["out"], (other for other in others if other != flags["out"]))
-        raise ConfigError("resume", f"{flags['out']} holds no run{near}")
-    kept = read_toml(file)
-    if "-" in kept.get("files", ()) and not flags.get("files"):
+        if given.get("files"):
+            return None, {}
+        others = (str(other.parent) for other in folder.parent.glob("*/config.toml"))
+        raise ConfigError("resume", f"{given['out']} holds no run{closest(given['out'], others)}")
+    try:
+        kept = read_toml(file)
+    except ConfigError as error:
+        raise ConfigError("resume", error.problem) from error
+    if "-" in kept.get("files", ()) and not given.get("files"):
         raise ConfigError("resume", "the run's text came from standard input: name it again, as FILE or -")
-    return kept
+    return str(file), kept
+
+
+def name_its_file(error: ConfigError, arguments: argparse.Namespace) -> None:
+    """Let the error of an option that stands in a file, and was no flag, say so."""
+    file, options = options_below(arguments)
+    if error.option in options and error.option not in vars(arguments):
+        error.file = file
 
 
 def train(arguments: argparse.Namespace, prog: str) -> int:
@@ -135,7 +149,7 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
                 make_printer(arguments) as printer,
                 open_run(config, reporter=printer, resume=arguments.resume, overwrite=arguments.overwrite) as run,
             ):
-                result = run.train(lambda: interrupts.before_step() or printer.closed)
+                result = run.train(lambda: interrupts.before_step() or printer.closed is not None)
                 if result.finished:
                     printer.report(GoOn(commands_after(prog, run)))
                     return cli.DONE
@@ -147,13 +161,15 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
             if not isinstance(error, KeyboardInterrupt) and not interrupts.stopped_at_once:
                 if arguments.resume and "files" not in vars(arguments):
                     point_to_the_text(error, arguments.out)
+                if isinstance(error, ConfigError):
+                    name_its_file(error, arguments)
                 if isinstance(error, MemoryError):
                     raise MemoryError(f"{str(error) or 'none is left'}; {TAKES_LESS}") from error
                 raise
             cli.say(stopped_at_once(prog, run, resumed=arguments.resume))
             return 128 + (interrupts.received or signal.SIGINT)
     if interrupts.received is None:
-        cli.say(f"{prog}: standard output was closed; the run is saved in {run.folder.path}")
+        cli.say(f"{prog}: {why_closed(printer.closed)}; the run is saved in {run.folder.path}")
         return cli.FAILED
     return 128 + interrupts.received
 
@@ -164,6 +180,13 @@ def point_to_the_text(error: Exception, folder: str) -> None:
 
     if isinstance(error, TextError):
         raise TextError(f"{error}; to name the run's text anew: FILE --resume --out {quoted(folder)}") from error
+
+
+def why_closed(error: OSError | None) -> str:
+    """What is the matter with standard output."""
+    if error is None or isinstance(error, BrokenPipeError):
+        return "standard output was closed"
+    return f"cannot write to standard output: {error.strerror}"
 
 
 def make_printer(arguments: argparse.Namespace) -> "Printer":

@@ -22,7 +22,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,7 @@ def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Repo
     corpus = read_corpus(config, text)
     reporter.report(
         TextRead(
-            _source(config, corpus),
+            _source(config.files, [file.name for file in corpus.files]),
             len(corpus.files),
             corpus.words,
             corpus.types,
@@ -278,19 +278,27 @@ def _load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> State
         raise RunFolderError(f"{folder.last} is not the state of a training run; name another folder")
     before = TrainConfig.layered(metadata["config"])
     if changed := before.changed_for(config):
-        kept = getattr(before, changed[0])
-        raise ConfigError(changed[0], f"a run that is resumed keeps what it began with: {kept}")
-    if metadata["sha256"] != corpus.sha256:
-        names = ", ".join(metadata["files"])
-        raise RunFolderError(f"{folder.path} was trained on another text ({names}): name that one, or another folder")
+        raise ConfigError(changed[0], before.kept(changed[0]))
+    (text, *val), (text_before, *val_before) = corpus.sha256, metadata["sha256"]
+    if text != text_before:
+        was, now = _source(before.files, metadata["files"]), _source(config.files, [file.name for file in corpus.files])
+        if was == now:
+            raise RunFolderError(
+                f"the text ({now}) has changed since {folder.path} was trained on it: put it back as it was, or name"
+                " another folder"
+            )
+        raise RunFolderError(f"{folder.path} was trained on another text ({was}): name that one, or another folder")
+    if val != val_before:
+        has_changed = f"{config.val_file} has changed since the run began: put it back as it was"
+        raise ConfigError("val_file", has_changed if before.val_file == config.val_file else before.kept("val_file"))
     if metadata["vocabulary"] != list(corpus.vocabulary.words):
         raise RunFolderError(f"{folder.path}: another version of fastmlp found other words in this text; use that one")
     return tensors, metadata
 
 
-def _source(config: TrainConfig, corpus: Corpus) -> str:
-    names = config.files or [file.name for file in corpus.files[:3]]
-    return ", ".join(names) if config.files or len(corpus.files) <= 3 else "documentation of Python's standard library"
+def _source(named: Sequence[str], read: Sequence[str]) -> str:
+    """What a text is called: as it was named, or where it was not by what was read."""
+    return ", ".join(named or read) if named or len(read) <= 3 else "documentation of Python's standard library"
 
 
 def _threads(config: TrainConfig) -> int:
@@ -382,8 +390,14 @@ class Run:
             self._report(Notice(self.backend.notice))
 
     def get_ready(self) -> None:
-        """Report what is to be known of the prompts; let a back-end that compiles on first use do it now, where it is
-        seen."""
+        """Report what is odd in the options; let a back-end that compiles on first use do it now, where it is seen."""
+        if self.total is not None and self.warmup > self.total:
+            self._report(
+                Notice(
+                    f"the learning rate grows over {self.warmup:,} steps, and the run has {self.total:,}: it does not"
+                    f" reach {self.config.lr:g}"
+                )
+            )
         if len(self.prompts) < len(self.config.prompt):
             self._report(Notice(f"prompts with the same words are one: {len(self.prompts)} are sampled"))
         if unknown := describe_unknown_words(
@@ -946,7 +960,7 @@ class SavedRun(Run):
         began = time.perf_counter()
         try:
             with self._uncounted("picture"):
-                plot_loss(self.metrics_lines(), self.folder.plot, title=self.folder.path.name)
+                plot_loss(self.metrics_lines(), self.folder.plot, title=self.folder.path.resolve().name)
         except Exception as error:
             self._draw_at = math.inf
             self._report(Notice(f"{self.folder.plot} is not drawn: {error}"))

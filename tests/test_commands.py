@@ -503,7 +503,8 @@ def test_a_run_that_cannot_begin_leaves_nothing(
     status, _, err = call(capsys, "train", write_text(tmp_path), *SMALL, "--out", "run")
     if isinstance(error, MemoryError):
         assert status == 1
-        assert "not enough memory: Unable to allocate 3 TiB; less text, or a smaller --vocab-size, " in err
+        takes_less = "less text, or a smaller --vocab-size, --context, --embed, --hidden or --batch-size, takes less"
+        assert f"not enough memory: Unable to allocate 3 TiB; {takes_less}\n" in err
     else:
         assert status == 130
     left = {file.name for file in Path().rglob("*") if file.suffix != ".txt"}
@@ -898,6 +899,7 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{text}", "--config", "{both_toml}", "--lr", "x"], 2, "--lr: expected a number above 0, got 'x'"),
     ("train", ["{text}", "--resume"], 2, "--resume: say which run: --out DIR"),
     ("train", ["--resume", "--out", "nowhere"], 2, "--resume: nowhere holds no run\n"),
+    ("train", ["--resume", "--out", "{run}/last.safetensors"], 2, "--resume: {run}/last.safetensors holds no run\n"),
     ("train", ["--resume", "--out", "{runs}/rum"], 2, "--resume: {runs}/rum holds no run; did you mean '{run}'?"),
     ("train", ["{run}/config.toml"], 2, "config.toml holds options, not a text; give it as --config {run}/config.toml"),
     ("train", ["--config", "{run}/confg.toml"], 2, "No such file or directory; did you mean '{run}/config.toml'?"),
@@ -906,6 +908,19 @@ BAD: list[tuple[str, list[str], int, str]] = [
         ["--resume", "--out", "{run}", "--seed", "9"],
         2,
         "--seed: a run that is resumed keeps what it began with: 1",
+    ),
+    (
+        "train",
+        ["--resume", "--out", "{run}", "--hidden", "9"],
+        2,
+        "--hidden: a run that is resumed keeps what it began with: 12,10",
+    ),
+    ("train", ["--resume", "--out", "{run}", "--epochs", "2"], 2, "--epochs: a run by steps cannot go on by epochs"),
+    (
+        "train",
+        ["--resume", "--out", "{run}", "--val-file", "{text}"],
+        2,
+        "--val-file: a run that is resumed keeps what it began with: not set",
     ),
     ("train", ["--resume", "--out", "{run}", "--overwrite"], 2, "--overwrite: give either this or --resume"),
     ("train", ["{text}", "--json", "--quiet"], 2, "--quiet: give either this or --json"),
@@ -927,6 +942,12 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("generate", ["{runs}/rum"], 2, "there is no such file; did you mean {run}?"),
     ("generate", ["nowhere", "once upon"], 2, "cannot load nowhere: there is no such file"),
     ("generate", ["."], 2, "a folder without model.safetensors"),
+    (
+        "generate",
+        ["{run}", "--", "-x", "-n", "1"],
+        2,
+        "-n: no option behind --, where all are arguments; write it before",
+    ),
     ("generate", ["{run}", "a", "b"], 2, "b: one argument too many"),
     ("generate", ["{run}", "--temperature", "-1"], 2, "--temperature: expected a number of at least 0, got '-1'"),
     ("generate", ["{run}", "--top-k", "0"], 2, "--top-k: expected a whole number of at least 1, got '0'"),
@@ -984,6 +1005,42 @@ def test_bad_usage_gets_one_line_and_its_status(
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments", "message"),
+    [
+        ("stpes = 30", [], "run/config.toml: stpes: no such option; did you mean 'steps'?"),
+        ("steps = -5", [], "run/config.toml: steps: expected a whole number of at least 1, got -5"),
+        ("steps = -5", ["--steps", "x"], "--steps: expected a whole number of at least 1, got 'x'"),
+        ("steps = ", [], "--resume: run/config.toml is not a TOML file: "),
+        ("seed = 9", [], "run/config.toml: seed: a run that is resumed keeps what it began with: 1"),
+        ("seed = 9", ["--seed", "8"], "--seed: a run that is resumed keeps what it began with: 1"),
+        ('precision = "bf16"', [], "run/config.toml: precision: expected auto or ieee, which numpy has, got 'bf16'"),
+        ("threads = 0", ["--threads", "2", "--prompt", "?"], "--prompt: expected a text with words in it, got '?'"),
+    ],
+)
+def test_what_is_wrong_in_a_runs_own_configuration_is_said_of_that_file(
+    line: str, arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(capsys, "train", write_text(tmp_path), *SMALL, "--out", "run")
+    config = Path("run/config.toml")
+    name = line.split()[0].replace("stpes", "steps")
+    config.write_text(re.sub(rf"(?m)^{name} = .*\n", "", config.read_text()) + f"{line}\n")
+    status, _, err = call(capsys, "train", "--resume", "--out", "run", *arguments)
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith(f"python -m fastmlp.train: {message}")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_an_output_that_is_full_is_not_said_to_be_closed(tmp_path: Path) -> None:
+    with (
+        Path("/dev/full").open("w") as full,
+        process("-m", "fastmlp.train", write_text(tmp_path), *SMALL, "--out", "run", stdout=full) as child,
+    ):
+        _, err = child.communicate()
+    full_disk = "cannot write to standard output: No space left on device"
+    assert (child.returncode, err) == (1, f"python -m fastmlp.train: {full_disk}; the run is saved in run\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")

@@ -189,3 +189,21 @@ def test_a_resumed_run_keeps_its_network_and_text() -> None:
     assert old.changed_for(dataclasses.replace(old, steps=200, lr=0.1, threads=1, backend="numpy", out="x")) == []
     assert old.changed_for(TrainConfig(steps=100, hidden=(5,), seed=2)) == ["hidden", "seed"]
     assert old.changed_for(TrainConfig(epochs=1)) == ["epochs"]
+    assert TrainConfig(epochs=1).changed_for(TrainConfig(minutes=1)) == ["minutes"]
+    assert TrainConfig(val_fraction=0.1).changed_for(TrainConfig(val_file="v")) == ["val_file", "val_fraction"]
+    assert TrainConfig(val_file="v").changed_for(TrainConfig(val_file="w")) == []  # it may have been moved
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("hidden", "300,300"),
+        ("betas", "0.9,0.999"),
+        ("batch_size", "128"),
+        ("vocab_size", "all"),
+        ("val_file", "not set"),
+    ],
+)
+def test_what_a_resumed_run_keeps_is_shown_as_it_is_typed(name: str, kept: str) -> None:
+    assert TrainConfig().kept(name) == f"a run that is resumed keeps what it began with: {kept}"
+    assert TrainConfig(epochs=2).kept("minutes") == "a run by epochs cannot go on by minutes"

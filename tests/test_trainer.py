@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -41,7 +42,7 @@ from fastmlp.language_model import LanguageModel
 from fastmlp.model import MLP
 from fastmlp.ops import Ops, get_ops
 from fastmlp.run_folder import RunFolderError
-from fastmlp.text import Text, TextError, get_tokenizer, standard_library_text
+from fastmlp.text import Text, TextError, TextFile, get_tokenizer, standard_library_text
 from fastmlp.trainer import DivergedError, open_run, train
 from tests.helpers import require_ops
 from tests.runs import (
@@ -981,10 +982,10 @@ def test_a_finished_run_goes_on_where_more_steps_are_asked_for(file: Path, tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hidden": (12, 11)}, "hidden: a run that is resumed keeps what it began with: (12, 10)"),
+        ({"hidden": (12, 11)}, "hidden: a run that is resumed keeps what it began with: 12,10"),
         ({"seed": 9}, "seed: a run that is resumed keeps what it began with: 1"),
         ({"optimizer": "sgd"}, "optimizer: a run that is resumed keeps what it began with: adamw"),
-        ({"steps": None, "epochs": 3}, "epochs: a run that is resumed keeps what it began with: None"),
+        ({"steps": None, "epochs": 3}, "epochs: a run by steps cannot go on by epochs"),
     ],
 )
 def test_a_resumed_run_cannot_become_another(change: dict[str, Any], message: str, file: Path, tmp_path: Path) -> None:
@@ -1001,9 +1002,66 @@ def test_a_resumed_run_takes_its_text_from_elsewhere_but_no_other_text(file: Pat
     moved = tmp_path / "moved.txt"
     moved.write_bytes(file.read_bytes())
     assert train(small_config(moved, tmp_path / "run"), should_stop=stop_after(5), resume=True).step == 10
-    moved.write_text(learnable_text().replace("red", "blue"))
+    file.write_text(learnable_text().replace("red", "blue"))
     with pytest.raises(RunFolderError, match=r"was trained on another text \(.*moved\.txt\): name that one"):
+        train(small_config(file, tmp_path / "run"), resume=True)
+    moved.write_text(learnable_text() + "more")
+    with pytest.raises(
+        RunFolderError, match=r"the text \(.*moved\.txt\) has changed since .*run was trained on it: put"
+    ):
         train(small_config(moved, tmp_path / "run"), resume=True)
+
+
+def test_a_resumed_run_takes_its_validation_file_from_elsewhere_but_no_other(file: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.txt", tmp_path / "other.txt"
+    for place in (one, other):
+        place.write_text("anna sells warm bread.")
+    train(small_config(file, tmp_path / "run", val_file=str(one)), should_stop=stop_after(5))
+    moved = small_config(file, tmp_path / "run", val_file=str(other))
+    assert train(moved, should_stop=stop_after(5), resume=True).step == 10
+    one.write_text("boris paints a door.")
+    for config, message in (
+        (small_config(file, tmp_path / "run", val_file=str(one)), f"keeps what it began with: {other}"),
+        (small_config(file, tmp_path / "run"), f"keeps what it began with: {other}"),
+        (moved, f"{other} has changed since the run began: put it back as it was"),
+    ):
+        if config == moved:
+            other.write_text("boris paints a door.")
+        with pytest.raises(ConfigError, match=rf"^val_file: .*{re.escape(message)}$"):
+            train(config, resume=True)
+
+
+def test_a_text_of_many_files_is_named_shortly(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a run on the standard library's documentation."""
+    library = Text(learnable_text(), tuple(TextFile(f"module{number}.py", 1, "") for number in range(99)))
+    monkeypatch.setattr("fastmlp.corpus.standard_library_text", lambda: library)
+    train(TrainConfig(out=str(tmp_path / "run"), **small_options(steps=2)))
+    file.write_text(learnable_text(100))
+    with pytest.raises(RunFolderError) as refused:
+        train(small_config(file, tmp_path / "run"), resume=True)
+    assert str(refused.value) == (
+        f"{tmp_path / 'run'} was trained on another text (documentation of Python's standard library): name that one,"
+        " or another folder"
+    )
+
+
+def test_a_warmup_that_is_longer_than_the_run_is_told(file: Path, tmp_path: Path) -> None:
+    for warmup, said in (
+        (31, ["the learning rate grows over 31 steps, and the run has 30: it does not reach 0.02"]),
+        (30, []),
+    ):
+        recorder = Recorder()
+        train(small_config(file, tmp_path / str(warmup), warmup=warmup, log_every=1), reporter=recorder)
+        assert [notice.text for notice in recorder.all(Notice)] == said
+
+
+def test_the_picture_of_a_run_in_the_current_folder_has_its_name(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "novels").mkdir()
+    monkeypatch.chdir(tmp_path / "novels")
+    train(small_config(file, Path(), steps=1))
+    assert Path("loss.png").read_text().startswith("novels: ")
 
 
 @pytest.mark.parametrize(("windows", "more"), [((1, 10_000), 300), ((10_000, 1), 300), ((1, 10_000), 0)])
