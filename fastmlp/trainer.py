@@ -236,6 +236,9 @@ def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Repo
     backend, threads = choose_backend(config.backend), _threads(config)
     training_precision(config, backend)  # refused before the text is read
     corpus = read_corpus(config, text)
+    for prompt in config.prompt:
+        if not corpus.tokenizer.split(prompt):
+            raise ConfigError("prompt", f"expected a text with words in it, got {prompt!r}")
     reporter.report(
         TextRead(
             _source(config.files, [file.name for file in corpus.files]),
@@ -350,7 +353,7 @@ class Run:
         self.total = self._total_steps()
         self.warmup = config.warmup_steps(self.total)
         self.warmup_share = WARMUP_SHARE if self.total is None and config.warmup is None else 0.0
-        prompts = [self._words_of(prompt) for prompt in config.prompt] or [corpus.default_prompt()]
+        prompts = [words_of_prompt(self.language, prompt) for prompt in config.prompt] or [corpus.default_prompt()]
         self.prompts = {corpus.tokenizer.join(words): words for words in prompts}
         self.progress = Progress()
         self.lines: list[dict[str, Any]] = []
@@ -360,13 +363,6 @@ class Run:
     def _language_of(self, network: MLP) -> LanguageModel:
         corpus = self.corpus
         return LanguageModel.from_network(network, corpus.vocabulary, corpus.tokenizer, unk_trained=corpus.unk_trained)
-
-    def _words_of(self, prompt: str) -> list[str]:
-        """The words of a prompt, as `generate` reads it."""
-        words = words_of_prompt(self.language, prompt)
-        if not words:
-            raise ConfigError("prompt", f"expected a text with words in it, got {prompt!r}")
-        return words
 
     def _total_steps(self) -> int | None:
         """Steps of the whole run; None where time decides."""
@@ -399,7 +395,8 @@ class Run:
                 )
             )
         if len(self.prompts) < len(self.config.prompt):
-            self._report(Notice(f"prompts with the same words are one: {len(self.prompts)} are sampled"))
+            given, sampled = len(self.config.prompt), len(self.prompts)
+            self._report(Notice(f"prompts with the same words are one: {given} given, {sampled} sampled"))
         if unknown := describe_unknown_words(
             self.language, [word for words in self.prompts.values() for word in words]
         ):

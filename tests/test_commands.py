@@ -891,6 +891,7 @@ BAD: list[tuple[str, list[str], int, str]] = [
         2,
         "--precision: expected auto or ieee, which numba has, got 'bf16'",
     ),
+    ("train", ["{text}", "--prompt", "!!!"], 2, "--prompt: expected a text with words in it, got '!!!'"),
     ("train", ["{text}", "--preset", "orig"], 2, "--preset: expected one of original, got 'orig'"),
     ("train", ["{text}", "--config", "none.toml"], 2, "--config: none.toml cannot be read: No such file or directory"),
     ("train", ["{text}", "--config", "{bad_toml}"], 2, "is not a TOML file"),

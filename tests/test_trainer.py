@@ -192,7 +192,7 @@ def test_a_prompt_is_read_as_generate_reads_it(file: Path, tmp_path: Path) -> No
     config = TrainConfig(out=str(tmp_path / "run"), **small_options(**options, prompt=prompts))
     train(config, text=text, reporter=recorder)
     notices = [notice.text for notice in recorder.all(Notice)]
-    assert notices == ["prompts with the same words are one: 2 are sampled"]
+    assert notices == ["prompts with the same words are one: 3 given, 2 sampled"]
     assert {event.prompt for event in recorder.all(Sampled)} == {"Anna Barchester", "We met"}
     with pytest.raises(ConfigError, match=r"^prompt: expected a text with words in it, got '!!!'$"):
         train(small_config(file, tmp_path / "none", prompt=("anna", "!!!")))
