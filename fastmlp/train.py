@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
-from fastmlp.config import EITHER, PRESETS, ConfigError, TrainConfig, closest, options, read_toml
+from fastmlp.config import EITHER, PRESETS, ConfigError, TrainConfig, closest, is_config, options, read_toml
 
 if TYPE_CHECKING:
     from fastmlp.console import Printer
@@ -118,7 +118,7 @@ def options_of_run(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     if not file.exists():
         if given.get("files"):
             return None, {}
-        others = (str(other.parent) for other in folder.parent.glob("*/config.toml"))
+        others = (str(other.parent) for other in folder.parent.glob("*/config.toml") if is_config(other))
         raise ConfigError("resume", f"{given['out']} holds no run{closest(given['out'], others)}")
     try:
         kept = read_toml(file)

@@ -285,12 +285,8 @@ def _load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> State
     (text, *val), (text_before, *val_before) = corpus.sha256, metadata["sha256"]
     if text != text_before:
         was, now = _source(before.files, metadata["files"]), _source(config.files, [file.name for file in corpus.files])
-        if was == now:
-            raise RunFolderError(
-                f"the text ({now}) has changed since {folder.path} was trained on it: put it back as it was, or name"
-                " another folder"
-            )
-        raise RunFolderError(f"{folder.path} was trained on another text ({was}): name that one, or another folder")
+        advice = "it has changed since; put it back as it was, or name" if was == now else "name that one, or"
+        raise RunFolderError(f"{folder.path} was trained on another text ({was}): {advice} another folder")
     if val != val_before:
         has_changed = f"{config.val_file} has changed since the run began: put it back as it was"
         raise ConfigError("val_file", has_changed if before.val_file == config.val_file else before.kept("val_file"))
