@@ -146,8 +146,10 @@ def _draw_training(axes: "Axes", steps: Array, losses: Array) -> None:
 
 
 def _kept_figures(end: Mapping[str, Any]) -> str:
-    """The loss of the kept weights on all that validates, and with the words outside the vocabulary, if they are some:
-    the training loss is of them too."""
+    """The loss of the kept weights on all that validates; with the words outside the vocabulary too, if there are some.
+
+    The training loss is of them too.
+    """
     unknown, with_unknown = end.get("kept_val_unknown_words"), end.get("kept_val_loss_with_unknown")
     all_but = f"all of that part but {unknown:,} unknown words" if unknown else "all of that part"
     figures = _figures(f"on {all_but}", end.get("kept_val_loss"))

@@ -51,10 +51,10 @@ class RunFolder:
         return is_config(self.config) or is_checkpoint(self.model) or is_checkpoint(self.last)
 
     def others_files(self, *, overwrite: bool = False) -> list[Path]:
-        """What lies under the names of a run's files where no run has written: somebody's own, those by which a run
-        would be known first.
+        """What lies under the names of a run's files where no run has written: somebody's own.
 
-        overwrite  only those: of the rest nobody can say whose they are, and they were asked to be replaced
+        overwrite  only those by which a run would be known: nobody can say whose the rest are, and they were asked to
+                   be replaced
         """
         if self.holds_run():
             return []
