@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from fastmlp.ops import Ops
+from fastmlp.ops.reference import dense_gradient
 
-__all__ = ["MLP", "Gradient", "NetworkShape", "RowGradient"]
+__all__ = ["MLP", "Gradient", "NetworkShape", "RowGradient", "dense"]
 
 Array = np.ndarray
 Call = Callable[[], object]
@@ -87,6 +88,11 @@ class RowGradient:
 
 
 Gradient = Array | RowGradient
+
+
+def dense(gradient: Gradient, param: Array) -> Array:
+    """A parameter's gradient as an array of its shape."""
+    return dense_gradient(gradient.rows, gradient.drows, param) if isinstance(gradient, RowGradient) else gradient
 
 
 @dataclass

@@ -31,8 +31,7 @@ import numpy as np
 from fastmlp import _loss, functional
 from fastmlp._arrays import as_array, as_floats, as_ids, check_shape, float_type
 from fastmlp.backend import ops_of
-from fastmlp.model import Gradient, RowGradient
-from fastmlp.ops.reference import dense_gradient
+from fastmlp.model import Gradient, RowGradient, dense
 from fastmlp.threads import default_threads
 
 __all__ = [
@@ -207,7 +206,10 @@ class Module:
 
         The next backward pass overwrites them: copy what is to be kept.
         """
-        return [_dense(module.grads.get(name), getattr(module, name)) for _, module, name in self._named("_parameters")]
+        return [
+            None if (gradient := module.grads.get(name)) is None else dense(gradient, getattr(module, name))
+            for _, module, name in self._named("_parameters")
+        ]
 
     def zero_grad(self) -> None:
         """Forget all gradients, so that an optimizer's step changes nothing before the next backward pass."""
@@ -930,10 +932,6 @@ class LinearCrossEntropyLoss(Module):
 
 
 # ------------------------------------------------------------------------------------------------- what several share
-
-
-def _dense(gradient: Gradient | None, param: Array) -> Array | None:
-    return dense_gradient(gradient.rows, gradient.drows, param) if isinstance(gradient, RowGradient) else gradient
 
 
 def _type_of(value: Any) -> np.dtype[Any]:

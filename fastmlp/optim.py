@@ -21,9 +21,8 @@ import numpy as np
 
 from fastmlp._arrays import as_floats, check_shape
 from fastmlp.backend import ops_of
-from fastmlp.model import Gradient, RowGradient
+from fastmlp.model import Gradient, RowGradient, dense
 from fastmlp.nn import Parameters
-from fastmlp.ops.reference import dense_gradient
 from fastmlp.threads import default_threads
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer"]
@@ -274,7 +273,7 @@ class SGD(Optimizer):
         [velocity] = self._kept(state, param, group)
         if not group["dampening"] and not group["nesterov"]:
             return self._run("momentum", param, gradient, [velocity], lr=lr, momentum=momentum, weight_decay=decay)
-        grad = _dense(gradient, param) + decay * param if decay else _dense(gradient, param)
+        grad = dense(gradient, param) + decay * param if decay else dense(gradient, param)
         velocity *= momentum
         velocity += grad if first else (1 - float(group["dampening"])) * grad
         direction = grad + momentum * velocity if group["nesterov"] else velocity
@@ -380,7 +379,7 @@ class Adam(Optimizer):
     def _update(self, param: Array, gradient: Gradient, state: State, group: Group) -> None:
         decay = float(group["weight_decay"])
         if decay and not group["decoupled_weight_decay"]:
-            gradient, decay = _dense(gradient, param) + decay * param, 0.0
+            gradient, decay = dense(gradient, param) + decay * param, 0.0
         self._run(
             "adamw",
             param,
@@ -457,10 +456,6 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         pass
     raise TypeError(f"{name}: expected a number, got {value!r}")
-
-
-def _dense(gradient: Gradient, param: Array) -> Array:
-    return dense_gradient(gradient.rows, gradient.drows, param) if isinstance(gradient, RowGradient) else gradient
 
 
 def _refuse(optimizer: Optimizer, **arguments: Any) -> None:
