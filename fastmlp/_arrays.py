@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_array", "as_floats", "as_ids", "check_shape", "float_type"]
+__all__ = ["as_array", "as_floats", "as_ids", "check_shape", "float_type", "refuse_mask"]
 
 Array = np.ndarray
 INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
@@ -23,14 +23,19 @@ def float_type(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
 
 def as_array(name: str, value: Any) -> Array:
     """`value` as NumPy has it, a tensor where it lies. TypeError for what NumPy makes no array of, and for a mask."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array, got a masked one, whose mask would be lost")
+    refuse_mask(name, value)
     if hasattr(value, "detach"):  # a tensor that may need a gradient, which is none of ours
         value = value.detach()
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: expected an array, got {type(value).__name__} ({error})") from error
+
+
+def refuse_mask(name: str, value: Any) -> None:
+    """Raise TypeError for a masked array: NumPy would make a plain one of it without a word."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array, got a masked one, whose mask would be lost")
 
 
 def as_floats(name: str, value: Any, dtype: np.dtype[Any]) -> Array:

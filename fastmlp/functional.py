@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp import _loss
-from fastmlp._arrays import float_type
+from fastmlp._arrays import float_type, refuse_mask
 from fastmlp.backend import ops_of
 from fastmlp.threads import default_threads
 
@@ -1192,8 +1192,7 @@ def _threads(threads: int | None, size: int) -> int:
 
 def _array(name: str, argument: str, given: ArrayLike) -> Array:
     """What gives its memory, as an array; TypeError for what would have to be copied."""
-    if isinstance(given, np.ma.MaskedArray):
-        raise TypeError(f"{name}: {argument}: expected an array, got a masked one, whose mask would be lost")
+    refuse_mask(f"{name}: {argument}", given)
     if isinstance(given, np.ndarray | np.generic):
         return np.asarray(given)
     try:
