@@ -1,13 +1,12 @@
 """What a report of benchmarks says: the machine, and tables in Markdown."""
 
-import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contest import Result
+from fastmlp.info import cpu_name, version
 from fastmlp.ops import BackendUnavailableError, get_ops
 from fastmlp.threads import default_threads
 from tests.helpers import module_of
@@ -16,28 +15,19 @@ from tests.helpers import module_of
 def machine() -> dict[str, Any]:
     """What a timing depends on, beside the code."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    cpu = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    flags = cpu.get("flags", "").split()
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
     sets = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
     try:
         kernels = module_of(get_ops("cython")).variant()
     except BackendUnavailableError:
         kernels = "not built"
     return {
-        "cpu": cpu.get("model name", platform.processor()),
+        "cpu": cpu_name(),
         "instruction sets": [name for name in sets if name in flags],
         "kernels run on": kernels,
         "threads": default_threads(),
         "versions": {name: version(name) for name in ("numpy", "numba", "cython", "torch")},
     }
-
-
-def version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def machine_line() -> str:

@@ -50,6 +50,7 @@ COMMANDS = {
     "evaluate": "how well a trained network guesses a text",
     "neighbors": "words that are used like a word",
     "map": "a picture of words by their use",
+    "info": "what runs here: back-end, variant, threads, versions",
 }
 PLAIN_WORDS = {  # for what argparse says
     "^argument ": "",

@@ -1,12 +1,14 @@
 """Fixtures that every test may ask for."""
 
+import signal
+import sys
 from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from fastmlp.ops import Ops
+from fastmlp.ops import Ops, get_ops
 from tests.helpers import require_ops
 
 
@@ -23,9 +25,22 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
+def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there was no compiler."""
+    get_ops.cache_clear()
+    monkeypatch.setitem(sys.modules, "fastmlp.ops.cython_ops", None)
+
+
+@pytest.fixture
 def torch() -> ModuleType:
     """PyTorch, or the test is skipped."""
     return pytest.importorskip("torch")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands that tests start, also where a shell has its background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

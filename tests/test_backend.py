@@ -1,6 +1,5 @@
 """Which back-end runs: never another than asked for, never a slower one in silence."""
 
-import sys
 import warnings
 from collections.abc import Callable
 
@@ -9,15 +8,8 @@ import pytest
 
 from fastmlp import backend, functional, nn
 from fastmlp.backend import Backend, choose_backend, ops_of
-from fastmlp.ops import BackendUnavailableError, get_ops
+from fastmlp.ops import BackendUnavailableError
 from tests.helpers import module_of, require_ops
-
-
-@pytest.fixture
-def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where there was no compiler."""
-    get_ops.cache_clear()
-    monkeypatch.setitem(sys.modules, "fastmlp.ops.cython_ops", None)
 
 
 def test_auto_is_the_compiled_kernels() -> None:
