@@ -76,7 +76,7 @@ def linear_cross_entropy(
     scale = np.where(counted, np.asarray(1 if upstream is None else upstream, np.float64) / total, 0)
     row_scale = np.where(counted, softmax_weight * scale, 0).astype(dtype)
 
-    lse, losses = np.empty(target.shape, dtype), np.empty(target.shape, dtype)
+    highest, log_sum, losses = np.empty((3, *target.shape), dtype)
     gradients: Gradients | None = None
     inputs = (input, linear_weight, linear_bias, target)
     settings: dict[str, Any] = {
@@ -91,11 +91,12 @@ def linear_cross_entropy(
             for want, array in zip(wanted, (input, linear_weight, linear_bias), strict=True)
         )
         gradients = (dinput, dweight, dbias)
-        ops.linear_cross_entropy(*inputs, row_scale, lse, losses, *gradients, **settings)
+        ops.linear_cross_entropy(*inputs, row_scale, highest, log_sum, losses, *gradients, **settings)
     else:
-        ops.linear_cross_entropy_forward(*inputs, counted.astype(dtype), lse, losses, **settings)
+        ops.linear_cross_entropy_forward(*inputs, counted.astype(dtype), highest, log_sum, losses, **settings)
     loss = target_weight * losses
     if smoothed_weight is not None:
+        input = np.where(counted[:, None], input, 0)  # a row that does not count is not looked at
         shares = label_smoothing / smoothed_weight.size * smoothed_weight.astype(np.float64)
         targets = np.where(counted, target, 0).astype(target.dtype)
         target_logits, shared_logits = _logits(input, linear_weight, linear_bias, targets, shares)

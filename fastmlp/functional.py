@@ -845,11 +845,12 @@ def _losses_of_classes(
     """The losses, and what their mean is to be divided by."""
     counted = targets != ignore_index
     row_scale = counted.astype(logits.dtype)
-    lse, losses = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
+    highest, log_sum, losses = np.empty((3, len(logits)), logits.dtype)
     smoothing = label_smoothing if w is None else 0.0
     ops = ops_of(logits.dtype)
+    outputs = highest, log_sum, losses
     try:
-        ops.cross_entropy_forward(logits, targets, row_scale, lse, losses, label_smoothing=smoothing, threads=threads)
+        ops.cross_entropy_forward(logits, targets, row_scale, *outputs, label_smoothing=smoothing, threads=threads)
     except IndexError:
         raise _out_of_range(name, "target", targets[counted], logits.shape[1]) from None
     if w is None:
@@ -894,9 +895,8 @@ def _gradient_of_classes(
 
 
 def _dlogits(name: str, logits: Array, targets: Array, row_scale: Array, label_smoothing: float, threads: int) -> Array:
-    rows, dtype = len(logits), logits.dtype
-    dlogits = np.empty(logits.shape, dtype)
-    arguments = (logits, targets, row_scale, np.empty(rows, dtype), np.empty(rows, dtype), dlogits)
+    dlogits = np.empty(logits.shape, logits.dtype)
+    arguments = (logits, targets, row_scale, *np.empty((3, len(logits)), logits.dtype), dlogits)
     try:
         ops_of(logits.dtype).cross_entropy(*arguments, label_smoothing=label_smoothing, threads=threads)
     except IndexError:
@@ -1001,8 +1001,8 @@ def linear_cross_entropy(
     reduction, label_smoothing   as in cross_entropy
     ignore_index     as there; None: -100
     out              () or for "none" the target's shape
-    fp32_precision   how the products are made: "ieee" in float32; "bf16x3" nearly as exactly on a matrix unit; "bf16"
-                     of numbers rounded to bf16; "auto" is the faster of the first two
+    fp32_precision   how the products are made: "ieee", which is "auto", in float32; "bf16x3" of numbers split in two
+                     bf16, up to 1e-5 off; "bf16" of numbers rounded to bf16; these two where the CPU has them
     Returns the loss, 0-dimensional but for "none".
     Raises NotImplementedError for probabilities as targets, weights of more than two dimensions and `options`.
     Source: torch.nn.functional.linear_cross_entropy.
@@ -1038,7 +1038,7 @@ def linear_cross_entropy(
         loss[...] = weighted.reshape(loss.shape)
         return _hand_over(loss, out)
     counted = targets != ignored
-    lse, losses = np.empty(len(rows), h.dtype), np.empty(len(rows), h.dtype)
+    highest, log_sum, losses = np.empty((3, len(rows)), h.dtype)
     try:
         ops_of(h.dtype).linear_cross_entropy_forward(
             rows,
@@ -1046,7 +1046,8 @@ def linear_cross_entropy(
             b,
             targets,
             counted.astype(h.dtype),
-            lse,
+            highest,
+            log_sum,
             losses,
             label_smoothing=label_smoothing,
             fp32_precision=fp32_precision,
@@ -1116,7 +1117,7 @@ def linear_cross_entropy_backward(
         return dinput.reshape(h.shape), dweight, dbias
     counted = targets != ignored
     total = int(np.count_nonzero(counted)) if reduction == "mean" else 1
-    lse, losses = np.empty(len(rows), h.dtype), np.empty(len(rows), h.dtype)
+    highest, log_sum, losses = np.empty((3, len(rows)), h.dtype)
     dh, dw, db = _empty(h, w, b)
     try:
         ops_of(h.dtype).linear_cross_entropy(
@@ -1125,7 +1126,8 @@ def linear_cross_entropy_backward(
             b,
             targets,
             _row_scale(counted, upstream, total, h.dtype),
-            lse,
+            highest,
+            log_sum,
             losses,
             dh.reshape(rows.shape),
             dw,

@@ -129,7 +129,8 @@ class Activations:
     emb: Array  # (B, T, D)
     demb: Array
     hidden: list[HiddenActivations]
-    lse: Array  # (B,) log of the softmax's denominator
+    highest: Array  # (B,) logit
+    log_sum: Array  # (B,) log sum exp(logits - highest)
     losses: Array  # (B,) in nats
     unique: Array  # (B*T,) the ids that the batch looks up
     drows: Array  # (B*T, D) the rows of the embedding's gradient
@@ -151,7 +152,8 @@ class Activations:
             emb=np.empty((rows, shape.context, shape.embed), dtype),
             demb=np.empty((rows, shape.context, shape.embed), dtype),
             hidden=[HiddenActivations.empty(rows, width, dtype) for width in shape.hidden],
-            lse=np.empty(rows, dtype),
+            highest=np.empty(rows, dtype),
+            log_sum=np.empty(rows, dtype),
             losses=np.empty(rows, dtype),
             unique=np.empty(words, np.int32),
             drows=np.empty((words, shape.embed), dtype),
@@ -164,7 +166,8 @@ class Activations:
             self.emb[:rows],
             self.demb[:rows],
             [layer.leading(rows) for layer in self.hidden],
-            self.lse[:rows],
+            self.highest[:rows],
+            self.log_sum[:rows],
             self.losses[:rows],
             self.unique[:words],
             self.drows[:words],
@@ -320,7 +323,8 @@ class MLP:
             *(p[name] for name in OUTPUT),
             targets,
             a.row_scale,
-            a.lse,
+            a.highest,
+            a.log_sum,
             a.losses,
             a.hidden[-1].dh,
             *output.values(),
@@ -347,7 +351,8 @@ class MLP:
             targets,
             a.row_scale,
             *state,
-            a.lse,
+            a.highest,
+            a.log_sum,
             a.losses,
             a.hidden[-1].dh,
             fp32_precision=self.fp32_precision,
@@ -411,7 +416,8 @@ class MLP:
             *(p[name] for name in OUTPUT),
             targets,
             a.row_scale,
-            a.lse,
+            a.highest,
+            a.log_sum,
             a.losses,
             fp32_precision=fp32_precision,
             threads=self.threads,
@@ -431,8 +437,8 @@ class MLP:
 
     def _use_activations(self, rows: int) -> Activations:
         """The buffers for a batch of so many rows; larger ones are made where it is the largest so far."""
-        if rows != len(self.activations.lse):
-            if rows > len(self._activations.lse):
+        if rows != len(self.activations.losses):
+            if rows > len(self._activations.losses):
                 self._activations = Activations.empty(rows, self.shape, self.dtype)
             self.activations = self._activations.leading(rows)
             self._calls.clear()

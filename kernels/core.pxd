@@ -48,20 +48,20 @@ cdef extern from "core.h" nogil:
                      float *y, long y_row) noexcept nogil
         void (*add_bias)(long rows, long stride, long columns, const float *bias, float *y) noexcept nogil
         void (*column_sums)(long rows, long stride, long columns, const float *x, float *sums) noexcept nogil
-        void (*exponentials)(long words, long lanes, long stride, const float *bias, float *logits, float *highest,
-                             float *sum, float *logit_sum) noexcept nogil
-        void (*probabilities)(long words, long lanes, long stride, const float *bias, const float *lse,
-                              float *logits) noexcept nogil
+        void (*exponentials)(long words, long lanes, long stride, long words_before, const float *bias, float *logits,
+                             float *highest, float *sum, float *differences) noexcept nogil
+        void (*probabilities)(long words, long lanes, long stride, const float *bias, const float *highest,
+                              const float *log_sum, float *logits) noexcept nogil
         void (*scale_lanes)(long words, long lanes, long stride, const float *scale, const float *shift,
                             float *p) noexcept nogil
         void (*lane_sums)(long words, long lanes, long stride, const float *p, float *sums) noexcept nogil
-        void (*rescale)(long lanes, const float *highest, const float *lse, const float *row_scale,
-                        float *scale) noexcept nogil
+        void (*rescale)(long lanes, const float *block_highest, const float *highest, const float *log_sum,
+                        const float *row_scale, float *scale) noexcept nogil
         void (*combine)(long slices, long lanes, const float *highest, const float *sum, float *row_highest,
                         double *row_sum) noexcept nogil
         void (*add_slices)(long slices, long stride, long lanes, const float *parts, float *total) noexcept nogil
-        row_sums (*row_lse)(long n, const float *logits) noexcept nogil
-        void (*row_dlogits)(long n, const float *logits, float lse, float scale, float shift,
+        row_sums (*row_statistics)(long n, const float *logits) noexcept nogil
+        void (*row_dlogits)(long n, const float *logits, float highest, float log_sum, float scale, float shift,
                             float *dlogits) noexcept nogil
         row_sums (*row_softmax)(long n, const float *logits, float scale, float shift, float *dlogits) noexcept nogil
         void (*row_log_softmax)(long n, const float *x, float *y) noexcept nogil
@@ -91,7 +91,6 @@ cdef extern from "core.h" nogil:
     ctypedef unsigned short bf16
 
     ctypedef struct tile_kernels:
-        bint split_pays
         void (*begin)() noexcept nogil
         void (*end)() noexcept nogil
         void (*split_rows)(long rows, long depth, long row, const float *source, int planes, long plane, long tile_row,

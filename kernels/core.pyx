@@ -61,9 +61,7 @@ def use_variant(name):
 
 def precisions():
     """The values of fp32_precision that the variant has, the one that "auto" stands for first."""
-    if shared.tiles == NULL:
-        return ("ieee",)
-    return ("bf16x3", "ieee", "bf16") if shared.tiles.split_pays else ("ieee", "bf16x3", "bf16")
+    return ("ieee",) if shared.tiles == NULL else ("ieee", "bf16x3", "bf16")
 
 
 try:

@@ -2,6 +2,7 @@
 
 from libc.math cimport log
 from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
 
 from core cimport core_api, ids_t, import_core, row_sums, slice_task
 
@@ -16,19 +17,17 @@ ctypedef struct Call:
     double label_smoothing
     const float *logits
     const float *row_scale
-    const float *lse_kept
-    float *lse
+    float *highest        # in or out, as log_sum
+    float *log_sum
     float *target_logits  # losses, at first
     float *dlogits
 
 
 cdef void keep_loss(Call *call, long row, row_sums sums) noexcept nogil:
-    """lse, and the loss in the place of the target's logit."""
+    """The statistics, and the loss in the place of the target's logit."""
     cdef double loss, log_sum = log(sums.exponentials)
-    call.lse[row] = <float> (sums.highest + log_sum)
-    if call.row_scale[row] == 0:
-        call.target_logits[row] = 0
-        return
+    call.highest[row] = sums.highest
+    call.log_sum[row] = <float> log_sum
     loss = (1 - call.label_smoothing) * (log_sum + (<double> sums.highest - call.target_logits[row]))
     if call.label_smoothing:
         loss += call.label_smoothing * (log_sum - sums.differences / call.words)
@@ -40,28 +39,43 @@ cdef float shift(Call *call, long row) noexcept nogil:
     return <float> (call.row_scale[row] * call.label_smoothing / call.words)
 
 
+cdef bint ignored(Call *call, long row) noexcept nogil:
+    """Whether a row does not count; what is made of it is 0 then, without a look at its logits."""
+    if call.row_scale[row] != 0:
+        return False
+    if call.target_logits:
+        call.highest[row] = call.log_sum[row] = call.target_logits[row] = 0
+    if call.dlogits:
+        memset(call.dlogits + row * call.words, 0, call.words * sizeof(float))
+    return True
+
+
 cdef void forward_slice(void *context, long row, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
-    keep_loss(call, row, core.simd.row_lse(call.words, call.logits + row * call.words))
+    if not ignored(call, row):
+        keep_loss(call, row, core.simd.row_statistics(call.words, call.logits + row * call.words))
 
 
 cdef void backward_slice(void *context, long row, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
-    core.simd.row_dlogits(call.words, call.logits + row * call.words, call.lse_kept[row], call.row_scale[row],
-                          shift(call, row), call.dlogits + row * call.words)
+    if not ignored(call, row):
+        core.simd.row_dlogits(call.words, call.logits + row * call.words, call.highest[row], call.log_sum[row],
+                              call.row_scale[row], shift(call, row), call.dlogits + row * call.words)
 
 
 cdef void both_slice(void *context, long row, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
-    keep_loss(call, row, core.simd.row_softmax(call.words, call.logits + row * call.words, call.row_scale[row],
-                                               shift(call, row), call.dlogits + row * call.words))
+    if not ignored(call, row):
+        keep_loss(call, row, core.simd.row_softmax(call.words, call.logits + row * call.words, call.row_scale[row],
+                                                   shift(call, row), call.dlogits + row * call.words))
 
 
 cdef void pick_targets(Call *call, long rows, const ids_t[::1] targets) noexcept nogil:
     """Each counted row's logit of the target, in the place of its loss."""
     cdef long row
     for row in range(rows):
-        call.target_logits[row] = call.logits[row * call.words + targets[row]] if call.row_scale[row] != 0 else 0
+        if call.row_scale[row] != 0:
+            call.target_logits[row] = call.logits[row * call.words + targets[row]]
 
 
 cdef void take_truth(Call *call, long rows, const ids_t[::1] targets) noexcept nogil:
@@ -83,17 +97,16 @@ cdef void run_rows(slice_task task, Call *call, long rows, const ids_t[::1] targ
 
 
 cdef int run(slice_task task, const float[:, ::1] logits, targets, const float[::1] row_scale,
-             const float[::1] lse_kept, float[::1] lse, float[::1] losses, float[:, ::1] dlogits,
+             const float[::1] highest, const float[::1] log_sum, float[::1] losses, float[:, ::1] dlogits,
              double label_smoothing, int threads) except -1:
-    """Let a task go over the rows; what it does not take is None."""
+    """Let a task go over the rows; what it does not make is None. The statistics are written if there are losses."""
     cdef Call call
     cdef long rows = logits.shape[0]
     if rows == 0:
         return 0
     call.words, call.label_smoothing = logits.shape[1], label_smoothing
     call.logits, call.row_scale = &logits[0, 0], &row_scale[0]
-    call.lse_kept = &lse_kept[0] if lse_kept is not None else NULL
-    call.lse = &lse[0] if lse is not None else NULL
+    call.highest, call.log_sum = <float *> &highest[0], <float *> &log_sum[0]
     call.target_logits = &losses[0] if losses is not None else NULL
     call.dlogits = &dlogits[0, 0] if dlogits is not None else NULL
     if targets.itemsize == sizeof(int32_t):  # chosen here: Cython's own choice by type takes a microsecond
@@ -103,19 +116,21 @@ cdef int run(slice_task task, const float[:, ::1] logits, targets, const float[:
     return 0
 
 
-def cross_entropy_forward(const float[:, ::1] logits, targets, const float[::1] row_scale, float[::1] lse,
-                          float[::1] losses, *, double label_smoothing=0.0, int threads=1):
-    """losses = lse - logits[target], with the maximum taken out before the exponentials."""
-    run(forward_slice, logits, targets, row_scale, None, lse, losses, None, label_smoothing, threads)
+def cross_entropy_forward(const float[:, ::1] logits, targets, const float[::1] row_scale, float[::1] highest,
+                          float[::1] log_sum, float[::1] losses, *, double label_smoothing=0.0, int threads=1):
+    """losses = highest + log_sum - logits[target], with the maximum taken out before the exponentials."""
+    run(forward_slice, logits, targets, row_scale, highest, log_sum, losses, None, label_smoothing, threads)
 
 
-def cross_entropy_backward(const float[:, ::1] logits, targets, const float[::1] row_scale, const float[::1] lse,
-                           float[:, ::1] dlogits, *, double label_smoothing=0.0, int threads=1):
+def cross_entropy_backward(const float[:, ::1] logits, targets, const float[::1] row_scale, const float[::1] highest,
+                           const float[::1] log_sum, float[:, ::1] dlogits, *, double label_smoothing=0.0,
+                           int threads=1):
     """dlogits = (softmax(logits) - truth) * row_scale."""
-    run(backward_slice, logits, targets, row_scale, lse, None, None, dlogits, label_smoothing, threads)
+    run(backward_slice, logits, targets, row_scale, highest, log_sum, None, dlogits, label_smoothing, threads)
 
 
-def cross_entropy(const float[:, ::1] logits, targets, const float[::1] row_scale, float[::1] lse, float[::1] losses,
-                  float[:, ::1] dlogits, *, double label_smoothing=0.0, int threads=1):
+def cross_entropy(const float[:, ::1] logits, targets, const float[::1] row_scale, float[::1] highest,
+                  float[::1] log_sum, float[::1] losses, float[:, ::1] dlogits, *, double label_smoothing=0.0,
+                  int threads=1):
     """Losses and gradient in one: the exponentials are made once."""
-    run(both_slice, logits, targets, row_scale, None, lse, losses, dlogits, label_smoothing, threads)
+    run(both_slice, logits, targets, row_scale, highest, log_sum, losses, dlogits, label_smoothing, threads)

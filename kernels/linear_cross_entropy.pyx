@@ -7,11 +7,11 @@ read where they lie and every sum over words is vertical.
 
     sweep one, a slice at a time                               what a slice hands back
         logits = W h^T + b                                         highest  (lanes)  of its logits
-        highest, sum: running over the blocks                      sum      (lanes)  of exp(logit - highest)
-        e = exp(logits - highest)       kept: (V, lanes)           the logits of the targets in it
-    the slices are put together: lse, losses
+        block_highest, sum: running over the blocks                sum      (lanes)  of exp(logit - highest)
+        e = exp(logits - block_highest)  kept: (V, lanes)          the logits of the targets in it
+    the slices are put together: highest, log_sum, losses
     sweep two, a slice at a time
-        p = (e * exp(highest - lse) - truth) * row_scale           in place of e; highest as it was for that block
+        p = (e * exp(block_highest - highest - log_sum) - truth) * row_scale          in place of e
         dh^T += W^T p                                              dh^T  (H, lanes), added up in slice order
         dW = p h, db = sum of p                                    or, at once, the update of W and b by them
 
@@ -22,7 +22,8 @@ products is float32. The target's p, where 1 is subtracted, is taken from its fl
 
 Where nothing is updated, a long batch goes through both sweeps in pieces (rows_at_once): what they need between the
 sweeps can be kept however long the batch is, and a block stays in the caches. dW and db are added up from one piece to
-the next. A gradient that nobody wants is not made.
+the next. A gradient that nobody wants is not made. A row that does not count is not looked at: where there is one, h is
+copied with zeros in its place.
 
 Work memory, in floats, beside the arguments; B are the rows that go at once, L is B padded to whole vectors, and from
 128 on to an odd number of cache lines, S the number of slices (at most 32), n the threads:
@@ -32,6 +33,7 @@ Work memory, in floats, beside the arguments; B are the rows that go at once, L 
     both       the same + (V + V / BLOCK) L for the exponentials, where they take at most KEEP_AT_MOST; beyond it
                nothing of the size of B V either: the logits are made again, exactly, in sweep two
     update     as both, with all rows at once: there is no gradient of the size of W
+    each       H B more where a row does not count
 
 and with tiles, where L is B and H is padded to 32:
 
@@ -39,8 +41,6 @@ and with tiles, where L is B and H is padded to 32:
     backward   the same + (P H / 2 + S H + n P BLOCK + n) L + n (32 H + BLOCK)
     both       the same + (P V / 2 + V / BLOCK) L, as above
 """
-
-from fastmlp._kernels.core import precisions
 
 from libc.float cimport FLT_MAX
 from libc.math cimport NAN, exp, isfinite, log
@@ -54,7 +54,7 @@ from core cimport (
 
 cdef const core_api *core = import_core()
 
-PLANES = {"ieee": 0, "bf16": 1, "bf16x3": 2}  # of bf16 in a number
+PLANES = {"auto": 0, "ieee": 0, "bf16": 1, "bf16x3": 2}  # of bf16 in a number
 
 cdef enum:
     BLOCK = 120                # words: a multiple of every variant's tile rows
@@ -85,6 +85,7 @@ ctypedef struct Call:
     bint keep               # the exponentials of sweep one serve sweep two
     bint gradients          # there is a sweep two
     bint add                # to the gradients of W and b, which hold those of the rows before
+    bint ignores            # some rows
     double label_smoothing
     const float *h          # (B, H)
     float *weight           # (V, H), written where `rule` is set
@@ -97,18 +98,19 @@ ctypedef struct Call:
     float *weight_state2    # (V, H)
     float *bias_state       # (V,)
     float *bias_state2      # (V,)
-    # work memory; (stride) arrays are one float a lane, 0 in the padding, but for lse
+    # work memory; (stride) arrays are one float a lane, 0 in the padding, but for row_highest
     int64_t *targets        # (B,) ids, -1 for an ignored row
     float *row_scale        # (stride) and four more of its kind in one piece
     float *smoothing_shift  # (stride) row_scale * label_smoothing / V
-    float *lse              # (stride)
-    float *target_logits    # (stride) of the targets; then, for tiles, their probabilities
     float *row_highest      # (stride)
+    float *row_log_sum      # (stride)
+    float *target_logits    # (stride) of the targets; then, for tiles, their probabilities
     double *row_sum         # (stride)
     float *highest          # (slices, stride)
     float *sum              # (slices, stride)
-    float *logit_sum        # (slices, stride)
+    float *differences      # (slices, stride) sums of logit - highest
     float *block_highest    # (blocks, stride) `highest` as each block left it
+    float *h_counted        # (B, H) h with zeros for the rows that do not count, where there are any
     float *h_lanes          # (panels of lanes, H, panel): h^T
     float *h_columns        # (panels of columns, B, panel): h
     float *exponentials     # (V, stride) where they are kept, else (threads, block, stride)
@@ -171,14 +173,15 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
     call.targets = <int64_t *> carve(&at, call.B * sizeof(int64_t))
     call.row_scale = <float *> carve(&at, 5 * lane_array)
     call.smoothing_shift = call.row_scale + call.stride
-    call.lse = call.smoothing_shift + call.stride
-    call.target_logits = call.lse + call.stride
-    call.row_highest = call.target_logits + call.stride
+    call.row_highest = call.smoothing_shift + call.stride
+    call.row_log_sum = call.row_highest + call.stride
+    call.target_logits = call.row_log_sum + call.stride
     call.row_sum = <double *> carve(&at, call.stride * sizeof(double))
     call.highest = <float *> carve(&at, call.slices * lane_array)
     call.sum = <float *> carve(&at, call.slices * lane_array)
-    call.logit_sum = <float *> carve(&at, call.slices * lane_array)
+    call.differences = <float *> carve(&at, call.slices * lane_array)
     call.block_highest = <float *> carve(&at, call.blocks * lane_array if call.keep else 0)
+    call.h_counted = <float *> carve(&at, call.B * call.H * sizeof(float) if call.ignores else 0)
     if call.planes:
         lay_out_tiles(call, &at, threads)
     else:
@@ -247,15 +250,16 @@ cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef float *highest = call.highest + slice * call.stride
     cdef float *sum = call.sum + slice * call.stride
-    cdef float *logit_sum = call.logit_sum + slice * call.stride
+    cdef float *differences = call.differences + slice * call.stride
     cdef float *logits
     cdef const float *bias
     cdef long lane, block, first, words, row, word
+    cdef long first_block = slice * call.blocks // call.slices
     for lane in range(call.stride):
         highest[lane] = -FLT_MAX
         sum[lane] = 0
-        logit_sum[lane] = 0
-    for block in range(slice * call.blocks // call.slices, (slice + 1) * call.blocks // call.slices):
+        differences[lane] = 0
+    for block in range(first_block, (slice + 1) * call.blocks // call.slices):
         first = block * BLOCK
         words = min(BLOCK, call.V - first)
         bias = call.bias + first if call.bias else NULL
@@ -265,8 +269,8 @@ cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
             word = call.targets[row] - first
             if 0 <= word < words:
                 call.target_logits[row] = logits[word * call.stride + row] + (bias[word] if bias else 0)
-        core.simd.exponentials(words, call.lanes, call.stride, bias, logits, highest, sum,
-                               logit_sum if call.label_smoothing else NULL)
+        core.simd.exponentials(words, call.lanes, call.stride, (block - first_block) * BLOCK, bias, logits, highest,
+                               sum, differences if call.label_smoothing else NULL)
         if call.keep:
             memcpy(call.block_highest + block * call.stride, highest, call.stride * sizeof(float))
 
@@ -316,12 +320,13 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
         words = min(BLOCK, call.V - first)
         p = block_of(call, first, hand)
         if call.keep:
-            core.simd.rescale(call.lanes, call.block_highest + block * call.stride, call.lse, call.row_scale, scale)
+            core.simd.rescale(call.lanes, call.block_highest + block * call.stride, call.row_highest,
+                              call.row_log_sum, call.row_scale, scale)
         else:
             scale = call.row_scale
             make_logits(call, first, words, p)
-            core.simd.probabilities(words, call.lanes, call.stride, call.bias + first if call.bias else NULL, call.lse,
-                                    p)
+            core.simd.probabilities(words, call.lanes, call.stride, call.bias + first if call.bias else NULL,
+                                    call.row_highest, call.row_log_sum, p)
         core.simd.scale_lanes(words, call.lanes, call.stride, scale, call.smoothing_shift, p)
         for row in range(call.B):
             word = call.targets[row] - first
@@ -365,7 +370,7 @@ cdef void add_dh(void *context, long slice, int hand) noexcept nogil:
     for column in range(slice * SLICE_COLUMNS, min((slice + 1) * SLICE_COLUMNS, call.H)):
         core.simd.add_slices(call.slices, call.H * call.stride, call.lanes, call.dh_parts + column * call.stride, total)
         for row in range(call.B):
-            call.dh[row * call.H + column] = total[row]
+            call.dh[row * call.H + column] = total[row] if call.targets[row] >= 0 else 0
 
 
 # ------------------------------------------------------------------------------------------- the same, of tiles of bf16
@@ -412,18 +417,19 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef float *highest = call.highest + slice * call.stride
     cdef float *sum = call.sum + slice * call.stride
-    cdef float *logit_sum = call.logit_sum + slice * call.stride
+    cdef float *differences = call.differences + slice * call.stride
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
     cdef float *logits = call.panel_logits + hand * call.block * PANEL
     cdef const float *bias
     cdef const float *next_words
     cdef long lane, block, first, words, panel, row, word, share
+    cdef long first_block = slice * call.blocks // call.slices
     for lane in range(call.stride):
         highest[lane] = -FLT_MAX
         sum[lane] = 0
-        logit_sum[lane] = 0
+        differences[lane] = 0
     core.tiles.begin()
-    for block in range(slice * call.blocks // call.slices, (slice + 1) * call.blocks // call.slices):
+    for block in range(first_block, (slice + 1) * call.blocks // call.slices):
         first = block * call.block
         words = min(call.block, call.V - first)
         bias = call.bias + first if call.bias else NULL
@@ -437,8 +443,8 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
                 word = call.targets[row] - first
                 if 0 <= word < words:
                     call.target_logits[row] = logits[word * PANEL + row - lane] + (bias[word] if bias else 0)
-            core.simd.exponentials(words, PANEL, PANEL, bias, logits, highest + lane, sum + lane,
-                                   logit_sum + lane if call.label_smoothing else NULL)
+            core.simd.exponentials(words, PANEL, PANEL, (block - first_block) * call.block, bias, logits,
+                                   highest + lane, sum + lane, differences + lane if call.label_smoothing else NULL)
             if call.keep:
                 keep_panel(call, lane, words, logits, p_tiles_of(call, block, hand))
         if call.keep:
@@ -507,14 +513,15 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
         words = min(call.block, call.V - first)
         p = p_tiles_of(call, block, hand)
         if call.keep:
-            core.simd.rescale(call.stride, call.block_highest + block * call.stride, call.lse, call.row_scale, scale)
+            core.simd.rescale(call.stride, call.block_highest + block * call.stride, call.row_highest,
+                              call.row_log_sum, call.row_scale, scale)
         else:
             split_weights(call, first, words, weights)
             for panel in range(call.stride // PANEL):
                 lane = panel * PANEL
                 make_panel(call, lane, words, weights, logits, NULL, 0)
-                core.simd.probabilities(words, PANEL, PANEL, call.bias + first if call.bias else NULL, call.lse + lane,
-                                        logits)
+                core.simd.probabilities(words, PANEL, PANEL, call.bias + first if call.bias else NULL,
+                                        call.row_highest + lane, call.row_log_sum + lane, logits)
                 for row in range(lane, min(lane + PANEL, call.B)):
                     word = call.targets[row] - first
                     if 0 <= word < words:
@@ -557,27 +564,41 @@ cdef void add_dh_tiles(void *context, long slice, int hand) noexcept nogil:
     for row in range(slice * SLICE_COLUMNS, min((slice + 1) * SLICE_COLUMNS, call.B)):
         core.simd.add_slices(call.slices, call.stride * call.columns, call.columns, call.dh_parts + row * call.columns,
                              total)
-        memcpy(call.dh + row * call.H, total, call.H * sizeof(float))
+        if call.targets[row] >= 0:
+            memcpy(call.dh + row * call.H, total, call.H * sizeof(float))
+        else:
+            memset(call.dh + row * call.H, 0, call.H * sizeof(float))
 
 
 # ------------------------------------------------------------------------------------------------------- the whole call
 
 
-cdef void put_slices_together(Call *call, float *lse, float *losses) noexcept nogil:
-    cdef long row, slice
-    cdef double loss, logit_sum, row_lse
+cdef double mean_difference(const Call *call, long row) noexcept nogil:
+    """The mean of logit - row_highest over the vocabulary; of a slice the sum is relative to its own highest."""
+    cdef double total = 0
+    cdef long slice, at, first, end
+    for slice in range(call.slices):
+        at = slice * call.stride + row
+        first = slice * call.blocks // call.slices * call.block
+        end = min((slice + 1) * call.blocks // call.slices * call.block, call.V)
+        total += call.differences[at] + (<double> call.highest[at] - call.row_highest[row]) * (end - first)
+    return total / call.V
+
+
+cdef void put_slices_together(Call *call, float *highest, float *log_sum, float *losses) noexcept nogil:
+    cdef long row
+    cdef double loss, row_log_sum
     core.simd.combine(call.slices, call.stride, call.highest, call.sum, call.row_highest, call.row_sum)
     for row in range(call.B):
-        row_lse = call.row_highest[row] + log(call.row_sum[row])
-        lse[row] = call.lse[row] = <float> row_lse
-        loss = 0
-        if call.targets[row] >= 0:
-            loss = (1 - call.label_smoothing) * (row_lse - call.target_logits[row])
-            if call.label_smoothing:
-                logit_sum = 0
-                for slice in range(call.slices):
-                    logit_sum += call.logit_sum[slice * call.stride + row]
-                loss += call.label_smoothing * (row_lse - logit_sum / call.V)
+        if call.targets[row] < 0:
+            highest[row] = log_sum[row] = losses[row] = 0
+            continue
+        row_log_sum = log(call.row_sum[row])
+        highest[row] = call.row_highest[row]
+        log_sum[row] = call.row_log_sum[row] = <float> row_log_sum
+        loss = (1 - call.label_smoothing) * (row_log_sum + (<double> call.row_highest[row] - call.target_logits[row]))
+        if call.label_smoothing:
+            loss += call.label_smoothing * (row_log_sum - mean_difference(call, row))
         losses[row] = <float> loss
 
 
@@ -599,23 +620,28 @@ cdef long rows_at_once(long rows, int planes) noexcept nogil:
     return min(rows, round_up(ceil_div(rows, ceil_div(rows, piece)), PANEL))
 
 
-cdef bint run(Call *call, targets, const float[::1] row_scale, const float[::1] lse_kept, float[::1] lse,
+cdef bint run(Call *call, targets, const float[::1] row_scale, const float[::1] highest, const float[::1] log_sum,
               float[::1] losses, int threads) except -1:
     """run_pieces by the type of the ids; Cython's own choice takes a microsecond."""
     if targets.itemsize == sizeof(int32_t):
-        return run_pieces[int32_t](call, targets, row_scale, lse_kept, lse, losses, threads)
-    return run_pieces[int64_t](call, targets, row_scale, lse_kept, lse, losses, threads)
+        return run_pieces[int32_t](call, targets, row_scale, highest, log_sum, losses, threads)
+    return run_pieces[int64_t](call, targets, row_scale, highest, log_sum, losses, threads)
 
 
-cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_scale, const float[::1] lse_kept,
-                     float[::1] lse, float[::1] losses, int threads) except -1:
-    """Sweep one unless lse_kept is given, sweep two where the call has a place for gradients; some rows at a time.
+cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_scale, const float[::1] highest,
+                     const float[::1] log_sum, float[::1] losses, int threads) except -1:
+    """Sweep one, which writes the statistics, where there is a place for losses; sweep two where the call has one for
+    gradients; some rows at a time.
 
-    False where an update is given up because a loss or an lse is infinite or no number; dh is then NaN.
+    False where an update is given up because a loss is infinite or no number; dh is then NaN.
     """
-    cdef bint forward = lse_kept is None
+    cdef bint forward = losses is not None
     cdef bint go_on = True
-    cdef long rows = call.B, first = 0
+    cdef long rows = call.B, first = 0, row
+    cdef const float *h = call.h
+    call.ignores = False
+    for row in range(rows):
+        call.ignores |= row_scale[row] == 0
     call.gradients = call.dh != NULL or call.dbias != NULL or makes_dweight(call)
     call.keep = call.gradients and forward
     if call.rule == NULL:
@@ -629,12 +655,10 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
     with nogil:
         while first < rows:
             lay_out(call, work, threads)
-            if forward:
-                go_on = run_rows(call, &targets[first], &row_scale[first], NULL, &lse[first], &losses[first], threads)
-            else:
-                go_on = run_rows(call, &targets[first], &row_scale[first], &lse_kept[first], NULL, NULL, threads)
+            call.h = h + first * call.H
+            go_on = run_rows(call, &targets[first], &row_scale[first], <float *> &highest[first],
+                             <float *> &log_sum[first], &losses[first] if forward else NULL, threads)
             first += call.B
-            call.h += call.B * call.H
             call.dh = call.dh + call.B * call.H if call.dh else NULL
             call.B = min(call.B, rows - first)
             call.add = True
@@ -643,37 +667,53 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
     return go_on
 
 
-cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, const float *lse_kept, float *lse,
+cdef void leave_out_ignored(Call *call) noexcept nogil:
+    """Let h be a copy with zeros where a row does not count."""
+    cdef long row
+    for row in range(call.B):
+        if call.targets[row] >= 0:
+            memcpy(call.h_counted + row * call.H, call.h + row * call.H, call.H * sizeof(float))
+        else:
+            memset(call.h_counted + row * call.H, 0, call.H * sizeof(float))
+    call.h = call.h_counted
+
+
+cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, float *highest, float *log_sum,
                    float *losses, int threads) noexcept nogil:
     """The same for rows that are laid out."""
     cdef long row
     memset(call.row_scale, 0, 5 * call.stride * sizeof(float))  # and the four arrays behind it
-    for row in range(call.B, call.stride):
-        call.lse[row] = FLT_MAX  # the padding has logits too, the bias: their p is 0, not exp(bias)
+    for row in range(call.stride):
+        call.row_highest[row] = FLT_MAX  # padding and ignored rows have logits too, the bias: p is 0, not exp(bias)
     for row in range(call.B):
         call.targets[row] = targets[row] if row_scale[row] != 0 else -1
         call.row_scale[row] = row_scale[row]
         call.smoothing_shift[row] = <float> (row_scale[row] * call.label_smoothing / call.V)
+    if call.ignores:
+        leave_out_ignored(call)
     if call.planes:
         core.run(split_lanes, call, ceil_div(call.B, PANEL), threads)
     else:
         core.run(pack_lanes, call, ceil_div(call.B, call.panel), threads)
-    if lse_kept == NULL:
+    if losses:
         core.run(sweep_one_tiles if call.planes else sweep_one, call, call.slices, threads)
-        put_slices_together(call, lse, losses)
-        if call.rule and not (all_finite(call.B, losses) and all_finite(call.B, lse)):
+        put_slices_together(call, highest, log_sum, losses)
+        if call.rule and not all_finite(call.B, losses):
             for row in range(call.B * call.H):
                 call.dh[row] = NAN
             return False
     else:
-        memcpy(call.lse, lse_kept, call.B * sizeof(float))
+        for row in range(call.B):
+            if call.targets[row] >= 0:
+                call.row_highest[row], call.row_log_sum[row] = highest[row], log_sum[row]
     if not call.gradients:
         return True
     if call.planes:
         if makes_dweight(call):
             core.run(split_columns, call, ceil_div(call.H, PANEL), threads)
         for row in range(call.B):
-            call.target_logits[row] = <float> exp(call.target_logits[row] - call.lse[row])
+            call.target_logits[row] = <float> exp(
+                <double> call.target_logits[row] - call.row_highest[row] - call.row_log_sum[row])
         core.run(sweep_two_tiles, call, call.slices, threads)
         if call.dh:
             core.run(add_dh_tiles, call, ceil_div(call.B, SLICE_COLUMNS), threads)
@@ -689,7 +729,7 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, con
 cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias, float[:, ::1] dh,
                 float[:, ::1] dweight, float[::1] dbias, double label_smoothing, str fp32_precision) except -1:
     """Fill in the arguments; False where there are no rows: then all gradients are 0."""
-    call.planes = PLANES[precisions()[0] if fp32_precision == "auto" else fp32_precision]
+    call.planes = PLANES[fp32_precision]
     call.B, call.H, call.V = h.shape[0], h.shape[1], weight.shape[0]
     call.label_smoothing = label_smoothing
     if call.V == 0:
@@ -717,33 +757,34 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
 
 
 def linear_cross_entropy_forward(const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias,
-                                 targets, const float[::1] row_scale, float[::1] lse,
+                                 targets, const float[::1] row_scale, float[::1] highest, float[::1] log_sum,
                                  float[::1] losses, *, double label_smoothing=0.0, str fp32_precision="auto",
                                  int threads=1):
-    """lse and losses of the rows of the batch."""
+    """Statistics and losses of the rows of the batch."""
     cdef Call call
     if begin(&call, h, weight, bias, None, None, None, label_smoothing, fp32_precision):
-        run(&call, targets, row_scale, None, lse, losses, threads)
+        run(&call, targets, row_scale, highest, log_sum, losses, threads)
 
 
 def linear_cross_entropy_backward(const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias,
-                                  targets, const float[::1] row_scale, const float[::1] lse,
-                                  float[:, ::1] dh, float[:, ::1] dweight, float[::1] dbias, *,
-                                  double label_smoothing=0.0, str fp32_precision="auto", int threads=1):
+                                  targets, const float[::1] row_scale, const float[::1] highest,
+                                  const float[::1] log_sum, float[:, ::1] dh, float[:, ::1] dweight,
+                                  float[::1] dbias, *, double label_smoothing=0.0, str fp32_precision="auto",
+                                  int threads=1):
     """The gradients, with the logits made again."""
     cdef Call call
     if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing, fp32_precision):
-        run(&call, targets, row_scale, lse, None, None, threads)
+        run(&call, targets, row_scale, highest, log_sum, None, threads)
 
 
 def linear_cross_entropy(const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias,
-                         targets, const float[::1] row_scale, float[::1] lse, float[::1] losses,
-                         float[:, ::1] dh, float[:, ::1] dweight, float[::1] dbias, *, double label_smoothing=0.0,
-                         str fp32_precision="auto", int threads=1):
+                         targets, const float[::1] row_scale, float[::1] highest, float[::1] log_sum,
+                         float[::1] losses, float[:, ::1] dh, float[:, ::1] dweight, float[::1] dbias, *,
+                         double label_smoothing=0.0, str fp32_precision="auto", int threads=1):
     """Losses and gradients in one: the exponentials are made once."""
     cdef Call call
     if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing, fp32_precision):
-        run(&call, targets, row_scale, None, lse, losses, threads)
+        run(&call, targets, row_scale, highest, log_sum, losses, threads)
 
 
 def _sgd(*, double lr, double weight_decay=0.0):
@@ -768,8 +809,9 @@ RULES = {"sgd": (_sgd, 0), "momentum": (_momentum, 1), "adagrad": (_adagrad, 1),
 def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, float[::1] bias,
                                 targets, const float[::1] row_scale, float[:, ::1] weight_state,
                                 float[:, ::1] weight_state2, float[::1] bias_state, float[::1] bias_state2,
-                                float[::1] lse, float[::1] losses, float[:, ::1] dh, *, str rule,
-                                double label_smoothing=0.0, str fp32_precision="auto", int threads=1, **options):
+                                float[::1] highest, float[::1] log_sum, float[::1] losses, float[:, ::1] dh, *,
+                                str rule, double label_smoothing=0.0, str fp32_precision="auto", int threads=1,
+                                **options):
     """Losses, dh and the update of weight and bias in one; a block's gradient never leaves the cache."""
     cdef Call call
     cdef update_rule the_rule
@@ -792,4 +834,4 @@ def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, flo
         core.simd.update(call.rule, call.V * call.H, NULL, call.weight_state, call.weight_state2, call.weight)
         update_bias(&call, 0, call.V, NULL)
         return True
-    return run(&call, targets, row_scale, None, lse, losses, threads)
+    return run(&call, targets, row_scale, highest, log_sum, losses, threads)

@@ -15,11 +15,11 @@ from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the NumPy back-end's bits depend on it; read as NumPy is imported
 
-from fastmlp import trainer  # noqa: E402
-from fastmlp.config import OPTIMIZERS  # noqa: E402
-from fastmlp.ops import get_ops  # noqa: E402
-from tests.helpers import module_of  # noqa: E402
-from tests.runs import outcome, small_config, stop_after, write_text  # noqa: E402
+from fastmlp import trainer
+from fastmlp.config import OPTIMIZERS
+from fastmlp.ops import get_ops
+from tests.helpers import module_of
+from tests.runs import outcome, small_config, stop_after, write_text
 
 STEPS = {"steps": 200, "eval_every": 50, "log_every": 50, "sample_every": 100, "save_every": None}
 DEFAULTS = {"context": 4, "embed": 30, "hidden": (300, 300), "batch_size": 128, "lr": None}

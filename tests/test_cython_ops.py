@@ -41,7 +41,7 @@ def a_step(ops, seed: int, threads: int) -> list[np.ndarray]:
     B, H, V = 33, 64, 3_000
     h, weight = rng.standard_normal((B, H), np.float32), rng.standard_normal((V, H), np.float32)
     targets, row_scale = rng.integers(0, V, B), np.full(B, 1 / B, np.float32)
-    outputs = [np.full(shape, np.nan, np.float32) for shape in ((B,), (B,), (B, H), (V, H))]
+    outputs = [np.full(shape, np.nan, np.float32) for shape in ((B,), (B,), (B,), (B, H), (V, H))]
     ops.linear_cross_entropy(h, weight, None, targets, row_scale, *outputs, None, threads=threads)
     return outputs
 
@@ -203,7 +203,8 @@ def test_promise_2_exponentials_too_many_to_keep_are_made_again(ops, rng, fp32_p
         assert relative_norm(given[name] - updated[name], apart[f"d{name}"]) < 1e-5
 
 
-UPDATE = "None, None, None, None, lse, losses, dh, rule='sgd', lr=0.1"
+INPUTS, STATISTICS = "h, weight, None, targets, row_scale", "highest, log_sum"
+UPDATE = f"None, None, None, None, {STATISTICS}, losses, dh, rule='sgd', lr=0.1"
 
 
 def peak_memory(code: str) -> int:
@@ -215,7 +216,7 @@ def peak_memory(code: str) -> int:
         "B, H, V = 1_024, 16, 70_000\n"
         "f = lambda *shape: np.zeros(shape, np.float32)\n"
         "h, weight, targets, row_scale = f(B, H), f(V, H), np.zeros(B, np.int64), f(B)\n"
-        "lse, losses, dh, dweight = f(B), f(B), f(B, H), f(V, H)\n"
+        "highest, log_sum, losses, dh, dweight = f(B), f(B), f(B), f(B, H), f(V, H)\n"
         "for array in (weight, dweight): array[:] = 1\n"
         # not ru_maxrss, which begins with that of the parent
         "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
@@ -230,10 +231,19 @@ def peak_memory(code: str) -> int:
 @pytest.mark.parametrize(
     ("share", "call"),
     [
-        (1 / 8, "ops.linear_cross_entropy_forward(h, weight, None, targets, row_scale, lse, losses, threads=2)"),
-        (1 / 8, "ops.linear_cross_entropy_backward(h, weight, None, targets, row_scale, lse, dh, dweight, None)"),
-        (1 / 3, "ops.linear_cross_entropy(h, weight, None, targets, row_scale, lse, losses, dh, dweight, None)"),
-        (1 / 8, f"ops.linear_cross_entropy_update(h, weight, None, targets, row_scale, {UPDATE})"),
+        (
+            1 / 8,
+            f"ops.linear_cross_entropy_forward({INPUTS}, {STATISTICS}, losses, threads=2)",
+        ),
+        (
+            1 / 8,
+            f"ops.linear_cross_entropy_backward({INPUTS}, {STATISTICS}, dh, dweight, None)",
+        ),
+        (
+            1 / 3,
+            f"ops.linear_cross_entropy({INPUTS}, {STATISTICS}, losses, dh, dweight, None)",
+        ),
+        (1 / 8, f"ops.linear_cross_entropy_update({INPUTS}, {UPDATE})"),
     ],
     ids=["forward", "backward", "both", "update"],
 )

@@ -89,7 +89,7 @@ def test_equals_pytorch(torch, rng, kind, reduction, class_weight, label_smoothi
 
 @pytest.mark.parametrize("label_smoothing", [1e-6, 1e-3])
 def test_promise_2_a_little_smoothing_of_sure_rows_loses_no_digits(torch, rng, kind, label_smoothing):
-    """lse and the target's logit are large and nearly the same."""
+    """The target's logit and the log of all exponentials' sum are large and nearly the same."""
     given = example(rng, kind[1], N=64, H=40, V=200)
     given["input"] *= 5
     given["target"] = (given["input"] @ given["linear_weight"].T + given["linear_bias"]).argmax(1)
@@ -126,6 +126,20 @@ def test_nothing_counted(torch, rng, kind, reduction, class_weight, label_smooth
     loss, gradients = ours(kind[0], given, **options)
     assert np.isnan(loss) if reduction == "mean" else not loss.any()
     assert not any(gradient.any() for gradient in gradients)
+
+
+@reductions
+@class_weights
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_an_ignored_row_is_not_looked_at(rng, kind, reduction, class_weight, label_smoothing):
+    given = example(rng, kind[1], class_weight=class_weight)
+    given["target"][:2] = IGNORED
+    options = {"reduction": reduction, "label_smoothing": label_smoothing, "ignore_index": IGNORED}
+    want = ours(kind[0], given, **options)
+    given["input"][given["target"] == IGNORED] = np.nan
+    got = ours(kind[0], given, **options)
+    for array, true in zip([got[0], *got[1]], [want[0], *want[1]], strict=True):
+        np.testing.assert_array_equal(array, true)
 
 
 @reductions

@@ -32,7 +32,8 @@ def everything(model: MLP, ids: Array, targets: Array) -> dict[str, Array]:
     """Every intermediate value and every gradient of a training batch, by name; sparse gradients made dense."""
     loss = model.loss_and_gradients(ids, targets)
     a = model.activations
-    found = {"loss": np.array(loss), "emb": a.emb, "demb": a.demb, "losses": a.losses, "lse": a.lse}
+    found = {"loss": np.array(loss), "emb": a.emb, "demb": a.demb, "losses": a.losses}
+    found |= {"highest": a.highest, "log_sum": a.log_sum}
     for i, layer in enumerate(a.hidden):
         for name in ("hprebn", "hpreact", "h"):
             found[f"{name}.{i}"] = getattr(layer, name)
@@ -58,7 +59,8 @@ def everything_by_torch(state: dict[str, Array], ids: Array, targets: Array) -> 
     logits = model(torch.from_numpy(ids).long())
     losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long(), reduction="none")
     losses.mean().backward()
-    found = {"loss": losses.mean(), "losses": losses, "lse": logits.logsumexp(1)}
+    highest = logits.amax(1)
+    found = {"loss": losses.mean(), "losses": losses, "highest": highest, "log_sum": logits.logsumexp(1) - highest}
     for name, value in values.items():
         found |= {name: value, f"d{name}": value.grad}
     found |= {f"d{name}": param.grad for name, param in model.named_parameters()}

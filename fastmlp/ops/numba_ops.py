@@ -599,7 +599,8 @@ def cross_entropy_forward(
     logits: Array,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     losses: Array,
     *,
     label_smoothing: float = 0.0,
@@ -608,25 +609,33 @@ def cross_entropy_forward(
     """Sliced over the rows of the batch."""
     inputs = _read_only(logits), _targets_looked_at(targets, row_scale), float(label_smoothing)
     slices = cut(len(logits), _rows_worth_waking(logits))
-    run_slices(lambda first, last: _cross_entropy_forward(first, last, *inputs, lse, losses), slices, threads)
+    outputs = highest, log_sum, losses
+    run_slices(lambda first, last: _cross_entropy_forward(first, last, *inputs, *outputs), slices, threads)
 
 
 @jit
 def _cross_entropy_forward(
-    first: int, last: int, logits: Array, targets: Array, label_smoothing: float, lse: Array, losses: Array
+    first: int,
+    last: int,
+    logits: Array,
+    targets: Array,
+    label_smoothing: float,
+    highest: Array,
+    log_sum: Array,
+    losses: Array,
 ) -> None:
     for i in range(first, last):
+        highest[i] = log_sum[i] = losses[i] = 0
+        if targets[i] < 0:
+            continue
         row = logits[i]
-        highest = _highest(row)
-        total, below = _sums_below(row, highest)
-        log_sum = math.log(total)
-        lse[i] = highest + log_sum
-        loss = 0.0
-        if targets[i] >= 0:  # of large logits lse itself would hide the digits of the loss
-            loss = (1 - label_smoothing) * (log_sum + (np.float64(highest) - row[targets[i]]))
-            if label_smoothing:
-                loss += label_smoothing * (log_sum - below / row.size)
-        losses[i] = loss
+        top = _highest(row)
+        total, below = _sums_below(row, top)
+        exact_log_sum = math.log(total)
+        loss = (1 - label_smoothing) * (exact_log_sum + (np.float64(top) - row[targets[i]]))
+        if label_smoothing:
+            loss += label_smoothing * (exact_log_sum - below / row.size)
+        highest[i], log_sum[i], losses[i] = top, exact_log_sum, loss
 
 
 @jit
@@ -664,15 +673,16 @@ def cross_entropy_backward(
     logits: Array,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     dlogits: Array,
     *,
     label_smoothing: float = 0.0,
     threads: int = 1,
 ) -> None:
     """Sliced over the rows of the batch."""
-    inputs = _read_only(logits), _targets_looked_at(targets, row_scale), _read_only(row_scale), _read_only(lse)
-    arguments = *inputs, float(label_smoothing), dlogits
+    inputs = _read_only(logits), _targets_looked_at(targets, row_scale), _read_only(row_scale)
+    arguments = *inputs, _read_only(highest), _read_only(log_sum), float(label_smoothing), dlogits
     slices = cut(len(logits), _rows_worth_waking(logits))
     run_slices(lambda first, last: _cross_entropy_backward(first, last, *arguments), slices, threads)
 
@@ -684,24 +694,28 @@ def _cross_entropy_backward(
     logits: Array,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     label_smoothing: float,
     dlogits: Array,
 ) -> None:
     everywhere = np.float32(label_smoothing / logits.shape[1])
     for i in range(first, last):
-        row, drow, row_lse, scale = logits[i], dlogits[i], lse[i], row_scale[i]
+        row, drow, top, rest, scale = logits[i], dlogits[i], highest[i], log_sum[i], row_scale[i]
+        if targets[i] < 0:
+            drow[:] = 0
+            continue
         for j in range(row.size):
-            drow[j] = (_exp(row[j] - row_lse) - everywhere) * scale
-        if targets[i] >= 0:
-            drow[targets[i]] -= np.float32(1 - label_smoothing) * scale
+            drow[j] = (_exp(row[j] - top - rest) - everywhere) * scale
+        drow[targets[i]] -= np.float32(1 - label_smoothing) * scale
 
 
 def cross_entropy(
     logits: Array,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     losses: Array,
     dlogits: Array,
     *,
@@ -713,7 +727,7 @@ def cross_entropy(
     scale = _read_only(row_scale)
 
     def rows(first: int, last: int) -> None:
-        _cross_entropy_forward(first, last, *inputs, lse, losses)
+        _cross_entropy_forward(first, last, *inputs, highest, log_sum, losses)
         _dlogits_of_softmax(first, last, *inputs, scale, dlogits)
 
     run_slices(rows, cut(len(logits), _rows_worth_waking(logits)), threads)
@@ -726,11 +740,13 @@ def _dlogits_of_softmax(
     everywhere = np.float32(label_smoothing / logits.shape[1])
     for i in range(first, last):
         drow, scale = dlogits[i], row_scale[i]
+        if targets[i] < 0:
+            drow[:] = 0
+            continue
         _softmax_row(logits[i], drow)
         for j in range(drow.size):
             drow[j] = (drow[j] - everywhere) * scale
-        if targets[i] >= 0:
-            drow[targets[i]] -= np.float32(1 - label_smoothing) * scale
+        drow[targets[i]] -= np.float32(1 - label_smoothing) * scale
 
 
 # ----------------------------------------------------------------------------------------------- linear cross entropy
@@ -740,7 +756,8 @@ def _dlogits_of_softmax(
 # lane a row of the batch.
 #
 # Sweep one, per block:  e = exp(logits - shift), where shift is the slice's maximum so far. A slice hands back its
-#                        maximum, its sum of exponentials and the logits of the targets; these make lse and losses.
+#                        maximum, its sum of exponentials and the logits of the targets; these make the losses and
+#                        lse, log sum exp(logits), which is float64 here and loses no digit of large logits.
 # Sweep two, per block:  dlogits = (e exp(shift - lse) - truth) row_scale, in place;
 #                        dW = dlogits h, straight to its rows; db; dh += dlogits^T W, in each slice for itself.
 #
@@ -757,7 +774,8 @@ def linear_cross_entropy_forward(
     bias: Array | None,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     losses: Array,
     *,
     label_smoothing: float = 0.0,
@@ -766,7 +784,7 @@ def linear_cross_entropy_forward(
 ) -> None:
     """Sweep one, nothing kept. Memory: 4 * BLOCK * B bytes a thread, 20 * B a slice."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
-    lse[...] = layer.sweep_one(layer.nothing, layer.nothing, losses)
+    layer.sweep_one(layer.nothing, layer.nothing, highest, log_sum, losses)
 
 
 def linear_cross_entropy_backward(
@@ -775,7 +793,8 @@ def linear_cross_entropy_backward(
     bias: Array | None,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     dh: Array | None,
     dweight: Array | None,
     dbias: Array | None,
@@ -788,7 +807,8 @@ def linear_cross_entropy_backward(
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with _work_arrays(layer.dh_parts(dh)) as (dh_parts,):
         kept = shifts = layer.nothing
-        layer.sweep_two(kept, shifts, lse.astype(np.float64), dh_parts, dh, layer.pieces_of(dweight, dbias))
+        lse = highest + log_sum.astype(np.float64)
+        layer.sweep_two(kept, shifts, lse, dh_parts, dh, layer.pieces_of(dweight, dbias))
 
 
 def linear_cross_entropy(
@@ -797,7 +817,8 @@ def linear_cross_entropy(
     bias: Array | None,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     losses: Array,
     dh: Array | None,
     dweight: Array | None,
@@ -810,9 +831,8 @@ def linear_cross_entropy(
     """Both sweeps. Memory: as the backward pass, and 4 * B * V * (1 + 1 / BLOCK) where 4 * B * V <= MOST_KEPT."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with layer.work_arrays(dh) as (kept, shifts, dh_parts):
-        exact_lse = layer.sweep_one(kept, shifts, losses)
-        lse[...] = exact_lse
-        layer.sweep_two(kept, shifts, exact_lse, dh_parts, dh, layer.pieces_of(dweight, dbias))
+        lse = layer.sweep_one(kept, shifts, highest, log_sum, losses)
+        layer.sweep_two(kept, shifts, lse, dh_parts, dh, layer.pieces_of(dweight, dbias))
 
 
 def linear_cross_entropy_update(
@@ -825,7 +845,8 @@ def linear_cross_entropy_update(
     weight_state2: Array | None,
     bias_state: Array | None,
     bias_state2: Array | None,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     losses: Array,
     dh: Array,
     *,
@@ -850,12 +871,11 @@ def linear_cross_entropy_update(
 
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with layer.work_arrays(dh) as (kept, shifts, dh_parts):
-        exact_lse = layer.sweep_one(kept, shifts, losses)
-        lse[...] = exact_lse
-        if not (np.isfinite(losses).all() and np.isfinite(lse).all()):
+        lse = layer.sweep_one(kept, shifts, highest, log_sum, losses)
+        if not np.isfinite(losses).all():
             dh[...] = np.nan
             return False
-        layer.sweep_two(kept, shifts, exact_lse, dh_parts, dh, pieces, update_slice)
+        layer.sweep_two(kept, shifts, lse, dh_parts, dh, pieces, update_slice)
     return True
 
 
@@ -872,6 +892,8 @@ class _LastLayer:
         label_smoothing: float,
         threads: int,
     ) -> None:
+        self.ignored = row_scale == 0
+        h = np.where(self.ignored[:, None], np.float32(0), h) if self.ignored.any() else h
         self.h, self.weight, self.row_scale = _read_only(h), _read_only(weight), _read_only(row_scale)
         self.bias = _bias_or_zeros(bias, len(weight))
         self.targets = _targets_looked_at(targets, row_scale)
@@ -883,30 +905,34 @@ class _LastLayer:
         """h, W, b and the targets of a slice, as if it were the whole vocabulary (other targets are no words of it)."""
         return self.h, self.weight[first:last], self.bias[first:last], self.targets - first
 
-    def sweep_one(self, kept: Array, shifts: Array, losses: Array) -> Array:
-        """Make `losses`, and `kept` and `shifts` unless they are empty; return lse in float64.
+    def sweep_one(self, kept: Array, shifts: Array, highest: Array, log_sum: Array, losses: Array) -> Array:
+        """Make the statistics and losses, and `kept` and `shifts` unless they are empty; return lse in float64.
 
-        kept    (V, B) or (0, B)          out: e
-        shifts  (V / BLOCK, B) or (0, B)  out: what was subtracted in each block
-        losses  (B,)                      out
+        kept              (V, B) or (0, B)          out: e
+        shifts            (V / BLOCK, B) or (0, B)  out: what was subtracted in each block
+        highest, log_sum  (B,)                      out
+        losses            (B,)                      out
         """
-        highest = np.empty((len(self.slices), len(self.h)), np.float32)
-        sums, logit_sums = np.empty(highest.shape), np.empty(highest.shape)
+        tops = np.empty((len(self.slices), len(self.h)), np.float32)
+        sums, logit_sums = np.empty(tops.shape), np.empty(tops.shape)
         target_logits = np.zeros(len(self.h), np.float32)
 
         def sweep(first: int, last: int) -> None:
             number = first // self.slices[0][1]
-            outputs = kept[first:last], shifts[first // BLOCK :], highest[number], sums[number], logit_sums[number]
+            outputs = kept[first:last], shifts[first // BLOCK :], tops[number], sums[number], logit_sums[number]
             _sweep_one(*self._inputs(first, last), bool(self.label_smoothing), *outputs, target_logits)
 
         run_slices(sweep, self.slices, self.threads)
         with np.errstate(all="ignore"):  # NaN and infinity come out in the losses, where they are looked for
-            top = highest.max(axis=0).astype(np.float64)
-            lse: Array = top + np.log((sums * np.exp(highest - top)).sum(axis=0))
+            top = tops.max(axis=0).astype(np.float64)
+            log_sums = np.log((sums * np.exp(tops - top)).sum(axis=0))
+            lse: Array = top + log_sums
             losses[...] = (1 - self.label_smoothing) * (lse - target_logits)
             if self.label_smoothing:
                 losses += self.label_smoothing * (lse - logit_sums.sum(axis=0) / len(self.weight))
-        losses[self.row_scale == 0] = 0
+        highest[...], log_sum[...] = top, log_sums
+        for statistic in (highest, log_sum, losses):
+            statistic[self.ignored] = 0
         return lse
 
     def dh_parts(self, dh: Array | None) -> tuple[int, ...]:
@@ -947,6 +973,7 @@ class _LastLayer:
         pieces                   where a slice's dweight and dbias go
         when_made                is told of a slice whose gradients, dh_parts among them, are made
         """
+        lse[self.ignored] = np.finfo(np.float32).max  # their logits are the bias: p is 0, not exp(bias)
         at_target = np.float32(1 - self.label_smoothing)
         everywhere = np.float32(self.label_smoothing / len(self.weight))
 
@@ -963,6 +990,7 @@ class _LastLayer:
         parts, total = dh_parts.reshape(len(self.slices), dh.size), dh.reshape(-1)
         slices = cut(dh.size, SMALLEST // len(self.slices))
         run_slices(lambda first, last: _column_sums(parts, first, last, total), slices, self.threads)
+        dh[self.ignored] = 0
 
 
 @jit
@@ -1305,13 +1333,13 @@ def compile_ops(ids_dtype: Any = np.int32) -> None:
     batchnorm_backward(dy, x, vector, mean, inv_std, y, dvector, dvector)
     tanh_forward(x, y)
     tanh_backward(dy, y, x)
-    cross_entropy_forward(x, targets, vector, mean, inv_std)
-    cross_entropy_backward(x, targets, vector, mean, y)
-    cross_entropy(x, targets, vector, mean, inv_std, y)
+    cross_entropy_forward(x, targets, vector, mean, inv_std, dvector)
+    cross_entropy_backward(x, targets, vector, mean, inv_std, y)
+    cross_entropy(x, targets, vector, mean, inv_std, dvector, y)
     for log in (False, True):
         softmax_forward(x, y, log=log)
         softmax_backward(dy, y, x, log=log)
-    linear_cross_entropy(x, weight, None, targets, vector, mean, inv_std, y, dweight, None)
+    linear_cross_entropy(x, weight, None, targets, vector, mean, inv_std, dvector, y, dweight, None)
     update_sgd(x, y, lr=0)
     update_momentum(x, running, y, lr=0)
     update_adagrad(x, running, y, lr=0)

@@ -12,11 +12,15 @@ belong to the caller and are completely overwritten; "in/out" marks arrays that 
 many threads may work; no result depends on it.
 
 `row_scale` (B,) is the gradient of the total with respect to each row's loss: 1/B for a mean over the batch, 0 for a
-row that is ignored, whose target is not looked at and whose loss is 0.
+row that is ignored: neither its target nor its numbers are looked at, its loss and its gradient are 0.
 
-`fp32_precision` is how the products of the last layer are made: "ieee" in float32; "bf16x3" of numbers split in two
-bf16 each, as exact as float32 allows; "bf16" of numbers rounded to bf16, which puts a gradient some 3e-3 off. "auto" is
-the faster of the first two. Sums are float32 in each. Here and in Numba there is "ieee" alone (float64 stays float64).
+`highest` and `log_sum` (B,) are a row's largest logit and log sum exp(logits - highest): what a softmax needs to be
+made again, exp(logits - highest - log_sum). They are kept apart since float32 has no room for the digits of both: of
+logits around 1,000 their sum, log sum exp(logits), would be 3e-5 off, and every probability with it.
+
+`fp32_precision` is how the products of the last layer are made: "ieee" in float32, which "auto" stands for; "bf16x3" of
+numbers split in two bf16 each, whose products are up to 1e-5 off; "bf16" of numbers rounded to bf16, which puts a
+gradient some 3e-3 off. Sums are float32 in each. Here and in Numba there is "ieee" alone (float64 stays float64).
 """
 
 from collections.abc import Callable, Mapping
@@ -259,12 +263,25 @@ def softmax_backward(dy: Array, y: Array, dx: Array, *, log: bool = False, threa
 # ------------------------------------------------------------------------------------------------------ cross entropy
 
 
-@contract(logits=floats("B", "V"), targets=ids("B", below="V"), row_scale=floats("B"), lse=out("B"), losses=out("B"))
+def _counted(row_scale: Array) -> Any:
+    """An index of the rows that are not ignored; of all of them one that copies nothing."""
+    return slice(None) if row_scale.all() else np.flatnonzero(row_scale)
+
+
+@contract(
+    logits=floats("B", "V"),
+    targets=ids("B", below="V"),
+    row_scale=floats("B"),
+    highest=out("B"),
+    log_sum=out("B"),
+    losses=out("B"),
+)
 def cross_entropy_forward(
     logits: Array,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     losses: Array,
     *,
     label_smoothing: float = 0.0,
@@ -273,35 +290,39 @@ def cross_entropy_forward(
     """How surprised the model is by each true next word.
 
     logits     (B, V)  in:  scores, any scale
-    targets    (B,)    in:  ids of the true next words, 0 <= id < V, not looked at where row_scale is 0
+    targets    (B,)    in:  ids of the true next words, 0 <= id < V
     row_scale  (B,)    in:  see the top of this file
-    lse        (B,)    out: log sum exp(logits), kept for the backward pass
-    losses     (B,)    out: lse - logits[target], in nats, not scaled; 0 where row_scale is 0
+    highest    (B,)    out: the largest logit, kept for the backward pass as is
+    log_sum    (B,)    out: log sum exp(logits - highest); both are 0 where row_scale is 0
+    losses     (B,)    out: log sum exp(logits) - logits[target], in nats, not scaled; 0 where row_scale is 0
     label_smoothing    share of the true word's probability that is spread over all V words, itself included
     """
-    counted = row_scale != 0
-    highest = logits.max(axis=1)
-    below = logits - highest[:, None]  # of large logits lse itself would hide the digits of the loss
-    log_sum = np.log(np.exp(below).sum(axis=1))
-    lse[...] = highest + log_sum
-    losses[...] = (1 - label_smoothing) * (log_sum - below[np.arange(targets.size), np.where(counted, targets, 0)])
+    counted = _counted(row_scale)
+    highest[...] = log_sum[...] = losses[...] = 0
+    rows, true = logits[counted], targets[counted]
+    top = rows.max(axis=1)
+    below = rows - top[:, None]
+    log_sums = np.log(np.exp(below).sum(axis=1))
+    loss = (1 - label_smoothing) * (log_sums - below[np.arange(true.size), true])
     if label_smoothing:
-        losses += label_smoothing * (log_sum - below.mean(axis=1))
-    losses[~counted] = 0
+        loss += label_smoothing * (log_sums - below.mean(axis=1))
+    highest[counted], log_sum[counted], losses[counted] = top, log_sums, loss
 
 
 @contract(
     logits=floats("B", "V"),
     targets=ids("B", below="V"),
     row_scale=floats("B"),
-    lse=floats("B"),
+    highest=floats("B"),
+    log_sum=floats("B"),
     dlogits=out("B", "V"),
 )
 def cross_entropy_backward(
     logits: Array,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     dlogits: Array,
     *,
     label_smoothing: float = 0.0,
@@ -310,11 +331,13 @@ def cross_entropy_backward(
     """dlogits = (softmax(logits) - truth) * row_scale, where truth is 1 at the target, smoothed as in the forward pass.
 
     logits, targets, row_scale  in:  as in the forward pass
-    lse      (B,)               in:  what the forward pass kept
-    dlogits  (B, V)             out
+    highest, log_sum  (B,)      in:  what the forward pass kept
+    dlogits  (B, V)             out: 0 where row_scale is 0; it may be logits
     """
     counted = np.flatnonzero(row_scale)
-    np.subtract(logits, lse[:, None], out=dlogits)
+    np.subtract(logits, highest[:, None], out=dlogits)
+    dlogits[row_scale == 0] = 0
+    dlogits -= log_sum[:, None]
     np.exp(dlogits, out=dlogits)
     if label_smoothing:
         dlogits -= label_smoothing / logits.shape[1]
@@ -326,7 +349,8 @@ def cross_entropy_backward(
     logits=floats("B", "V"),
     targets=ids("B", below="V"),
     row_scale=floats("B"),
-    lse=out("B"),
+    highest=out("B"),
+    log_sum=out("B"),
     losses=out("B"),
     dlogits=out("B", "V"),
 )
@@ -334,22 +358,21 @@ def cross_entropy(
     logits: Array,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     losses: Array,
     dlogits: Array,
     *,
     label_smoothing: float = 0.0,
     threads: int = 1,
 ) -> None:
-    """Forward and backward in one; large logits leave the gradient its digits.
+    """Forward and backward in one.
 
     The arguments are those of cross_entropy_forward, then the gradient of cross_entropy_backward.
     """
-    highest = logits.max(axis=1)
-    below = logits - highest[:, None]
-    cross_entropy_forward(below, targets, row_scale, lse, losses, label_smoothing=label_smoothing)
-    cross_entropy_backward(below, targets, row_scale, lse, dlogits, label_smoothing=label_smoothing)
-    lse += highest
+    inputs = logits, targets, row_scale, highest, log_sum
+    cross_entropy_forward(*inputs, losses, label_smoothing=label_smoothing)
+    cross_entropy_backward(*inputs, dlogits, label_smoothing=label_smoothing)
 
 
 # ----------------------------------------------------------------------------------------------- linear cross entropy
@@ -375,14 +398,23 @@ def _wanted_gradients(
         np.sum(dlogits, axis=0, out=dbias)
 
 
-@contract(**_LINEAR_CROSS_ENTROPY_INPUTS, lse=out("B"), losses=out("B"))
+def _logits(h: Array, weight: Array, bias: Array | None, row_scale: Array) -> tuple[Array, Array]:
+    """h with zeros where a row is ignored, and its logits."""
+    h = h if row_scale.all() else np.where(row_scale[:, None] != 0, h, 0)
+    logits = np.empty((h.shape[0], weight.shape[0]), h.dtype)
+    linear_forward(h, weight, bias, logits)
+    return h, logits
+
+
+@contract(**_LINEAR_CROSS_ENTROPY_INPUTS, highest=out("B"), log_sum=out("B"), losses=out("B"))
 def linear_cross_entropy_forward(
     h: Array,
     weight: Array,
     bias: Array | None,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     losses: Array,
     *,
     label_smoothing: float = 0.0,
@@ -394,16 +426,16 @@ def linear_cross_entropy_forward(
     h          (B, H)        in:  the last hidden layer
     weight     (V, H)        in:  one row a word
     bias       (V,) or None  in
-    targets, row_scale, lse, losses, label_smoothing: as in cross_entropy_forward
+    targets, row_scale, highest, log_sum, losses, label_smoothing: as in cross_entropy_forward
     """
-    logits = np.empty((h.shape[0], weight.shape[0]), h.dtype)
-    linear_forward(h, weight, bias, logits)
-    cross_entropy_forward(logits, targets, row_scale, lse, losses, label_smoothing=label_smoothing)
+    _, logits = _logits(h, weight, bias, row_scale)
+    cross_entropy_forward(logits, targets, row_scale, highest, log_sum, losses, label_smoothing=label_smoothing)
 
 
 @contract(
     **_LINEAR_CROSS_ENTROPY_INPUTS,
-    lse=floats("B"),
+    highest=floats("B"),
+    log_sum=floats("B"),
     dh=optional(out("B", "H")),
     dweight=optional(out("V", "H")),
     dbias=optional(out("V")),
@@ -414,7 +446,8 @@ def linear_cross_entropy_backward(
     bias: Array | None,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     dh: Array | None,
     dweight: Array | None,
     dbias: Array | None,
@@ -423,24 +456,24 @@ def linear_cross_entropy_backward(
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
-    """The gradients of linear_cross_entropy_forward, which keeps nothing but `lse`: the logits are made again.
+    """The gradients of linear_cross_entropy_forward, which keeps two numbers a row: the logits are made again.
 
     h, weight, bias, targets, row_scale  in:  as in the forward pass
-    lse      (B,)            in:  what the forward pass kept
+    highest, log_sum  (B,)   in:  what the forward pass kept
     dh       (B, H) or None  out: None where nobody wants it, as the others
     dweight  (V, H) or None  out
     dbias    (V,) or None    out
     """
-    logits = np.empty((h.shape[0], weight.shape[0]), h.dtype)
-    linear_forward(h, weight, bias, logits)
+    h, logits = _logits(h, weight, bias, row_scale)
     dlogits = logits  # overwritten in place: at most one (B, V) array lives at a time
-    cross_entropy_backward(logits, targets, row_scale, lse, dlogits, label_smoothing=label_smoothing)
+    cross_entropy_backward(logits, targets, row_scale, highest, log_sum, dlogits, label_smoothing=label_smoothing)
     _wanted_gradients(dlogits, h, weight, dh, dweight, dbias)
 
 
 @contract(
     **_LINEAR_CROSS_ENTROPY_INPUTS,
-    lse=out("B"),
+    highest=out("B"),
+    log_sum=out("B"),
     losses=out("B"),
     dh=optional(out("B", "H")),
     dweight=optional(out("V", "H")),
@@ -452,7 +485,8 @@ def linear_cross_entropy(
     bias: Array | None,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     losses: Array,
     dh: Array | None,
     dweight: Array | None,
@@ -466,11 +500,11 @@ def linear_cross_entropy(
 
     The arguments are those of linear_cross_entropy_forward, then the gradients of linear_cross_entropy_backward.
     """
-    logits = np.empty((h.shape[0], weight.shape[0]), h.dtype)
-    linear_forward(h, weight, bias, logits)
-    cross_entropy_forward(logits, targets, row_scale, lse, losses, label_smoothing=label_smoothing)
+    h, logits = _logits(h, weight, bias, row_scale)
     dlogits = logits
-    cross_entropy_backward(logits, targets, row_scale, lse, dlogits, label_smoothing=label_smoothing)
+    inputs = logits, targets, row_scale, highest, log_sum
+    cross_entropy_forward(*inputs, losses, label_smoothing=label_smoothing)
+    cross_entropy_backward(*inputs, dlogits, label_smoothing=label_smoothing)
     _wanted_gradients(dlogits, h, weight, dh, dweight, dbias)
 
 
@@ -484,7 +518,8 @@ def linear_cross_entropy(
     weight_state2=optional(inout("V", "H")),
     bias_state=optional(inout("V")),
     bias_state2=optional(inout("V")),
-    lse=out("B"),
+    highest=out("B"),
+    log_sum=out("B"),
     losses=out("B"),
     dh=out("B", "H"),
 )
@@ -498,7 +533,8 @@ def linear_cross_entropy_update(
     weight_state2: Array | None,
     bias_state: Array | None,
     bias_state2: Array | None,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     losses: Array,
     dh: Array,
     *,
@@ -515,22 +551,20 @@ def linear_cross_entropy_update(
     bias          (V,) or None     in/out
     weight_state, weight_state2    in/out: what the rule keeps of `weight`, in the order of its own arguments, else None
     bias_state, bias_state2        in/out: likewise of `bias`
-    lse, losses   (B,)             out:    before the update
+    highest, log_sum, losses (B,)  out:    before the update
     dh            (B, H)           out:    before the update
     rule          "sgd", "momentum", "adagrad" or "adamw"
     options       those of update_<rule>, with its defaults
-    Returns False where a loss, or the lse of a row whose loss does not count, is infinite or no number: nothing is
-    updated then, and dh is NaN.
+    Returns False where a loss is infinite or no number: nothing is updated then, and dh is NaN.
     """
     dweight = np.empty_like(weight)
     dbias = None if bias is None else np.empty_like(bias)
     update, weight_states, bias_states = rule_of(
         rule, globals(), (weight_state, weight_state2), None if bias is None else (bias_state, bias_state2)
     )
-    linear_cross_entropy(
-        h, weight, bias, targets, row_scale, lse, losses, dh, dweight, dbias, label_smoothing=label_smoothing
-    )
-    if not (np.isfinite(losses).all() and np.isfinite(lse).all()):
+    outputs = highest, log_sum, losses, dh, dweight, dbias
+    linear_cross_entropy(h, weight, bias, targets, row_scale, *outputs, label_smoothing=label_smoothing)
+    if not np.isfinite(losses).all():
         dh[...] = np.nan
         return False
     update(dweight, *weight_states, weight, **options)

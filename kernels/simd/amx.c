@@ -118,7 +118,7 @@ static void product(long row_tiles, long column_tiles, long depth, int planes, c
         }
 }
 
-const tile_kernels tiles_amx = TILE_KERNELS(true);
+const tile_kernels tiles_amx = TILE_KERNELS;
 #ifdef __clang__
 #pragma clang attribute pop
 #endif

@@ -84,7 +84,7 @@ static void product(long row_tiles, long column_tiles, long depth, int planes, c
         }
 }
 
-const tile_kernels tiles_avx512_bf16 = TILE_KERNELS(false);
+const tile_kernels tiles_avx512_bf16 = TILE_KERNELS;
 #ifdef __clang__
 #pragma clang attribute pop
 #endif

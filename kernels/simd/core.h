@@ -52,18 +52,21 @@ typedef struct {
     void (*add_bias)(long rows, long stride, long columns, const float *bias, float *y);
     void (*column_sums)(long rows, long stride, long columns, const float *x, float *sums);
 
-    void (*exponentials)(long words, long lanes, long stride, const float *bias, float *logits, float *highest,
-                         float *sum, float *logit_sum);
-    void (*probabilities)(long words, long lanes, long stride, const float *bias, const float *lse, float *logits);
+    void (*exponentials)(long words, long lanes, long stride, long words_before, const float *bias, float *logits,
+                         float *highest, float *sum, float *differences);
+    void (*probabilities)(long words, long lanes, long stride, const float *bias, const float *highest,
+                          const float *log_sum, float *logits);
     void (*scale_lanes)(long words, long lanes, long stride, const float *scale, const float *shift, float *p);
     void (*lane_sums)(long words, long lanes, long stride, const float *p, float *sums);
-    void (*rescale)(long lanes, const float *highest, const float *lse, const float *row_scale, float *scale);
+    void (*rescale)(long lanes, const float *block_highest, const float *highest, const float *log_sum,
+                    const float *row_scale, float *scale);
     void (*combine)(long slices, long lanes, const float *highest, const float *sum, float *row_highest,
                     double *row_sum);
     void (*add_slices)(long slices, long stride, long lanes, const float *parts, float *total);
 
-    row_sums (*row_lse)(long n, const float *logits);
-    void (*row_dlogits)(long n, const float *logits, float lse, float scale, float shift, float *dlogits);
+    row_sums (*row_statistics)(long n, const float *logits);
+    void (*row_dlogits)(long n, const float *logits, float highest, float log_sum, float scale, float shift,
+                        float *dlogits);
     row_sums (*row_softmax)(long n, const float *logits, float scale, float shift, float *dlogits);
     void (*row_log_softmax)(long n, const float *x, float *y);
     void (*row_softmax_backward)(long n, const float *dy, const float *y, float *dx);
@@ -92,8 +95,6 @@ enum { TILE = 16, TILE_DEPTH = 32, TILE_VALUES = TILE * TILE_DEPTH };
 typedef uint16_t bf16;
 
 typedef struct {
-    bool split_pays; /* three products of bf16 tiles are faster than one of float32 */
-
     void (*begin)(void); /* a thread calls these before its first product of a slice and after its last */
     void (*end)(void);
 

@@ -280,8 +280,8 @@ static const struct {
     int a, b;
 } PLANE_PRODUCTS[] = {{1, 0}, {0, 1}, {0, 0}};
 
-#define TILE_KERNELS(pays)                                                                                     \
+#define TILE_KERNELS                                                                                                   \
     {                                                                                                                  \
-        .split_pays = pays, .begin = begin, .end = end, .split_rows = split_rows, .split_pairs = split_pairs,          \
-        .split_columns = split_columns, .dlogits = dlogits, .turn = turn, .product = product                          \
+        .begin = begin, .end = end, .split_rows = split_rows, .split_pairs = split_pairs,                              \
+        .split_columns = split_columns, .dlogits = dlogits, .turn = turn, .product = product                           \
     }

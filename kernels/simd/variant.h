@@ -257,23 +257,29 @@ static void column_sums(long rows, long stride, long columns, const float *x, fl
 
 /* Sweep one. logits += bias, then logits = exp(logits - highest), where `highest` has taken in the block's maximum and
  * `sum`, the sum of all exponentials so far, is relative to it; they begin as -FLT_MAX (finite: words may have the
- * logit -inf) and 0. logit_sum, unless NULL, adds up the logits themselves. */
-static void exponentials(long words, long lanes, long stride, const float *bias, float *logits, float *highest,
-                         float *sum, float *logit_sum)
+ * logit -inf) and 0. So is `differences`, unless NULL, the sum of logit - highest over all words so far, of which there
+ * were words_before: sums of the logits themselves would lose what large ones have beside a common part. */
+static void exponentials(long words, long lanes, long stride, long words_before, const float *bias, float *logits,
+                         float *highest, float *sum, float *differences)
 {
     for (long lane = 0; lane < lanes; lane += LANES) {
-        vec before = load(highest + lane), top = before, total = {0};
+        vec before = load(highest + lane), top = before;
         for (long word = 0; word < words; word++) {
             float *at = logits + word * stride + lane;
             vec logit = load(at);
             if (bias != NULL)
                 store(at, logit += bias[word]);
             top = highest_of(logit, top);
-            total += logit;
         }
-        if (logit_sum != NULL)
-            store(logit_sum + lane, load(logit_sum + lane) + total);
-        total = load(sum + lane) * exp_nonpositive(before - top);
+        if (differences != NULL) {
+            vec below = {0};
+            if (words_before > 0)
+                below = load(differences + lane) + (before - top) * (float)words_before;
+            for (long word = 0; word < words; word++)
+                below += load(logits + word * stride + lane) - top;
+            store(differences + lane, below);
+        }
+        vec total = load(sum + lane) * exp_nonpositive(before - top);
         for (long word = 0; word < words; word++) {
             float *at = logits + word * stride + lane;
             vec e = exp_nonpositive(load(at) - top);
@@ -285,15 +291,17 @@ static void exponentials(long words, long lanes, long stride, const float *bias,
     }
 }
 
-/* Sweep two where the exponentials were not kept: logits = exp(logits + bias - lse), the probabilities. */
-static void probabilities(long words, long lanes, long stride, const float *bias, const float *lse, float *logits)
+/* Sweep two where the exponentials were not kept: logits = exp(logits + bias - highest - log_sum), the probabilities.
+ * The two are subtracted one after the other: of large logits their sum would lose the digits that count. */
+static void probabilities(long words, long lanes, long stride, const float *bias, const float *highest,
+                          const float *log_sum, float *logits)
 {
     for (long lane = 0; lane < lanes; lane += LANES) {
-        vec shift = load(lse + lane);
+        vec top = load(highest + lane), rest = load(log_sum + lane);
         for (long word = 0; word < words; word++) {
             float *at = logits + word * stride + lane;
             vec logit = bias != NULL ? load(at) + bias[word] : load(at);
-            store(at, exp_nonpositive(logit - shift));
+            store(at, exp_nonpositive(logit - top - rest));
         }
     }
 }
@@ -319,11 +327,15 @@ static void lane_sums(long words, long lanes, long stride, const float *p, float
     }
 }
 
-/* scale = exp(highest - lse) * row_scale: what turns exponentials relative to `highest` into dlogits. */
-static void rescale(long lanes, const float *highest, const float *lse, const float *row_scale, float *scale)
+/* scale = exp(block_highest - highest - log_sum) * row_scale: what turns exponentials relative to the block's highest
+ * logit into dlogits. */
+static void rescale(long lanes, const float *block_highest, const float *highest, const float *log_sum,
+                    const float *row_scale, float *scale)
 {
-    for (long lane = 0; lane < lanes; lane += LANES)
-        store(scale + lane, exp_nonpositive(load(highest + lane) - load(lse + lane)) * load(row_scale + lane));
+    for (long lane = 0; lane < lanes; lane += LANES) {
+        vec below = load(block_highest + lane) - load(highest + lane) - load(log_sum + lane);
+        store(scale + lane, exp_nonpositive(below) * load(row_scale + lane));
+    }
 }
 
 /* Put the slices of the vocabulary together: the row's maximum and, in double, its sum relative to that. */
@@ -411,7 +423,7 @@ INLINE row_sums sum_up_row(long n, const float *logits, float *e)
     return sums;
 }
 
-static row_sums row_lse(long n, const float *logits)
+static row_sums row_statistics(long n, const float *logits)
 {
     return sum_up_row(n, logits, NULL);
 }
@@ -462,11 +474,13 @@ static void row_log_softmax_backward(long n, const float *dy, const float *y, fl
         store_some(dx + i, load_some(dy + i, n - i) - exp_nonpositive(load_some(y + i, n - i)) * (float)total, n - i);
 }
 
-/* dlogits = exp(logits - lse) * scale - shift for one row. */
-static void row_dlogits(long n, const float *logits, float lse, float scale, float shift, float *dlogits)
+/* dlogits = exp(logits - highest - log_sum) * scale - shift for one row. */
+static void row_dlogits(long n, const float *logits, float highest, float log_sum, float scale, float shift,
+                        float *dlogits)
 {
     for (long i = 0; i < n; i += LANES)
-        store_some(dlogits + i, exp_nonpositive(load_some(logits + i, n - i) - lse) * scale - shift, n - i);
+        store_some(dlogits + i, exp_nonpositive(load_some(logits + i, n - i) - highest - log_sum) * scale - shift,
+                   n - i);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- tanh */
@@ -637,7 +651,7 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .rescale = rescale,
     .combine = combine,
     .add_slices = add_slices,
-    .row_lse = row_lse,
+    .row_statistics = row_statistics,
     .row_dlogits = row_dlogits,
     .row_softmax = row_softmax,
     .row_log_softmax = row_log_softmax,
