@@ -5,9 +5,16 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fastmlp.ops import Ops
 from tests.helpers import require_ops
+
+# Hypothesis tries the same examples in every run and lets a busy machine take its time: no test hangs on luck. With
+# `--hypothesis-profile random` the examples are new ones.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("random"), derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(params=["numpy", "numba", "cython"])
@@ -24,8 +31,10 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def torch() -> ModuleType:
-    """PyTorch, or the test is skipped."""
-    return pytest.importorskip("torch")
+    """PyTorch, its random numbers the same ones in every test; or the test is skipped."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(2003)
+    return torch
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
