@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+import signal
 from collections.abc import Callable
 from types import ModuleType
 
@@ -35,6 +36,12 @@ def torch() -> ModuleType:
     torch = pytest.importorskip("torch")
     torch.manual_seed(2003)
     return torch
+
+
+def pytest_configure() -> None:
+    """Undo what a shell does to its background jobs: they ignore Ctrl-C, and so would what tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
