@@ -39,6 +39,7 @@ def network(module: ModuleType = nn, **options: Any) -> Any:
 
 
 def batches(count: int, seed: int = 7) -> list[tuple[Array, Array]]:
+    """With the seeds of these tests no input of the ReLU is so near to 0 that its last digits would decide."""
     rng = np.random.default_rng(seed)
     return [(rng.integers(0, WORDS, (ROWS, CONTEXT)), rng.integers(0, WORDS, ROWS)) for _ in range(count)]
 
