@@ -7,9 +7,16 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fastmlp.ops import Ops, get_ops
 from tests.helpers import require_ops
+
+# Hypothesis tries the same examples in every run and lets a busy machine take its time: no test hangs on luck. With
+# `--hypothesis-profile random` the examples are new ones.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("random"), derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(params=["numpy", "numba", "cython"])
@@ -33,13 +40,15 @@ def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def torch() -> ModuleType:
-    """PyTorch, or the test is skipped."""
-    return pytest.importorskip("torch")
+    """PyTorch, its random numbers the same ones in every test; or the test is skipped."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(2003)
+    return torch
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the commands that tests start, also where a shell has its background jobs ignore it."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    """Undo what a shell does to its background jobs: they ignore Ctrl-C, and so would what tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -134,8 +134,9 @@ def process(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
+    """Nothing hangs on how long it takes, on a busy machine too, but for a test that would wait for ever."""
+    for _ in range(6_000):
         if condition():
             return
-        time.sleep(0.05)
-    raise AssertionError("waited for half a minute")
+        time.sleep(0.02)
+    raise AssertionError("waited for two minutes")

@@ -95,7 +95,7 @@ arrays = st.sampled_from(DTYPES).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.dictionaries(names, arrays, max_size=4), st.dictionaries(st.text(), json_values, max_size=4))
 def test_promise_5_everything_comes_back(tmp_path_factory, tensors, metadata):
     path = tmp_path_factory.getbasetemp() / "round_trip.safetensors"
@@ -552,7 +552,7 @@ def test_promise_8_a_failing_disk(saved, monkeypatch):
     assert refusal(saved) == f"cannot load {saved}: Input/output error"
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.binary(max_size=50)
     | st.builds(with_header, json_values, st.binary(max_size=8))

@@ -85,7 +85,7 @@ CHANGES = {  # of an argument that fits: not all are faults of every argument
 }
 
 
-@settings(deadline=None, max_examples=1_000)
+@settings(max_examples=1_000)
 @given(st.data())
 def test_promise_12_nothing_passes_that_python_refuses(data):
     compiled = module_of(require_ops("cython")).Contract

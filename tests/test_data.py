@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastmlp.data
@@ -81,7 +81,6 @@ def test_split_refuses(words, val, test, error, message):
 # ------------------------------------------------------------------------------------------------------------ windows
 
 
-@settings(deadline=None)
 @given(words=st.integers(2, 30), context=st.integers(1, 5), before=st.none() | st.integers(0, 9))
 def test_windows_are_those_of_a_loop(words, context, before):
     ids = np.arange(100, 100 + words)
@@ -160,7 +159,6 @@ def test_promises_11_and_12_what_is_refused(call, error, message):
     assert str(caught.value).isprintable()
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 80))
 def test_evenly_spaced(words, count):
     indices = evenly_spaced(numbered(words), count)
@@ -269,7 +267,6 @@ def test_random_batches_draw_each_window_equally_often():
 # ----------------------------------------------------------------------------------------------------- epoch batches
 
 
-@settings(deadline=None)
 @given(
     words=st.integers(2, 200), batch_size=st.integers(1, 70), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 9)
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastmlp import nn, optim
-from tests.helpers import assert_near
+from tests.helpers import CLOSE, assert_near
 
 Array = np.ndarray
 STEPS = 40
@@ -19,7 +19,8 @@ WORDS = 7
 
 def make(module: ModuleType) -> Any:
     """An embedding, whose gradient here is of rows, and a layer."""
-    return module.Sequential(module.Embedding(WORDS, 3), module.Linear(3, 4))
+    options = {"rng": 2003} if module is nn else {}
+    return module.Sequential(module.Embedding(WORDS, 3, **options), module.Linear(3, 4, **options))
 
 
 def batches(steps: int = STEPS) -> Iterator[tuple[Array, Array]]:
@@ -49,7 +50,7 @@ def pair(torch: ModuleType) -> tuple[Any, Any]:
 
 def assert_same(ours: Any, theirs: Any) -> None:
     for (name, param), tensor in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        assert_near(param, tensor, 1e-5, name)
+        assert_near(param, tensor, CLOSE["float32"], name)
 
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -137,7 +138,7 @@ def test_states_go_both_ways(rule: str, options: dict[str, Any], torch: ModuleTy
         else:
             step_torch(torch, theirs, first if number < 10 else last, ids, grad)
     for one, other in zip(theirs.parameters(), whole.parameters(), strict=True):
-        assert_near(one.detach().numpy(), other, 1e-5, "a parameter")
+        assert_near(one, other, CLOSE["float32"], "a parameter")
 
 
 def tensors(torch: ModuleType, state: dict[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ TRICKY = st.lists(st.sampled_from([*CHARACTERS, *PARTS]), max_size=14).map("".jo
 LEARNED = st.sampled_from([(), ("The", "Slope"), ("A", "I", "B", "É", "Mr.")])
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(TRICKY | st.text(), LEARNED)
 def test_join_and_split_give_the_same_words(text: str, learned: tuple[str, ...]) -> None:
     for tokenizer in (get_tokenizer("prose", learned), PROSE.fit(text)[0]):
@@ -143,7 +143,6 @@ def test_join_and_split_give_the_same_words(text: str, learned: tuple[str, ...])
         assert "<unk>" not in words
 
 
-@settings(deadline=None)
 @given(TRICKY)
 def test_fit_gives_the_words_that_the_fitted_tokenizer_finds(text: str) -> None:
     tokenizer, words = PROSE.fit(text)

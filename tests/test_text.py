@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastmlp.text
@@ -119,13 +119,11 @@ def plain_words(text):
 TRICKY = st.text(st.sampled_from("aBz1éÉ\u0301\u0323ि'’-‐\u00ad\u200d..  \n_—–,Σσßİ字😀가\u00a0"), max_size=30)
 
 
-@settings(deadline=None)
 @given(TRICKY | st.text())
 def test_words_split_is_the_rule_read_out_literally(text):
     assert WORDS.split(text) == plain_words(text)
 
 
-@settings(deadline=None)
 @given(TRICKY | st.text())
 def test_words_join_and_split_give_the_same_words(text):
     words = WORDS.split(text)
@@ -185,7 +183,6 @@ def test_whitespace_join(words, text):
     assert WHITESPACE.join(words) == text
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("ab<. \n\t\u2028")) | st.text())
 def test_whitespace_join_and_split_give_the_same_words(text):
     words = WHITESPACE.split(text)
@@ -197,7 +194,6 @@ def test_whitespace_join_and_split_give_the_same_words(text):
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(deadline=None)
 @given(text=TRICKY | st.text(), size=st.integers(1, 5))
 def test_words_do_not_depend_on_where_the_text_is_cut(name, text, size):
     tokenizer = get_tokenizer(name)
@@ -611,7 +607,6 @@ def test_decode_refuses_other_ids(ids, wrong):
         Vocabulary(("the", "a", "<unk>")).decode(ids)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=3), min_size=1).filter(lambda words: any(map(str.isalnum, "".join(words)))))
 def test_every_word_has_the_id_of_its_place(words):
     vocabulary = Vocabulary.from_words(words)
@@ -660,7 +655,6 @@ def test_closest_words():
     assert vocabulary.closest("<unk>") == ["unk"]
 
 
-@settings(deadline=None)
 @given(st.text("ab", max_size=9), st.lists(st.text("ab", min_size=1, max_size=9), min_size=1))
 def test_closest_words_are_those_of_difflib(word, words):
     vocabulary = Vocabulary.from_words(words)
