@@ -50,7 +50,7 @@ def looked_at(node: ast.AST) -> Iterator[ast.AST]:
     """All that computes: no annotation, no message, no decorator, not what a type checker or __main__ alone reads."""
     yield node
     for field, value in ast.iter_fields(node):
-        if field in ("annotation", "returns", "decorator_list"):
+        if field in ("annotation", "returns", "decorator_list") or (isinstance(node, ast.ClassDef) and field != "body"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not isinstance(child, NOT_LOOKED_AT):
