@@ -20,7 +20,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -35,7 +36,7 @@ SEED = 22
 LINES_A_FAULT = {"fastmlp": 120, "kernels": 50}  # of a file; a kernel's line does more
 FEWEST_LINES = 20  # of a file that gets one
 RESULTS = Path("build") / "mutants.jsonl"
-PATIENCE = 60  # seconds that tests may take beyond three times what they take without a fault
+PATIENCE = 1_800  # seconds that the tests of a fault may take: one that keeps them longer is noticed
 
 # The tests of a stem are test_<stem>.py; where that is not so, or not all:
 EVERY_OP = sorted({stem(op) for op in OPS})
@@ -134,7 +135,7 @@ class Copy:
         self.folder = folder
         self.numbers = {fault: number for number, fault in enumerate(faults, 1) if fault.choice}
         self.times = itertools.count(2)
-        self.clean: dict[str, tuple[float, list[str]]] = {}
+        self.sound: dict[str, bool] = {}  # by test: does it pass without a fault?
         copy_sources(folder)
         if self.numbers:
             self.build()
@@ -175,7 +176,7 @@ class Copy:
             if code != planted.read_bytes():  # else it need not be compiled again
                 planted.write_bytes(code)
 
-    def run(self, number: int, arguments: list[str], seconds: float, **environment: str) -> tuple[int, str]:
+    def run(self, number: int, arguments: list[str], **environment: str) -> tuple[int, str]:
         """Pytest's status, or below 0 the signal that ended it, and what it printed."""
         command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *arguments]
         environment = {**os.environ, "FASTMLP_REQUIRE_KERNELS": "1", "PLANTED_FAULT": str(number), **environment}
@@ -184,49 +185,48 @@ class Copy:
                 command, cwd=self.folder, env=environment, start_new_session=True, stdout=printed, stderr=printed
             )
             try:
-                status = process.wait(seconds)
+                status = process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 status = process.wait() and -signal.SIGALRM
             printed.seek(0)
             return status, printed.read()
 
-    def without_fault(self, arguments: list[str], environment: dict[str, str]) -> tuple[float, list[str]]:
-        """The seconds that tests take as it is, and which of them fail: these are left out."""
-        key = str((arguments, environment))
-        if key not in self.clean:
-            began = time.monotonic()
-            status, printed = self.run(0, arguments, 3_600, **environment)
-            broken = failures(printed)
-            if status not in (0, 1):
-                sys.exit(f"without a fault:\n{printed}")
-            for test in broken:
-                print(f"fails without a fault, left out: {test}", flush=True)
-            self.clean[key] = time.monotonic() - began, broken
-        return self.clean[key]
-
     def noticed_by(self, fault: Fault, arguments: list[str], environment: dict[str, str]) -> str | None:
-        """The test that fails with a fault planted; None if they all pass."""
-        seconds, broken = self.without_fault(arguments, environment)
-        arguments = ["-x", *arguments, *(f"--deselect={test}" for test in broken)]
+        """The test that fails with a fault planted, and passes without; None if there is none."""
+        while True:
+            left_out = [f"--deselect={test}" for test, is_sound in self.sound.items() if not is_sound]
+            with self.planted(fault) as caches:
+                number, others = self.numbers.get(fault, 0), environment | caches
+                status, printed = self.run(number, ["-x", *arguments, *left_out], **others)
+            if status == 0:
+                return None
+            failed = re.search(r"^(?:FAILED|ERROR) (\S+\.py::.*?)(?: - .*)?$", printed, re.MULTILINE)
+            if failed is None:  # a crash, no end, or no test could begin
+                return f"status {status}"
+            test = failed[1]
+            if test not in self.sound:
+                self.sound[test] = self.run(0, [test], **environment)[0] == 0
+            if self.sound[test]:
+                return test
+            print(f"fails without a fault, left out: {test}", flush=True)
+
+    @contextmanager
+    def planted(self, fault: Fault) -> Iterator[dict[str, str]]:
+        """Within, a fault in Python stands in the copy; one in the kernels does so for good, and is asked for.
+
+        Gives the environment that keeps what Numba makes of a fault apart from what it makes of the source.
+        """
+        if fault.choice:
+            yield {}
+            return
         path, (first, last) = self.folder / fault.file, fault.place
         kept, times = path.read_bytes(), path.stat()
-        if not fault.choice:
-            path.write_bytes(kept[:first] + fault.after.encode() + kept[last:])
-            os.utime(path, (times.st_atime, times.st_mtime + next(self.times)))  # or an older .pyc would do
-            environment = {**environment, "NUMBA_CACHE_DIR": str(self.folder / "numba")}
-        try:
-            number = self.numbers.get(fault, 0)
-            status, printed = self.run(number, arguments, 3 * seconds + PATIENCE, **environment)
-        finally:
-            if not fault.choice:
-                path.write_bytes(kept)
-                os.utime(path, (times.st_atime, times.st_mtime))
-        return None if status == 0 else (failures(printed) or [f"status {status}"])[0]
-
-
-def failures(printed: str) -> list[str]:
-    return re.findall(r"^(?:FAILED|ERROR) (\S+\.py(?:::.*?)?)(?: - .*)?$", printed, re.MULTILINE)
+        path.write_bytes(kept[:first] + fault.after.encode() + kept[last:])
+        os.utime(path, (times.st_atime, times.st_mtime + next(self.times)))  # or an older .pyc would do
+        yield {"NUMBA_CACHE_DIR": str(self.folder / "numba")} if path.stem == "numba_ops" else {}
+        path.write_bytes(kept)
+        os.utime(path, (times.st_atime, times.st_mtime))
 
 
 def table(faults: list[Fault], results: dict[str, dict[str, Any]]) -> None:
