@@ -55,6 +55,7 @@ TESTS = {
     "tokenizer": ["text"],
     "torch": ["torch_door"],
     "train": ["commands"],
+    "ops/__init__.py": ["ops"],
     "reference": EVERY_OP,
     "numba_ops": [*EVERY_OP, "numba_ops"],
     "core": ["cython_ops", "update", "linear_cross_entropy"],
@@ -120,7 +121,8 @@ def tests_of(fault: Fault) -> tuple[list[str], dict[str, str]]:
     """Pytest's arguments for the tests of a fault's stem, and the environment that they need."""
     path = Path(fault.file)
     chosen = WITHOUT.get("kernels" if fault.choice else path.stem)
-    files = test_files(TESTS.get(path.name) or TESTS.get(path.stem) or [path.stem])
+    keys = (f"{path.parent.name}/{path.name}", path.name, path.stem)
+    files = test_files(next((TESTS[key] for key in keys if key in TESTS), [path.stem]))
     environment = {"FASTMLP_SIMD": path.stem} if path.stem in UNITS else {}
     return [*files, *(["-k", chosen] if chosen else [])], environment
 
