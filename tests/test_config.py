@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fastmlp import config, ops, text, update_rules
-from fastmlp.config import ConfigError, TrainConfig, options, read_toml, to_toml
+from fastmlp.config import ConfigError, TrainConfig, is_config, options, read_toml, to_toml
 
 FULL = TrainConfig(
     files=("a.txt", 'quo"ted.txt'),
@@ -207,3 +207,12 @@ def test_a_resumed_run_keeps_its_network_and_text() -> None:
 def test_what_a_resumed_run_keeps_is_shown_as_it_is_typed(name: str, kept: str) -> None:
     assert TrainConfig().kept(name) == f"a run that is resumed keeps what it began with: {kept}"
     assert TrainConfig(epochs=2).kept("minutes") == "a run by epochs cannot go on by minutes"
+
+
+def test_a_configuration_is_known_by_its_first_line_and_a_file_that_is_not_there_is_none(tmp_path: Path) -> None:
+    written, other = tmp_path / "config.toml", tmp_path / "other.toml"
+    written.write_text(to_toml(FULL))
+    other.write_text(to_toml(FULL).partition("\n")[2])
+    assert is_config(written)
+    assert not is_config(other)
+    assert not is_config(tmp_path / "none.toml")

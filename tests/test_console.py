@@ -333,3 +333,15 @@ def test_quiet_says_how_a_stopped_run_goes_on(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(("perplexity", "text"), [(135.44, "135.4"), (9_999_999.0, "9,999,999.0"), (8.2e307, "8e+307")])
 def test_a_perplexity_of_many_digits_is_a_power_of_ten(perplexity: float, text: str) -> None:
     assert shortly(perplexity) == text
+
+
+def test_the_commands_to_go_on_with_stand_below_the_end_and_the_bar_is_gone_by_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Console(bar=True) as console:
+        console.report(Started(step=0, total=10, share=0.0))
+        console.report(GoOn(["generate runs/hp", "train --resume"]))
+    out, err = capsys.readouterr()
+    assert out == "\nto go on:\n  generate runs/hp\n  train --resume\n"
+    assert err.endswith(" \r")  # wiped out: what is printed next, a traceback perhaps, has a line of its own
+    assert console.bar is None

@@ -193,3 +193,26 @@ def test_unknown_words_are_named_once_with_close_ones(rng: np.random.Generator) 
     assert describe_unknown_words(language, ["cats", "zebra", "cats", "the"]) == (
         "not in the vocabulary, read as <unk>: 'cats' (close: cat), 'zebra'"
     )
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.8, 0.95, 1.0, 1.05, 1.5, 20.0])
+def test_the_temperature_divides_the_scores_to_three_digits(temperature: float, rng: np.random.Generator) -> None:
+    """Which word a random number draws changes where the sum of softmax(logits / temperature) passes that number."""
+    logits = rng.normal(size=300).astype(np.float32)
+    probabilities = np.exp(logits.astype(np.float64) / temperature)
+    ends = np.cumsum(probabilities / probabilities.sum())
+    for word in range(300):
+        if probabilities[word] / probabilities.sum() > 1e-4:
+            assert draw(logits, always(ends[word] - 2e-5), temperature=temperature) == word
+            assert draw(logits, always(ends[word] + 2e-5), temperature=temperature) > word
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.95, 1.05, 1.5])
+def test_the_limits_are_on_what_the_temperature_makes_of_the_scores(
+    temperature: float, rng: np.random.Generator
+) -> None:
+    logits = rng.normal(size=300).astype(np.float32)
+    for top_k, top_p in product([None, 3, 40], [0.2, 0.5, 0.9]):
+        for number in (0.1, 0.4, 0.7, 0.95):
+            want = drawn_from_all_sorted(logits / np.float64(temperature), number, top_k=top_k, top_p=top_p)
+            assert draw(logits, always(number), temperature=temperature, top_k=top_k, top_p=top_p) == want

@@ -73,3 +73,24 @@ def test_promise_3_equals_pytorch(ops, rng, torch):
 @pytest.mark.parametrize("sizes", [(129, 120, 301), (32, 30, 4_999)], ids=str)
 def test_promise_4_same_bits_for_any_threads(ops, rng, sizes):
     assert_same_bits_for_any_threads(ops, CHAIN, inputs.linear(rng, *sizes))
+
+
+@without
+@pytest.mark.parametrize("sizes", [(3, 0, 5), (130, 0, 301), (3, 4, 0), (3, 0, 0)], ids=str)
+def test_sums_of_nothing(ops, rng, sizes, left_out):
+    """Without inputs y is the bias, without outputs dx is 0."""
+    B, count, outputs = sizes
+    given = {
+        "x": inputs.normal(rng, B, count),
+        "weight": inputs.normal(rng, outputs, count),
+        "bias": inputs.normal(rng, outputs),
+        "dy": inputs.normal(rng, B, outputs),
+    } | left_out
+    got = run_chain(ops, CHAIN, given)
+    bias = np.float32(0) if given["bias"] is None else given["bias"]
+    np.testing.assert_array_equal(got["y"], np.broadcast_to(bias, (B, outputs)))
+    assert got["dweight"].shape == (outputs, count)
+    if "dx" in got:
+        assert not got["dx"].any()
+    if "dbias" in got:
+        np.testing.assert_allclose(got["dbias"], given["dy"].sum(axis=0, dtype=np.float64), rtol=1e-5, atol=1e-5)

@@ -377,3 +377,10 @@ def test_the_fused_update_refuses_a_rule_that_it_lacks_and_a_state_that_is_not_g
     for name in ("weight_state2", "bias_state"):
         with pytest.raises(ValueError, match="adamw needs 2 arrays of state"):
             run(ops, UPDATE, given | {name: None}, rule="adamw", lr=0.1, step=1)
+
+
+@rules
+def test_the_fused_update_says_that_it_was_made_even_without_rows(ops, rng, options):
+    given = in_training(rng, 2, 31, 301)
+    without = given | {name: given[name][:0] for name in ("h", "targets", "row_scale")}
+    assert all(run(ops, UPDATE, which, **options)["returned"] for which in (given, without))

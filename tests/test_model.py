@@ -318,3 +318,11 @@ def test_a_network_without_width_is_refused(sizes: dict[str, Any], message: str)
 
 def test_the_originals_size_is_known() -> None:
     assert NetworkShape(27_755).parameter_count() == 27_755 * 30 + 120 * 300 + 600 + 300 * 300 + 600 + 27_755 * 301
+
+
+def test_every_size_may_be_one(ops: Ops, rng: np.random.Generator) -> None:
+    shape = NetworkShape(vocabulary=1, context=1, embed=1, hidden=(1,))
+    model = MLP(shape, ops, seed=1)
+    ids, targets = batch(rng, shape, rows=5)
+    assert model.loss_and_gradients(ids, targets) == 0  # the only word is certain
+    assert all(np.isfinite(model.logits(ids)).ravel())

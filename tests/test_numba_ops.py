@@ -308,3 +308,14 @@ def test_promise_17_without_a_folder_to_cache_in_kernels_compile_all_the_same(mo
     dx = np.empty(1, np.float32)
     kernel(np.full(1, 2, np.float32), np.full(1, 0.5, np.float32), dx)
     assert dx == 1.5
+
+
+def doubled(x):
+    return x + x
+
+
+@pytest.mark.parametrize("jit", [numba_ops.jit, numba_ops.jit_any_order])
+def test_machine_code_is_kept_so_that_the_next_process_need_not_compile(jit, tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    assert jit(doubled)(2.0) == 4.0
+    assert len(list(tmp_path.rglob("*.nbc"))) == 1

@@ -105,3 +105,15 @@ def test_a_journal_is_cut_to_what_is_known_and_goes_on() -> None:
     assert path.read_text() == "first\nsecond\n"
     with pytest.raises(RunFolderError, match="journal lacks lines"):
         Journal(path, 1_000)
+
+
+@pytest.mark.parametrize("there_before", [False, True])
+def test_of_a_run_that_could_not_begin_stays_the_folder_that_was_there(there_before: bool) -> None:
+    path = Path("out")
+    if there_before:
+        path.mkdir()
+    folder = find_folder("out", ())
+    folder.config.write_text(to_toml(TrainConfig()))
+    folder.discard()
+    assert path.exists() == there_before
+    assert not there_before or not any(file.suffix == ".toml" for file in path.iterdir())

@@ -37,3 +37,13 @@ def test_the_environment_is_held_to_the_same(named: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("FASTMLP_NUM_THREADS", named)
     with pytest.raises(ValueError, match="FASTMLP_NUM_THREADS: expected a whole number from 1 to 1024, got"):
         default_threads()
+
+
+@pytest.mark.parametrize(("count", "threads"), [(3, 3), (None, 1), (5_000, 1_024)])
+def test_where_there_is_no_affinity_it_is_all_cores_and_one_where_nobody_knows(
+    count: int | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FASTMLP_NUM_THREADS", raising=False)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: count)
+    assert default_threads() == threads

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from fastmlp.config import TrainConfig
-from fastmlp.model import RowGradient
+from fastmlp.model import NetworkShape, RowGradient
 from fastmlp.ops import Ops
 from fastmlp.update_rules import SGD, Adagrad, AdamW, Momentum, learning_rate, make_optimizer
-from tests.helpers import NUMPY
+from tests.helpers import NUMPY, assert_near
+from tests.networks import batch, make_model, nonzero_state, torch_model
 
 Array = np.ndarray
 STEPS = 5
@@ -153,3 +154,60 @@ def test_the_warmup_is_over_after_its_steps_or_its_share_of_the_run() -> None:
     assert rate(0.0, 1) == pytest.approx(0.05)
     assert rate(0.075, 1) == pytest.approx(0.075)
     assert rate(0.5, 1) == rate(0.0, 3) == 0.1
+
+
+# ---------------------------------------------------------------------------- ten steps of the trainer's network
+
+NETWORK = NetworkShape(vocabulary=509, context=4, embed=6, hidden=(31, 23))
+
+
+def ten_steps_by_torch(
+    state: dict[str, Array], batches: list[tuple[Array, Array]], rule: str, options: dict[str, Any]
+) -> tuple[list[float], dict[str, Array]]:
+    """Losses, and the parameters after them, in float64."""
+    torch = pytest.importorskip("torch")
+    model = torch_model(state, NETWORK, "float64")
+    optimizer = getattr(torch.optim, rule)(model.parameters(), **options)
+    losses = []
+    for ids, targets in batches:
+        logits = model(torch.from_numpy(ids).long())
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, {name: param.detach().numpy() for name, param in model.named_parameters()}
+
+
+@pytest.mark.parametrize("weight_decay", [None, 0.1], ids=["default", "decay"])
+@pytest.mark.parametrize(
+    ("optimizer", "torch_rule", "taken_over"),
+    [
+        ("sgd", "SGD", []),
+        ("momentum", "SGD", ["momentum"]),
+        ("adagrad", "Adagrad", []),
+        ("adamw", "AdamW", ["betas"]),
+    ],
+)
+def test_promise_3_ten_steps_of_the_trainers_network_equal_pytorch(
+    ops: Ops, rng: np.random.Generator, optimizer: str, torch_rule: str, taken_over: list[str], weight_decay: float
+) -> None:
+    """The losses, and what ten steps made of every parameter, the output layer's among them: its update is fused.
+
+    What a step adds to a parameter is judged, not the parameter, of which it is a thousandth. The bound is ten times
+    what float32 PyTorch itself is off; a wrong number of the step in AdamW's update shows at 3e-2.
+    """
+    config = TrainConfig(optimizer=optimizer, weight_decay=weight_decay)
+    options = {name: getattr(config, name) for name in ("lr", "weight_decay", *taken_over)}
+    state = {name: array.astype(np.float32) for name, array in nonzero_state(rng, NETWORK).items()}
+    batches = [batch(rng, NETWORK, rows=32) for _ in range(10)]
+    want_losses, want = ten_steps_by_torch(state, batches, torch_rule, options)
+
+    model = make_model(ops, state, NETWORK, threads=2)
+    rule = make_optimizer(config, model.parameters, ops, threads=2)
+    losses = [rule.step(model, ids, targets, config.lr) for ids, targets in batches]
+
+    np.testing.assert_allclose(losses, want_losses, rtol=1e-5)
+    for name, param in model.parameters.items():
+        start = state[name].astype(np.float64)
+        assert_near(param - start, want[name] - start, 5e-4, name)
