@@ -22,12 +22,13 @@ from benchmarks.conftest import in_contest
 from benchmarks.contest import Contender, Result, timed
 from fastmlp import cli
 from fastmlp.config import SAVE_SECONDS, TrainConfig
-from fastmlp.evaluation import evaluate
 from fastmlp.events import Event, Reporter, Saved, Started
-from fastmlp.generation import continuation, random_numbers
-from fastmlp.language_model import LAST_FILE, MODEL_FILE
+from fastmlp.files.run_folder import LAST_FILE, MODEL_FILE
+from fastmlp.prediction.evaluation import evaluate
+from fastmlp.prediction.generation import continuation, random_numbers
 from fastmlp.text import Text, read_text
-from fastmlp.trainer import Run, run_in_memory, train
+from fastmlp.trainer import run_in_memory, train
+from fastmlp.training.run import Run
 from tests.helpers import require_ops
 
 WORDS = 1_350_000  # of the generated text

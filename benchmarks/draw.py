@@ -14,7 +14,7 @@ from benchmarks.bench_step import Steps, measure_steps
 from benchmarks.contest import Contender, Contest
 from benchmarks.peers import is_pytorch
 from benchmarks.report import machine_line
-from fastmlp.plot import plot_loss
+from fastmlp.pictures.plot import plot_loss
 from tests.inputs import REAL
 
 OURS = {"linestyle": "-", "marker": "o"}

@@ -17,12 +17,13 @@ import pytest
 
 from benchmarks import ceilings, setting
 from benchmarks.contest import Clock, Contender, timed
-from fastmlp.backend import choose_backend
-from fastmlp.corpus import read_corpus
-from fastmlp.evaluation import evaluate
-from fastmlp.language_model import LanguageModel
-from fastmlp.model import MLP, NetworkShape
+from fastmlp.data.corpus import read_corpus
+from fastmlp.network.network import MLP
+from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import get_ops
+from fastmlp.ops.backend import choose_backend
+from fastmlp.prediction.evaluation import evaluate
+from fastmlp.prediction.neural import NeuralModel
 from fastmlp.threads import default_threads
 from tests.helpers import Inputs, arguments, contract_of
 from tests.networks import torch_model
@@ -145,7 +146,7 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     trained = MLP(shape, choose_backend().ops, parameters=state)
     assert corpus.val is not None
-    language = LanguageModel.from_network(trained, corpus.vocabulary, corpus.tokenizer, unk_trained=corpus.unk_trained)
+    language = NeuralModel(trained, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
     clock.tick(evaluate(language, corpus.val).perplexity)
 
 

@@ -38,7 +38,7 @@ def train_clocked(clock: Clock, **options: Any) -> None:
         clock.tick(perf_counter() - kernel_seconds() - began)
         began = perf_counter() - kernel_seconds()
 
-    with patch("fastmlp.backend.get_ops", return_value=ops):
+    with patch("fastmlp.ops.backend.get_ops", return_value=ops):
         told_of_each_step(tick, options)
 
 

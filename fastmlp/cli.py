@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from fastmlp import __version__
-from fastmlp.config import ConfigError, Reader, closest
+from fastmlp.errors import UsageError
+from fastmlp.options import ConfigError, Reader, closest
 
 if TYPE_CHECKING:
-    from fastmlp.backend import Backend
-    from fastmlp.language_model import LanguageModel
+    from fastmlp.ops.backend import Backend
+    from fastmlp.prediction.neural import NeuralModel
 
 __all__ = [
     "DONE",
@@ -32,7 +33,6 @@ __all__ = [
     "INTERRUPTED",
     "UNUSABLE",
     "Parser",
-    "UsageError",
     "as_typed",
     "compile_first",
     "is_terminal",
@@ -58,10 +58,6 @@ PLAIN_WORDS = {  # for what argparse says
     "expected one argument$": "expected a value after it",
     "ignored explicit argument .*": "takes no value",
 }
-
-
-class UsageError(Exception):
-    """A command that cannot be understood."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -146,17 +142,18 @@ def say(text: str) -> None:
         silence(sys.stderr)
 
 
-def load_model(run: str) -> tuple["LanguageModel", "Backend"]:
+def load_model(run: str) -> tuple["NeuralModel", "Backend"]:
     """The trained model of a run's folder or a .safetensors file, on the back-end to work with."""
-    from fastmlp.backend import choose_backend
-    from fastmlp.language_model import load_language_model
+    from fastmlp.files.run_folder import model_file
+    from fastmlp.ops.backend import choose_backend
+    from fastmlp.prediction.neural import NeuralModel
     from fastmlp.threads import default_threads
 
     threads, backend = default_threads(), choose_backend()
-    language = load_language_model(run, backend.ops, threads=threads)
+    model = NeuralModel.load(model_file(run), backend.ops, threads=threads)
     if backend.notice:
         say(f"note: {backend.notice}")
-    return language, backend
+    return model, backend
 
 
 def compile_first(backend: "Backend", work: Callable[[], object]) -> None:
@@ -201,13 +198,8 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, ConfigError):
         return UNUSABLE, error.described(flag) if error.file is None else f"{error.file}: {error}"
 
-    from fastmlp.checkpoint import CheckpointError
-    from fastmlp.language_model import ModelError
+    from fastmlp.errors import CheckpointError, DivergedError, ModelError, RunFolderError, TextError, ThreadsError
     from fastmlp.ops import BackendUnavailableError
-    from fastmlp.run_folder import RunFolderError
-    from fastmlp.text import TextError
-    from fastmlp.threads import ThreadsError
-    from fastmlp.trainer import DivergedError
 
     if isinstance(error, TextError | ModelError | RunFolderError | BackendUnavailableError | ThreadsError):
         return UNUSABLE, str(error)

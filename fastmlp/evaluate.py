@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastmlp import cli
 
 if TYPE_CHECKING:
-    from fastmlp.evaluation import Evaluation
+    from fastmlp.prediction.evaluation import Evaluation
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -31,15 +31,16 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Load the model, read the text, guess each word, print."""
     from tqdm import tqdm
 
-    from fastmlp.evaluation import evaluate_ids
-    from fastmlp.text import TextError, read_text
+    from fastmlp.errors import TextError
+    from fastmlp.prediction.evaluation import evaluate_ids
+    from fastmlp.text.reading import read_text
 
-    language, backend = cli.load_model(arguments.run)
-    ids = language.vocabulary.encode(language.tokenizer.split(read_text(arguments.files).text))
-    cli.compile_first(backend, lambda: evaluate_ids(language, ids[:1]))
+    model, backend = cli.load_model(arguments.run)
+    ids = model.vocabulary.encode(model.tokenizer.split(read_text(arguments.files).text))
+    cli.compile_first(backend, lambda: evaluate_ids(model, ids[:1]))
     shown = {"unit": " words", "unit_scale": True, "dynamic_ncols": True, "leave": False}
     with tqdm(total=len(ids), disable=not cli.is_terminal(sys.stderr), **shown) as bar:
-        found = evaluate_ids(language, ids, watch=bar.update)
+        found = evaluate_ids(model, ids, watch=bar.update)
     if not found.words:
         raise TextError(f"{', '.join(arguments.files)}: none of its words is in the model's vocabulary")
     print(json.dumps(facts(found)) if arguments.json else describe(facts(found)))

@@ -5,6 +5,7 @@ that is infinite or none at all is null there, as JSON has no other word for it.
 """
 
 import math
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "Started",
     "Stopped",
     "TextRead",
+    "Warnings",
     "Writing",
 ]
 
@@ -219,3 +221,12 @@ class Reporter:
 
     def step(self, step: int, share: float, loss: float) -> None:
         """Step `step` is done, and this share of the run; `loss` is that of its batch. Called after each: be quick."""
+
+
+class Warnings(Reporter):
+    """Makes warnings of what a run's user should know, and is silent otherwise."""
+
+    def report(self, event: Event) -> None:
+        """Only notices."""
+        if isinstance(event, Notice):
+            warnings.warn(event.text, stacklevel=2)

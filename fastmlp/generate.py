@@ -9,10 +9,10 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from fastmlp import cli
-from fastmlp.config import not_negative, positive_share, unicode, whole
+from fastmlp.options import not_negative, positive_share, unicode, whole
 
 if TYPE_CHECKING:
-    from fastmlp.text import Tokenizer
+    from fastmlp.text.tokenizer import Tokenizer
 
 WIDEST = 100  # columns of a line on a terminal
 PARTS = re.compile(r"\n|[^\S\n]+|\S+")  # of a text: line ends, other white space, and what stands between
@@ -71,26 +71,32 @@ def make_parser(prog: str) -> cli.Parser:
 
 def generate(arguments: argparse.Namespace) -> int:
     """Load the model, complete the prompt, print each word as it comes."""
-    from fastmlp.generation import complete, continuation, describe_unknown_words, random_numbers, words_of_prompt
+    from fastmlp.prediction.generation import (
+        complete,
+        continuation,
+        describe_unknown_words,
+        random_numbers,
+        words_of_prompt,
+    )
 
-    language, backend = cli.load_model(arguments.run)
-    prompt = words_of_prompt(language, read_prompt(arguments.prompt))
-    if unknown := describe_unknown_words(language, prompt):
+    model, backend = cli.load_model(arguments.run)
+    prompt = words_of_prompt(model, read_prompt(arguments.prompt))
+    if unknown := describe_unknown_words(model, prompt):
         cli.say(f"note: {unknown}")
-    cli.compile_first(backend, lambda: complete(language, prompt, 1, random_numbers(0, 0)))
+    cli.compile_first(backend, lambda: complete(model, prompt, 1, random_numbers(0, 0)))
     width = min(shutil.get_terminal_size().columns, WIDEST) if cli.is_terminal(sys.stdout) else None
     for text in range(arguments.n):
         if text:
-            print(separator(language.tokenizer, width), end="")
+            print(separator(model.tokenizer, width), end="")
         words = continuation(
-            language,
+            model,
             prompt,
             random_numbers(arguments.seed, text),
             temperature=arguments.temperature,
             top_k=arguments.top_k,
             top_p=arguments.top_p,
         )
-        pieces = map(language.tokenizer.joiner().add, chain(prompt, islice(words, arguments.words)))
+        pieces = map(model.tokenizer.joiner().add, chain(prompt, islice(words, arguments.words)))
         show(pieces if width is None else wrapped(pieces, width))
     return cli.DONE
 
@@ -99,7 +105,7 @@ def read_prompt(prompt: str) -> str:
     """The prompt that is meant."""
     if prompt != "-":
         return prompt
-    from fastmlp.text import read_text
+    from fastmlp.text.reading import read_text
 
     return read_text(["-"]).text
 

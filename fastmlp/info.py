@@ -24,7 +24,8 @@ def make_parser(prog: str) -> cli.Parser:
 
 def facts() -> Iterator[tuple[str, str]]:
     """Names and values, in the order in which they are printed."""
-    from fastmlp.threads import ThreadsError, default_threads
+    from fastmlp.errors import ThreadsError
+    from fastmlp.threads import default_threads
 
     yield "fastmlp", f"{__version__} ({Path(__file__).parent})"
     yield "python", f"{platform.python_version()} ({platform.python_implementation()}), {platform.platform()}"
@@ -42,10 +43,10 @@ def facts() -> Iterator[tuple[str, str]]:
 
 def back_end() -> Iterator[tuple[str, str]]:
     """The one that `auto` chooses, or why there is none; the variants that this CPU runs; the precisions."""
-    from fastmlp.backend import choose_backend
     from fastmlp.config import TrainConfig
     from fastmlp.ops import BackendUnavailableError
-    from fastmlp.trainer import training_precision
+    from fastmlp.ops.backend import choose_backend
+    from fastmlp.training.run import training_precision
 
     try:
         chosen = choose_backend()

@@ -9,39 +9,30 @@
 The trainer trains it, the commands load it, and its files are theirs.
 """
 
-import contextlib
-import difflib
 import os
-import shlex
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 
-from fastmlp import __version__, checkpoint
-from fastmlp.backend import choose_backend
-from fastmlp.checkpoint import CheckpointError
-from fastmlp.config import (
-    FEWEST_ON_MAP,
-    MODEL_OPTIONS,
-    ConfigError,
-    TrainConfig,
-    TrainingOptions,
-    closest,
-    not_negative,
-    picture,
-    positive_share,
-    whole,
-)
-from fastmlp.corpus import checked_ids
-from fastmlp.evaluation import Evaluation, evaluate_ids
-from fastmlp.events import Event, Notice, Reporter
-from fastmlp.generation import (
+from fastmlp import __version__
+from fastmlp.config import MODEL_OPTIONS, TrainConfig, TrainingOptions, check_training_options
+from fastmlp.data.corpus import checked_ids
+from fastmlp.data.given import Ids, TextOrIds, integers, source_of
+from fastmlp.errors import ModelError, NotTrainedError, TextError
+from fastmlp.events import Reporter, Warnings
+from fastmlp.files import checkpoint
+from fastmlp.files.run_folder import model_file
+from fastmlp.network.network import MLP
+from fastmlp.ops import Ops
+from fastmlp.ops.backend import choose_backend
+from fastmlp.options import FEWEST_ON_MAP, ConfigError, not_negative, picture, positive_share, whole
+from fastmlp.pictures.word_map import draw_words, plot_words
+from fastmlp.prediction.evaluation import Evaluation, evaluate_ids
+from fastmlp.prediction.generation import (
     beginning_with,
     complete,
     describe_unknown_words,
@@ -51,66 +42,22 @@ from fastmlp.generation import (
     softmax,
     words_of_prompt,
 )
-from fastmlp.history import History
-from fastmlp.model import MLP, NetworkShape
-from fastmlp.ops import Ops
-from fastmlp.text import (
-    IDS,
-    TOKENIZERS,
-    UNK,
-    Text,
-    TextError,
-    Tokenizer,
-    Vocabulary,
-    get_tokenizer,
-    is_word,
-    read_text,
-    text_in_memory,
-)
+from fastmlp.prediction.neural import MODEL, NeuralModel, load_errors
+from fastmlp.prediction.similarity import directions, word_id
+from fastmlp.text.reading import read_text
+from fastmlp.text.tokenizer import Tokenizer
+from fastmlp.text.vocabulary import Vocabulary, is_word
+from fastmlp.text.words import IDS
 from fastmlp.threads import default_threads
-from fastmlp.word_map import draw_words, plot_words
+from fastmlp.training.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LanguageModel", "ModelError", "NotTrainedError", "load_language_model", "model_file"]
+__all__ = ["LanguageModel", "load_language_model"]
 
 Array = np.ndarray
-Ids = Sequence[int] | Array
-TextOrIds = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Ids
-
-MODEL_FILE, LAST_FILE = "model.safetensors", "last.safetensors"
-RUNS = Path("runs")  # where the runs are that were given no folder
-MODEL = "model"  # what a checkpoint says it is
 OF_TEXT_AND_SEED = ("vocab_size", "min_count", "seed")  # arguments of a model that its network does not show
-LONGEST_NAME = 4096  # of a file
-
-
-class ModelError(Exception):
-    """A file or folder that holds no language model; the message is one complete line for the user."""
-
-
-class NotTrainedError(ModelError):
-    """A model that was neither trained nor loaded is asked for something."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training makes: a network, the words it speaks, how they are told apart, and whether `<unk>` is one."""
-
-    network: MLP
-    vocabulary: Vocabulary
-    tokenizer: Tokenizer
-    unk_trained: bool
-
-
-class _Warnings(Reporter):
-    """Makes warnings of what a run's user should know, and is silent otherwise."""
-
-    def report(self, event: Event) -> None:
-        """Only notices."""
-        if isinstance(event, Notice):
-            warnings.warn(event.text, stacklevel=2)
 
 
 class LanguageModel:
@@ -170,7 +117,7 @@ class LanguageModel:
         """
         given = (context, embed, hidden, tokenizer, vocab_size, min_count, seed, threads, backend)
         self._set_options(dict(zip(MODEL_OPTIONS, given, strict=True)))
-        self._trained: Trained | None = None
+        self._trained: NeuralModel | None = None
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         """Take over the arguments of a new model, in the form in which a run's configuration has them."""
@@ -190,21 +137,26 @@ class LanguageModel:
 
         unk_trained  whether training saw `<unk>`, so that its embedding means something
         """
-        shape = network.shape
+        return cls.of(NeuralModel(network, vocabulary, tokenizer, unk_trained))
+
+    @classmethod
+    def of(cls, trained: NeuralModel) -> "LanguageModel":
+        """The same with this class's methods: its arguments are those that would have made the network."""
+        network, shape, ids = trained.network, trained.network.shape, trained.tokenizer is IDS
         model = cls(
             context=shape.context,
             embed=shape.embed,
             hidden=shape.hidden,
             threads=network.threads,
             backend=network.ops.backend,
-            **({"vocab_size": vocabulary.unk_id} if tokenizer is IDS else {"tokenizer": tokenizer.name}),
+            **({"vocab_size": trained.vocabulary.unk_id} if ids else {"tokenizer": trained.tokenizer.name}),
         )
-        model._trained = Trained(network, vocabulary, tokenizer, unk_trained)
+        model._trained = trained
         return model
 
     # ----------------------------------------------------------------------------------------------- what it is made of
 
-    def _parts(self) -> Trained:
+    def _parts(self) -> NeuralModel:
         if self._trained is None:
             raise NotTrainedError("this LanguageModel is not trained: call its fit, or LanguageModel.load")
         return self._trained
@@ -293,23 +245,23 @@ class LanguageModel:
         """
         from fastmlp.trainer import open_run, run_in_memory  # the trainer is built on this class
 
-        _check_options(options)
+        check_training_options(options)
         for name, given in (("resume", resume), ("overwrite", overwrite), ("save_every", options.get("save_every"))):
             if given and out is None:
                 raise ValueError(f"{name}: expected a folder beside it, as in fit(..., out='runs/hp'), got none")
-        source = _source("text", text)
+        source = source_of("text", text)
         files, in_memory = (source, None) if isinstance(source, tuple) else ((), source)
         own = {**self._options, "files": files, "out": None if out is None else os.fspath(out)}
         config = TrainConfig.layered(own, dict(options))
-        reporter = reporter or _Warnings()
+        reporter = reporter or Warnings()
         if out is None:
             run = run_in_memory(config, text=in_memory, reporter=reporter)
             result = run.train(should_stop)
-            lines, trained = run.metrics_lines(), run.kept_language()._parts()
+            lines, trained = run.metrics_lines(), run.kept_model()
         else:
             with open_run(config, text=in_memory, reporter=reporter, resume=resume, overwrite=overwrite) as saved_run:
                 result = saved_run.train(should_stop)
-                lines, trained = saved_run.metrics_lines(), saved_run.kept_language()._parts()
+                lines, trained = saved_run.metrics_lines(), saved_run.kept_model()
         with self._lock:
             self._trained = trained
         return History.of(lines, result)
@@ -376,7 +328,7 @@ class LanguageModel:
         rng = seed if isinstance(seed, np.random.Generator) else random_numbers(_seed(seed), 0)
         with self._lock:
             before = self._words_of(prompt)
-            after = complete(self, before, count, rng, **limits)
+            after = complete(self._parts(), before, count, rng, **limits)
             if isinstance(prompt, str):
                 return self.tokenizer.join([*before, *after])
             return self.vocabulary.encode([*before, *after])
@@ -404,7 +356,9 @@ class LanguageModel:
         with self._lock:
             vocabulary = self.vocabulary
             words = self._words_of(prompt)
-            probabilities = softmax(next_logits(self, beginning_with(self, words), joiner_after(self, words)))
+            probabilities = softmax(
+                next_logits(self._parts(), beginning_with(self._parts(), words), joiner_after(self._parts(), words))
+            )
             order = np.argsort(-probabilities, kind="stable")[: vocabulary.unk_id][:count].tolist()
             if isinstance(prompt, str):
                 return [(vocabulary.words[i], float(probabilities[i])) for i in order]
@@ -424,7 +378,7 @@ class LanguageModel:
         (3, 2)
         """
         with self._lock:
-            found = evaluate_ids(self, self._ids("text", text))
+            found = evaluate_ids(self._parts(), self._ids("text", text))
         if not found.words:
             raise TextError("text: none of its words is in the model's vocabulary")
         return found
@@ -463,8 +417,8 @@ class LanguageModel:
         """
         count = None if k is None else _read("k", whole(1), k)
         with self._lock:
-            vocabulary, own, directions = self.vocabulary, self._known_word(word), self._directions()
-        cosines = np.clip(directions @ directions[own], -1, 1)
+            vocabulary, own, vectors = self.vocabulary, self._known_word(word), directions(self.network)
+        cosines = np.clip(vectors @ vectors[own], -1, 1)
         order = np.argsort(-cosines, kind="stable").tolist()
         others = [i for i in order if i not in (own, vocabulary.unk_id)][:count]
         if isinstance(word, str):
@@ -494,26 +448,14 @@ class LanguageModel:
         with self._lock:
             if self.tokenizer is IDS:
                 raise ModelError("a model of ids has no words to draw")
-            words, directions = self.vocabulary.words, self._directions()
+            words, vectors = self.vocabulary.words, directions(self.network)
         shown = [i for i, word in enumerate(words) if is_word(word)][:count]
         if len(shown) < FEWEST_ON_MAP:
             raise ModelError(f"a vocabulary of {len(shown)} words is too small for a map")
         named, headline = [words[i] for i in shown], f"{title}: the {len(shown):,} most frequent words"
         if file is None:
-            return draw_words(named, directions[shown], headline)
-        return plot_words(named, directions[shown], file, title=headline)
-
-    def _directions(self) -> Array:
-        """Each word's embedding in the output layer (V, H), of length 1: alike for words that follow the same words.
-
-        Each of them is trained in every step (Press and Wolf 2017, "Using the Output Embedding to Improve Language
-        Models"). Those of the first layer begin as large random numbers and are trained only where their word is seen:
-        near in them is what was near by chance. What lies along the mean of all words is left out: it says how rare a
-        word is, and would make all rare ones alike (Mu and Viswanath 2018, "All-but-the-Top").
-        """
-        weight = self.network.parameters["output.weight"]
-        common = _unit(weight.mean(axis=0, keepdims=True))
-        return _unit(weight - weight @ common.T * common)
+            return draw_words(named, vectors[shown], headline)
+        return plot_words(named, vectors[shown], file, title=headline)
 
     def _known_word(self, word: str | int) -> int:
         """The id of the one word that is meant."""
@@ -521,29 +463,20 @@ class LanguageModel:
             if not isinstance(word, int | np.integer):
                 raise TypeError(f"word: expected a word or its id, got {word!r}")
             return int(self._checked("word", np.array([word]))[0])
-        vocabulary = self.vocabulary
-        if word in vocabulary and word != UNK:
-            return vocabulary.id_of(word)
-        words = words_of_prompt(self, word)
-        if len(words) != 1:
-            raise TextError(f"word: expected one word, got {word!r}")
-        if words[0] not in vocabulary:
-            close = ", ".join(vocabulary.closest(words[0]))
-            raise TextError(f"word: '{words[0]}' is not in the vocabulary" + (f"; close: {close}" if close else ""))
-        return vocabulary.id_of(words[0])
+        return word_id(self._parts(), word)
 
     def _words_of(self, prompt: str | Ids) -> list[str]:
         """The words of a prompt."""
         if not isinstance(prompt, str):
-            return self.vocabulary.decode(self._checked("prompt", _integers("prompt", prompt, "a text (str) or ids")))
-        words = words_of_prompt(self, prompt)
-        if unknown := describe_unknown_words(self, words):
+            return self.vocabulary.decode(self._checked("prompt", integers("prompt", prompt, "a text (str) or ids")))
+        words = words_of_prompt(self._parts(), prompt)
+        if unknown := describe_unknown_words(self._parts(), words):
             warnings.warn(unknown, stacklevel=3)
         return words
 
     def _ids(self, name: str, given: TextOrIds) -> Array:
         """The ids of a text."""
-        trained, source = self._parts(), _source(name, given)
+        trained, source = self._parts(), source_of(name, given)
         if isinstance(source, Array):
             return self._checked(name, source)
         text = read_text(source) if isinstance(source, tuple) else source
@@ -553,21 +486,6 @@ class LanguageModel:
         """Ids of the vocabulary; those of a model of ids may not be that of `<unk>`."""
         known = self.vocabulary.unk_id if self.tokenizer is IDS else len(self.vocabulary)
         return checked_ids(name, ids, known)
-
-    @contextlib.contextmanager
-    def reading_unknown_words(self) -> Iterator[None]:
-        """Within, <unk> has the mean embedding where training never saw it; afterwards its own again."""
-        trained = self._parts()
-        if trained.unk_trained:
-            yield
-            return
-        embedding = trained.network.parameters["embedding.weight"]
-        own = embedding[-1].copy()
-        embedding[-1] = embedding[:-1].mean(axis=0, dtype=np.float64)
-        try:
-            yield
-        finally:
-            embedding[-1] = own
 
     # ---------------------------------------------------------------------------------------------- keeping and loading
 
@@ -619,18 +537,11 @@ class LanguageModel:
         if state["trained"] is not None:
             ops, threads = _at_work(self._options["backend"], self._options["threads"])
             arrays, metadata = state["trained"]
-            self._trained = _trained_of(arrays, metadata, ops, threads=threads)
+            self._trained = NeuralModel.from_checkpoint(arrays, metadata, ops, threads=threads)
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold, beside the network's arrays, to make this again."""
-        shape = self.network.shape
-        return {
-            "network": {"context": shape.context, "embed": shape.embed, "hidden": list(shape.hidden)},
-            "tokenizer": self.tokenizer.name,
-            "capitalized": sorted(self.tokenizer.capitalized),
-            "vocabulary": list(self.vocabulary.words),
-            "unk_trained": self.unk_trained,
-        }
+        return self._parts().metadata()
 
     @classmethod
     def from_checkpoint(
@@ -640,10 +551,7 @@ class LanguageModel:
 
         Raises ValueError where something is missing or does not fit.
         """
-        trained = _trained_of(tensors, metadata, ops, threads=threads)
-        model = cls.from_network(
-            trained.network, trained.vocabulary, trained.tokenizer, unk_trained=trained.unk_trained
-        )
+        model = cls.of(NeuralModel.from_checkpoint(tensors, metadata, ops, threads=threads))
         config = metadata.get("config", {})
         model._options |= {name: config[name] for name in OF_TEXT_AND_SEED if name in config}
         return model
@@ -662,11 +570,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-def _unit(vectors: Array) -> Array:
-    """The directions of vectors (N, D): each divided by its length; a vector of zeros stays that."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30))
-
-
 def _read(name: str, read: Callable[[Any], Any], value: Any) -> Any:
     """An argument, or ValueError with its name."""
     try:
@@ -679,56 +582,6 @@ def _seed(seed: int | None) -> int | None:
     return None if seed is None else _read("seed", whole(0), seed)
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Raises TypeError for what `fit` does not take."""
-    known = TrainingOptions.__annotations__
-    for name in options:
-        if name in MODEL_OPTIONS:
-            raise TypeError(f"fit: {name} is an argument of the model: LanguageModel({name}=...)")
-        if name not in known:
-            raise TypeError(f"fit: no argument {name}{closest(name, known)}")
-
-
-def _source(name: str, given: TextOrIds) -> tuple[str, ...] | Text | Array:
-    """The files that are meant, or the text, or integers."""
-    if isinstance(given, str):
-        _refuse_file_name(name, given)
-        return text_in_memory(given)
-    if isinstance(given, os.PathLike):
-        return (os.fsdecode(given),)
-    if isinstance(given, list | tuple) and given and all(isinstance(item, str | os.PathLike) for item in given):
-        return tuple(map(os.fsdecode, given))
-    return _integers(name, given, "a text (str), a file (pathlib.Path), a list of files, or integers")
-
-
-def _integers(name: str, given: Any, expected: str) -> Array:
-    """Integers as an array; TypeError, with what else was expected, for anything but them."""
-    if isinstance(given, list | tuple) and not given:
-        return np.empty(0, np.int32)
-    try:
-        array = np.asarray(given)
-    except ValueError:  # lists of several lengths
-        array = np.empty(0, object)
-    if array.dtype.kind not in "iu":
-        of = f" of {array.dtype}" if array.ndim else ""
-        raise TypeError(f"{name}: expected {expected}; got {type(given).__name__}{of}")
-    return array
-
-
-def _refuse_file_name(name: str, text: str) -> None:
-    """Raises ValueError where a str, which is a text, looks as if a file of that name were meant."""
-    if len(text) > LONGEST_NAME or not text.strip() or "\n" in text:
-        return
-    try:
-        is_file = Path(text).is_file()
-    except (OSError, ValueError):
-        is_file = False
-    if is_file or (not any(map(str.isspace, text)) and text.endswith((".txt", ".gz"))):
-        raise ValueError(
-            f"{name}: expected a text, got {text!r}, the name of a file; for what is in it give pathlib.Path({text!r})"
-        )
-
-
 def _at_work(backend: str, threads: int | None) -> tuple[Ops, int]:
     """The back-end's ops and the number of threads; warns where it is not the fastest back-end."""
     chosen = choose_backend(backend)
@@ -737,76 +590,11 @@ def _at_work(backend: str, threads: int | None) -> tuple[Ops, int]:
     return chosen.ops, default_threads(threads)
 
 
-def _trained_of(tensors: Mapping[str, Array], metadata: Mapping[str, Any], ops: Ops, *, threads: int) -> Trained:
-    """What a checkpoint held. Raises ValueError where something is missing or does not fit."""
-    if missing := [key for key in ("network", "tokenizer", "vocabulary", "unk_trained") if key not in metadata]:
-        raise ValueError(f"it holds no language model: {', '.join(missing)} missing")
-    if metadata["tokenizer"] not in (*TOKENIZERS, IDS.name):
-        raise ValueError(f"its tokenizer {metadata['tokenizer']!r} is not known to this fastmlp; upgrade fastmlp")
-    vocabulary = Vocabulary(tuple(metadata["vocabulary"]))
-    sizes = metadata["network"]
-    shape = NetworkShape(len(vocabulary), sizes["context"], sizes["embed"], tuple(sizes["hidden"]))
-    names = [*shape.parameters(), *shape.statistics()]
-    network = MLP(shape, ops, threads=threads, parameters={name: tensors[name] for name in names if name in tensors})
-    tokenizer = get_tokenizer(metadata["tokenizer"], metadata.get("capitalized", ()))
-    return Trained(network, vocabulary, tokenizer, metadata["unk_trained"])
-
-
-def model_file(run: str | os.PathLike[str]) -> Path:
-    """The file to read a run's model from: a .safetensors file, or in a folder its best model, else its last one.
-
-    Raises ModelError where there is none.
-    """
-    path = Path(run)
-    if not path.is_dir():
-        _refuse_others(path)
-        return path
-    for name in (MODEL_FILE, LAST_FILE):
-        if (path / name).is_file():
-            return path / name
-    raise ModelError(f"{path}: a folder without {MODEL_FILE}; name a run's folder or a .safetensors file")
-
-
-def _refuse_others(path: Path) -> None:
-    """Raises ModelError for a name that a run nearly has where there is nothing of this one, and for a text."""
-    if path.is_file():
-        if path.suffix != ".safetensors" and _is_text(path):
-            train = f"python -m fastmlp.train {shlex.quote(str(path))}"
-            raise ModelError(f"cannot load {path}: it is a text, not a trained model; train on it first: {train}")
-    elif not path.exists() and (near := _run_called_like(path)):
-        raise ModelError(f"cannot load {path}: there is no such file; did you mean {near}?")
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a file begins as a text does."""
-    try:
-        with path.open("rb") as file:
-            head = "".join(file.read(1_000).decode(errors="ignore").split())
-    except OSError:
-        return False
-    return head.isprintable() and head != ""
-
-
-def _run_called_like(path: Path) -> Path | None:
-    """A folder or model that lies beside a path, or among the runs, and has nearly its name."""
-    there: dict[str, Path] = {}
-    for folder in (RUNS, path.parent):
-        with contextlib.suppress(OSError):
-            there |= {file.name: file for file in folder.iterdir() if file.is_dir() or file.suffix == ".safetensors"}
-    near = difflib.get_close_matches(path.name, there, n=1)
-    return there[near[0]] if near else None
-
-
 def load_language_model(run: str | os.PathLike[str], ops: Ops, threads: int = 1) -> LanguageModel:
     """The trained model of a run's folder or a .safetensors file, on a back-end that is chosen already.
 
     Raises ModelError where it cannot be read or is something else.
     """
     path = model_file(run)
-    try:
-        tensors, metadata = checkpoint.load(path)
-        return LanguageModel.from_checkpoint(tensors, metadata, ops, threads=threads)
-    except CheckpointError as error:
-        raise ModelError(str(error)) from error
-    except ValueError as error:
-        raise ModelError(f"{path}: {error}") from error
+    with load_errors(path):
+        return LanguageModel.from_checkpoint(*checkpoint.load(path), ops, threads=threads)

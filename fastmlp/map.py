@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastmlp import cli
-from fastmlp.config import FEWEST_ON_MAP, picture, whole
+from fastmlp.options import FEWEST_ON_MAP, picture, whole
 
 
 def make_parser(prog: str) -> cli.Parser:

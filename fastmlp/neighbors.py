@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from fastmlp import cli
-from fastmlp.config import whole
+from fastmlp.errors import UsageError
+from fastmlp.options import whole
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -24,15 +25,15 @@ def make_parser(prog: str) -> cli.Parser:
 
 def neighbors(arguments: argparse.Namespace) -> int:
     """Load the model, find the word, print its neighbors."""
+    from fastmlp.errors import TextError
     from fastmlp.language_model import load_language_model
     from fastmlp.ops import get_ops
-    from fastmlp.text import TextError
 
     language = load_language_model(arguments.run, get_ops("numpy"))  # which computes nothing here
     try:
         found = language.neighbors(arguments.word, arguments.n)
     except TextError as error:
-        raise cli.UsageError(str(error).replace("word:", "WORD:", 1)) from error
+        raise UsageError(str(error).replace("word:", "WORD:", 1)) from error
     for word, cosine in found:
         print(f"{cosine:6.3f}  {word}")
     return cli.DONE

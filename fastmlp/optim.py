@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp._arrays import as_floats, check_shape
-from fastmlp.backend import ops_of
-from fastmlp.model import Gradient, RowGradient, dense
-from fastmlp.nn import Parameters
+from fastmlp.arrays import as_floats, check_shape
+from fastmlp.nn.module import Parameters
+from fastmlp.ops.backend import ops_of
+from fastmlp.ops.gradient import Gradient, RowGradient, dense
 from fastmlp.threads import default_threads
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer"]

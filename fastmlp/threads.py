@@ -4,14 +4,12 @@ import operator
 import os
 from typing import Any
 
-__all__ = ["MOST_THREADS", "VARIABLE", "ThreadsError", "default_threads"]
+from fastmlp.errors import ThreadsError
+
+__all__ = ["MOST_THREADS", "VARIABLE", "default_threads"]
 
 VARIABLE = "FASTMLP_NUM_THREADS"
 MOST_THREADS = 1024
-
-
-class ThreadsError(ValueError):
-    """No number of threads; the message is one complete line for the user."""
 
 
 def default_threads(threads: int | None = None) -> int:

@@ -18,8 +18,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from fastmlp import _loss
-from fastmlp.backend import ops_of
+from fastmlp.functional import _loss
+from fastmlp.ops.backend import ops_of
 
 try:
     import torch

@@ -14,11 +14,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
-from fastmlp.config import EITHER, PRESETS, ConfigError, TrainConfig, closest, is_config, options, read_toml
+from fastmlp.config import EITHER, PRESETS, TrainConfig, is_config, options, read_toml
+from fastmlp.options import ConfigError, closest
 
 if TYPE_CHECKING:
     from fastmlp.console import Printer
-    from fastmlp.trainer import SavedRun
+    from fastmlp.training.keeper import SavedRun
 
 GROUPS = {
     "length": ("steps", "epochs", "minutes", "batch_size"),
@@ -176,7 +177,7 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
 
 def point_to_the_text(error: Exception, folder: str) -> None:
     """Raise a TextError again, with how a resumed run's text is named that is elsewhere now."""
-    from fastmlp.text import TextError
+    from fastmlp.errors import TextError
 
     if isinstance(error, TextError):
         raise TextError(f"{error}; to name the run's text anew: FILE --resume --out {quoted(folder)}") from error

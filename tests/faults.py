@@ -24,11 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastmlp.checkpoint import write_atomically
+from fastmlp.files.atomic import write_atomically
 
 __all__ = ["NOTHING", "Done", "Fault", "program", "started", "train", "wait"]
 
-IMPORTED = ["__main__", "tests.faults", "fastmlp.train", "fastmlp.trainer", "fastmlp.console"]
+IMPORTED = [
+    "__main__",
+    "tests.faults",
+    "fastmlp.train",
+    "fastmlp.trainer",
+    "fastmlp.training.keeper",
+    "fastmlp.console",
+]
 TEMPORARY = ".fastmlp-"  # how the names of temporary files begin
 
 
@@ -39,7 +46,7 @@ class Fault:
     what    "SIGKILL" or another signal; or "ENOSPC" or another error, which the call raises
     at      the number of the step; 0: none
     times   at how many steps, one after the other; ENOSPC only at those that need room
-    within  happen within this function ("fastmlp.trainer.evaluate") instead of at a step of writing, at its at-th call
+    within  happen within this function ("fastmlp.training.run.evaluate"), at its at-th call, instead of at a step
     """
 
     what: str = "SIGKILL"
@@ -175,7 +182,7 @@ def _program(arguments: list[str], folder: Path, stdin: bytes, told: Path) -> No
 
 def _begin(told: Path) -> None:
     """From now on what is said goes to files in this folder, and pictures are quickly drawn."""
-    importlib.import_module("fastmlp.trainer").plot_loss = _picture  # type: ignore[attr-defined]
+    importlib.import_module("fastmlp.training.keeper").plot_loss = _picture  # type: ignore[attr-defined]
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(told / name, os.O_WRONLY | os.O_CREAT), descriptor)
 

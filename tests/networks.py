@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.language_model import LanguageModel
-from fastmlp.model import MLP, NetworkShape
+from fastmlp.network.network import MLP
+from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
+from fastmlp.prediction.neural import NeuralModel
 from fastmlp.text import Vocabulary, get_tokenizer
 
 Array = np.ndarray
@@ -72,11 +73,11 @@ def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str
     return model
 
 
-def small_language(rng: np.random.Generator, ops: Ops, *, unk_trained: bool = False) -> LanguageModel:
+def small_language(rng: np.random.Generator, ops: Ops, *, unk_trained: bool = False) -> NeuralModel:
     """A network that speaks a few words, with weights far from zero, so that it has opinions."""
     vocabulary = Vocabulary((".", "the", "cat", "saw", "a", "bird", "and", "sang", "<unk>"))
     shape = NetworkShape(len(vocabulary), context=3, embed=4, hidden=(6,))
     state = nonzero_state(rng, shape)
     state["output.weight"] *= 4
     network, tokenizer = make_model(ops, state, shape), get_tokenizer("words")
-    return LanguageModel.from_network(network, vocabulary, tokenizer, unk_trained=unk_trained)
+    return NeuralModel(network, vocabulary, tokenizer, unk_trained)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp import checkpoint
 from fastmlp.config import TrainConfig
+from fastmlp.files import checkpoint
 
 ROOT = Path(__file__).parent.parent
 SENTENCES = 600

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fastmlp import backend, functional, nn
-from fastmlp.backend import Backend, choose_backend, ops_of
-from fastmlp.ops import BackendUnavailableError
+from fastmlp import functional, nn
+from fastmlp.ops import BackendUnavailableError, backend
+from fastmlp.ops.backend import Backend, choose_backend, ops_of
 from tests.helpers import module_of, require_ops
 
 

@@ -23,8 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmlp
-from fastmlp import checkpoint
-from fastmlp.checkpoint import CheckpointError, FolderInUseError, check_writable, load, lock_folder, save
+from fastmlp.errors import CheckpointError, FolderInUseError
+from fastmlp.files.atomic import LOCK_FILE, check_writable, lock_folder, write_atomically
+from fastmlp.files.checkpoint import load, save
 
 ROOT = Path(fastmlp.__file__).parents[1]
 DTYPES = ["bool", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">i4", ">f4", ">f8"]
@@ -323,14 +324,14 @@ def test_promise_7_a_disk_that_ends_in_the_middle(saved):
 def test_promise_7_impossible_paths(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="cannot write ") as caught:
-        checkpoint.write_atomically(name, b"data")
+        write_atomically(name, b"data")
     assert str(caught.value).isprintable()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_write_atomically_makes_and_replaces(tmp_path):
     for data in (b"", b"first", b"\0" * 100_000, b"last"):
-        checkpoint.write_atomically(str(tmp_path / "file"), data)
+        write_atomically(str(tmp_path / "file"), data)
         assert (tmp_path / "file").read_bytes() == data
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
@@ -386,8 +387,8 @@ KILLED = """
         assert os.WTERMSIG(status) == signal.SIGKILL, status
         tensors, metadata = checkpoint.load(path)
         assert (tensors["weight"] == metadata["value"]).all()
-        with checkpoint.lock_folder(path.parent):
-            assert {file.name for file in path.parent.iterdir()} == {path.name, checkpoint.LOCK_FILE}
+        with lock_folder(path.parent):
+            assert {file.name for file in path.parent.iterdir()} == {path.name, LOCK_FILE}
         return metadata["value"]
 
     save(1)
@@ -667,14 +668,14 @@ def test_promise_10_within_one_process(tmp_path):
     with pytest.raises(OSError, match="of the caller"), lock_folder(tmp_path):
         raise OSError("of the caller")
     assert not locked(tmp_path)
-    assert (tmp_path / checkpoint.LOCK_FILE).read_bytes() == b""  # nobody is named any more
+    assert (tmp_path / LOCK_FILE).read_bytes() == b""  # nobody is named any more
 
 
 def test_the_lock_removes_what_a_killed_run_left(tmp_path):
     (tmp_path / ".fastmlp-0123456789abcdef.tmp").write_bytes(b"half")
     (tmp_path / "notes.tmp").write_bytes(b"the user's")
     with lock_folder(tmp_path):
-        assert {file.name for file in tmp_path.iterdir()} == {checkpoint.LOCK_FILE, "notes.tmp"}
+        assert {file.name for file in tmp_path.iterdir()} == {LOCK_FILE, "notes.tmp"}
 
 
 @pytest.mark.parametrize("folder", ["missing", "file", "nul\0"])

@@ -25,14 +25,15 @@ from typing import Any
 import matplotlib.image
 import pytest
 
-from fastmlp import checkpoint, cli, evaluate, generate, neighbors, train
+from fastmlp import cli, evaluate, generate, neighbors, train
 from fastmlp import map as word_map
-from fastmlp.backend import Backend
 from fastmlp.config import TrainConfig, options
-from fastmlp.generation import draw
+from fastmlp.files import checkpoint
+from fastmlp.files.run_folder import RunFolder
 from fastmlp.language_model import LanguageModel
 from fastmlp.ops import get_ops
-from fastmlp.run_folder import RunFolder
+from fastmlp.ops.backend import Backend
+from fastmlp.prediction.generation import draw
 from fastmlp.text import get_tokenizer
 from tests.runs import (
     flags,
@@ -64,13 +65,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    monkeypatch.setattr("fastmlp.trainer.plot_loss", lambda metrics, path, *, title: path.write_text(title))
+    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", lambda metrics, path, *, title: path.write_text(title))
 
 
 @pytest.fixture
 def on_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands that choose their back-end themselves choose one that is there in every test."""
-    monkeypatch.setattr("fastmlp.backend.choose_backend", lambda: Backend(get_ops("numpy"), None, None))
+    monkeypatch.setattr("fastmlp.ops.backend.choose_backend", lambda: Backend(get_ops("numpy"), None, None))
 
 
 @pytest.fixture(scope="module")
@@ -332,8 +333,9 @@ def test_promise_6_killed_while_it_draws_the_picture_before_is_whole(tmp_path: P
     """SIGKILL as the second picture of the loss is about to take the first one's place."""
     code = """
         import os, signal, sys
-        from fastmlp import train, trainer
-        trainer.FIRST_PICTURE = 0.0
+        from fastmlp import train
+        from fastmlp.training import run
+        run.FIRST_PICTURE = 0.0
         replace = os.replace
         def die_at_the_second(source, target):
             if str(target).endswith("loss.png") and os.path.exists(target):
@@ -386,7 +388,7 @@ def press_ctrl_c() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("busy", ["read_corpus", "complete"])
+@pytest.mark.parametrize("busy", ["trainer.read_corpus", "training.run.complete"])
 def test_promise_9_before_the_first_step_a_signal_stops_at_once(
     busy: str,
     number: signal.Signals,
@@ -401,7 +403,7 @@ def test_promise_9_before_the_first_step_a_signal_stops_at_once(
         time.sleep(0.01)
         raise AssertionError("it went on")
 
-    monkeypatch.setattr(f"fastmlp.trainer.{busy}", interrupted)
+    monkeypatch.setattr(f"fastmlp.{busy}", interrupted)
     file = write_text(tmp_path)
     status, _, err = call(capsys, "train", file, *SMALL)
     assert status == 128 + number
@@ -496,7 +498,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("fastmlp.trainer.MLP", fail)
+    monkeypatch.setattr("fastmlp.training.run.MLP", fail)
     if there_before:
         Path("run").mkdir()
         Path("run/notes").write_text("mine")
@@ -533,7 +535,7 @@ def test_promise_10_the_run_that_is_replaced_stays_until_the_next_can_begin(
 
     before = contents()
     with monkeypatch.context() as patch:
-        patch.setattr(f"fastmlp.trainer.{busy}", fail)
+        patch.setattr(f"fastmlp.training.run.{busy}", fail)
         for folder in ("run", "mine"):
             status, _, err = call(capsys, "train", file, *SMALL, "--seed", 2, "--out", folder, "--overwrite")
             assert contents() == before
@@ -558,7 +560,7 @@ def test_a_run_that_cannot_go_on_from_its_start_keeps_its_options(
     for name in ("last.safetensors", "model.safetensors"):
         Path("run", name).unlink()
     before = Path("run/config.toml").read_bytes()
-    monkeypatch.setattr("fastmlp.trainer.MLP", lambda *_, **__: exec("raise MemoryError"))
+    monkeypatch.setattr("fastmlp.training.run.MLP", lambda *_, **__: exec("raise MemoryError"))
     status, _, err = call(capsys, "train", "--resume", "--out", "run")
     assert (status, "not enough memory: none is left; " in err) == (1, True)
     assert Path("run/config.toml").read_bytes() == before
@@ -570,7 +572,7 @@ def test_work_that_a_closed_pipe_cut_short_is_not_done(
     def gone(*_: Any) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("fastmlp.trainer.evaluate", gone)
+    monkeypatch.setattr("fastmlp.training.run.evaluate", gone)
     assert call(capsys, "train", write_text(tmp_path), *SMALL)[0] == 1
 
 
@@ -696,7 +698,7 @@ def test_generate_writes_each_word_as_it_comes(trained: Path, monkeypatch: pytes
         seen.append(words_read())
         return draw(*arguments, **options)
 
-    monkeypatch.setattr("fastmlp.generation.draw", watched)
+    monkeypatch.setattr("fastmlp.prediction.generation.draw", watched)
     assert generate.main([str(trained), "anna paints", "-n", "1", "--words", "9", "--seed", "1"]) == 0
     assert seen == [words_read()[:count] for count in range(2, 11)]
 
@@ -799,7 +801,7 @@ def test_compiling_is_seen_before_it_is_waited_for(
         ops.embedding_forward(*arguments, **options)
 
     compiling = Backend(dataclasses.replace(ops, embedding_forward=forward), None, lambda: None)
-    monkeypatch.setattr("fastmlp.backend.choose_backend", lambda: compiling)
+    monkeypatch.setattr("fastmlp.ops.backend.choose_backend", lambda: compiling)
     monkeypatch.setattr("fastmlp.cli.say", said.append)
     status, out, _ = call(capsys, command, trained, argument.format(text=write_text(trained.parent)))
     assert (status, bool(out)) == (0, True)
@@ -1061,7 +1063,7 @@ def test_promise_11_a_name_that_is_not_utf8_is_refused_or_read(
         assert sorted(there.name for there in tmp_path.iterdir()) == ["novels"]
     assert call(capsys, "train", folder, *SMALL, "--out", "run", "--quiet") == (0, "", "")
     assert call(capsys, "train", "--resume", "--out", "run", "--steps", 32, "--quiet") == (0, "", "")
-    monkeypatch.setattr("fastmlp.backend.choose_backend", lambda: Backend(get_ops("numpy"), None, None))
+    monkeypatch.setattr("fastmlp.ops.backend.choose_backend", lambda: Backend(get_ops("numpy"), None, None))
     assert call(capsys, "evaluate", trained, file)[0] == 0
     assert call(capsys, "generate", trained, "\udce9")[0] == 2
 

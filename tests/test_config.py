@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from fastmlp import config, ops, text, update_rules
-from fastmlp.config import ConfigError, TrainConfig, is_config, options, read_toml, to_toml
+from fastmlp import config, ops, text
+from fastmlp.config import TrainConfig, is_config, options, read_toml, to_toml
+from fastmlp.options import ConfigError
+from fastmlp.training import schedule, update_rules
 
 FULL = TrainConfig(
     files=("a.txt", 'quo"ted.txt'),
@@ -95,7 +97,7 @@ def test_thousands_may_be_set_off(written: str, steps: int) -> None:
 def test_the_names_that_are_offered_are_those_that_there_are() -> None:
     """config.py, which imports nothing, says them once more."""
     assert set(config.TOKENIZERS) == set(text.TOKENIZERS)
-    assert set(config.SCHEDULES) == set(update_rules.SCHEDULES)
+    assert set(config.SCHEDULES) == set(schedule.SCHEDULES)
     assert set(config.BACKENDS) == {"auto", *ops.BACKENDS}
     rules = {rule.rule for rule in update_rules.Optimizer.__subclasses__()}
     assert set(config.OPTIMIZERS) == set(config.LEARNING_RATES) == set(config.WEIGHT_DECAYS) == rules

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fastmlp.config import TrainConfig
-from fastmlp.corpus import Corpus, read_corpus
-from fastmlp.data import EpochBatches, RandomBatches, Windows
+from fastmlp.data.batches import EpochBatches, RandomBatches
+from fastmlp.data.corpus import Corpus, read_corpus
+from fastmlp.data.windows import Windows
 from fastmlp.text import Text, TextError
 
 

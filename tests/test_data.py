@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import fastmlp.data
-from fastmlp.data import EpochBatches, RandomBatches, Windows, evenly_spaced, split_ids
+import fastmlp.data.batches
+from fastmlp.data.batches import EpochBatches, RandomBatches
+from fastmlp.data.windows import Windows, evenly_spaced, split_ids
 from fastmlp.text import TextError
 
 ROOT = Path(__file__).parents[1]
@@ -237,7 +238,7 @@ def test_promise_6_a_batch_does_not_depend_on_what_is_made_with_it(monkeypatch, 
     """Batches are made by the piece: here of 1, 2, 4 and 12 of them, where an epoch has 13 and the last is short."""
     whole = kind(numbered(102), 8, 5)
     expected = [indices_of(whole.batch(step)) for step in range(40)]
-    monkeypatch.setattr(fastmlp.data, "_PIECE_ROWS", rows)
+    monkeypatch.setattr(fastmlp.data.batches, "_PIECE_ROWS", rows)
     batches = kind(numbered(102), 8, 5)
     for step in (*range(40), 39, 3, 12, 13, 3):
         assert indices_of(batches.batch(step)) == expected[step]
@@ -302,13 +303,13 @@ def test_no_window_is_left_out_for_ever():
 def test_promise_16_threads_may_share_the_batches(monkeypatch):
     expected = [indices_of(EpochBatches(numbered(20), 20, 1).batch(epoch)) for epoch in range(20)]
     batches = EpochBatches(numbered(20), 20, 1)
-    draw = fastmlp.data._permutation
+    draw = fastmlp.data.batches._permutation
 
     def draw_slowly(*arguments):
         time.sleep(0.0005)  # lets the other thread in
         return draw(*arguments)
 
-    monkeypatch.setattr(fastmlp.data, "_permutation", draw_slowly)
+    monkeypatch.setattr(fastmlp.data.batches, "_permutation", draw_slowly)
     right = []
 
     def read(order):

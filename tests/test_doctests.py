@@ -2,26 +2,33 @@
 
 import doctest
 import importlib
-import importlib.util
-from types import ModuleType
+import pkgutil
 from typing import Any
 
 import pytest
 
-PUBLIC = ["functional", "history", "language_model", "nn", "optim", "torch"]
-WITH_EXAMPLES = ["functional", "nn", "optim"]  # one for each public name
-THERE = [name for name in PUBLIC if importlib.util.find_spec(f"fastmlp.{name}")]
+PACKAGES = ("functional", "nn")
+WITH_EXAMPLES = [*PACKAGES, "optim"]  # one for each public name
 
 
-@pytest.fixture(params=THERE)
-def module(request: pytest.FixtureRequest) -> ModuleType:
-    if request.param == "torch":
+def modules() -> list[str]:
+    """The public modules, and those that packages hand names on from."""
+    parts = [
+        f"{package}.{part.name}"
+        for package in PACKAGES
+        for part in pkgutil.iter_modules(importlib.import_module(f"fastmlp.{package}").__path__)
+    ]
+    return ["language_model", "optim", "torch", "training.history", *PACKAGES, *parts]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_run(name):
+    """Those of a package's parts with all of its public names, as a user has them."""
+    if name == "torch":
         pytest.importorskip("torch")
-    return importlib.import_module(f"fastmlp.{request.param}")
-
-
-def test_examples_run(module):
-    failed, _ = doctest.testmod(module)
+    package = importlib.import_module(f"fastmlp.{name.partition('.')[0]}")
+    names = {public: getattr(package, public) for public in package.__all__} if name.startswith(PACKAGES) else {}
+    failed, _ = doctest.testmod(importlib.import_module(f"fastmlp.{name}"), extraglobs=names)
     assert not failed
 
 
@@ -35,3 +42,15 @@ def test_every_public_name_has_an_example(name):
     module = importlib.import_module(f"fastmlp.{name}")
     assert module.__all__
     assert [public for public in module.__all__ if not examples(getattr(module, public))] == []
+
+
+def test_examples_are_looked_for_where_they_are():
+    """A package hands names on and has no examples of its own: they would go unrun in silence."""
+    counts = dict.fromkeys(PACKAGES, 0)
+    for name in modules():
+        module = importlib.import_module(f"fastmlp.{name}") if name != "torch" else None
+        if module is not None and name.partition(".")[0] in counts:
+            counts[name.partition(".")[0]] += sum(len(test.examples) for test in doctest.DocTestFinder().find(module))
+    for name, count in counts.items():
+        public = importlib.import_module(f"fastmlp.{name}")
+        assert count >= sum(examples(getattr(public, each)) for each in public.__all__) > 0

@@ -1,5 +1,6 @@
 """Text from a network: how a word is drawn, what stands before the first, and that <unk> is never written."""
 
+from dataclasses import replace
 from itertools import islice, product
 from types import SimpleNamespace
 from typing import Any
@@ -7,9 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.generation import complete, continuation, describe_unknown_words, draw, next_logits, random_numbers
 from fastmlp.language_model import LanguageModel
 from fastmlp.ops import Ops
+from fastmlp.prediction.generation import (
+    complete,
+    continuation,
+    describe_unknown_words,
+    draw,
+    next_logits,
+    random_numbers,
+)
 from tests.helpers import NUMPY
 from tests.networks import small_language
 
@@ -98,7 +106,7 @@ def test_where_all_words_are_excluded_they_come_all_the_same(rng: np.random.Gene
     language = LanguageModel(context=2, embed=4, hidden=(8,), tokenizer="prose", vocab_size=2, backend="numpy")
     language.fit(text, steps=2, batch_size=4)
     assert language.vocabulary.words == ("<p>", "<unk>")
-    assert complete(language, [], 3, random_numbers(1, 0)) == ["<p>"] * 3
+    assert complete(language._parts(), [], 3, random_numbers(1, 0)) == ["<p>"] * 3
     assert language.next_word("", k=None) == [("<p>", 1.0)]
 
 
@@ -179,7 +187,7 @@ def test_an_unknown_word_is_read_as_the_mean_of_all_others(rng: np.random.Genera
     embedding = language.network.parameters["embedding.weight"]
     own = embedding[-1].copy()
     embedding[-1] = embedding[:-1].mean(axis=0)
-    as_it_is = LanguageModel.from_network(language.network, language.vocabulary, language.tokenizer, unk_trained=True)
+    as_it_is = replace(language, unk_trained=True)
     want = complete(as_it_is, ["zebra", "saw"], 10, random_numbers(1, 0))
     embedding[-1] = own
     assert complete(as_it_is, ["zebra", "saw"], 10, random_numbers(1, 0)) != want

@@ -7,7 +7,7 @@ import pytest
 
 import fastmlp
 from fastmlp import info
-from fastmlp.backend import choose_backend
+from fastmlp.ops.backend import choose_backend
 from tests.helpers import module_of
 
 

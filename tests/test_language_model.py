@@ -20,17 +20,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import checkpoint, evaluate, generate, neighbors
-from fastmlp.backend import Backend
-from fastmlp.config import MODEL_OPTIONS, ConfigError, TrainConfig, TrainingOptions, options
+from fastmlp import evaluate, generate, neighbors
+from fastmlp.config import MODEL_OPTIONS, TrainConfig, TrainingOptions, options
 from fastmlp.console import Console
+from fastmlp.errors import DivergedError, ModelError, NotTrainedError, RunFolderError
 from fastmlp.events import Event, Finished, Reporter
-from fastmlp.language_model import LanguageModel, ModelError, NotTrainedError, load_language_model, model_file
-from fastmlp.model import MLP
+from fastmlp.files import checkpoint
+from fastmlp.files.run_folder import model_file
+from fastmlp.language_model import LanguageModel, load_language_model
+from fastmlp.network.network import MLP
 from fastmlp.ops import Ops
-from fastmlp.run_folder import RunFolderError
+from fastmlp.ops.backend import Backend
+from fastmlp.options import ConfigError
 from fastmlp.text import TextError, get_tokenizer
-from fastmlp.trainer import DivergedError, train
+from fastmlp.trainer import train
 from tests.helpers import NUMPY
 from tests.networks import small_language
 from tests.runs import (
@@ -159,7 +162,7 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
 
 
 def test_in_a_folder_it_is_the_run_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmlp.trainer.plot_loss", lambda *_, **__: None)
+    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", lambda *_, **__: None)
     file = write_text(tmp_path)
     train(small_config(file, tmp_path / "command"))
     model = LanguageModel(**SMALL)
@@ -326,7 +329,7 @@ def test_ids_of_any_integer_type_and_layout_are_trained_on() -> None:
 def test_a_run_on_ids_is_resumed_with_the_same_bits_and_no_other_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastmlp.trainer.plot_loss", lambda *_, **__: None)
+    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", lambda *_, **__: None)
     ids = np.tile(np.arange(5), 100)
     model, out = LanguageModel(**SMALL, vocab_size=5), tmp_path / "run"
     assert not model.fit(ids, out=out, should_stop=stop_after(25), **QUICK).finished
@@ -380,7 +383,7 @@ def test_promise_12_ids_that_a_model_does_not_have_are_refused_everywhere() -> N
 def test_generate_writes_what_the_command_writes(
     model: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastmlp.backend.choose_backend", lambda: Backend(NUMPY, None, None))
+    monkeypatch.setattr("fastmlp.ops.backend.choose_backend", lambda: Backend(NUMPY, None, None))
     file = tmp_path / "model.safetensors"
     model.save(file)
     assert generate.main([str(file), "anna paints", "-n", "1", "--seed", "5", "--top-k", "9"]) == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp import _loss
+from fastmlp.functional import _loss
 from tests.helpers import CLOSE, NUMPY, assert_near, require_ops
 
 IGNORED = 3

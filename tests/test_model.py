@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.model import BATCHED, MLP, HiddenActivations, NetworkShape, RowGradient
+from fastmlp.network.network import BATCHED, MLP, HiddenActivations
+from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
-from fastmlp.update_rules import SGD, AdamW
+from fastmlp.ops.gradient import RowGradient
+from fastmlp.training.update_rules import SGD, AdamW
 from tests.helpers import NUMPY, allowed, clocked_ops, relative_norm
 from tests.networks import ROWS, SHAPE, batch, make_model, nonzero_state, torch_model
 

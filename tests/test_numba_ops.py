@@ -3,6 +3,7 @@
 That it computes what the reference does is tested with each op.
 """
 
+import importlib
 import math
 import os
 import subprocess
@@ -18,14 +19,18 @@ import numba
 import numpy as np
 import pytest
 
-from fastmlp.ops import OPS, Ops, get_ops, numba_ops, reference
+import fastmlp.ops
+from fastmlp.ops import OPS, Ops, get_ops, numba_ops, reference, team
 from fastmlp.ops.contract import checked
+from fastmlp.ops.numba_ops import _jit, _products
+from fastmlp.ops.numba_ops._arithmetic import exp_nonpositive
 from fastmlp.ops.team import cut, run_slices
 from tests import inputs
 from tests.helpers import NUMPY, arguments, relative_norm, run
 from tests.inputs import example, options_of
 
 NUMBA = get_ops("numba")
+LAST_LAYER = importlib.import_module("fastmlp.ops.numba_ops.linear_cross_entropy")  # whose name is the op's too
 
 
 def run_all(ops: Ops, **sizes: int) -> dict[str, dict[str, np.ndarray]]:
@@ -38,14 +43,16 @@ def run_all(ops: Ops, **sizes: int) -> dict[str, dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def checking_bounds() -> ModuleType:
-    """The same functions compiled with bounds checks, which reach the kernels that kernels call only this way."""
-    module = ModuleType("numba_ops_checking_bounds")
-    source = numba_ops.__spec__.loader.get_source(numba_ops.__name__)
-    njit = numba.njit
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numba, "njit", lambda **options: njit(**(options | {"cache": False, "boundscheck": True})))
-        exec(compile(source, numba_ops.__file__, "exec"), module.__dict__)
-    return module
+    """The back-end imported once more, to be compiled with bounds checks: those reach what kernels call only so."""
+    name, njit = numba_ops.__name__, numba.njit
+    as_it_is = {key: sys.modules.pop(key) for key in list(sys.modules) if f"{key}.".startswith(f"{name}.")}
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(numba, "njit", lambda **options: njit(**(options | {"cache": False, "boundscheck": True})))
+            return importlib.import_module(name)
+    finally:
+        sys.modules.update(as_it_is)
+        fastmlp.ops.numba_ops = numba_ops
 
 
 def test_promise_12_kernels_stay_inside_their_arrays(checking_bounds):
@@ -64,12 +71,12 @@ def test_promise_12_the_bounds_are_checked(checking_bounds):
     """Or the test above would prove nothing; also in a kernel that another kernel calls."""
     table, ids = np.zeros((3, 2), np.float32), np.array([3], np.int32)
     with pytest.raises(IndexError):
-        checking_bounds._embedding_forward(table, ids, np.zeros((1, 2), np.float32))
+        checking_bounds.embedding._embedding_forward(table, ids, np.zeros((1, 2), np.float32))
     with pytest.raises(IndexError):
-        checking_bounds._update_sgd_rows(ids, np.zeros((1, 2), np.float32), table, np.float32(1))
+        checking_bounds.update._update_sgd_rows(ids, np.zeros((1, 2), np.float32), table, np.float32(1))
     x, short = np.zeros((5, 2), np.float32), np.zeros((4, 3), np.float32)
     with pytest.raises(IndexError):
-        checking_bounds._linear_forward(x, np.zeros((3, 2), np.float32), np.zeros(3, np.float32), short)
+        checking_bounds.linear._linear_forward(x, np.zeros((3, 2), np.float32), np.zeros(3, np.float32), short)
 
 
 # ------------------------------------------------------------------------------------------------------------ threads
@@ -83,9 +90,9 @@ def test_promise_4_same_bits_for_any_threads(monkeypatch, op):
         slices.append(len(pieces))
         run_slices(work, pieces, threads)
 
-    monkeypatch.setattr(numba_ops, "run_slices", counting)
-    monkeypatch.setattr(numba_ops, "SMALLEST", 64)
-    monkeypatch.setattr(numba_ops, "SMALLEST_PRODUCT", 64)
+    monkeypatch.setattr(team, "run_slices", counting)
+    monkeypatch.setattr(_jit, "SMALLEST", 64)
+    monkeypatch.setattr(_products, "SMALLEST_PRODUCT", 64)
     given = example(op, B=65, T=3, D=31, H=33, V=1_001)
     want = run(NUMBA, op, given, **options_of(op), threads=1)
     for threads in (2, 3):
@@ -148,25 +155,25 @@ def test_promise_16_a_forked_child_works():
 def test_the_work_array_is_kept_and_what_it_holds_does_not_matter():
     given = last_layer(33, 3_000)
     want = run(NUMBA, "linear_cross_entropy", given)
-    (buffer,) = numba_ops._spare
+    (buffer,) = _jit.spare
     buffer[:] = np.nan
     got = run(NUMBA, "linear_cross_entropy", given)
     assert all(got[name].tobytes() == want[name].tobytes() for name in want)
     assert np.isfinite(buffer).any(), "it was not used again"
     run(NUMBA, "linear_cross_entropy", last_layer(2, 3_000))
-    assert numba_ops._spare[0] is buffer, "a smaller call let go of it"
+    assert _jit.spare[0] is buffer, "a smaller call let go of it"
 
 
 def test_a_second_caller_gets_a_work_array_of_its_own():
-    with numba_ops._work_arrays((5,)) as (one,), numba_ops._work_arrays((5,)) as (other,):
+    with _jit.work_arrays((5,)) as (one,), _jit.work_arrays((5,)) as (other,):
         assert not np.shares_memory(one, other)
 
 
 def test_after_an_error_the_work_array_is_not_used_again():
     """Another thread may still be writing to it."""
-    with pytest.raises(KeyboardInterrupt), numba_ops._work_arrays((5,)):
+    with pytest.raises(KeyboardInterrupt), _jit.work_arrays((5,)):
         raise KeyboardInterrupt
-    assert len(numba_ops._spare) == 0
+    assert len(_jit.spare) == 0
 
 
 def peak_memory(call: Callable[[], object]) -> int:
@@ -180,11 +187,11 @@ def peak_memory(call: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("most_kept", [numba_ops.MOST_KEPT, 0], ids=["kept", "made again"])
+@pytest.mark.parametrize("most_kept", [LAST_LAYER.MOST_KEPT, 0], ids=["kept", "made again"])
 def test_promise_15_passes_take_the_memory_that_they_state(monkeypatch, most_kept, threads):
     """Called one at a time, or where it would be too much, they keep nothing of the size of batch times vocabulary."""
-    monkeypatch.setattr(numba_ops, "MOST_KEPT", most_kept)
-    rows, width, words, block = 600, 3, 20_000, numba_ops.BLOCK
+    monkeypatch.setattr(LAST_LAYER, "MOST_KEPT", most_kept)
+    rows, width, words, block = 600, 3, 20_000, LAST_LAYER.BLOCK
     given = inputs.linear_cross_entropy(np.random.default_rng(0), rows, width, words)
     given |= run(NUMPY, "linear_cross_entropy_forward", given)
     given |= {f"{name}_state{number}": None for name in ("weight", "bias") for number in ("", "2")}
@@ -202,7 +209,7 @@ def test_promise_15_passes_take_the_memory_that_they_state(monkeypatch, most_kep
         options = {"rule": "sgd", "lr": 0.1} if op.endswith("update") else {}
         call = partial(getattr(NUMBA, op), *arrays.values(), **options, threads=threads)
         call()  # compiles
-        numba_ops._spare.clear()
+        _jit.spare.clear()
         peak = peak_memory(call)
         assert peak < 1.1 * memory, op
         assert peak > 0.9 * memory or threads > 1, f"{op}: the measure is blind"  # they need not work at the same time
@@ -212,10 +219,10 @@ def test_promise_15_passes_take_the_memory_that_they_state(monkeypatch, most_kep
 def test_above_the_bound_the_logits_are_made_again(monkeypatch, label_smoothing):
     given = last_layer(33, 3_000)
     kept = run(NUMBA, "linear_cross_entropy", given, label_smoothing=label_smoothing)
-    numba_ops._spare.clear()
-    monkeypatch.setattr(numba_ops, "MOST_KEPT", 4 * 33 * 3_000 - 1)
+    _jit.spare.clear()
+    monkeypatch.setattr(LAST_LAYER, "MOST_KEPT", 4 * 33 * 3_000 - 1)
     again = run(NUMBA, "linear_cross_entropy", given, label_smoothing=label_smoothing)
-    assert numba_ops._spare[0].size < 33 * 3_000
+    assert _jit.spare[0].size < 33 * 3_000
     for name in kept:
         assert relative_norm(again[name], kept[name]) < 2e-6, name
 
@@ -230,14 +237,14 @@ def units_off(got: np.ndarray, want: np.ndarray) -> float:
 
 def test_exp_is_exact_to_two_units_in_the_last_place():
     x = np.concatenate([np.linspace(-87, 0, 4_001), -np.logspace(-30, 1, 999)]).astype(np.float32)
-    got = np.array([numba_ops._exp(each) for each in x])
+    got = np.array([exp_nonpositive(each) for each in x])
     assert units_off(got, np.exp(x.astype(np.float64))) < 2
 
 
 def test_exp_at_the_ends():
     values = {0.0: 1, -100.0: 4e-44, -105.0: 0, -1e4: 0, -math.inf: 0, math.nan: math.nan}
     for x, want in values.items():
-        np.testing.assert_allclose(numba_ops._exp(np.float32(x)), want, rtol=0.1)
+        np.testing.assert_allclose(exp_nonpositive(np.float32(x)), want, rtol=0.1)
 
 
 def test_tanh_is_exact_to_three_units_in_the_last_place_near_0_and_far():
@@ -272,13 +279,17 @@ def test_words_masked_by_an_infinite_bias_have_no_probability(op):
 # -------------------------------------------------------------------------------------------------------- compilation
 
 COUNTING = """
+import sys
+
 import numpy as np
 from fastmlp.ops import OPS, get_ops, numba_ops
 from tests.helpers import arguments, cast
 from tests.inputs import example, options_of
 
 def compiled():
-    return {name: len(value.signatures) for name, value in vars(numba_ops).items() if hasattr(value, "signatures")}
+    modules = [module for name, module in sys.modules.items() if name.startswith(f"{numba_ops.__name__}.")]
+    kernels = {name: value for module in modules for name, value in vars(module).items()}
+    return {name: len(value.signatures) for name, value in kernels.items() if hasattr(value, "signatures")}
 
 numba_ops.compile_ops(np.dtype("DTYPE"))
 before = compiled()
@@ -303,8 +314,8 @@ def test_compile_ops_leaves_nothing_to_compile(dtype):
 def test_promise_17_without_a_folder_to_cache_in_kernels_compile_all_the_same(monkeypatch):
     monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl._locator_classes", [])
     with pytest.raises(RuntimeError, match="no locator"):
-        numba.njit(cache=True)(numba_ops._tanh_backward.py_func)
-    kernel = numba_ops.jit(numba_ops._tanh_backward.py_func)
+        numba.njit(cache=True)(numba_ops.tanh._tanh_backward.py_func)
+    kernel = _jit.jit(numba_ops.tanh._tanh_backward.py_func)
     dx = np.empty(1, np.float32)
     kernel(np.full(1, 2, np.float32), np.full(1, 0.5, np.float32), dx)
     assert dx == 1.5
@@ -314,7 +325,7 @@ def doubled(x):
     return x + x
 
 
-@pytest.mark.parametrize("jit", [numba_ops.jit, numba_ops.jit_any_order])
+@pytest.mark.parametrize("jit", [_jit.jit, _jit.jit_any_order])
 def test_machine_code_is_kept_so_that_the_next_process_need_not_compile(jit, tmp_path, monkeypatch):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     assert jit(doubled)(2.0) == 4.0

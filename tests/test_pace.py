@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastmlp.pace import RECENT, Pace
+from fastmlp.training.clock import RECENT, Pace
 
 
 def test_nothing_measured_says_nothing() -> None:

@@ -14,9 +14,9 @@ import pytest
 from matplotlib.colors import to_rgb
 
 import fastmlp
-from fastmlp import plot
-from fastmlp.checkpoint import CheckpointError
-from fastmlp.plot import draw_loss, plot_loss, smooth
+from fastmlp.errors import CheckpointError
+from fastmlp.pictures import plot
+from fastmlp.pictures.plot import draw_loss, plot_loss, smooth
 
 
 def run(steps=10_000, every=100, evaluated=1_000, seed=1):

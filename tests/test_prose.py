@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastmlp import LanguageModel
 from fastmlp.config import TrainConfig
-from fastmlp.corpus import read_corpus
+from fastmlp.data.corpus import read_corpus
 from fastmlp.text import Text, get_tokenizer, read_text
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpora" / "barsetshire.txt"

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp import checkpoint
 from fastmlp.config import TrainConfig, to_toml
-from fastmlp.run_folder import Journal, RunFolderError, find_folder, stem
+from fastmlp.errors import RunFolderError
+from fastmlp.files import checkpoint
+from fastmlp.files.run_folder import Journal, find_folder, stem
 
 
 @pytest.fixture(autouse=True)

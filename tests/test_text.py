@@ -13,13 +13,13 @@ import unicodedata
 from pathlib import Path
 from unittest import mock
 
+import fastmlp.tokenizer
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import fastmlp.text
-import fastmlp.tokenizer
+import fastmlp.text.reading
 from fastmlp.text import (
     TOKENIZERS,
     Text,
@@ -312,7 +312,7 @@ def test_digest_is_that_of_the_text_however_it_is_stored(tmp_path):
     digest = read_text([plain]).sha256
     assert digest == hashlib.sha256(plain.read_bytes()).hexdigest()
     assert [read_text(paths).sha256 for paths in others] == [digest] * 3
-    with mock.patch.object(fastmlp.text, "PIECE", 2):
+    with mock.patch.object(fastmlp.text.reading, "PIECE", 2):
         assert Text("é one\ntwo\n", ()).sha256 == digest
     assert Text("é one\ntwo", ()).sha256 != digest
 

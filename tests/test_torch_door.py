@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fastmlp import _loss
+from fastmlp.functional import _loss
 from tests.helpers import CLOSE, SAME_LOSSES, allowed, assert_near, relative_norm, require_ops
 
 torch = pytest.importorskip("torch")

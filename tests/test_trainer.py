@@ -10,18 +10,15 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastmlp import checkpoint, run_folder, trainer
-from fastmlp.backend import Backend
-from fastmlp.checkpoint import CheckpointError, FolderInUseError, lock_folder
-from fastmlp.config import ConfigError, TrainConfig
-from fastmlp.corpus import read_corpus
-from fastmlp.evaluation import evaluate
+from fastmlp import trainer
+from fastmlp.config import TrainConfig
+from fastmlp.data.corpus import read_corpus
+from fastmlp.errors import CheckpointError, DivergedError, FolderInUseError, RunFolderError
 from fastmlp.events import (
     Compiled,
     Compiling,
@@ -38,12 +35,18 @@ from fastmlp.events import (
     TextRead,
     Writing,
 )
+from fastmlp.files import atomic, checkpoint, run_folder
+from fastmlp.files.atomic import lock_folder
 from fastmlp.language_model import LanguageModel
-from fastmlp.model import MLP
+from fastmlp.network.network import MLP
 from fastmlp.ops import Ops, get_ops
-from fastmlp.run_folder import RunFolderError
+from fastmlp.ops.backend import Backend
+from fastmlp.options import ConfigError
+from fastmlp.prediction.evaluation import evaluate
 from fastmlp.text import Text, TextError, TextFile, get_tokenizer, standard_library_text
-from fastmlp.trainer import DivergedError, open_run, train
+from fastmlp.trainer import open_run, train
+from fastmlp.training import keeper
+from fastmlp.training import run as loop
 from tests.helpers import require_ops
 from tests.runs import (
     learnable_text,
@@ -69,7 +72,7 @@ def quick_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     def plot_loss(metrics: list[dict[str, Any]], path: Path, *, title: str) -> None:
         path.write_text(f"{title}: {len(metrics)} lines")
 
-    monkeypatch.setattr("fastmlp.trainer.plot_loss", plot_loss)
+    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", plot_loss)
 
 
 class Recorder(Reporter):
@@ -286,9 +289,9 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_000.0
-        monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: self.now))
-        monkeypatch.setattr(trainer, "TRIAL", 5)
-        evaluate, complete, make_optimizer = trainer.evaluate, trainer.complete, trainer.make_optimizer
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+        monkeypatch.setattr(loop, "TRIAL", 5)
+        evaluate, complete, make_optimizer = loop.evaluate, loop.complete, loop.make_optimizer
 
         def timed_evaluate(language: Any, windows: Any, indices: Any = None, **options: Any) -> Any:
             self.now += self.WORD * len(windows if indices is None else indices)
@@ -309,9 +312,9 @@ class Clock:
             optimizer.step = timed_step
             return optimizer
 
-        monkeypatch.setattr(trainer, "evaluate", timed_evaluate)
-        monkeypatch.setattr(trainer, "complete", timed_complete)
-        monkeypatch.setattr(trainer, "make_optimizer", timed_optimizer)
+        monkeypatch.setattr(loop, "evaluate", timed_evaluate)
+        monkeypatch.setattr(loop, "complete", timed_complete)
+        monkeypatch.setattr(loop, "make_optimizer", timed_optimizer)
 
 
 class TimesLeft(Recorder):
@@ -485,7 +488,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
         writes.append(what)
         return len(writes) == last[0]
 
-    whole_write, whole_file = run_folder.Journal.write, checkpoint.write_atomically
+    whole_write, whole_file = run_folder.Journal.write, atomic.write_atomically
 
     def write(journal: run_folder.Journal, text: str) -> None:
         if count(journal.path.name):
@@ -507,6 +510,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
     monkeypatch.setattr(run_folder.Journal, "write", write)
     monkeypatch.setattr(checkpoint, "write_atomically", write_atomically)
     monkeypatch.setattr(trainer, "write_atomically", write_atomically)
+    monkeypatch.setattr(keeper, "write_atomically", write_atomically)
     return arm
 
 
@@ -1037,7 +1041,7 @@ def test_a_resumed_run_takes_its_validation_file_from_elsewhere_but_no_other(fil
 def test_a_text_of_many_files_is_named_shortly(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As that of a run on the standard library's documentation."""
     library = Text(learnable_text(), tuple(TextFile(f"module{number}.py", 1, "") for number in range(99)))
-    monkeypatch.setattr("fastmlp.corpus.standard_library_text", lambda: library)
+    monkeypatch.setattr("fastmlp.data.corpus.standard_library_text", lambda: library)
     train(TrainConfig(out=str(tmp_path / "run"), **small_options(steps=2)))
     file.write_text(learnable_text(100))
     with pytest.raises(RunFolderError) as refused:
@@ -1077,7 +1081,7 @@ def test_a_resumed_run_may_validate_on_other_words(windows: tuple[int, int], mor
     config, recorder = replace(now, steps=41 + more, lr=0.02 if more else 9.0), Recorder()
     with open_run(config, resume=True, reporter=recorder) as run:
         loss_before = run.progress.best_loss
-        expected = run._validation_loss(run.kept_language())
+        expected = run._validation_loss(run.kept_model())
         result = run.train()
     notice = next(event.text for event in recorder.all(Notice))
     words = len(run.val_sample)
@@ -1156,7 +1160,7 @@ def test_a_checkpoint_is_saved_as_often_as_asked(file: Path, tmp_path: Path) -> 
 
 def test_a_checkpoint_is_saved_after_a_while(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
-    monkeypatch.setattr("fastmlp.trainer.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("fastmlp.training.keeper.SAVE_SECONDS", 0.0)
     train(small_config(file, tmp_path / "run", save_every=None, steps=3), reporter=recorder)
     saved = [event.step for event in recorder.all(Saved) if event.file.endswith("last.safetensors")]
     assert saved == [1, 2, 3, 3]
@@ -1191,8 +1195,8 @@ def test_a_picture_that_fails_loses_nothing(file: Path, tmp_path: Path, monkeypa
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("fastmlp.trainer.plot_loss", broken)
-    monkeypatch.setattr("fastmlp.trainer.FIRST_PICTURE", 0.0)
+    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", broken)
+    monkeypatch.setattr("fastmlp.training.run.FIRST_PICTURE", 0.0)
     recorder = Recorder()
     assert train(small_config(file, tmp_path / "run"), reporter=recorder).finished
     assert ["loss.png is not drawn: no fonts" in event.text for event in recorder.all(Notice)] == [True, True]
@@ -1214,8 +1218,8 @@ def test_pictures_on_the_way_take_a_hundredth_of_the_time_and_are_not_in_words_p
         now += 0.125
         drawn.append(metrics[-1]["step"])
 
-    monkeypatch.setattr("fastmlp.trainer.plot_loss", plot_loss)
-    monkeypatch.setattr("fastmlp.trainer.time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", plot_loss)
+    monkeypatch.setattr("time.perf_counter", lambda: now)
     options = {"steps": 50, "log_every": 1, "save_every": 1}
     train(small_config(file, tmp_path / "run", **options), should_stop=before_a_step)
     assert drawn == [10, 23, 36, 49, 50]  # after ten seconds, then 12.375 seconds from the end of one to the next

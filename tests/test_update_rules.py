@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from fastmlp.config import TrainConfig
-from fastmlp.model import NetworkShape, RowGradient
+from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
-from fastmlp.update_rules import SGD, Adagrad, AdamW, Momentum, learning_rate, make_optimizer
+from fastmlp.ops.gradient import RowGradient
+from fastmlp.training.schedule import learning_rate
+from fastmlp.training.update_rules import SGD, Adagrad, AdamW, Momentum, make_optimizer
 from tests.helpers import NUMPY, assert_near
 from tests.networks import batch, make_model, nonzero_state, torch_model
 

@@ -6,8 +6,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from fastmlp.checkpoint import CheckpointError
-from fastmlp.word_map import draw_words, plot_words, principal_components
+from fastmlp.errors import CheckpointError
+from fastmlp.pictures.word_map import draw_words, plot_words, principal_components
 
 
 @pytest.fixture

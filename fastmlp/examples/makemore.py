@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
-from fastmlp.config import whole
+from fastmlp.errors import UsageError
+from fastmlp.options import whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,8 @@ def read_names(path: str) -> list[str]:
 
     Raises TextError where it cannot be read, holds too few names, or one with the dot that marks a name's end.
     """
-    from fastmlp.text import TextError, read_text
+    from fastmlp.errors import TextError
+    from fastmlp.text.reading import read_text
 
     lines = [line.strip() for line in read_text([path]).text.split("\n")]
     for number, line in enumerate(lines, 1):
@@ -69,7 +71,11 @@ def build_dataset(words: Sequence[str], stoi: dict[str, int]) -> "tuple[Array, A
 
 def make_model(vocab_size: int, g: "np.random.Generator") -> "nn.Sequential":
     """The network of part 3, in the containers of part 5."""
-    from fastmlp.nn import BatchNorm1d, Embedding, Flatten, Linear, Sequential, Tanh
+    from fastmlp.nn.activation import Tanh
+    from fastmlp.nn.batchnorm import BatchNorm1d
+    from fastmlp.nn.containers import Flatten, Sequential
+    from fastmlp.nn.embedding import Embedding
+    from fastmlp.nn.linear import Linear
 
     # fmt: off
     model = Sequential(
@@ -113,7 +119,7 @@ class Diagnostics:
 
     def look_inside(self, model: "nn.Sequential", criterion: "nn.CrossEntropyLoss", Xb: "Array", Yb: "Array") -> float:
         """Forward and backward pass, layer by layer, keeping what comes out of each tanh. Returns the loss."""
-        from fastmlp.nn import Tanh
+        from fastmlp.nn.activation import Tanh
 
         outputs, gradients = {}, {}
         x: Any = Xb
@@ -134,7 +140,7 @@ class Diagnostics:
 
 def train(model: "nn.Sequential", X: "Array", Y: "Array", max_steps: int, g: "np.random.Generator") -> Diagnostics:
     """Stochastic gradient descent on random batches."""
-    from fastmlp.nn import CrossEntropyLoss
+    from fastmlp.nn.loss import CrossEntropyLoss
     from fastmlp.optim import SGD
 
     criterion, optimizer, seen = CrossEntropyLoss(), SGD(model.parameters(), lr=0.1), Diagnostics()
@@ -168,7 +174,7 @@ def train(model: "nn.Sequential", X: "Array", Y: "Array", max_steps: int, g: "np
 
 def split_loss(model: "nn.Sequential", X: "Array", Y: "Array") -> float:
     """The mean loss over a whole split, in nats, with the running statistics."""
-    from fastmlp.nn import CrossEntropyLoss
+    from fastmlp.nn.loss import CrossEntropyLoss
 
     criterion, total = CrossEntropyLoss(reduction="sum"), 0.0
     model.eval()
@@ -202,7 +208,7 @@ def draw(seen: Diagnostics, title: str) -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    from fastmlp.plot import smooth
+    from fastmlp.pictures.plot import smooth
 
     figure = Figure(figsize=(13, 15), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     FigureCanvasAgg(figure)  # draws in memory, without a display
@@ -270,11 +276,11 @@ def makemore(arguments: argparse.Namespace) -> int:
     """Read, split, train, evaluate, sample, draw."""
     import numpy as np
 
-    from fastmlp.checkpoint import check_writable, write_atomically
+    from fastmlp.files.atomic import check_writable, write_atomically
 
     out = Path(arguments.out)
     if out.suffix.lower() != ".png":
-        raise cli.UsageError(f"--out: expected a name that ends in .png, got {arguments.out!r}")
+        raise UsageError(f"--out: expected a name that ends in .png, got {arguments.out!r}")
     words = read_names(arguments.names)
     check_writable(out.parent)
 

@@ -1,0 +1,168 @@
+"""What the layers above the ops do with a caller's arrays: convert what can be converted, refuse the rest by name."""
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["as_array", "as_floats", "as_ids", "check_shape", "float_type", "refuse_mask"]
+
+Array = np.ndarray
+INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
+
+
+def float_type(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
+    """float32 for None; NotImplementedError for another of NumPy's types, TypeError for what is none."""
+    try:
+        known = np.dtype(np.float32 if dtype is None else dtype)
+    except TypeError:
+        raise TypeError(f"{name}: expected np.float32 or np.float64, got {dtype!r}") from None
+    if known not in (np.float32, np.float64):
+        raise NotImplementedError(f"{name}: expected float32 or float64, got {known}")
+    return known
+
+
+def as_array(name: str, value: Any) -> Array:
+    """`value` as NumPy has it, a tensor where it lies. TypeError for what NumPy makes no array of, and for a mask."""
+    refuse_mask(name, value)
+    if hasattr(value, "detach"):  # a tensor that may need a gradient, which is none of ours
+        value = value.detach()
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__} ({error})") from error
+
+
+def refuse_mask(name: str, value: Any) -> None:
+    """Raise TypeError for a masked array: NumPy would make a plain one of it without a word."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array, got a masked one, whose mask would be lost")
+
+
+def as_floats(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """`value` in a float type, in C order; the same array where it is so already.
+
+    value  any array of floats or integers, in any layout and byte order, or what NumPy makes one of
+    Raises TypeError for what holds no such numbers.
+    """
+    if type(value) is np.ndarray and value.dtype == dtype and value.flags.c_contiguous and value.flags.aligned:
+        return value
+    array = as_array(name, value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected numbers, got {array.dtype}")
+    return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def as_ids(name: str, value: Any) -> Array:
+    """`value` in C order, as int32 where it is that already, else as int64. TypeError for other than integers."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {array.dtype}")
+    if array.dtype == np.uint64 and array.size and (highest := int(array.max())) > np.iinfo(np.int64).max:
+        raise IndexError(f"{name}: expected ids of at most 64 bits with their sign, got {highest}")
+    dtype = array.dtype if array.dtype in INTEGERS else np.dtype(np.int64)
+    return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for another shape."""
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+
+
+ArrayLike = Any  # an array, or what gives its memory without a copy
+DType = np.dtype[Any]
+Shape = tuple[int, ...]
+
+FLOAT16, FLOAT32, FLOAT64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
+WHOLE, NUMBERS = (int, np.integer), (int, float, np.integer, np.floating)
+INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
+
+
+def lent_array(name: str, argument: str, given: ArrayLike) -> Array:
+    """What gives its memory, as an array; TypeError for what would have to be copied."""
+    refuse_mask(f"{name}: {argument}", given)
+    if isinstance(given, np.ndarray | np.generic):
+        return np.asarray(given)
+    try:
+        return np.from_dlpack(given) if hasattr(given, "__dlpack__") else np.asarray(given, copy=False)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        why = str(error).partition("\n")[0]
+        raise TypeError(
+            f"{name}: {argument}: expected an array or what gives its memory, got {type(given).__name__}: {why}"
+        ) from None
+
+
+def float_array(name: str, argument: str, given: ArrayLike, dtype: DType | None = None) -> Array:
+    """A C-contiguous array of float32 or float64, copied where it must be.
+
+    dtype  the type of the floats before it, if that is known
+    """
+    if type(given) is Array and given.dtype is FLOAT32 and given.flags.carray and (dtype is None or dtype is FLOAT32):
+        return given
+    array = lent_array(name, argument, given)
+    own = FLOAT32 if array.dtype == FLOAT16 else array.dtype.newbyteorder("=")
+    if own not in (FLOAT32, FLOAT64):
+        raise TypeError(f"{name}: {argument}: expected float32 or float64, got {array.dtype}")
+    if dtype is not None and own != dtype:
+        raise TypeError(f"{name}: {argument}: expected {dtype}, as the other floats are, got {array.dtype}")
+    return np.require(array, own, ["C", "A"])
+
+
+def id_array(name: str, argument: str, given: ArrayLike) -> Array:
+    """A C-contiguous array of int32 or int64, converted from any integers."""
+    if type(given) is Array and (given.dtype is INT64 or given.dtype is INT32) and given.flags.carray:
+        return given
+    array = lent_array(name, argument, given)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: {argument}: expected integers, got {array.dtype}")
+    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(INT64).max:
+        raise IndexError(f"{name}: {argument}: expected numbers of int64, got {array.max()}")
+    return np.require(array, INT32 if array.dtype.newbyteorder("=") == INT32 else INT64, ["C", "A"])
+
+
+def upstream_gradient(name: str, argument: str, given: ArrayLike, shape: Shape, dtype: DType) -> Array:
+    """The gradient from above, of the shape of what was computed; a number will do where that has no axes."""
+    if not shape and isinstance(given, NUMBERS):
+        return np.asarray(number(name, argument, given), dtype)
+    return of_shape(name, argument, float_array(name, argument, given, dtype), shape)
+
+
+def number(name: str, argument: str, given: Any) -> Any:
+    if not isinstance(given, NUMBERS):
+        raise TypeError(f"{name}: {argument}: expected a number, got {given!r}")
+    return given
+
+
+def of_shape(name: str, argument: str, array: Array, shape: Shape) -> Array:
+    if array.shape != shape:
+        raise ValueError(f"{name}: {argument}: expected shape {shape}, got {array.shape}")
+    return array
+
+
+def ids_out_of_range(name: str, argument: str, ids: Array, size: int) -> IndexError:
+    low, high = int(ids.min()), int(ids.max())
+    return IndexError(f"{name}: {argument}: expected ids in [0, {size}), got {low if low < 0 else high}")
+
+
+def place_for(name: str, out: ArrayLike | None, shape: Shape, dtype: DType, *inputs: Array | None) -> Array:
+    """Where the result is computed: in `out` if that can be, else in a new array."""
+    if out is None:
+        return np.empty(shape, dtype)
+    array = of_shape(name, "out", lent_array(name, "out", out), shape)
+    if array.dtype != dtype:
+        raise TypeError(f"{name}: out: expected {dtype}, got {array.dtype}")
+    if not array.flags.writeable or isinstance(out, np.generic):
+        raise ValueError(f"{name}: out: expected a writeable array, got a read-only one")
+    if array.flags.carray and not any(x is not None and np.may_share_memory(array, x) for x in inputs):
+        return array
+    return np.empty(shape, dtype)
+
+
+def hand_over(result: Array, out: ArrayLike | None) -> Array:
+    """The result, in `out` where that was given."""
+    if out is None or result is out:
+        return result
+    array = lent_array("", "out", out)
+    if array.ctypes.data != result.ctypes.data or not array.flags.c_contiguous:
+        array[...] = result
+    return out  # type: ignore[no-any-return]

@@ -1,0 +1,168 @@
+"""The text of a training run as its network sees it: vocabulary, ids, and the windows of each part."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastmlp.config import TrainConfig
+from fastmlp.data.batches import EpochBatches, RandomBatches
+from fastmlp.data.windows import Windows, as_ids, evenly_spaced, split_ids
+from fastmlp.errors import TextError
+from fastmlp.options import ConfigError
+from fastmlp.text.reading import Text, TextFile, read_text
+from fastmlp.text.standard_library import standard_library_text
+from fastmlp.text.tokenizer import Tokenizer
+from fastmlp.text.vocabulary import UNK, Vocabulary, is_word
+from fastmlp.text.words import IDS, get_tokenizer
+
+__all__ = ["Corpus", "beginning", "checked_ids", "read_corpus"]
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is trained on and what is held out.
+
+    files          what was read
+    sha256         of the text, and of the validation file where there is one
+    words          of the text, all parts together
+    types          different words of the text, before the vocabulary is cut
+    train          windows to train on
+    val, test      windows that are held out; None where nothing is
+    held_out       ids of the part that prompts are taken from: validation, else test, else where nothing is training
+    unk_trained    whether the training part has words outside the vocabulary
+    """
+
+    files: tuple[TextFile, ...]
+    sha256: list[str]
+    words: int
+    types: int
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+    train: Windows
+    val: Windows | None
+    test: Windows | None
+    held_out: Array
+    unk_trained: bool
+
+    def validation_sample(self, count: int) -> Array:
+        """At most so many of the validation windows whose word is in the vocabulary, evenly spaced."""
+        if self.val is None:
+            return np.empty(0, np.int64)
+        known = known_targets(self.val, self.vocabulary)
+        return np.asarray(known[evenly_spaced(known, count)])
+
+    def batches(self, config: TrainConfig) -> RandomBatches | EpochBatches:
+        """How a run of this configuration draws its batches."""
+        kind = RandomBatches if config.epochs is None else EpochBatches
+        return kind(self.train, config.batch_size, config.seed)
+
+    def default_prompt(self) -> list[str]:
+        """The beginning of a sentence of the held-out text, as many words as the network looks at."""
+        context, end = self.train.context, self.vocabulary.id_of(self.tokenizer.sentence_end)
+        for start in (*(np.flatnonzero(self.held_out == end) + 1).tolist(), 0):
+            ids = self.held_out[start : start + context].tolist()
+            if len(ids) == context and end not in ids and self.vocabulary.unk_id not in ids:
+                return list(self.vocabulary.decode(ids))
+        return []
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as ids, before it is cut into parts. The fields that Corpus has are the same here."""
+
+    files: tuple[TextFile, ...]
+    sha256: str
+    types: int
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+    ids: Array
+
+
+def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus:
+    """Read, tokenize, count and split.
+
+    text  where it is in memory already, or ids (N,) below config.vocab_size instead of one; None: the configuration's
+          files, or the standard library's documentation
+    Raises TextError for a text that cannot be used; TypeError, ValueError, IndexError or ConfigError for such ids.
+    """
+    if text is None:
+        text = read_text(config.files) if config.files else standard_library_text()
+    encoded = _encode_text(config, text) if isinstance(text, Text) else _encode_ids(config, text)
+    tokenizer, vocabulary, ids = encoded.tokenizer, encoded.vocabulary, encoded.ids
+    split = split_ids(ids, 0.0 if config.val_file else config.val_fraction, config.test_fraction)
+    if len(split.train) < 2:
+        raise TextError(f"the text is too short: {len(split.train)} word to train on; name a longer text")
+    start = beginning(tokenizer, vocabulary, config.context)
+    before_test = np.concatenate([start, ids[: len(ids) - len(split.test)]])
+    before_val = np.concatenate([start, split.train])
+    val_ids, digests = split.val, [encoded.sha256]
+    if config.val_file:
+        val_text = read_text([config.val_file])
+        val_words = tokenizer.split(val_text.text)
+        if not any(map(is_word, val_words)):
+            raise TextError(f"{config.val_file}: no words, only punctuation; name a text with words in it")
+        val_ids, before_val = vocabulary.encode(val_words), start
+        digests.append(val_text.sha256)
+    val = _held_out(val_ids, before_val, config.context)
+    if val is not None and not len(known_targets(val, vocabulary)):
+        name = config.val_file or "the validation part of the text"
+        raise TextError(f"{name}: none of its words is in the vocabulary; name another text or keep more words")
+    return Corpus(
+        files=encoded.files,
+        sha256=digests,
+        words=len(ids),
+        types=encoded.types,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        train=Windows(split.train, config.context, history=start),
+        val=val,
+        test=_held_out(split.test, before_test, config.context),
+        held_out=next(part for part in (val_ids, split.test, split.train) if len(part)),
+        unk_trained=bool((split.train == vocabulary.unk_id).any()),
+    )
+
+
+def _encode_text(config: TrainConfig, text: Text) -> Encoded:
+    tokenizer, words = get_tokenizer(config.tokenizer).fit(text.text)
+    vocabulary = Vocabulary.from_words(words, max_size=config.vocab_size, min_count=config.min_count)
+    ids = vocabulary.encode(words)
+    return Encoded(text.files, text.sha256, len(set(words) - {UNK}), tokenizer, vocabulary, ids)
+
+
+def _encode_ids(config: TrainConfig, given: Array) -> Encoded:
+    if config.vocab_size is None:
+        raise ConfigError("vocab_size", "expected how many different ids there are, since ids are trained on, got None")
+    if config.min_count != 1:
+        raise ConfigError("min_count", f"expected 1, since ids are trained on, got {config.min_count}")
+    ids = checked_ids("text", given, config.vocab_size)
+    digest = hashlib.sha256(ids.astype("<i4", copy=False).tobytes()).hexdigest()
+    files = (TextFile("ids in memory", ids.nbytes, digest),)
+    return Encoded(files, digest, len(np.unique(ids)), IDS, Vocabulary.of_ids(config.vocab_size), ids)
+
+
+def checked_ids(name: str, values: Array, size: int) -> Array:
+    """A vector of ids below `size` as int32; raises TypeError, ValueError or IndexError, which names the argument."""
+    if values.size and values.dtype.kind in "iu":
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= size:
+            raise IndexError(f"{name}: expected ids in [0, {size}), got {low if low < 0 else high}")
+    return as_ids(name, values)
+
+
+def beginning(tokenizer: Tokenizer, vocabulary: Vocabulary, context: int) -> Array:
+    """What stands before a text's first word: sentence ends."""
+    return np.full(context, vocabulary.id_of(tokenizer.sentence_end), np.int32)
+
+
+def known_targets(windows: Windows, vocabulary: Vocabulary) -> Array:
+    """The indices of the windows whose next word is in the vocabulary."""
+    _, targets = windows.take(np.arange(len(windows)))
+    return np.flatnonzero(targets != vocabulary.unk_id)
+
+
+def _held_out(ids: Array, before: Array, context: int) -> Windows | None:
+    """The windows of a part that is held out: its first words are predicted too, from those before it."""
+    return Windows(ids, context, history=before) if len(ids) else None

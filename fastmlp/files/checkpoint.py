@@ -1,0 +1,283 @@
+"""Files that outlive accidents: checkpoints with a digest, atomic writing, and the lock on a run's folder.
+
+A checkpoint is one safetensors file: the tensors and a single metadata key, "fastmlp", whose JSON is
+
+    {"format": 1, "sha256": "...", "metadata": {...}}
+
+The SHA-256 covers the metadata and each tensor's name, dtype, shape and bytes, so that neither a flipped bit nor a lost
+piece goes unseen. Reading one runs no code that the file could bring along: it is JSON and plain numbers.
+"""
+
+import hashlib
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import numpy as np
+
+from fastmlp.errors import CheckpointError
+from fastmlp.files.atomic import PathLike, _reason, _show, write_atomically
+
+__all__ = ["is_checkpoint", "load", "save"]
+
+Array = np.ndarray
+FORMAT = 1  # raised when a file can no longer be read by the programs before
+KEY = "fastmlp"
+LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
+
+_DTYPES: dict[str, type[np.generic]] = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "U32": np.uint32,
+    "U64": np.uint64,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+}
+_DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+
+
+# ------------------------------------------------------------------------------------------------- saving and loading
+
+
+def save(path: PathLike, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+    """Write a checkpoint that `load` gives back exactly, or leave the file that was there as it is.
+
+    path      file to write or replace; its folder must exist
+    tensors   by name: booleans, integers or floats of up to 64 bits, of any shape and memory layout
+    metadata  what JSON holds exactly: str keys, lists, str, bool, int, None and finite float (JSON has no NaN)
+    Raises TypeError or ValueError for what a checkpoint cannot hold, CheckpointError where it cannot be written.
+    Memory: the file's bytes for a moment, beside copies of those tensors that are not C-contiguous.
+    """
+    arrays = {name: _plain(name, tensors[name]) for name in sorted(tensors)}
+    _check_metadata(metadata)
+    text = _envelope(_digest(metadata, arrays), metadata)
+    wide_first = dict(sorted(arrays.items(), key=lambda named: -named[1].itemsize))  # so that all numbers are aligned
+    header = _header(text, wide_first)
+    if len(header) > LONGEST_HEADER:
+        raise CheckpointError(f"cannot write {_show(path)} ({len(text):,} bytes of metadata): more than a header holds")
+    # put together here: the library takes twice the memory and three times the time, in which training waits
+    parts: list[bytes | memoryview] = [len(header).to_bytes(8, "little"), header, *map(_bytes_of, wide_first.values())]
+    write_atomically(path, b"".join(parts))
+
+
+def _header(text: str, arrays: Mapping[str, Array]) -> bytes:
+    """The JSON header of a safetensors file that holds our envelope and these arrays, one after the other."""
+    header: dict[str, Any] = {"__metadata__": {KEY: text}}
+    position = 0
+    for name, array in arrays.items():
+        end = position + array.nbytes
+        dtype = _DTYPE_NAMES[_native(array.dtype)]
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [position, end]}
+        position = end
+    written = _json(header).encode()
+    return written + b" " * (-len(written) % 8)
+
+
+def load(path: PathLike) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read a checkpoint: its tensors by name, and its metadata.
+
+    The arrays are the caller's own: writable, C-contiguous, in the machine's byte order.
+    Raises CheckpointError where the file is missing, cut short, damaged, of another program or of a newer fastmlp.
+    Memory: the tensors, once, and the file's header; neither is allocated before the file is known to be long enough.
+    """
+    try:
+        _check_is_file(Path(path))
+        with Path(path).open("rb") as file:
+            return _read(file)
+    except OSError as error:
+        raise CheckpointError(f"cannot load {_show(path)}: {_reason(error)}") from error
+    except _Unusable as error:
+        raise CheckpointError(f"cannot load {_show(path)}: {error}") from error
+
+
+def is_checkpoint(path: PathLike) -> bool:
+    """Whether a file was written by `save`, damaged or not: its header has our metadata key."""
+    try:
+        _check_is_file(Path(path))
+        with Path(path).open("rb") as file:
+            header, _ = _read_header(file, os.fstat(file.fileno()).st_size)
+    except (OSError, _Unusable):
+        return False
+    metadata = header.get("__metadata__")
+    return isinstance(metadata, dict) and KEY in metadata
+
+
+class _Unusable(Exception):
+    """What is wrong with a file, and what to do: the second half of a CheckpointError."""
+
+
+def _damaged(what: str) -> NoReturn:
+    raise _Unusable(f"it is damaged ({what}); use a copy, or another checkpoint of its run")
+
+
+def _cut_short(length: int, expected: str) -> NoReturn:
+    raise _Unusable(f"it is cut short ({length:,} of {expected} bytes); use a copy, or another checkpoint of its run")
+
+
+def _foreign(what: str) -> NoReturn:
+    raise _Unusable(f"{what}; name a file that fastmlp has saved")
+
+
+def _plain(name: str, array: Array) -> Array:
+    """The array as the file holds it: C-contiguous and little-endian, the array itself where it is both."""
+    if not isinstance(name, str):
+        raise TypeError(f"tensors: expected names of type str, got {name!r}")
+    if name == "__metadata__":
+        raise ValueError("tensors: __metadata__ is a word of the file format, not a name for a tensor")
+    dtype = getattr(array, "dtype", None)
+    if not isinstance(array, np.ndarray) or _native(array.dtype) not in _DTYPE_NAMES:
+        got = type(array).__name__ if dtype is None else f"dtype {dtype}"
+        raise TypeError(f"tensors: {name}: expected an array of {', '.join(map(str, _DTYPE_NAMES))}, got {got}")
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")  # ascontiguousarray would make (1,) of ()
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype.newbyteorder("=")
+
+
+def _bytes_of(array: Array) -> memoryview:
+    """The memory of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Refuse what would come back as something else: tuples, other keys than str, NaN, objects."""
+    for key, value in metadata.items():
+        try:
+            came_back = json.loads(_json({key: value}))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"metadata: {key}: {error}") from error
+        if came_back != {key: value}:
+            raise ValueError(f"metadata: {key}: expected what JSON holds exactly (str keys, no tuples), got {value!r}")
+
+
+def _json(value: Any) -> str:
+    """The one way in which a value is written here. ASCII, so that any str survives, even half a surrogate pair."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def _envelope(sha256: str, metadata: Mapping[str, Any]) -> str:
+    return _json({"format": FORMAT, "sha256": sha256, "metadata": dict(metadata)})
+
+
+def _digest(metadata: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    """SHA-256 over format, metadata and each tensor's name, dtype and shape, then over their bytes, in name order."""
+    names = sorted(arrays)
+    described = [[name, _DTYPE_NAMES[_native(arrays[name].dtype)], arrays[name].shape] for name in names]
+    digest = hashlib.sha256(_json([FORMAT, dict(metadata), described]).encode())
+    for name in names:
+        digest.update(_bytes_of(arrays[name]))
+    return digest.hexdigest()
+
+
+def _check_is_file(path: Path) -> None:
+    """Look before opening: a pipe would keep us waiting."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        _foreign("there is no such file")
+    if stat.S_ISDIR(mode):
+        _foreign("it is a folder")
+    if not stat.S_ISREG(mode):
+        _foreign("it is not a regular file")
+
+
+def _read(file: IO[bytes]) -> tuple[dict[str, Array], dict[str, Any]]:
+    size = os.fstat(file.fileno()).st_size
+    header, start = _read_header(file, size)
+    envelope, text = _read_envelope(header.pop("__metadata__", None))
+    layout = _read_layout(header)
+    expected = start + sum(length for _, _, _, length in layout)
+    if size < expected:
+        _cut_short(size, f"{expected:,}")
+    if size > expected:
+        _damaged("it goes on where it should end")
+    arrays: dict[str, Array] = {}
+    for name, dtype, shape, length in layout:
+        try:
+            arrays[name] = np.empty(shape, dtype)
+        except (ValueError, OverflowError):  # too many axes, or too long ones beside one of length zero
+            _damaged(f"its tensor {name!a} has an impossible shape")
+        if file.readinto(_bytes_of(arrays[name])) != length:  # type: ignore[attr-defined]
+            _cut_short(size, f"{expected:,}")  # since we asked for its size
+    metadata = envelope.get("metadata")
+    if not isinstance(metadata, dict):
+        _damaged("its metadata is not readable")
+    try:
+        intact = text == _envelope(_digest(metadata, arrays), metadata)
+    except (ValueError, RecursionError):  # metadata that `save` would not have written
+        intact = False
+    if not intact:
+        _damaged("its contents do not match their SHA-256")
+    return {name: arrays[name].astype(_native(arrays[name].dtype), copy=False) for name in sorted(arrays)}, metadata
+
+
+def _read_header(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
+    """The file's JSON header, and where the tensors start: 8 bytes of length, then the header, then the tensors."""
+    first = file.read(9)
+    if not first:
+        _foreign("it is empty")
+    length = int.from_bytes(first[:8], "little")
+    if len(first) < 9:
+        _foreign(f"it is cut short, or not of fastmlp ({size} bytes)")
+    if length > LONGEST_HEADER or first[8:] != b"{":
+        _foreign("it is not a safetensors file, or its first bytes are damaged")
+    if size < 8 + length:
+        _cut_short(size, f"at least {8 + length:,}")
+    file.seek(8)
+    header = _parse(file.read(length))
+    if header is None:
+        _damaged("its header is not readable")
+    return header, 8 + length
+
+
+def _read_envelope(file_metadata: Any) -> tuple[dict[str, Any], str]:
+    """What stands under our key, parsed and as it is."""
+    text = file_metadata.get(KEY) if isinstance(file_metadata, dict) else None
+    if not isinstance(text, str):
+        _foreign("it is a safetensors file, but not one of fastmlp")
+    envelope = _parse(text)
+    if envelope is None:
+        _damaged("its metadata is not readable")
+    version = envelope.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise _Unusable(f"a newer fastmlp wrote it (format {version}, this one reads {FORMAT}); upgrade fastmlp")
+    return envelope, text
+
+
+def _read_layout(header: dict[str, Any]) -> list[tuple[str, np.dtype[Any], list[int], int]]:
+    """Name, dtype, shape and length in bytes of each tensor, in the order of the file, which they must fill."""
+    found = []
+    for name, entry in header.items():
+        match entry:
+            case {"dtype": str(kind), "shape": list(shape), "data_offsets": [int(begin), int(end)]} if kind in _DTYPES:
+                found.append((begin, end, name, np.dtype(_DTYPES[kind]).newbyteorder("<"), shape))
+            case _:
+                _damaged(f"its tensor {name!a} is not readable")
+    layout, position = [], 0
+    for begin, end, name, dtype, shape in sorted(found, key=lambda tensor: tensor[:2]):
+        valid = all(isinstance(axis, int) and axis >= 0 for axis in shape)
+        if not valid or begin != position or end - begin != math.prod(shape) * dtype.itemsize:
+            _damaged(f"its tensor {name!a} is not where it should be")
+        layout.append((name, dtype, shape, end - begin))
+        position = end
+    return layout
+
+
+def _parse(text: str | bytes) -> dict[str, Any] | None:
+    """The JSON object in `text`, None where it is none."""
+    try:
+        value = json.loads(text if isinstance(text, str) else text.decode())
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,216 @@
+"""The folder of a run: which one, what lies in it, and the files that grow line by line."""
+
+import contextlib
+import difflib
+import os
+import shlex
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+from fastmlp.config import is_config
+from fastmlp.errors import CheckpointError, ModelError, RunFolderError
+from fastmlp.files.atomic import LOCK_FILE, check_writable
+from fastmlp.files.checkpoint import is_checkpoint
+
+__all__ = ["Journal", "RunFolder", "find_folder", "model_file"]
+
+STANDARD_LIBRARY, STANDARD_INPUT = "standard-library", "stdin"
+
+
+class RunFolder:
+    """The files of a run.
+
+    config   the complete configuration
+    model    the best weights so far
+    last     everything that resuming needs
+    metrics  a line of JSON per log interval and evaluation
+    samples  texts written before, during and after training
+    plot     the loss over the steps
+
+    known_by  those by which a run is known
+    files     all of them
+    is_new    whether the folder was made for this run
+    """
+
+    def __init__(self, path: str | Path, *, is_new: bool = False) -> None:
+        self.path, self.is_new = Path(path), is_new
+        self.config = self.path / "config.toml"
+        self.model = self.path / MODEL_FILE
+        self.last = self.path / LAST_FILE
+        self.metrics = self.path / "metrics.jsonl"
+        self.samples = self.path / "samples.txt"
+        self.plot = self.path / "loss.png"
+        self.known_by = (self.last, self.model, self.config)
+        self.files = (*self.known_by, self.metrics, self.samples, self.plot)
+
+    def holds_run(self) -> bool:
+        """Whether a run has written here: other programs have files of these names too."""
+        return is_config(self.config) or is_checkpoint(self.model) or is_checkpoint(self.last)
+
+    def others_files(self, *, overwrite: bool = False) -> list[Path]:
+        """What lies under the names of a run's files where no run has written: somebody's own.
+
+        overwrite  only those by which a run would be known: nobody can say whose the rest are, and they were asked to
+                   be replaced
+        """
+        if self.holds_run():
+            return []
+        return [file for file in (self.known_by if overwrite else self.files) if file.exists()]
+
+    def clear(self) -> None:
+        """Remove what a run wrote, and nothing else."""
+        for file in self.files:
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise RunFolderError(f"cannot remove {file}: {error.strerror}; choose another folder") from error
+
+    def discard(self) -> None:
+        """Leave nothing of a run that could not begin; why it could not is the news, not what stays all the same."""
+        with contextlib.suppress(RunFolderError, OSError):
+            self.clear()
+            if self.is_new:
+                (self.path / LOCK_FILE).unlink(missing_ok=True)
+                self.path.rmdir()
+
+
+def find_folder(out: str | None, files: Sequence[str], *, overwrite: bool = False) -> RunFolder:
+    """The folder to write to, there and writable: `out`, else runs/<stem of the first file>, -2, ... where it is taken.
+
+    overwrite  take runs/<stem> even so
+    Raises RunFolderError where that cannot be.
+    """
+    folder = RUNS / stem(files) if out is None else Path(out)
+    is_new = not folder.exists()
+    if out is None and not overwrite:
+        folder, is_new = _make_new(folder), True
+    try:
+        check_writable(folder)
+    except CheckpointError as error:
+        raise RunFolderError(str(error)) from error
+    return RunFolder(folder, is_new=is_new)
+
+
+def stem(files: Sequence[str]) -> str:
+    """What a run on these files is called."""
+    if not files:
+        return STANDARD_LIBRARY
+    if files[0] == "-":
+        return STANDARD_INPUT
+    name = Path(files[0]).resolve().name.removesuffix(".gz")
+    return Path(name.encode(errors="ignore").decode()).stem or "text"
+
+
+def _make_new(folder: Path) -> Path:
+    """The first of folder, folder-2, ... that is not there yet, made."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            try:
+                candidate.mkdir()
+            except FileExistsError:
+                continue
+            return candidate
+    except OSError as error:
+        raise RunFolderError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from error
+    raise AssertionError("unreachable")
+
+
+class Journal:
+    """A text file that only grows, by whole lines: where writing fails it is as long as before."""
+
+    def __init__(self, path: Path, length: int = 0) -> None:
+        """Open it, cut to `length` bytes: what a checkpoint knew of.
+
+        Raises RunFolderError where the file is shorter than that, CheckpointError where it cannot be written.
+        """
+        self.path, self.length = path, length
+        try:
+            with contextlib.ExitStack() as where_it_fails:
+                self._file = where_it_fails.enter_context(path.open("ab", buffering=0))
+                if self._file.tell() < length:
+                    raise RunFolderError(
+                        f"{path} lacks lines that {LAST_FILE} counts on; put it back, or use --overwrite"
+                    )
+                self._file.truncate(length)
+                where_it_fails.pop_all()
+        except OSError as error:
+            raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
+
+    def write(self, text: str) -> None:
+        """Add whole lines. Raises CheckpointError where they cannot be written."""
+        data = text.encode()
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):  # half a line that stays is cut off when the run is resumed
+                self._file.truncate(self.length)
+            raise CheckpointError(f"cannot write {self.path} ({len(data):,} bytes): {error.strerror}") from error
+        self.length += len(data)
+
+    def sync(self) -> None:
+        """Make what was written last, before a checkpoint counts on it."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise CheckpointError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+MODEL_FILE, LAST_FILE = "model.safetensors", "last.safetensors"
+RUNS = Path("runs")  # where the runs are that were given no folder
+
+
+def model_file(run: str | os.PathLike[str]) -> Path:
+    """The file to read a run's model from: a .safetensors file, or in a folder its best model, else its last one.
+
+    Raises ModelError where there is none.
+    """
+    path = Path(run)
+    if not path.is_dir():
+        _refuse_others(path)
+        return path
+    for name in (MODEL_FILE, LAST_FILE):
+        if (path / name).is_file():
+            return path / name
+    raise ModelError(f"{path}: a folder without {MODEL_FILE}; name a run's folder or a .safetensors file")
+
+
+def _refuse_others(path: Path) -> None:
+    """Raises ModelError for a name that a run nearly has where there is nothing of this one, and for a text."""
+    if path.is_file():
+        if path.suffix != ".safetensors" and _is_text(path):
+            train = f"python -m fastmlp.train {shlex.quote(str(path))}"
+            raise ModelError(f"cannot load {path}: it is a text, not a trained model; train on it first: {train}")
+    elif not path.exists() and (near := _run_called_like(path)):
+        raise ModelError(f"cannot load {path}: there is no such file; did you mean {near}?")
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins as a text does."""
+    try:
+        with path.open("rb") as file:
+            head = "".join(file.read(1_000).decode(errors="ignore").split())
+    except OSError:
+        return False
+    return head.isprintable() and head != ""
+
+
+def _run_called_like(path: Path) -> Path | None:
+    """A folder or model that lies beside a path, or among the runs, and has nearly its name."""
+    there: dict[str, Path] = {}
+    for folder in (RUNS, path.parent):
+        with contextlib.suppress(OSError):
+            there |= {file.name: file for file in folder.iterdir() if file.is_dir() or file.suffix == ".safetensors"}
+    near = difflib.get_close_matches(path.name, there, n=1)
+    return there[near[0]] if near else None

@@ -1,0 +1,53 @@
+"""The layers and the loss of the network as functions of arrays, with the names of torch.nn.functional.
+
+    logits = F.linear(h, weight, bias)                                # import fastmlp.functional as F
+    loss = F.cross_entropy(logits, target)
+    dlogits = F.cross_entropy_backward(1.0, logits, target)           # 1.0: the gradient of the loss itself
+    dh, dweight, dbias = F.linear_backward(dlogits, h, weight, bias)
+
+Arguments, their order, defaults and meaning are those of PyTorch 2.13; what it has and this has not is refused with
+NotImplementedError. There is no tape: `<name>_backward` takes the gradient of what `<name>` returned, then what it took
+(tanh, softmax and log_softmax: its output), and returns the gradients of the differentiable inputs in their order, None
+for those that were None.
+
+Arrays      NumPy arrays, or what gives its memory without a copy: DLPack (CPU tensors of PyTorch), the buffer protocol.
+            Of any layout and byte order, read-only ones too; not C-contiguous ones are copied, for the call.
+float32     runs the kernels: the best back-end that there is (fastmlp.backend), chosen at the first call, which warns
+            where that is not the fastest.
+float64     runs the reference in NumPy, exact and slow.
+float16     is converted to float32, and so are the results. Other types are no floats here, and all floats of a call
+            must be of one type.
+Integers    of any type are ids and classes; int32 and int64 are taken as they are.
+`out=`      an array of the result's shape and type, of any layout; it may overlap the inputs. Then it is what returns.
+`threads=`  how many may work; None: FASTMLP_NUM_THREADS, else the cores that the process may use. No bit depends on it.
+
+Every function raises TypeError for a wrong type, ValueError for a wrong shape or option, IndexError for an id out of
+range, each with the function's and the argument's name, what was expected and what came.
+"""
+
+from fastmlp.functional.batchnorm import batch_norm, batch_norm_backward
+from fastmlp.functional.cross_entropy import cross_entropy, cross_entropy_backward
+from fastmlp.functional.embedding import embedding, embedding_backward
+from fastmlp.functional.linear import linear, linear_backward
+from fastmlp.functional.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_backward
+from fastmlp.functional.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from fastmlp.functional.tanh import tanh, tanh_backward
+
+__all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "embedding",
+    "embedding_backward",
+    "linear",
+    "linear_backward",
+    "linear_cross_entropy",
+    "linear_cross_entropy_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
+]

@@ -1,0 +1,104 @@
+"""Axes, blocks and reductions that several functions share."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from fastmlp.arrays import (
+    FLOAT64,
+    ArrayLike,
+    DType,
+    Shape,
+    float_array,
+    ids_out_of_range,
+    of_shape,
+)
+from fastmlp.threads import default_threads
+
+Array = np.ndarray
+FEW = 32  # numbers that Python has added up before NumPy begins to
+SMALL = 1 << 12  # numbers that no kernel shares out
+CHEAP = 64  # times as many numbers of three flops each are over before a second thread is awake
+CACHED = 1 << 18  # numbers of an array that NumPy passes over several times while they are in the cache
+
+
+def empty_like_inputs(x: Array, w: Array, b: Array | None) -> tuple[Array, Array, Array | None]:
+    """Places for the gradients of input, weight and bias."""
+    dtype = x.dtype
+    return np.empty(x.shape, dtype), np.empty(w.shape, dtype), None if b is None else np.empty(b.shape, dtype)
+
+
+def as_rows(x: Array) -> Array:
+    """(..., I) as a matrix; (I,) is one row."""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def channels_last(x: Array) -> Array:
+    """(N, C, ...) as a matrix (rows, C)."""
+    return x if x.ndim == 2 else np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1, x.shape[1])
+
+
+def channels_second(rows: Array, shape: Shape) -> Array:
+    """The same the other way: a view of shape (N, C, ...)."""
+    return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def axis_last(x: Array, axis: int) -> Array:
+    """x as a matrix with that axis last."""
+    if x.ndim == 2 and axis == 1:
+        return x
+    if axis < x.ndim - 1:
+        x = np.ascontiguousarray(np.moveaxis(x, axis, -1))
+    return x.reshape(-1, x.shape[-1] if x.ndim else 1)
+
+
+def axis_back(rows: Array, axis: int, shape: Shape) -> Array:
+    """The same the other way: a view of that shape."""
+    return np.moveaxis(rows.reshape(*shape[:axis], *shape[axis + 1 :], shape[axis]), -1, axis)
+
+
+def in_blocks(work: Callable[[int, int], object], x: Array) -> None:
+    """Let NumPy pass several times over a few rows of a matrix while they are in the cache.
+
+    On one thread: with two, Python's lock took what the second one gave.
+    """
+    rows = max(1, CACHED // x.shape[1])
+    for first in range(0, len(x), rows):
+        work(first, min(first + rows, len(x)))
+
+
+def class_weight_of(name: str, weight: ArrayLike, dtype: DType, classes: int, truth: Array, ignore_index: int) -> Array:
+    """How much each class counts; the classes that do are one of them each, so that their weights can be looked up."""
+    counted = truth[truth != ignore_index] if truth.dtype.kind == "i" else truth[:0]
+    if counted.size and not (counted.min() >= 0 and counted.max() < classes):
+        raise ids_out_of_range(name, "target", counted, classes)
+    return of_shape(name, "weight", float_array(name, "weight", weight, dtype), (classes,))
+
+
+def row_scale_of(counted: Array, upstream: Array, total: float, dtype: DType) -> Array:
+    """The gradient of the total with respect to each row's loss: 0 where it does not count."""
+    scale = np.zeros(len(counted), dtype)
+    each = upstream.item() if upstream.size == 1 else upstream
+    np.putmask(scale, counted, each * (1 / total if total else math.nan))
+    return scale
+
+
+def reduce_losses(losses: Array, total: float, reduction: str, loss: Array) -> None:
+    """loss = the losses, their sum or their mean, which is their sum divided by `total`."""
+    if reduction == "none":
+        loss[...] = losses.reshape(loss.shape)
+    elif reduction == "sum":
+        loss[...] = exact_sum(losses)
+    else:
+        loss[...] = exact_sum(losses) / total if total else math.nan
+
+
+def exact_sum(x: Array) -> float:
+    """In float64."""
+    return sum(x.tolist()) if x.size <= FEW else float(np.add.reduce(x, dtype=FLOAT64))
+
+
+def threads_for(threads: int | None, size: int) -> int:
+    """The threads for arrays of that size: small ones are one thread's work, and asking costs as much."""
+    return 1 if threads is None and size < SMALL else default_threads(threads)

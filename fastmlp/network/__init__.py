@@ -1,0 +1,1 @@
+"""The network that the trainer trains, composed of the ops."""

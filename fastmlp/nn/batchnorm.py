@@ -1,0 +1,143 @@
+"""Batch normalization."""
+
+from typing import Any
+
+import numpy as np
+
+from fastmlp.arrays import as_floats, float_type
+from fastmlp.nn.module import Module, check_device, checked_size
+from fastmlp.ops.backend import ops_of
+from fastmlp.threads import default_threads
+
+__all__ = ["BatchNorm1d"]
+
+Array = np.ndarray
+
+
+class BatchNorm1d(Module):
+    """Each channel normalized over the batch, then scaled and shifted; after training, by running statistics.
+
+    num_features  C
+    eps           added to the variance
+    momentum      by how much the running statistics move towards a batch's; None: they are the mean over all batches
+    affine        whether there are weight and bias; `bias` False leaves out the bias alone
+    track_running_stats  else the batch's own statistics are used after training too
+    weight, bias  (C,)  1 and 0 at the start
+    running_mean, running_var  (C,)  0 and 1 at the start; num_batches_tracked ()
+    Channels are the second axis, as in PyTorch. Those of makemore part 5 are the last of three: there swap the axes
+    before and after, or reshape to (B * L, C).
+    Source: Ioffe and Szegedy (2015), with PyTorch's running estimates.
+
+    >>> layer = BatchNorm1d(1)
+    >>> layer([[1.0], [3.0]]).round(3).tolist()
+    [[-1.0], [1.0]]
+    >>> print(layer.running_mean)
+    [0.2]
+    """
+
+    weight: Array | None
+    bias: Array | None
+    running_mean: Array | None
+    running_var: Array | None
+    num_batches_tracked: Array | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        check_device(device)
+        self.num_features, self.eps, self.momentum = checked_size("num_features", num_features), eps, momentum
+        self.affine, self.track_running_stats, self.dtype = affine, track_running_stats, float_type(dtype)
+        self.register_parameter("weight", np.ones(num_features, self.dtype) if affine else None)
+        self.register_parameter("bias", np.zeros(num_features, self.dtype) if affine and bias else None)
+        self.register_buffer("running_mean", np.zeros(num_features, self.dtype) if track_running_stats else None)
+        self.register_buffer("running_var", np.ones(num_features, self.dtype) if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
+
+    def forward(self, input: Any) -> Array:
+        """input (B, C), or (B, C, L) as PyTorch has it, -> the same shape.
+
+        Raises ValueError for another shape, and for statistics of one value. No values: nothing happens.
+        """
+        x = as_floats("BatchNorm1d: input", input, self.dtype)
+        if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
+            c = self.num_features
+            raise ValueError(f"BatchNorm1d: input: expected shape (B, {c}) or (B, {c}, L), got {x.shape}")
+        rows, of_batch = self._rows(x), x.size > 0 and (self.training or not self.track_running_stats)
+        if of_batch and len(rows) == 1:
+            raise ValueError(
+                f"BatchNorm1d: input: expected more than one value a channel to train on, got shape {x.shape};"
+                " eval() goes by the running statistics"
+            )
+        mean, inv_std, y = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype), np.empty_like(rows)
+        ops_of(self.dtype).batchnorm_forward(
+            rows,
+            self._scale(),
+            np.zeros(x.shape[1], x.dtype) if self.bias is None else self.bias,
+            np.zeros(x.shape[1], x.dtype) if self.running_mean is None else self.running_mean,
+            np.ones(x.shape[1], x.dtype) if self.running_var is None else self.running_var,
+            mean,
+            inv_std,
+            y,
+            training=of_batch,
+            momentum=self._momentum(),
+            eps=self.eps,
+            threads=default_threads(),
+        )
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked[...] += 1
+        self._saved = rows, mean, inv_std, of_batch, x.shape
+        return self._back(y, x.shape)
+
+    def backward(self, grad: Any) -> Array:
+        """grad of the output's shape -> gradient of the input."""
+        rows, mean, inv_std, of_batch, shape = self._kept()
+        dy = self._rows(self._upstream(grad, self.dtype, shape))
+        dx = np.empty_like(rows)
+        dweight, dbias = (
+            np.empty_like(mean) if getattr(self, name) is None else self._gradient(name) for name in ("weight", "bias")
+        )
+        ops_of(self.dtype).batchnorm_backward(
+            dy,
+            rows,
+            self._scale(),
+            mean,
+            inv_std,
+            dx,
+            dweight,
+            dbias,
+            training=of_batch,
+            threads=default_threads(),
+        )
+        return self._back(dx, shape)
+
+    def _momentum(self) -> float:
+        if self.momentum is not None:
+            return self.momentum
+        return 0.0 if self.num_batches_tracked is None else 1 / (int(self.num_batches_tracked) + 1)
+
+    def _scale(self) -> Array:
+        return np.ones(self.num_features, self.dtype) if self.weight is None else self.weight
+
+    @staticmethod
+    def _rows(x: Array) -> Array:
+        """(B, C, L) as rows (B*L, C)."""
+        return x if x.ndim == 2 else np.ascontiguousarray(np.moveaxis(x, 1, 2)).reshape(-1, x.shape[1])
+
+    @staticmethod
+    def _back(rows: Array, shape: tuple[int, ...]) -> Array:
+        if len(shape) == 2:
+            return rows
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[0], shape[2], shape[1]), 2, 1))
+
+    def _arguments(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"

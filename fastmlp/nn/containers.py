@@ -1,0 +1,107 @@
+"""Layers in a row, and the layer that makes rows of their input."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, overload
+
+import numpy as np
+
+from fastmlp.nn.module import Module
+
+__all__ = ["Flatten", "Sequential"]
+
+Array = np.ndarray
+
+
+class Sequential(Module):
+    """Modules one after the other; `backward` goes through them from the last to the first.
+
+    modules  in their order, or one OrderedDict of them by name
+    Raises ValueError where a module stands in it twice: it keeps one forward pass only.
+
+    >>> model = Sequential(Linear(3, 4, rng=1), Tanh(), Linear(4, 2, rng=2))
+    >>> model(np.ones((5, 3))).shape
+    (5, 2)
+    >>> model.backward(np.ones((5, 2))).shape
+    (5, 3)
+    >>> list(model.state_dict())
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+
+    def __init__(self, *modules: "Module | OrderedDict[str, Module]") -> None:
+        super().__init__()
+        named = modules[0] if len(modules) == 1 and isinstance(modules[0], Mapping) else dict(enumerate(modules))
+        for name, module in named.items():
+            if not isinstance(module, Module):
+                raise TypeError(f"Sequential: module {name}: expected a Module, got {type(module).__name__}")
+            if any(below is other for below in module.modules() for other in self.modules()):
+                raise ValueError(f"Sequential: module {name} stands in it before; each may stand in it once")
+            self._check_new(str(name))
+            setattr(self, str(name), module)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[Module]:
+        return (module for _, module in self.named_children())
+
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Sequential": ...
+    def __getitem__(self, index: int | slice) -> "Module | Sequential":
+        if isinstance(index, slice):
+            return Sequential(OrderedDict(list(self.named_children())[index]))
+        return list(self)[index]
+
+    def forward(self, input: Any) -> Any:
+        """The last module's output."""
+        for module in self:
+            input = module(input)
+        return input
+
+    def backward(self, grad: Any) -> Any:
+        """The gradient of the first module's input."""
+        for module in reversed(list(self)):
+            grad = module.backward(grad)
+        return grad
+
+
+class Flatten(Module):
+    """Several axes as one, from start_dim to end_dim.
+
+    >>> Flatten()(np.zeros((2, 3, 4))).shape
+    (2, 12)
+    """
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, input: Any) -> Array:
+        """Raises IndexError where an axis is not there, ValueError where they are in the wrong order."""
+        x = np.asarray(input)
+        first, last = (self._axis(name, getattr(self, name), x.ndim) for name in ("start_dim", "end_dim"))
+        if first > last:
+            raise ValueError(f"Flatten: expected start_dim not behind end_dim, got {first} and {last}")
+        self._saved = x.shape
+        return x.reshape(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
+
+    def backward(self, grad: Any) -> Array:
+        """The gradient in the input's shape."""
+        shape = self._kept()
+        dy = np.asarray(grad)
+        if dy.size != math.prod(shape):
+            raise ValueError(f"Flatten.backward: grad: expected {math.prod(shape)} numbers, got shape {dy.shape}")
+        return dy.reshape(shape)
+
+    @staticmethod
+    def _axis(name: str, axis: int, dimensions: int) -> int:
+        dimensions = max(dimensions, 1)
+        if not -dimensions <= axis < dimensions:
+            raise IndexError(f"Flatten: {name}: expected an axis in [{-dimensions}, {dimensions - 1}], got {axis}")
+        return axis % dimensions
+
+    def _arguments(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

@@ -1,0 +1,92 @@
+"""Rows of a table by their ids."""
+
+from typing import Any
+
+import numpy as np
+
+from fastmlp.arrays import as_ids, float_type
+from fastmlp.nn.module import Module, Random, check_device, checked_size, refuse
+from fastmlp.ops.backend import ops_of
+from fastmlp.ops.gradient import RowGradient
+from fastmlp.threads import default_threads
+
+__all__ = ["Embedding"]
+
+Array = np.ndarray
+
+
+class Embedding(Module):
+    """A row of numbers for each id.
+
+    num_embeddings, embedding_dim  V and D
+    padding_idx  an id whose row is 0 at the start and gets no gradient; below 0 it counts from the end
+    max_norm, norm_type, scale_grad_by_freq, sparse  NotImplementedError for anything but PyTorch's defaults
+    weight       (V, D)  at the start N(0, 1)
+    rng          seed or Generator of the start
+
+    >>> layer = Embedding(27, 2, rng=1)
+    >>> layer([[0, 1, 2]]).shape
+    (1, 3, 2)
+    """
+
+    weight: Array
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        rng: Random = None,
+    ) -> None:
+        super().__init__()
+        check_device(device)
+        refuse("Embedding", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
+        refuse("Embedding", norm_type=norm_type != 2.0 and norm_type)
+        self.num_embeddings = checked_size("num_embeddings", num_embeddings)
+        self.embedding_dim = checked_size("embedding_dim", embedding_dim)
+        if padding_idx is not None and not isinstance(padding_idx, int | np.integer):
+            raise TypeError(f"padding_idx: expected an id, got {padding_idx!r}")
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise ValueError(f"padding_idx: expected an id below {num_embeddings}, got {padding_idx}")
+        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.dtype = float_type(dtype)
+        weight = np.random.default_rng(rng).standard_normal((num_embeddings, embedding_dim)).astype(self.dtype)
+        if padding_idx is not None:
+            weight[padding_idx] = 0
+        self.register_parameter("weight", weight)
+
+    def forward(self, input: Any) -> Array:
+        """input (...) ids in [0, V) -> (..., D). Raises IndexError for other ids, TypeError for other than integers."""
+        ids = as_ids("Embedding: input", input)
+        emb = np.empty((ids.size, 1, self.embedding_dim), self.dtype)
+        try:
+            ops_of(self.dtype).embedding_forward(self.weight, ids.reshape(-1, 1), emb, threads=default_threads())
+        except IndexError:
+            got = low if (low := int(ids.min())) < 0 else int(ids.max())
+            raise IndexError(f"Embedding: input: expected ids in [0, {self.num_embeddings}), got {got}") from None
+        self._saved = ids
+        return emb.reshape(*ids.shape, self.embedding_dim)
+
+    def backward(self, grad: Any) -> None:
+        """grad (..., D); ids have no gradient."""
+        ids = self._kept()
+        demb = self._upstream(grad, self.dtype, (*ids.shape, self.embedding_dim))
+        rows, drows = np.empty(ids.size, ids.dtype), np.empty((ids.size, self.embedding_dim), self.dtype)
+        unique = ops_of(self.dtype).embedding_backward(
+            ids.reshape(-1, 1), demb.reshape(-1, 1, self.embedding_dim), rows, drows, threads=default_threads()
+        )
+        rows, drows = rows[:unique], drows[:unique]
+        if self.padding_idx is not None:
+            counted = rows != self.padding_idx
+            rows, drows = rows[counted], drows[counted]
+        self.grads["weight"] = RowGradient(rows, drows)
+
+    def _arguments(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -1,0 +1,87 @@
+"""The linear layer."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastmlp.arrays import as_floats, float_type
+from fastmlp.nn.module import Module, Random, check_device, checked_size
+from fastmlp.ops.backend import ops_of
+from fastmlp.threads import default_threads
+
+__all__ = ["Linear"]
+
+Array = np.ndarray
+
+
+class Linear(Module):
+    """y = x W^T + b.
+
+    in_features, out_features  I and O
+    bias     whether there is a b
+    weight   (O, I)  at the start U(-1/sqrt(I), 1/sqrt(I))
+    bias     (O,)    likewise, or None
+    rng      seed or Generator of the start
+
+    >>> layer = Linear(3, 2)
+    >>> layer.weight[...], layer.bias[...] = [[1, 2, 3], [0, 1, 0]], [10, 20]
+    >>> layer([[1.0, 1.0, 1.0]]).tolist()
+    [[16.0, 21.0]]
+    """
+
+    weight: Array
+    bias: Array | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        rng: Random = None,
+    ) -> None:
+        super().__init__()
+        check_device(device)
+        self.in_features, self.out_features = (
+            checked_size("in_features", in_features),
+            checked_size("out_features", out_features),
+        )
+        self.dtype, generator, bound = float_type(dtype), np.random.default_rng(rng), 1 / math.sqrt(in_features)
+        for name, shape in (("weight", (out_features, in_features)), ("bias", (out_features,))):
+            absent = name == "bias" and not bias
+            uniform = None if absent else generator.uniform(-bound, bound, shape).astype(self.dtype)
+            self.register_parameter(name, uniform)
+
+    def forward(self, input: Any) -> Array:
+        """input (..., I) -> (..., O). Raises ValueError for another last axis, TypeError for what are no numbers."""
+        x = as_floats("Linear: input", input, self.dtype)
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"Linear: input: expected shape (..., {self.in_features}), got {x.shape}")
+        rows = x.reshape(-1, self.in_features)
+        y = np.empty((len(rows), self.out_features), self.dtype)
+        ops_of(self.dtype).linear_forward(rows, self.weight, self.bias, y, threads=default_threads())
+        self._saved = x
+        return y.reshape(*x.shape[:-1], self.out_features)
+
+    def backward(self, grad: Any) -> Array:
+        """grad (..., O) -> gradient of the input (..., I)."""
+        x = self._kept()
+        dy = self._upstream(grad, self.dtype, (*x.shape[:-1], self.out_features)).reshape(-1, self.out_features)
+        dx = np.empty((len(dy), self.in_features), self.dtype)
+        dbias = None if self.bias is None else self._gradient("bias")
+        ops_of(self.dtype).linear_backward(
+            dy,
+            x.reshape(dx.shape),
+            self.weight,
+            dx,
+            self._gradient("weight"),
+            dbias,
+            threads=default_threads(),
+        )
+        return dx.reshape(x.shape)
+
+    def _arguments(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

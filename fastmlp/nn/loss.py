@@ -1,0 +1,208 @@
+"""The losses."""
+
+from typing import Any
+
+import numpy as np
+
+from fastmlp import functional
+from fastmlp.arrays import as_array, as_floats, as_ids, check_shape
+from fastmlp.functional import _loss
+from fastmlp.nn.linear import Linear
+from fastmlp.nn.module import Module, Random, refuse, type_of
+from fastmlp.ops.backend import ops_of
+from fastmlp.threads import default_threads
+
+__all__ = ["CrossEntropyLoss", "LinearCrossEntropyLoss"]
+
+Array = np.ndarray
+IGNORED = -100  # PyTorch's target of a row that does not count
+
+
+class CrossEntropyLoss(Module):
+    """How surprised a model is by the truth, in nats, from its logits: fastmlp.functional.cross_entropy as a module.
+
+    weight           (C,)  how much each class counts; a buffer
+    ignore_index     targets of this class do not count
+    reduction        "mean", divided by the weights of the targets that count; "sum"; or "none"
+    label_smoothing  share of each target that is spread over all classes
+    size_average, reduce  NotImplementedError: say `reduction`
+
+    >>> criterion = CrossEntropyLoss()
+    >>> print(criterion(np.zeros((1, 4)), [2]).round(4))  # ln 4
+    1.3863
+    >>> criterion.backward().tolist()
+    [[0.25, 0.25, -0.75, 0.25]]
+    """
+
+    weight: Array | None
+
+    def __init__(
+        self,
+        weight: Any = None,
+        size_average: Any = None,
+        ignore_index: int = IGNORED,
+        reduce: Any = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        refuse("CrossEntropyLoss", size_average=size_average, reduce=reduce)
+        _loss.check_options(reduction, ignore_index, label_smoothing)
+        self.register_buffer("weight", None if weight is None else as_floats("weight", weight, type_of(weight)).copy())
+        self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
+
+    def forward(self, input: Any, target: Any) -> Any:
+        """The loss: a number, or for "none" of the target's shape.
+
+        input   (C,), (N, C) or (N, C, d1, ...)  logits; float64 stays float64, all else becomes float32
+        target  (), (N,) or (N, d1, ...)         classes, or probabilities of the input's shape
+        The mean over nothing is NaN. Raises IndexError for a class that is not there, ValueError for shapes.
+        """
+        name, x = "CrossEntropyLoss: target", as_floats("CrossEntropyLoss: input", input, type_of(input))
+        truth = as_array(name, target)
+        truth = as_floats(name, truth, x.dtype) if truth.dtype.kind == "f" else as_ids(name, truth)
+        weight = None if self.weight is None else as_floats("CrossEntropyLoss: weight", self.weight, x.dtype)
+        loss = functional.cross_entropy(x, truth, weight, **self._options())
+        self._saved = x, truth, weight, loss
+        return loss[()]
+
+    def backward(self, grad: Any = None) -> Array:
+        """The gradient of the input.
+
+        grad  of the loss: a number, 1 if None; for "none" an array of the target's shape
+        """
+        x, truth, weight, loss = self._kept()
+        upstream = _loss_gradient(self, grad, x.dtype, loss.shape)
+        return functional.cross_entropy_backward(upstream, x, truth, weight, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        names = ("ignore_index", "reduction", "label_smoothing")
+        return {name: getattr(self, name) for name in names}
+
+
+class LinearCrossEntropyLoss(Module):
+    """The last layer and its loss in one: CrossEntropyLoss of Linear, whose logits are never kept.
+
+    in_features, num_classes  H and V
+    out_features   of K-dimensional losses: NotImplementedError for any
+    bias           whether the layer has one
+    reduction, weight, ignore_index, label_smoothing  as in CrossEntropyLoss
+    options        how PyTorch cuts its work: NotImplementedError for any
+    linear         the layer, its parameters linear.weight (V, H) and linear.bias (V,) at the start as in Linear
+    fp32_precision "auto" keeps float32's accuracy; "ieee", "bf16x3" or "bf16" where the machine has it
+    rng            seed or Generator of the start
+    In training the forward pass finds the gradients too, in one sweep: those of the pass before are gone by then.
+
+    >>> criterion = LinearCrossEntropyLoss(3, 4, rng=1)
+    >>> criterion.linear.weight[...] = 0
+    >>> print(criterion(np.ones((2, 3)), [0, 1]).round(4))  # ln 4
+    1.3863
+    >>> criterion.backward().shape
+    (2, 3)
+    """
+
+    weight: Array | None
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        reduction: str = "mean",
+        weight: Any = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        options: Any = None,
+        fp32_precision: str = "auto",
+        rng: Random = None,
+    ) -> None:
+        super().__init__()
+        refuse("LinearCrossEntropyLoss", out_features=out_features, options=options)
+        self.in_features, self.num_classes, self.fp32_precision = in_features, num_classes, fp32_precision
+        self.ignore_index = IGNORED if ignore_index is None else ignore_index
+        _loss.check_options(reduction, self.ignore_index, label_smoothing)
+        self.reduction, self.label_smoothing = reduction, label_smoothing
+        self.linear = Linear(in_features, num_classes, bias, device, dtype, rng=rng)
+        class_weight = None if weight is None else as_floats("weight", weight, self.linear.dtype).copy()
+        if class_weight is not None:
+            check_shape("weight", class_weight, (num_classes,))
+        self.register_buffer("weight", class_weight)
+
+    def forward(self, input: Any, target: Any) -> Any:
+        """The loss: a number, or for "none" of the target's shape.
+
+        input   (H,) or (N, H)
+        target  () or (N,)  classes; probabilities raise NotImplementedError
+        """
+        layer = self.linear
+        x = as_floats("LinearCrossEntropyLoss: input", input, layer.dtype)
+        targets = _classes("LinearCrossEntropyLoss", target)
+        if x.ndim not in (1, 2) or x.shape[-1] != self.in_features or targets.shape != x.shape[:-1]:
+            raise ValueError(
+                f"LinearCrossEntropyLoss: expected input (N, {self.in_features}) and target (N,),"
+                f" got {x.shape} and {targets.shape}"
+            )
+        self._saved = None  # the last gradients make room for these
+        layer.grads.clear()
+        loss, gradients = self._run(x, targets, grads=self.training and self.reduction != "none")
+        self._saved = x, targets, gradients
+        return np.asarray(loss).reshape(targets.shape if self.reduction == "none" else ())[()]
+
+    def backward(self, grad: Any = None) -> Array:
+        """The gradient of the input; those of the layer are left in it.
+
+        grad  of the loss: a number, 1 if None; for "none" an array of the target's shape
+        """
+        x, targets, gradients = self._kept()
+        upstream = _loss_gradient(self, grad, x.dtype, targets.shape)
+        if gradients is None or (upstream != 1).any():
+            each = upstream.reshape(-1) if self.reduction == "none" else upstream
+            _, gradients = self._run(x, targets, grads=True, upstream=each)
+        dinput, dweight, dbias = gradients
+        self.linear.grads.update({"weight": dweight} if dbias is None else {"weight": dweight, "bias": dbias})
+        self._saved = x, targets, gradients if upstream.ndim == 0 and upstream == 1 else None
+        dx: Array = dinput.reshape(x.shape)
+        return dx
+
+    def _run(self, x: Array, targets: Array, *, grads: bool, upstream: Array | None = None) -> Any:
+        return _loss.linear_cross_entropy(
+            x.reshape(-1, self.in_features),
+            self.linear.weight,
+            targets.reshape(-1),
+            self.linear.bias,
+            self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            grads=grads,
+            upstream=upstream,
+            ops=ops_of(self.linear.dtype),
+            threads=default_threads(),
+            fp32_precision=self.fp32_precision,
+        )
+
+    def _arguments(self) -> str:
+        return f"in_features={self.in_features}, num_classes={self.num_classes}, bias={self.linear.bias is not None}"
+
+
+def _classes(module: str, target: Any) -> Array:
+    classes = as_array(f"{module}: target", target)
+    if classes.dtype.kind == "f":
+        raise NotImplementedError(f"{module}: target: class probabilities are not supported; expected class indices")
+    return as_ids(f"{module}: target", classes)
+
+
+def _loss_gradient(module: Any, grad: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """The gradient from above, of the loss's shape."""
+    name = type(module).__name__
+    if module.reduction != "none":
+        shape = ()
+    elif grad is None and shape:
+        raise ValueError(f'{name}.backward: grad: expected shape {shape} with reduction="none", got None')
+    upstream = as_floats(f"{name}.backward: grad", 1.0 if grad is None else grad, dtype)
+    check_shape(f"{name}.backward: grad", upstream, shape)
+    return upstream

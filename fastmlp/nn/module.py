@@ -1,0 +1,292 @@
+"""What every layer is: parameters with names, a state_dict, training and evaluation mode."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self, overload
+
+import numpy as np
+
+from fastmlp.arrays import as_floats, as_ids, check_shape
+from fastmlp.ops.gradient import Gradient, dense
+
+__all__ = ["LoadResult", "Module", "Parameters"]
+
+Array = np.ndarray
+Random = np.random.Generator | int | None
+
+
+class LoadResult(NamedTuple):
+    """What load_state_dict did not find, and what it could not use.
+
+    >>> Tanh().load_state_dict({"weight": np.zeros(3)}, strict=False)
+    LoadResult(missing_keys=[], unexpected_keys=['weight'])
+    """
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Parameters(Sequence[Array]):
+    """Parameters of modules: a sequence of plain NumPy arrays that knows where their gradients are.
+
+    Two are joined with `+`, a slice is one too, so that an optimizer takes any of them or groups of them.
+
+    >>> layer = Linear(3, 2, rng=1)
+    >>> [array.shape for array in layer.parameters()]
+    [(2, 3), (2,)]
+    """
+
+    def __init__(self, owners: Sequence[tuple["Module", str]]) -> None:
+        """owners  for each parameter its module and its name there"""
+        self.owners = tuple(owners)
+
+    def __len__(self) -> int:
+        return len(self.owners)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Parameters": ...
+    def __getitem__(self, index: int | slice) -> "Array | Parameters":
+        if isinstance(index, slice):
+            return Parameters(self.owners[index])
+        module, name = self.owners[index]
+        array: Array = getattr(module, name)
+        return array
+
+    def __add__(self, other: "Parameters") -> "Parameters":
+        return Parameters(self.owners + other.owners) if isinstance(other, Parameters) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"Parameters({[param.shape for param in self]})"
+
+
+class Module:
+    """What all layers share, and the base of your own: call super().__init__(), then assign modules to attributes.
+
+    A module of your own has `forward` and `backward`. Its own parameters are made with register_parameter; its backward
+    pass leaves the gradient of each in `grads`, by name.
+
+    training  whether batch normalization and dropout behave as in training
+    grads     gradients of its own parameters by name, of the last backward pass
+
+    >>> class Twice(Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.first, self.second = Linear(4, 3), Linear(3, 2)
+    ...     def forward(self, x):
+    ...         return self.second(self.first(x))
+    ...     def backward(self, grad):
+    ...         return self.first.backward(self.second.backward(grad))
+    >>> [name for name, _ in Twice().named_parameters()]
+    ['first.weight', 'first.bias', 'second.weight', 'second.bias']
+    """
+
+    def __init__(self) -> None:
+        self.training = True
+        self.grads: dict[str, Gradient] = {}
+        self._parameters: list[str] = []
+        self._buffers: list[str] = []
+        self._saved: Any = None  # by the forward pass for the backward pass
+        self._room: dict[str, Array] = {}  # arrays for gradients, used again
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """The forward pass."""
+        return self.forward(*inputs, **named)
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """The output for an input; each module says which."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward pass")
+
+    def backward(self, grad: Any) -> Any:
+        """The gradient of the last forward pass's input, from that of its output; `grads` are written."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward pass")
+
+    # ------------------------------------------------------------------------------------------- parameters and modules
+
+    def register_parameter(self, name: str, array: Array | None) -> None:
+        """Give the module a trained array under the name of a new attribute; None where there is none."""
+        self._check_new(name)
+        object.__setattr__(self, name, array)
+        self._parameters.append(name)
+
+    def register_buffer(self, name: str, array: Array | None) -> None:
+        """Give the module an array that belongs to its state and is not trained; None where there is none."""
+        self._check_new(name)
+        object.__setattr__(self, name, array)
+        self._buffers.append(name)
+
+    def _check_new(self, name: str) -> None:
+        """Raise ValueError for the name of what the module has already, and for one that is no key's part."""
+        if not name or "." in name or hasattr(self, name):
+            raise ValueError(f"{type(self).__name__}: expected a new name without a dot, got {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = vars(self)
+        if isinstance(value, Module) and "_parameters" not in own:
+            raise AttributeError(f"{type(self).__name__}.{name}: call super().__init__() before a module is assigned")
+        if name in own.get("_parameters", ()) and value is not own[name]:
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a parameter: write to it in place, {name}[...] = array"
+                " (sharing it between modules is not supported)"
+            )
+        object.__setattr__(self, name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what a backward pass would need."""
+        return {**vars(self), "grads": {}, "_saved": None, "_room": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        """The modules among its attributes."""
+        return ((name, value) for name, value in vars(self).items() if isinstance(value, Module))
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+        """It and all modules below it, each by its path."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator["Module"]:
+        """It and all modules below it."""
+        return (module for _, module in self.named_modules())
+
+    def parameters(self) -> Parameters:
+        """All parameters, as an optimizer takes them: plain arrays, the same ones for good."""
+        return Parameters([(module, name) for _, module, name in self._named("_parameters")])
+
+    def named_parameters(self) -> Iterator[tuple[str, Array]]:
+        """All parameters with their keys in the state_dict."""
+        return ((key, getattr(module, name)) for key, module, name in self._named("_parameters"))
+
+    def gradients(self) -> list[Array | None]:
+        """The gradient of each parameter, in the order of parameters(); None where no backward pass has left one.
+
+        The next backward pass overwrites them: copy what is to be kept.
+        """
+        return [
+            None if (gradient := module.grads.get(name)) is None else dense(gradient, getattr(module, name))
+            for _, module, name in self._named("_parameters")
+        ]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients, so that an optimizer's step changes nothing before the next backward pass."""
+        for module in self.modules():
+            module.grads.clear()
+
+    def _named(self, kind: str) -> Iterator[tuple[str, "Module", str]]:
+        """Its arrays of a kind: key, module and name."""
+        for path, module in self.named_modules():
+            for name in getattr(module, kind):
+                if getattr(module, name) is not None:
+                    yield f"{path}.{name}" if path else name, module, name
+
+    # -------------------------------------------------------------------------------------------------------- the mode
+
+    def train(self, mode: bool = True) -> Self:
+        """Behave as in training, or not, all modules below it too. Returns itself."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Behave as after training: running statistics, no dropout. Returns itself."""
+        return self.train(False)
+
+    # ------------------------------------------------------------------------------------------------------- the state
+
+    def state_dict(self) -> dict[str, Array]:
+        """Parameters and buffers by PyTorch's keys, in PyTorch's layouts; the arrays themselves, not copies.
+
+        `{key: torch.from_numpy(array) for key, array in model.state_dict().items()}` loads in PyTorch.
+        """
+        return {
+            f"{path}.{name}" if path else name: getattr(module, name)
+            for path, module in self.named_modules()
+            for name in (*module._parameters, *module._buffers)
+            if getattr(module, name) is not None
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
+        """Copy parameters and buffers from a state_dict, of arrays or of PyTorch's tensors.
+
+        strict  whether all keys must be there and no other; else those that are missing keep their values
+        Returns the keys that were missing and those that were not known, as PyTorch does. Nothing is copied when a
+        shape, a type or, if strict, a key does not fit: ValueError or TypeError.
+        """
+        own = self.state_dict()
+        missing, unexpected = (
+            [key for key in own if key not in state_dict],
+            [key for key in state_dict if key not in own],
+        )
+        if strict and (missing or unexpected):
+            raise ValueError(
+                f"state_dict: missing keys: {', '.join(missing) or 'none'};"
+                f" unexpected keys: {', '.join(unexpected) or 'none'}"
+            )
+        given = {}
+        for key, array in own.items():
+            if key in state_dict:
+                name, value = f"state_dict: {key}", state_dict[key]
+                given[key] = as_ids(name, value) if array.dtype.kind == "i" else as_floats(name, value, array.dtype)
+                check_shape(name, given[key], array.shape)
+        for key, array in given.items():
+            own[key][...] = array
+        return LoadResult(missing, unexpected)
+
+    # ----------------------------------------------------------------------------------------------- for the subclasses
+
+    def _gradient(self, name: str) -> Array:
+        """Where the gradient of a parameter is written: the same array each time."""
+        if name not in self._room:
+            self._room[name] = np.empty_like(getattr(self, name))
+        self.grads[name] = self._room[name]
+        return self._room[name]
+
+    def _kept(self) -> Any:
+        if self._saved is None:
+            raise RuntimeError(f"{type(self).__name__}.backward: expected a forward pass before it")
+        return self._saved
+
+    def _upstream(self, grad: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+        name = f"{type(self).__name__}.backward: grad"
+        array = as_floats(name, grad, dtype)
+        check_shape(name, array, shape)
+        return array
+
+    def _arguments(self) -> str:
+        """What its repr shows."""
+        return ""
+
+    def __repr__(self) -> str:
+        children = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        below = "\n".join(["", *children, ""]) if children else ""
+        return f"{type(self).__name__}({self._arguments()}{below})"
+
+
+def type_of(value: Any) -> np.dtype[Any]:
+    """float64 for an array or a tensor of it in any byte order, float32 for all else."""
+    dtype = getattr(value, "dtype", None)
+    name = str(getattr(dtype, "name", dtype))  # float64, torch.float64
+    return np.dtype(np.float64 if name.endswith("float64") else np.float32)
+
+
+def refuse(module: str, **arguments: Any) -> None:
+    """NotImplementedError for an argument of PyTorch's that asks for something."""
+    for name, value in arguments.items():
+        if value is not None and value is not False and value != ():
+            raise NotImplementedError(f"{module}: {name} is not supported, got {value!r}")
+
+
+def check_device(device: Any) -> None:
+    if device is not None and str(device) != "cpu":
+        raise NotImplementedError(f"device: expected cpu, got {device}")
+
+
+def checked_size(name: str, size: int) -> int:
+    if not isinstance(size, int | np.integer):
+        raise TypeError(f"{name}: expected a whole number, got {size!r}")
+    if size < 1:
+        raise ValueError(f"{name}: expected at least 1, got {size}")
+    return size

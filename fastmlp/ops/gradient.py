@@ -1,0 +1,56 @@
+"""Gradients that are 0 outside a few rows, and the optimizers' rules that the ops know."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Gradient", "RowGradient", "dense"]
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class RowGradient:
+    """A gradient that is 0 outside a few rows.
+
+    rows   (U,)    unique ids, ascending
+    drows  (U, D)  the gradient's rows at those ids
+    """
+
+    rows: Array
+    drows: Array
+
+
+Gradient = Array | RowGradient
+
+
+def dense(gradient: Gradient, param: Array) -> Array:
+    """A parameter's gradient as an array of its shape."""
+    return dense_gradient(gradient.rows, gradient.drows, param) if isinstance(gradient, RowGradient) else gradient
+
+
+# The optimizers' rules, and how many arrays of state each keeps of a parameter.
+RULES = {"sgd": 0, "momentum": 1, "adagrad": 1, "adamw": 2}
+States = tuple[Array | None, ...]
+
+
+def rule_of(
+    rule: str, updates: Mapping[str, Any], weight_states: States, bias_states: States | None
+) -> tuple[Callable[..., None], list[Array], list[Array]]:
+    """The op update_<rule> of a back-end, and the arrays of state that it takes; bias_states is None without a bias."""
+    if rule not in RULES:
+        raise ValueError(f"linear_cross_entropy_update: rule: expected one of {', '.join(RULES)}, got {rule!r}")
+    kept = RULES[rule]
+    wanted = [[state for state in states[:kept] if state is not None] for states in (weight_states, bias_states or ())]
+    if [len(states) for states in wanted] != [kept, 0 if bias_states is None else kept]:
+        raise ValueError(f"linear_cross_entropy_update: {rule} needs {kept} arrays of state for each parameter")
+    return updates[f"update_{rule}"], wanted[0], wanted[1]
+
+
+def dense_gradient(rows: Array, drows: Array, like: Array) -> Array:
+    """The dense gradient that a sparse one stands for."""
+    grad = np.zeros_like(like)
+    grad[rows] = drows
+    return grad

@@ -1,0 +1,381 @@
+"""linear_cross_entropy in Numba: two sweeps over the vocabulary."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fastmlp.ops import team
+from fastmlp.ops.gradient import rule_of
+from fastmlp.ops.numba_ops import update as rules
+from fastmlp.ops.numba_ops._arithmetic import _LOWEST, column_sums, exp_nonpositive, row_sum
+from fastmlp.ops.numba_ops._jit import bias_or_zeros, cut_elements, jit, read_only, work_arrays
+from fastmlp.ops.numba_ops._products import rows_times_matrix, rows_times_rows
+from fastmlp.ops.numba_ops.cross_entropy import targets_looked_at
+
+Array = np.ndarray
+Pieces = Callable[[int, int], tuple[Array, Array]]  # of a slice of the words: where its dweight and dbias go
+BLOCK = 128  # words that go through the last layer at once: 128 rows of 300 weights stay in a core's second-level cache
+MOST_KEPT = (
+    256 * 2**20
+)  # bytes of exponentials that linear_cross_entropy keeps; were it more, it makes the logits again
+
+
+#
+# The vocabulary is cut into at most 32 slices, each of blocks of BLOCK words. Logits are made transposed, (words,
+# batch): the rows of W are the rows of the product, and maximum and sum of exponentials are taken side by side, one
+# lane a row of the batch.
+#
+# Sweep one, per block:  e = exp(logits - shift), where shift is the slice's maximum so far. A slice hands back its
+#                        maximum, its sum of exponentials and the logits of the targets; these make the losses and
+#                        lse, log sum exp(logits), which is float64 here and loses no digit of large logits.
+# Sweep two, per block:  dlogits = (e exp(shift - lse) - truth) row_scale, in place;
+#                        dW = dlogits h, straight to its rows; db; dh += dlogits^T W, in each slice for itself.
+#
+# Between the sweeps e is kept, 4 B V bytes, unless that is more than MOST_KEPT. Then, and where forward and backward
+# are called one at a time, sweep two makes the logits again, and shift is lse.
+#
+# Sums over the vocabulary: of exponentials in float32 within a block and in float64 from block to block; of dh in
+# float32 within a slice and in float64 from slice to slice.
+
+
+def linear_cross_entropy_forward(
+    h: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    row_scale: Array,
+    highest: Array,
+    log_sum: Array,
+    losses: Array,
+    *,
+    label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
+    threads: int = 1,
+) -> None:
+    """Sweep one, nothing kept. Memory: 4 * BLOCK * B bytes a thread, 20 * B a slice."""
+    layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
+    layer.sweep_one(layer.nothing, layer.nothing, highest, log_sum, losses)
+
+
+def linear_cross_entropy_backward(
+    h: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    row_scale: Array,
+    highest: Array,
+    log_sum: Array,
+    dh: Array | None,
+    dweight: Array | None,
+    dbias: Array | None,
+    *,
+    label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
+    threads: int = 1,
+) -> None:
+    """Sweep two, logits made again. Memory: 4 * BLOCK * B bytes a thread, 4 * B * H a slice."""
+    layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
+    with work_arrays(layer.dh_parts(dh)) as (dh_parts,):
+        kept = shifts = layer.nothing
+        lse = highest + log_sum.astype(np.float64)
+        layer.sweep_two(kept, shifts, lse, dh_parts, dh, layer.pieces_of(dweight, dbias))
+
+
+def linear_cross_entropy(
+    h: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    row_scale: Array,
+    highest: Array,
+    log_sum: Array,
+    losses: Array,
+    dh: Array | None,
+    dweight: Array | None,
+    dbias: Array | None,
+    *,
+    label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
+    threads: int = 1,
+) -> None:
+    """Both sweeps. Memory: as the backward pass, and 4 * B * V * (1 + 1 / BLOCK) where 4 * B * V <= MOST_KEPT."""
+    layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
+    with layer.work_arrays(dh) as (kept, shifts, dh_parts):
+        lse = layer.sweep_one(kept, shifts, highest, log_sum, losses)
+        layer.sweep_two(kept, shifts, lse, dh_parts, dh, layer.pieces_of(dweight, dbias))
+
+
+def linear_cross_entropy_update(
+    h: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    row_scale: Array,
+    weight_state: Array | None,
+    weight_state2: Array | None,
+    bias_state: Array | None,
+    bias_state2: Array | None,
+    highest: Array,
+    log_sum: Array,
+    losses: Array,
+    dh: Array,
+    *,
+    rule: str,
+    label_smoothing: float = 0.0,
+    fp32_precision: str = "auto",
+    threads: int = 1,
+    **options: Any,
+) -> bool:
+    """Both sweeps; a slice's gradients go into the update while they are in the cache. Memory: as both, without dW."""
+    update, weight_states, bias_states = rule_of(
+        rule, vars(rules), (weight_state, weight_state2), None if bias is None else (bias_state, bias_state2)
+    )
+
+    def pieces(first: int, last: int) -> tuple[Array, Array]:
+        return np.empty((last - first, weight.shape[1]), np.float32), np.empty(last - first, np.float32)
+
+    def update_slice(first: int, last: int, dweight: Array, dbias: Array) -> None:
+        update(dweight, *(state[first:last] for state in weight_states), weight[first:last], **options)
+        if bias is not None:
+            update(dbias, *(state[first:last] for state in bias_states), bias[first:last], **options)
+
+    layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
+    with layer.work_arrays(dh) as (kept, shifts, dh_parts):
+        lse = layer.sweep_one(kept, shifts, highest, log_sum, losses)
+        if not np.isfinite(losses).all():
+            dh[...] = np.nan
+            return False
+        layer.sweep_two(kept, shifts, lse, dh_parts, dh, pieces, update_slice)
+    return True
+
+
+class _LastLayer:
+    """What the two sweeps share: the inputs as kernels want them, and the slices of the vocabulary."""
+
+    def __init__(
+        self,
+        h: Array,
+        weight: Array,
+        bias: Array | None,
+        targets: Array,
+        row_scale: Array,
+        label_smoothing: float,
+        threads: int,
+    ) -> None:
+        self.ignored = row_scale == 0
+        h = np.where(self.ignored[:, None], np.float32(0), h) if self.ignored.any() else h
+        self.h, self.weight, self.row_scale = read_only(h), read_only(weight), read_only(row_scale)
+        self.bias = bias_or_zeros(bias, len(weight))
+        self.targets = targets_looked_at(targets, row_scale)
+        self.label_smoothing, self.threads = label_smoothing, threads
+        self.slices = team.cut(len(weight), 2 * BLOCK, multiple_of=BLOCK)
+        self.nothing = np.empty((0, len(h)), np.float32)
+
+    def _inputs(self, first: int, last: int) -> tuple[Array, Array, Array, Array]:
+        """h, W, b and the targets of a slice, as if it were the whole vocabulary (other targets are no words of it)."""
+        return self.h, self.weight[first:last], self.bias[first:last], self.targets - first
+
+    def sweep_one(self, kept: Array, shifts: Array, highest: Array, log_sum: Array, losses: Array) -> Array:
+        """Make the statistics and losses, and `kept` and `shifts` unless they are empty; return lse in float64.
+
+        kept              (V, B) or (0, B)          out: e
+        shifts            (V / BLOCK, B) or (0, B)  out: what was subtracted in each block
+        highest, log_sum  (B,)                      out
+        losses            (B,)                      out
+        """
+        tops = np.empty((len(self.slices), len(self.h)), np.float32)
+        sums, logit_sums = np.empty(tops.shape), np.empty(tops.shape)
+        target_logits = np.zeros(len(self.h), np.float32)
+
+        def sweep(first: int, last: int) -> None:
+            number = first // self.slices[0][1]
+            outputs = kept[first:last], shifts[first // BLOCK :], tops[number], sums[number], logit_sums[number]
+            _sweep_one(*self._inputs(first, last), bool(self.label_smoothing), *outputs, target_logits)
+
+        team.run_slices(sweep, self.slices, self.threads)
+        with np.errstate(all="ignore"):  # NaN and infinity come out in the losses, where they are looked for
+            top = tops.max(axis=0).astype(np.float64)
+            log_sums = np.log((sums * np.exp(tops - top)).sum(axis=0))
+            lse: Array = top + log_sums
+            losses[...] = (1 - self.label_smoothing) * (lse - target_logits)
+            if self.label_smoothing:
+                losses += self.label_smoothing * (lse - logit_sums.sum(axis=0) / len(self.weight))
+        highest[...], log_sum[...] = top, log_sums
+        for statistic in (highest, log_sum, losses):
+            statistic[self.ignored] = 0
+        return lse
+
+    def dh_parts(self, dh: Array | None) -> tuple[int, ...]:
+        """The shape of the slices' parts of dh: without rows where nobody wants it."""
+        return len(self.slices), 0 if dh is None else len(self.h), self.h.shape[1]
+
+    @contextmanager
+    def work_arrays(self, dh: Array | None) -> Iterator[list[Array]]:
+        """For a call of both sweeps: kept and shifts, empty where they would be too large, and dh_parts."""
+        rows, words = len(self.h), len(self.weight)
+        if 4 * rows * words > MOST_KEPT:
+            words = 0
+        with work_arrays((words, rows), (-(-words // BLOCK), rows), self.dh_parts(dh)) as arrays:
+            yield arrays
+
+    def pieces_of(self, dweight: Array | None, dbias: Array | None) -> Pieces:
+        """Where the gradients of a slice belong in those of all words; without rows where nobody wants that of W."""
+        dw = np.empty((0, self.h.shape[1]), np.float32) if dweight is None else dweight
+        db = np.empty(len(self.weight), np.float32) if dbias is None else dbias
+        return lambda first, last: (dw[first:last], db[first:last])
+
+    def sweep_two(
+        self,
+        kept: Array,
+        shifts: Array,
+        lse: Array,
+        dh_parts: Array,
+        dh: Array | None,
+        pieces: Pieces,
+        when_made: Callable[[int, int, Array, Array], None] = lambda first, last, dweight, dbias: None,
+    ) -> None:
+        """Make the gradients, from `kept` and `shifts` or, where they are empty, from the logits made again.
+
+        kept, shifts             in:  of sweep one; `kept` is overwritten
+        lse      (B,)            in:  in float64
+        dh_parts (slices, B, H)  out: each slice's part of dh
+        dh                       out: or None
+        pieces                   where a slice's dweight and dbias go
+        when_made                is told of a slice whose gradients, dh_parts among them, are made
+        """
+        lse[self.ignored] = np.finfo(np.float32).max  # their logits are the bias: p is 0, not exp(bias)
+        at_target = np.float32(1 - self.label_smoothing)
+        everywhere = np.float32(self.label_smoothing / len(self.weight))
+
+        def sweep(first: int, last: int) -> None:
+            number = first // self.slices[0][1]
+            inputs = *self._inputs(first, last), self.row_scale, lse, at_target, everywhere, kept[first:last]
+            dweight, dbias = pieces(first, last)
+            _sweep_two(*inputs, shifts[first // BLOCK :], dh_parts[number], dweight, dbias)
+            when_made(first, last, dweight, dbias)
+
+        team.run_slices(sweep, self.slices, self.threads)
+        if dh is None:
+            return
+        parts, total = dh_parts.reshape(len(self.slices), dh.size), dh.reshape(-1)
+        slices = cut_elements(dh.size, times=len(self.slices))
+        team.run_slices(lambda first, last: column_sums(parts, first, last, total), slices, self.threads)
+        dh[self.ignored] = 0
+
+
+@jit
+def _sweep_one(
+    h: Array,
+    weight: Array,
+    bias: Array,
+    targets: Array,
+    with_logit_sums: bool,
+    kept: Array,
+    shifts: Array,
+    highest: Array,
+    sums: Array,
+    logit_sums: Array,
+    target_logits: Array,
+) -> None:
+    """One slice of sweep one.
+
+    highest, sums  (B,)  out: the slice's maximum; its sum of exp(logits - maximum)
+    logit_sums     (B,)  out: its sum of logits, for label smoothing
+    target_logits  (B,)  out: logits of the targets that are in this slice
+    """
+    rows = len(h)
+    scratch = np.empty((0 if len(kept) else BLOCK, rows), np.float32)
+    highest_before, block_sum = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    highest[:] = _LOWEST
+    sums[:] = 0
+    logit_sums[:] = 0
+    for start in range(0, len(weight), BLOCK):
+        stop = min(start + BLOCK, len(weight))
+        logits = kept[start:stop] if len(kept) else scratch[: stop - start]
+        _transposed_logits(h, weight[start:stop], bias[start:stop], logits)
+        for b in range(rows):
+            if start <= targets[b] < stop:
+                target_logits[b] = logits[targets[b] - start, b]
+
+        highest_before[:] = highest
+        for v in range(len(logits)):
+            word = logits[v]
+            for b in range(rows):
+                highest[b] = word[b] if word[b] > highest[b] else highest[b]
+            if with_logit_sums:
+                for b in range(rows):
+                    logit_sums[b] += word[b]
+        block_sum[:] = 0
+        for v in range(len(logits)):
+            word = logits[v]
+            for b in range(rows):
+                e = exp_nonpositive(word[b] - highest[b])
+                word[b] = e
+                block_sum[b] += e
+        for b in range(rows):
+            sums[b] = sums[b] * exp_nonpositive(highest_before[b] - highest[b]) + block_sum[b]
+        if len(kept):
+            shifts[start // BLOCK] = highest
+
+
+@jit
+def _sweep_two(
+    h: Array,
+    weight: Array,
+    bias: Array,
+    targets: Array,
+    row_scale: Array,
+    lse: Array,
+    at_target: Any,
+    everywhere: Any,
+    kept: Array,
+    shifts: Array,
+    dh: Array,
+    dweight: Array,
+    dbias: Array,
+) -> None:
+    """One slice of sweep two; the truth is `everywhere`, and `at_target` more at the target."""
+    rows = len(h)
+    scratch = np.empty((0 if len(kept) else BLOCK, rows), np.float32)
+    rounded_lse, factor = lse.astype(np.float32), np.empty(rows, np.float32)
+    dh[:] = 0
+    for start in range(0, len(weight), BLOCK):
+        stop = min(start + BLOCK, len(weight))
+        if len(kept):
+            dlogits, shift = kept[start:stop], shifts[start // BLOCK]
+        else:
+            dlogits, shift = scratch[: stop - start], rounded_lse
+            _transposed_logits(h, weight[start:stop], bias[start:stop], dlogits)
+            for v in range(len(dlogits)):
+                word = dlogits[v]
+                for b in range(rows):
+                    word[b] = exp_nonpositive(word[b] - shift[b])
+        for b in range(rows):
+            factor[b] = exp_nonpositive(np.float32(shift[b] - lse[b]))
+        for v in range(len(dlogits)):
+            word = dlogits[v]
+            for b in range(rows):
+                word[b] = (word[b] * factor[b] - everywhere) * row_scale[b]
+        for b in range(rows):
+            if start <= targets[b] < stop:
+                dlogits[targets[b] - start, b] -= at_target * row_scale[b]
+
+        strided = dlogits[:, 0:rows]  # for Numba the same type as its transpose: one product to compile
+        if len(dweight):
+            rows_times_matrix(strided, h, False, dweight[start:stop])
+        if len(dh):
+            rows_times_matrix(strided.T, weight[start:stop], True, dh)
+        for v in range(len(dlogits)):
+            dbias[start + v] = row_sum(dlogits[v])
+
+
+@jit
+def _transposed_logits(h: Array, weight: Array, bias: Array, logits: Array) -> None:
+    """logits = W h^T + b, (words, batch)."""
+    rows_times_rows(weight, h, logits)
+    for v in range(len(logits)):
+        word = logits[v]
+        for b in range(word.size):
+            word[b] += bias[v]

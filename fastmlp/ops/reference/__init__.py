@@ -1,0 +1,75 @@
+"""The ops in plain NumPy: the specification that the other back-ends are held against, for any float type.
+
+Letters, here and everywhere else:
+
+    B  batch: rows of a step              V  vocabulary: words, the classes of the last layer
+    T  context: words that are looked at  H  hidden width
+    D  embedding width                    I, O  inputs and outputs of a linear layer; C  channels of a batchnorm
+    U  unique ids of a batch
+
+A gradient is `d` + the name: `dlogits`, `dh`. Arguments come in this order: inputs, saved statistics, outputs. Outputs
+belong to the caller and are completely overwritten; "in/out" marks arrays that are read and updated. `threads` is how
+many threads may work; no result depends on it.
+
+`row_scale` (B,) is the gradient of the total with respect to each row's loss: 1/B for a mean over the batch, 0 for a
+row that is ignored: neither its target nor its numbers are looked at, its loss and its gradient are 0.
+
+`highest` and `log_sum` (B,) are a row's largest logit and log sum exp(logits - highest): what a softmax needs to be
+made again, exp(logits - highest - log_sum). They are kept apart since float32 has no room for the digits of both: of
+logits around 1,000 their sum, log sum exp(logits), would be 3e-5 off, and every probability with it.
+
+`fp32_precision` is how the products of the last layer are made: "ieee" in float32, which "auto" stands for; "bf16x3" of
+numbers split in two bf16 each, whose products are up to 1e-5 off; "bf16" of numbers rounded to bf16, which puts a
+gradient some 3e-3 off. Sums are float32 in each. Here and in Numba there is "ieee" alone (float64 stays float64).
+"""
+
+from fastmlp.ops.reference.batchnorm import batchnorm_backward, batchnorm_forward
+from fastmlp.ops.reference.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
+from fastmlp.ops.reference.embedding import embedding_backward, embedding_forward
+from fastmlp.ops.reference.linear import linear_backward, linear_forward
+from fastmlp.ops.reference.linear_cross_entropy import (
+    linear_cross_entropy,
+    linear_cross_entropy_backward,
+    linear_cross_entropy_forward,
+    linear_cross_entropy_update,
+)
+from fastmlp.ops.reference.softmax import softmax_backward, softmax_forward
+from fastmlp.ops.reference.tanh import tanh_backward, tanh_forward
+from fastmlp.ops.reference.update import (
+    update_adagrad,
+    update_adagrad_rows,
+    update_adamw,
+    update_adamw_rows,
+    update_momentum,
+    update_momentum_rows,
+    update_sgd,
+    update_sgd_rows,
+)
+
+__all__ = [
+    "batchnorm_backward",
+    "batchnorm_forward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "embedding_backward",
+    "embedding_forward",
+    "linear_backward",
+    "linear_cross_entropy",
+    "linear_cross_entropy_backward",
+    "linear_cross_entropy_forward",
+    "linear_cross_entropy_update",
+    "linear_forward",
+    "softmax_backward",
+    "softmax_forward",
+    "tanh_backward",
+    "tanh_forward",
+    "update_adagrad",
+    "update_adagrad_rows",
+    "update_adamw",
+    "update_adamw_rows",
+    "update_momentum",
+    "update_momentum_rows",
+    "update_sgd",
+    "update_sgd_rows",
+]

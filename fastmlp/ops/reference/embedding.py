@@ -1,0 +1,36 @@
+"""embedding: rows of a table by their ids, and the gradient of the few rows that were used."""
+
+import numpy as np
+
+from fastmlp.ops.contract import contract, floats, ids, out, out_ids
+
+Array = np.ndarray
+
+
+@contract(weight=floats("V", "D"), ids=ids("B", "T", below="V"), emb=out("B", "T", "D"))
+def embedding_forward(weight: Array, ids: Array, emb: Array, *, threads: int = 1) -> None:
+    """Look up the words of the context.
+
+    weight  (V, D)     in:  one row a word
+    ids     (B, T)     in:  words, 0 <= id < V
+    emb     (B, T, D)  out: weight[ids]
+    """
+    emb[...] = weight[ids]
+
+
+@contract(ids=ids("B", "T"), demb=floats("B", "T", "D"), rows=out_ids("B*T"), drows=out("B*T", "D"))
+def embedding_backward(ids: Array, demb: Array, rows: Array, drows: Array, *, threads: int = 1) -> int:
+    """The sparse gradient of the embedding: the batch's unique ids, and for each the sum of its gradients.
+
+    ids    (B, T)     in:  words
+    demb   (B, T, D)  in:  gradient of the embedded words
+    rows   (B*T,)     out: the U unique ids, ascending, of the type of `ids`; the rest is -1
+    drows  (B*T, D)   out: their summed gradients, added in the order of the batch; the rest is 0
+    Returns U: `rows[:U]` and `drows[:U]` are the gradient.
+    """
+    unique, position = np.unique(ids, return_inverse=True)
+    rows[: unique.size] = unique
+    rows[unique.size :] = -1
+    drows[...] = 0
+    np.add.at(drows, position.ravel(), demb.reshape(-1, demb.shape[-1]))
+    return int(unique.size)

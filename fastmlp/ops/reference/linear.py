@@ -1,0 +1,48 @@
+"""linear: y = x W^T + b, the GEMM."""
+
+import numpy as np
+
+from fastmlp.ops.contract import contract, floats, optional, out
+
+Array = np.ndarray
+
+
+@contract(x=floats("B", "I"), weight=floats("O", "I"), bias=optional(floats("O")), y=out("B", "O"))
+def linear_forward(x: Array, weight: Array, bias: Array | None, y: Array, *, threads: int = 1) -> None:
+    """y = x W^T + b.
+
+    x       (B, I)          in:  rows of the batch
+    weight  (O, I)          in:  W
+    bias    (O,) or None    in:  b; a layer before a batchnorm needs none
+    y       (B, O)          out
+    """
+    np.matmul(x, weight.T, out=y)
+    if bias is not None:
+        y += bias
+
+
+@contract(
+    dy=floats("B", "O"),
+    x=floats("B", "I"),
+    weight=floats("O", "I"),
+    dx=optional(out("B", "I")),
+    dweight=out("O", "I"),
+    dbias=optional(out("O")),
+)
+def linear_backward(
+    dy: Array, x: Array, weight: Array, dx: Array | None, dweight: Array, dbias: Array | None, *, threads: int = 1
+) -> None:
+    """dx = dy W, dW = dy^T x, db = sum of dy over the batch.
+
+    dy       (B, O)           in:  gradient of the output
+    x        (B, I)           in:  the forward pass's input
+    weight   (O, I)           in:  W
+    dx       (B, I) or None   out: None where the input needs no gradient
+    dweight  (O, I)           out
+    dbias    (O,) or None     out: None where the layer has no bias
+    """
+    np.matmul(dy.T, x, out=dweight)
+    if dbias is not None:
+        np.sum(dy, axis=0, out=dbias)
+    if dx is not None:
+        np.matmul(dy, weight, out=dx)

@@ -1,0 +1,1 @@
+"""The loss over the steps, and words in two dimensions."""

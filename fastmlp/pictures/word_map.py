@@ -1,0 +1,146 @@
+"""The map of a model's words: their vectors in two dimensions, where words that are used alike lie together."""
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastmlp.files.atomic import write_atomically
+from fastmlp.pictures.plot import printable, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+
+__all__ = ["draw_words", "plot_words", "principal_components"]
+
+Array = np.ndarray
+DPI = 150
+PIXELS = DPI / 72  # of a point
+FONT_SIZE = 8.0  # points
+GAP = 3.0 * PIXELS  # between a dot and its label
+FURTHER = np.array([0.0, 10.0, 20.0]) * PIXELS  # that a label is moved away where there is no room beside its dot
+DIRECTIONS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)])
+DOTS, LEADERS = "#1f77b4", "0.7"
+
+
+def principal_components(vectors: Array) -> tuple[Array, Array]:
+    """The vectors seen along the two directions in which they differ most.
+
+    vectors  (N, D), N at least 2
+    Returns points (N, 2), and the share (2,) of all variance that each axis shows. The sign of an axis, which the
+    singular value decomposition leaves open, makes the coordinate that is furthest from 0 positive.
+    """
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    centred = np.pad(centred, ((0, 0), (0, 1)))  # so that there are two directions even where D is 1
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    points = left[:, :2] * singular[:2]
+    furthest = points[np.abs(points).argmax(axis=0), [0, 1]]
+    variance = singular**2
+    return points * np.where(furthest < 0, -1, 1), variance[:2] / max(variance.sum(), np.finfo(np.float64).tiny)
+
+
+@quiet()
+def plot_words(words: Sequence[str], vectors: Array, path: Path, *, title: str) -> "Figure":
+    """Write the picture of `draw_words` as a PNG of 1500 x 1350 pixels or as SVG; the same vectors make the same bytes.
+
+    words, vectors, title  as in draw_words
+    path                   file to write or replace, whose name ends in .png or .svg
+    Returns the figure. Raises CheckpointError where it cannot be written.
+    """
+    from matplotlib import rc_context
+
+    picture = io.BytesIO()
+    figure = draw_words(words, vectors, title)
+    with rc_context({"svg.hashsalt": "fastmlp"}):  # its ids are random otherwise
+        if path.suffix.lower() == ".svg":
+            figure.savefig(picture, format="svg", metadata={"Date": None})
+        else:
+            figure.savefig(picture, format="png", metadata={"Software": None})
+    write_atomically(path, picture.getvalue())
+    return figure
+
+
+@quiet()
+def draw_words(words: Sequence[str], vectors: Array, title: str) -> "Figure":
+    """A dot for each word, and its label beside it; where there is no room for all, the first words have theirs.
+
+    words    (N,) the most important first
+    vectors  (N, D), of which the two principal components are drawn
+    title    one line of plain text
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    points, shares = principal_components(vectors)
+    figure = Figure(figsize=(10, 9), dpi=DPI)
+    FigureCanvasAgg(figure)  # draws in memory, without a display
+    axes = figure.add_axes((0.04, 0.04, 0.92, 0.91))  # a fixed place: labels are put where there is room on the paper
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.05)
+    axes.plot(*points.T, ".", color=DOTS, markersize=3)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_color(LEADERS)
+    axes.set_title(printable(title), parse_math=False)
+    axes.set_xlabel(f"first principal component: {shares[0]:.0%} of the variance")
+    axes.set_ylabel(f"second: {shares[1]:.0%}")
+    axes.apply_aspect()
+    _label(axes, [printable(word) for word in words], points)
+    return figure
+
+
+def _label(axes: "Axes", words: Sequence[str], points: Array) -> None:
+    """Write each word beside its dot, or a little further away with a line to it, where it covers nothing."""
+    dots = axes.transData.transform(points)  # (N, 2) pixels
+    low, high = axes.bbox.get_points()
+    taken = np.empty((0, 2, 2))  # lower left and upper right corners of the labels so far
+    leaders = []
+    for word, point, dot in zip(words, points, dots, strict=True):
+        label = _annotate(axes, word, point)
+        size = np.array(label.get_window_extent().size)
+        for offset, is_beside in _offsets(size):
+            box = dot + offset + np.array([-size, size]) / 2
+            covers_dot = ((dots > box[0]) & (dots < box[1])).all(axis=1).any()
+            covers_label = ((taken[:, 0] < box[1]) & (taken[:, 1] > box[0])).all(axis=1).any()
+            if covers_dot or covers_label or (box[0] < low).any() or (box[1] > high).any():
+                continue
+            label.set_position(tuple(offset / PIXELS))
+            taken = np.concatenate([taken, box[None]])
+            if not is_beside:
+                leaders.append([dot, np.clip(dot, *box)])
+            break
+        else:
+            label.remove()
+    _draw_leaders(axes, leaders)
+
+
+def _annotate(axes: "Axes", word: str, point: Array) -> "Annotation":
+    """A word in the middle of its dot; its position is in points from there."""
+    return axes.annotate(
+        word,
+        tuple(point),
+        (0, 0),
+        textcoords="offset points",
+        fontsize=FONT_SIZE,
+        horizontalalignment="center",
+        verticalalignment="center",
+        parse_math=False,
+    )
+
+
+def _offsets(size: Array) -> Iterator[tuple[Array, bool]]:
+    """Where to try the middle of a label of this size, from its dot; and whether that is right beside it."""
+    for further in FURTHER:
+        for direction in DIRECTIONS:
+            yield direction * (size / 2 + GAP) + direction / np.linalg.norm(direction) * further, further == 0
+
+
+def _draw_leaders(axes: "Axes", leaders: Sequence[Sequence[Array]]) -> None:
+    """Thin lines, each from a dot to its label, given in pixels."""
+    from matplotlib.collections import LineCollection
+
+    lines = [axes.transData.inverted().transform(leader) for leader in leaders]
+    axes.add_collection(LineCollection(lines, linewidths=0.5, colors=LEADERS, zorder=1), autolim=False)

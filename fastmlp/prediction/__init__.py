@@ -1,0 +1,1 @@
+"""What is made of a trained network: perplexities, texts, similar words."""

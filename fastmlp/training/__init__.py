@@ -1,0 +1,1 @@
+"""A run: the loop and its parts."""

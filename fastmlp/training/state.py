@@ -1,0 +1,56 @@
+"""What a run needs to go on where it stopped."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastmlp.config import TrainConfig
+from fastmlp.data.corpus import Corpus
+from fastmlp.errors import CheckpointError, RunFolderError
+from fastmlp.files import checkpoint
+from fastmlp.files.checkpoint import is_checkpoint
+from fastmlp.files.run_folder import RunFolder
+from fastmlp.options import ConfigError
+
+TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
+State = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
+OPTIMIZER = "optimizer."  # before the names of the optimizer's arrays in a checkpoint
+
+
+def load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> State | None:
+    """The folder's checkpoint; None where the run was not there yet. It must be of this network and this text."""
+    if not folder.last.exists():
+        if is_checkpoint(folder.model):  # which is only ever written after it
+            raise RunFolderError(
+                f"{folder.last} is missing, from which the run goes on: put it back, or begin anew with --overwrite"
+            )
+        return None
+    try:
+        tensors, metadata = checkpoint.load(folder.last)
+    except CheckpointError as error:
+        raise RunFolderError(str(error)) from error
+    if metadata.get("kind") != TRAINING_STATE:
+        raise RunFolderError(f"{folder.last} is not the state of a training run; name another folder")
+    before = TrainConfig.layered(metadata["config"])
+    if changed := before.changed_for(config):
+        raise ConfigError(changed[0], before.kept(changed[0]))
+    (text, *val), (text_before, *val_before) = corpus.sha256, metadata["sha256"]
+    if text != text_before:
+        was, now = (
+            source_name(before.files, metadata["files"]),
+            source_name(config.files, [file.name for file in corpus.files]),
+        )
+        advice = "it has changed since; put it back as it was, or name" if was == now else "name that one, or"
+        raise RunFolderError(f"{folder.path} was trained on another text ({was}): {advice} another folder")
+    if val != val_before:
+        has_changed = f"{config.val_file} has changed since the run began: put it back as it was"
+        raise ConfigError("val_file", has_changed if before.val_file == config.val_file else before.kept("val_file"))
+    if metadata["vocabulary"] != list(corpus.vocabulary.words):
+        raise RunFolderError(f"{folder.path}: another version of fastmlp found other words in this text; use that one")
+    return tensors, metadata
+
+
+def source_name(named: Sequence[str], read: Sequence[str]) -> str:
+    """What a text is called: as it was named, or where it was not by what was read."""
+    return ", ".join(named or read) if named or len(read) <= 3 else "documentation of Python's standard library"
