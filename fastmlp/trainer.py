@@ -13,7 +13,7 @@ one that writes nothing.
 Memory, with P parameters, R = max(batch size, 512) rows, V words and hidden layers of H units in all: 4 P bytes of
 weights, at most 4 P of gradients, 4 P for each array that the optimizer keeps (adamw 2, momentum and adagrad 1, sgd 0),
 all but the gradients once more while a checkpoint is written, or 4 P for the best weights in memory, 4 R (3 H + 3 T D)
-of activations, the last layer's work memory, and what text.py says of the text. None of it grows from step to step. The
+of activations, the last layer's work memory, and what text says of a text. None of it grows from step to step. The
 last layer's is stated by kernels/linear_cross_entropy.pyx for Cython, and has the same parts on Numba; where the layer
 is wide most of it are the slices' shares of dh, not the exponentials. NumPy's is at most 8 R V.
 """

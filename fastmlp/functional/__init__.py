@@ -12,8 +12,8 @@ for those that were None.
 
 Arrays      NumPy arrays, or what gives its memory without a copy: DLPack (CPU tensors of PyTorch), the buffer protocol.
             Of any layout and byte order, read-only ones too; not C-contiguous ones are copied, for the call.
-float32     runs the kernels: the best back-end that there is (fastmlp.backend), chosen at the first call, which warns
-            where that is not the fastest.
+float32     runs the kernels: the best back-end that there is (fastmlp.ops.backend), chosen at the first call, which
+            warns where that is not the fastest.
 float64     runs the reference in NumPy, exact and slow.
 float16     is converted to float32, and so are the results. Other types are no floats here, and all floats of a call
             must be of one type.

@@ -1,7 +1,7 @@
 """The network: embedding -> [linear -> batchnorm -> tanh] x L -> linear -> softmax, forward and backward.
 
 Parameters and running statistics have the names and layouts of a PyTorch state_dict. Letters are those of
-ops/reference.py; names are the lectures': emb, embcat, hprebn, hpreact, h; a gradient is `d` + the name.
+ops/reference; names are the lectures': emb, embcat, hprebn, hpreact, h; a gradient is `d` + the name.
 Source: Bengio, Ducharme, Vincent and Jauvin (2003), with batch normalization, without the direct connections.
 """
 
@@ -135,7 +135,7 @@ class MLP:
         shape       its sizes
         ops         the back-end
         threads     how many threads may work; no result depends on it
-        fp32_precision  how training makes the last layer's products (ops/reference.py)
+        fp32_precision  how training makes the last layer's products (ops/reference)
         seed        of the initial weights; or
         parameters  a state_dict: parameters and running statistics, which are copied
         dtype       float32; the NumPy back-end takes any float type

@@ -3,7 +3,7 @@
     ops = get_ops("cython")        # or "numba", "numpy"
     ops.tanh_forward(x, y, threads=2)
 
-`reference.py` is the specification; `numba_ops.py` and `cython_ops.py` have the same functions with the same arguments.
+`reference` is the specification; `numba_ops` and `cython_ops` have the same functions with the same arguments.
 """
 
 import importlib
@@ -29,7 +29,7 @@ class BackendUnavailableError(ImportError):
 
 @dataclass(frozen=True)
 class Ops:
-    """One back-end's ops. Each checks its arrays, then runs; reference.py documents them."""
+    """One back-end's ops. Each checks its arrays, then runs; the reference documents them."""
 
     backend: str
     embedding_forward: Callable[..., None]

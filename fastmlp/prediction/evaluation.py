@@ -74,7 +74,7 @@ def evaluate(
 
     windows         (context -> next word)
     indices         which of them; None: all
-    fp32_precision  of the last layer's products, as in ops/reference.py; "auto": float32's
+    fp32_precision  of the last layer's products, as in ops/reference; "auto": float32's
     watch           is told of so many more that are done; what it raises ends the evaluation
     """
     chosen = np.arange(len(windows)) if indices is None else indices

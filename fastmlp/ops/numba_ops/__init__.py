@@ -1,12 +1,12 @@
-"""The ops in Numba: what runs where no compiler is. reference.py says what each op computes; here it says how.
+"""The ops in Numba: what runs where no compiler is. The reference says what each op computes; here it says how.
 
 An op cuts its problem into slices and hands them to a team of threads (team.py); a kernel, jitted, works on one slice.
 
  a. Numba has no vector types: LLVM vectorises innermost loops. So these run along contiguous memory, are as long as can
     be, have no branch, and read what they use several times into names before they write.
- b. Numba has no vector exp and tanh: they are written out below, as arithmetic that vectorises.
- c. No BLAS: its threads would fight ours, and np.dot in a jitted function needs SciPy. Two products are enough: rows
-    times rows (x W^T) and rows times matrix (dy W, dy^T x).
+ b. Numba has no vector exp and tanh: _arithmetic.py writes them out, so that they vectorise.
+ c. No BLAS: its threads would fight ours, and np.dot in a jitted function needs SciPy. Two products are enough,
+    in _products.py: rows times rows (x W^T) and rows times matrix (dy W, dy^T x).
  d. What takes long to compile gets its inputs as read-only views, and targets as int64: whatever the caller's arrays
     are, it is compiled for one set of types.
  e. A Python float is a float64 and makes all it meets one: numbers in float32 arithmetic are np.float32.
@@ -23,7 +23,7 @@ from fastmlp.ops.numba_ops.linear_cross_entropy import (
     linear_cross_entropy_forward,
     linear_cross_entropy_update,
 )
-from fastmlp.ops.numba_ops.softmax import softmax_backward, softmax_forward, softmax_row
+from fastmlp.ops.numba_ops.softmax import softmax_backward, softmax_forward
 from fastmlp.ops.numba_ops.tanh import tanh_backward, tanh_forward
 from fastmlp.ops.numba_ops.update import (
     update_adagrad,
@@ -53,7 +53,6 @@ __all__ = [
     "linear_forward",
     "softmax_backward",
     "softmax_forward",
-    "softmax_row",
     "tanh_backward",
     "tanh_forward",
     "update_adagrad",
