@@ -54,7 +54,7 @@ from fastmlp.training.history import History
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LanguageModel", "load_language_model"]
+__all__ = ["LanguageModel", "ModelError", "NotTrainedError", "load_language_model"]
 
 Array = np.ndarray
 OF_TEXT_AND_SEED = ("vocab_size", "min_count", "seed")  # arguments of a model that its network does not show

@@ -25,7 +25,7 @@ import numpy as np
 
 from fastmlp.config import TrainConfig, to_toml
 from fastmlp.data.corpus import Corpus, read_corpus
-from fastmlp.errors import CheckpointError, RunFolderError, ThreadsError
+from fastmlp.errors import CheckpointError, DivergedError, RunFolderError, ThreadsError
 from fastmlp.events import (
     Notice,
     Reporter,
@@ -42,7 +42,7 @@ from fastmlp.training.progress import Result
 from fastmlp.training.run import Run, training_precision
 from fastmlp.training.state import load_state, source_name
 
-__all__ = ["open_run", "run_in_memory", "train"]
+__all__ = ["DivergedError", "Result", "Run", "SavedRun", "open_run", "run_in_memory", "train"]
 
 
 def train(
