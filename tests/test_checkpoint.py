@@ -340,7 +340,7 @@ KILLED = """
     import os, random, signal, sys, time
     from pathlib import Path
     import numpy as np
-    from fastmlp.files import checkpoint
+    from fastmlp import checkpoint
 
     path = Path(sys.stdin.readline().strip())
     die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

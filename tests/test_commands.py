@@ -407,7 +407,7 @@ def test_promise_9_before_the_first_step_a_signal_stops_at_once(
     file = write_text(tmp_path)
     status, _, err = call(capsys, "train", file, *SMALL)
     assert status == 128 + number
-    if busy == "trainer.read_corpus":
+    if busy == "read_corpus":
         assert err == "stopped before training began: there is nothing to save\n"
         assert not Path("runs").exists()
         return
