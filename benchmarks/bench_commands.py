@@ -165,11 +165,11 @@ def judging(run: Run, smoke: bool) -> dict[str, Result]:
     assert run.corpus.val is not None
     ids, targets = run.batches.batch(0)
     step = partial(run.optimizer.step, run.network, ids, targets, lr=1e-6)
-    judge = partial(evaluate, run.language, run.corpus.val, run.val_sample, fp32_precision=run.precision)
+    judge = partial(evaluate, run.model, run.corpus.val, run.validation.sample, fp32_precision=run.precision)
     seconds: dict[str, list[float]] = {"training": [], "evaluation": []}
     for _ in range(1 + (1 if smoke else ROUNDS)):
         seconds["training"].append(median(timed(step) for _ in range(5)) / len(targets))
-        seconds["evaluation"].append(timed(judge) / len(run.val_sample))
+        seconds["evaluation"].append(timed(judge) / len(run.validation.sample))
     return {what: Result(figures[1:]) for what, figures in seconds.items()}
 
 
@@ -192,7 +192,7 @@ def bench_evaluation(record: Record, show: Show, judging: dict[str, Result], wha
 def writing(run: Run, smoke: bool) -> dict[str, Result]:
     """Seconds from word to word of one text, each kind of limits in turn."""
     texts: dict[str, Iterator[str]] = {
-        name: continuation(run.language, [], random_numbers(1, 0), **limits) for name, limits in LIMITS.items()
+        name: continuation(run.model, [], random_numbers(1, 0), **limits) for name, limits in LIMITS.items()
     }
     results = {name: Result() for name in texts}
     for _ in range(1 if smoke else ROUNDS):

@@ -257,11 +257,11 @@ class LanguageModel:
         if out is None:
             run = run_in_memory(config, text=in_memory, reporter=reporter)
             result = run.train(should_stop)
-            lines, trained = run.metrics_lines(), run.kept_model()
+            lines, trained = run.metrics_lines(), run.best_model()
         else:
             with open_run(config, text=in_memory, reporter=reporter, resume=resume, overwrite=overwrite) as saved_run:
                 result = saved_run.train(should_stop)
-                lines, trained = saved_run.metrics_lines(), saved_run.kept_model()
+                lines, trained = saved_run.metrics_lines(), saved_run.best_model()
         with self._lock:
             self._trained = trained
         return History.of(lines, result)

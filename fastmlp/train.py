@@ -19,7 +19,7 @@ from fastmlp.options import ConfigError, closest
 
 if TYPE_CHECKING:
     from fastmlp.console import Printer
-    from fastmlp.training.keeper import SavedRun
+    from fastmlp.training.run import SavedRun
 
 GROUPS = {
     "length": ("steps", "epochs", "minutes", "batch_size"),
@@ -211,16 +211,16 @@ def stopped_at_once(prog: str, run: "SavedRun | None", *, resumed: bool) -> str:
         return "stopped before training went on: the run is as it was"
     if run is None:
         return "stopped before training began: there is nothing to save"
-    if run.replaces:
+    if run.keeper.replaces:
         return f"stopped before training began: {run.folder.path} is as it was"
-    if run.saved_step is None:
+    if (saved_step := run.keeper.saved_step) is None:
         return f"stopped at once, before anything was saved; to begin again: {command_to_resume(prog, run)}"
-    return f"stopped at once; to go on after step {run.saved_step:,}: {command_to_resume(prog, run)}"
+    return f"stopped at once; to go on after step {saved_step:,}: {command_to_resume(prog, run)}"
 
 
 def commands_after(prog: str, run: "SavedRun") -> list[str]:
     """What to do with a trained model."""
-    folder, prompt = quoted(run.folder.path), next(iter(run.prompts))
+    folder, prompt = quoted(run.folder.path), next(iter(run.samples.prompts))
     word = next((word for word in run.corpus.vocabulary.words if word.isalpha() and len(word) > 5), "WORD")
     after = {"generate": quoted(prompt) if prompt else "", "evaluate": "FILE", "neighbors": word, "map": ""}
     programs = {name: cli.as_typed(prog.replace("train", name)) for name in after}

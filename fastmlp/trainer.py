@@ -37,9 +37,8 @@ from fastmlp.ops.backend import Backend, choose_backend
 from fastmlp.options import ConfigError
 from fastmlp.text.reading import Text
 from fastmlp.threads import default_threads
-from fastmlp.training.keeper import SavedRun
 from fastmlp.training.progress import Result
-from fastmlp.training.run import Run, training_precision
+from fastmlp.training.run import Run, SavedRun, training_precision
 from fastmlp.training.state import load_state, source_name
 
 __all__ = ["DivergedError", "Result", "Run", "SavedRun", "open_run", "run_in_memory", "train"]
@@ -104,12 +103,12 @@ def open_run(
             with contextlib.closing(
                 SavedRun(config, corpus, folder, backend, threads, reporter, replaces=replaces)
             ) as run:
-                run.say_what_runs()
+                run.report_setup()
                 if not replaces:
-                    run.take_up(state)
+                    run.open(state)
                 if state is not None:  # a run that cannot go on keeps its options
                     write_atomically(folder.config, to_toml(config).encode())
-                run.get_ready()
+                run.prepare()
                 where_it_cannot_begin.pop_all()
                 yield run
 
@@ -121,8 +120,8 @@ def run_in_memory(
     reporter = reporter or Reporter()
     backend, threads, corpus = _prepare(config, text, reporter)
     run = Run(config, corpus, backend, threads, reporter)
-    run.say_what_runs()
-    run.get_ready()
+    run.report_setup()
+    run.prepare()
     return run
 
 

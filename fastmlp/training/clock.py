@@ -1,10 +1,52 @@
-"""How long the rest of a training run will take, judged by what this sitting has measured so far."""
+"""The seconds of a run, and how long the rest of it will take."""
 
+import contextlib
+import time
 from collections import deque
+from collections.abc import Iterator
 
-__all__ = ["Pace"]
+from fastmlp.training.progress import Progress
+
+__all__ = ["Clock", "Pace"]
 
 RECENT = 10  # log intervals whose speed is taken for that of the rest
+
+
+class Clock:
+    """The seconds of a run over all its sittings, and those of its log interval without other work than training.
+
+    pace  the speed of this sitting
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        """Go on counting where the last sitting ended."""
+        now = time.perf_counter()
+        self._began = now - progress.seconds
+        self._interval_began = now - progress.interval_seconds
+        self.pace = Pace(progress.step)
+
+    def seconds(self) -> float:
+        """Of the run, all included."""
+        return time.perf_counter() - self._began
+
+    def interval_seconds(self) -> float:
+        """Of training, since the last log."""
+        return time.perf_counter() - self._interval_began
+
+    def begin_interval(self) -> None:
+        """A log was written."""
+        self._interval_began = time.perf_counter()
+
+    @contextlib.contextmanager
+    def uncounted(self, work: str, step: int) -> Iterator[None]:
+        """Within, time is not that of training but of other work, which words per second leave out."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - began
+            self._interval_began += seconds
+            self.pace.worked(work, step, seconds)
 
 
 class Pace:
@@ -26,8 +68,8 @@ class Pace:
         self._recent.append((steps, seconds))
 
     def worked(self, kind: str, step: int, seconds: float) -> None:
-        """After a step something else was done, which comes again and again; before the first one it only shows how
-        long it takes."""
+        """Other work was done after a step; its time is spread over the steps so far, as it will recur. Work before
+        the first step is not spread, it only tells how long the same takes at the end."""
         self._last[kind] = seconds
         if step > self._first_step:
             self._total[kind] = self._total.get(kind, 0.0) + seconds

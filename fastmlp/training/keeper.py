@@ -1,114 +1,183 @@
-"""A run that writes to a folder and can be resumed."""
+"""Where a run keeps its metrics, samples, checkpoints and best weights: in memory, or in a folder."""
 
 import contextlib
 import json
 import math
 import time
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from fastmlp import __version__
-from fastmlp.config import SAVE_SECONDS, TrainConfig, to_dict, to_toml
-from fastmlp.data.corpus import Corpus
+from fastmlp.config import SAVE_SECONDS, TrainConfig, to_toml
 from fastmlp.errors import CheckpointError, RunFolderError
-from fastmlp.events import (
-    Notice,
-    Reporter,
-    Resumed,
-    Saved,
-    Writing,
-)
+from fastmlp.events import Event, Notice, Resumed, Saved
 from fastmlp.files import checkpoint
 from fastmlp.files.atomic import write_atomically
 from fastmlp.files.run_folder import Journal, RunFolder
-from fastmlp.ops.backend import Backend
+from fastmlp.network.network import MLP
 from fastmlp.pictures.plot import plot_loss
 from fastmlp.prediction.neural import MODEL, NeuralModel
-from fastmlp.training.progress import Progress
-from fastmlp.training.run import Run
-from fastmlp.training.state import OPTIMIZER, TRAINING_STATE, State
+from fastmlp.training.state import Checkpoint, TrainingState
 
-__all__ = ["SavedRun"]
+__all__ = ["Folder", "Keeper", "Memory"]
+
+FIRST_PICTURE = 10.0  # seconds after which a run is worth a picture
+
+Report = Callable[[Event], object]
 
 
-class SavedRun(Run):
-    """A run that lives in a folder: it can be killed at any moment, and resumed with the same bits.
+class Keeper(Protocol):
+    """What a run asks of where it is kept, in the order in which it asks."""
 
-    replaces  whether the folder still holds what this run will replace: until its first step nothing is written
-    """
+    path: Path | None  # of the folder, if there is one
+    saved_step: int | None  # of the checkpoint to go on from, if there is one
+    replaces: bool  # whether the folder still holds another run, which stays until the first step of this one
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        corpus: Corpus,
-        folder: RunFolder,
-        backend: Backend,
-        threads: int,
-        reporter: Reporter,
-        *,
-        replaces: bool = False,
-    ) -> None:
-        super().__init__(config, corpus, backend, threads, reporter)
-        self.folder, self.replaces = folder, replaces
-        self.journals = contextlib.ExitStack()
-        self.saved_step: int | None = None  # of the checkpoint to go on from
-        self.judged_on = self.val_sample  # the words that say which weights are the best so far
+    def open(self, state: TrainingState, saved: Checkpoint | None) -> None:
+        """Get ready to write, from the beginning or after a checkpoint, whose contents `state` becomes."""
 
-    # ------------------------------------------------------------------------------------------------------- beginning
+    def start(self) -> None:
+        """Training starts: what is due by the clock is counted from now on."""
 
-    def say_what_runs(self) -> None:
-        """Report the folder too."""
-        super().say_what_runs()
-        self._report(Writing(str(self.folder.path)))
+    def begin(self, state: TrainingState) -> None:
+        """The first step comes next: from now on the run may write."""
 
-    def take_up(self, state: State | None) -> None:
-        """Go on from a checkpoint's state, or start with new files."""
-        lengths = (0, 0) if state is None else self._restore(*state)
-        self.metrics = self.journals.enter_context(Journal(self.folder.metrics, lengths[0]))
-        self.samples = self.journals.enter_context(Journal(self.folder.samples, lengths[1]))
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """A line of metrics."""
 
-    def _begin(self) -> None:
-        """Let go of what this run replaces, which until now was as it had been."""
-        if self.replaces:
-            self.replaces = False
-            self.folder.clear()
-            write_atomically(self.folder.config, to_toml(self.config).encode())
-            self.take_up(None)
+    def write_samples(self, texts: str) -> None:
+        """Sample texts."""
 
-    def _restore(self, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> tuple[int, int]:
-        """Take up what `_save` wrote; returns how many bytes of the metrics and of the samples belong to it."""
-        optimizer = {
-            name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)
-        }
-        network = {name: array for name, array in tensors.items() if not name.startswith(OPTIMIZER)}
-        try:
-            self.network.load_state_dict(network)
-            self.optimizer.load_state(optimizer, metadata["optimizer_steps"])
-            self.progress = Progress(**metadata["progress"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(
-                f"{self.folder.last} is of fastmlp {metadata['fastmlp']}, which kept other things: resume with that one"
-            ) from error
-        self.saved_step = self.progress.step
-        self._report(Resumed(self.progress.step))
-        self._restore_kept()
-        self.judged_on = self.corpus.validation_sample(metadata["config"]["eval_windows"])
-        # of before there were precisions: float32
-        before = metadata["backend"], metadata.get("precision", "ieee")
-        now = self.ops.backend, self.precision
-        if before != now:
-            self._report(Notice(f"it ran on {' in '.join(before)} before: {' in '.join(now)} goes on with other bits"))
-        return metadata["metrics_bytes"], metadata["samples_bytes"]
+    def save_is_due(self, step: int) -> bool:
+        """Whether to save after a step, even if its weights are not the best."""
 
-    def _restore_kept(self) -> None:
-        """See to it that the kept weights are those of `best_step`: a kill may have come just before they were kept."""
-        progress = self.progress
+    def save(self, state: TrainingState) -> None:
+        """Keep what resuming needs, and the weights where they are the best so far."""
+
+    def best(self, model: NeuralModel) -> NeuralModel:
+        """The model of the best weights; `model` is the one that is trained."""
+
+    def draw_is_due(self) -> bool:
+        """Whether to draw the loss over the steps."""
+
+    def draw(self) -> str | None:
+        """Draw it; returns the picture's file, or None where there is none."""
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics from the first step on."""
+
+    def advice(self, rate: float) -> str:
+        """A lower learning rate to try after a failure, as this run's user writes it, and what is left of the run."""
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+
+class Memory:
+    """Keeps a run's metrics and its best weights until the process ends; nothing can be resumed from it."""
+
+    path: Path | None = None
+    saved_step: int | None = None
+    replaces = False
+
+    def __init__(self) -> None:
+        self._metrics: list[dict[str, Any]] = []
+        self._best: dict[str, np.ndarray] = {}
+
+    def open(self, state: TrainingState, saved: Checkpoint | None) -> None:
+        """There are no files."""
+
+    def start(self) -> None:
+        """Nothing is due by the clock."""
+
+    def begin(self, state: TrainingState) -> None:
+        """Nothing has to make room."""
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """A line of metrics."""
+        self._metrics.append(metrics)
+
+    def write_samples(self, texts: str) -> None:
+        """No file to write samples to; they are reported all the same."""
+
+    def save_is_due(self, step: int) -> bool:
+        """Never: only the best weights are saved."""
+        return False
+
+    def save(self, state: TrainingState) -> None:
+        """Copy the weights where they are the best so far."""
+        if state.progress.best_step == state.progress.step:
+            self._best = {}  # two of them are never kept at once
+            self._best = {name: array.copy() for name, array in state.model.network.state_dict().items()}
+
+    def best(self, model: NeuralModel) -> NeuralModel:
+        """A network of its own with the best weights."""
+        network = model.network
+        best = MLP(network.shape, network.ops, threads=network.threads, parameters=self._best)
+        return NeuralModel(best, model.vocabulary, model.tokenizer, model.unk_trained)
+
+    def draw_is_due(self) -> bool:
+        """Never: there is no folder for a picture."""
+        return False
+
+    def draw(self) -> str | None:
+        """There is no folder for a picture."""
+        return None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics from the first step on."""
+        return self._metrics
+
+    def advice(self, rate: float) -> str:
+        """The rate as an argument in Python."""
+        return f"lr={rate:g}; nothing is kept"
+
+    def close(self) -> None:
+        """There are no files."""
+
+
+class Folder:
+    """Keeps a run in its folder, so that it can be killed at any moment and resumed with the same bits."""
+
+    def __init__(self, folder: RunFolder, config: TrainConfig, report: Report, *, replaces: bool) -> None:
+        self.folder, self.config, self.replaces = folder, config, replaces
+        self.path: Path | None = folder.path
+        self._report = report
+        self._journals = contextlib.ExitStack()
+        self.saved_step: int | None = None
+        self.start()
+
+    def open(self, state: TrainingState, saved: Checkpoint | None) -> None:
+        """Open the files that only grow, cut to what belongs to the checkpoint; restore its best weights.
+
+        Raises RunFolderError where another version of fastmlp wrote the checkpoint.
+        """
+        metrics_bytes = samples_bytes = 0
+        if saved is not None:
+            tensors, metadata = saved
+            try:
+                state.from_checkpoint(tensors, metadata)
+            except (KeyError, TypeError, ValueError) as error:
+                raise RunFolderError(
+                    f"{self.folder.last} is of fastmlp {metadata['fastmlp']}, which kept other things: resume with that"
+                    " one"
+                ) from error
+            self.saved_step = state.progress.step
+            self._report(Resumed(state.progress.step))
+            self._restore_best(state)
+            metrics_bytes, samples_bytes = metadata["metrics_bytes"], metadata["samples_bytes"]
+        self._metrics = self._journals.enter_context(Journal(self.folder.metrics, metrics_bytes))
+        self._samples = self._journals.enter_context(Journal(self.folder.samples, samples_bytes))
+
+    def _restore_best(self, state: TrainingState) -> None:
+        """Make sure that the best weights are those of `best_step`: a kill may have come before they were written."""
+        progress = state.progress
         if progress.best_step is None or progress.best_step == self._step_of_model():
             return
         if progress.best_step == progress.step:
-            self._keep()
+            self._save_best(state)
             return
         self._report(
             Notice(
@@ -118,108 +187,73 @@ class SavedRun(Run):
         progress.best_step, progress.best_loss, progress.kept = None, None, {}
 
     def _step_of_model(self) -> int | None:
-        """The step of the kept weights; None where there are none that can be used."""
+        """The step of the best weights; None where there are none that can be used."""
         try:
             step = checkpoint.load(self.folder.model)[1].get("step")
         except CheckpointError:
             return None
         return step if isinstance(step, int) else None
 
-    # ------------------------------------------------------------------------------------------------------- measuring
+    def start(self) -> None:
+        """The next checkpoint and the first picture are due some time from now."""
+        self._saved_at = time.perf_counter()
+        self._draw_at = self._saved_at + FIRST_PICTURE
 
-    def _judge_best_anew(self) -> None:
-        """Losses on different words say nothing of which weights are better."""
-        progress = self.progress
-        if progress.best_loss is None or np.array_equal(self.judged_on, self.val_sample):
-            return
-        with self._uncounted("evaluation"):
-            progress.best_loss, self.judged_on = self._validation_loss(self.kept_model()), self.val_sample
-        self._report(
-            Notice(
-                f"other words validate than before: on {len(self.val_sample):,} of them the best weights so far, those"
-                f" of step {progress.best_step:,}, have loss {progress.best_loss:.3f}"
-            )
-        )
+    def begin(self, state: TrainingState) -> None:
+        """Remove the run that this one replaces, which until now was as it had been."""
+        if self.replaces:
+            self.replaces = False
+            self.folder.clear()
+            write_atomically(self.folder.config, to_toml(self.config).encode())
+            self.open(state, None)
 
-    def _keep_line(self, metrics: dict[str, Any]) -> None:
-        self.metrics.write(json.dumps(metrics) + "\n")
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """A line of metrics.jsonl."""
+        self._metrics.write(json.dumps(metrics) + "\n")
 
-    def _keep_samples(self, texts: str) -> None:
-        self.samples.write(texts)
+    def write_samples(self, texts: str) -> None:
+        """What samples.txt has of a step."""
+        self._samples.write(texts)
 
-    # ---------------------------------------------------------------------------------------------------------- saving
-
-    def _save_is_due(self) -> bool:
+    def save_is_due(self, step: int) -> bool:
+        """After the steps, or by default the seconds, that the configuration has between two checkpoints."""
         if self.config.save_every is not None:
-            return self.progress.step % self.config.save_every == 0
+            return step % self.config.save_every == 0
         return time.perf_counter() - self._saved_at >= SAVE_SECONDS
 
-    def _keep_state(self) -> None:
-        """Write all that resuming needs, after what the metrics and samples say of it is safe on the disk.
+    def save(self, state: TrainingState) -> None:
+        """Write a checkpoint, after the metrics and samples that it counts on are safe on the disk.
 
-        The best weights are kept right after: so they are always of the history that the checkpoint goes on with.
+        The best weights are written right after: so they are always of the history that the checkpoint goes on with.
         """
-        progress = self.progress
-        self.metrics.sync()
-        self.samples.sync()
-        state = {f"{OPTIMIZER}{name}": array for name, array in self.optimizer.state.items()}
-        checkpoint.save(
-            self.folder.last,
-            {**self.network.state_dict(), **state},
-            {
-                **self._metadata(TRAINING_STATE),
-                "progress": asdict(progress),
-                "optimizer_steps": self.optimizer.steps,
-                "metrics_bytes": self.metrics.length,
-                "samples_bytes": self.samples.length,
-            },
-        )
-        self.saved_step, self._saved_at = progress.step, time.perf_counter()
-        self._report(Saved(str(self.folder.last), progress.step))
-        if progress.best_step == progress.step:
-            self._keep()
+        self._metrics.sync()
+        self._samples.sync()
+        tensors, metadata = state.to_checkpoint()
+        lengths = {"metrics_bytes": self._metrics.length, "samples_bytes": self._samples.length}
+        checkpoint.save(self.folder.last, tensors, {**metadata, **lengths})
+        self.saved_step, self._saved_at = state.progress.step, time.perf_counter()
+        self._report(Saved(str(self.folder.last), state.progress.step))
+        if state.progress.best_step == state.progress.step:
+            self._save_best(state)
 
-    def _keep(self) -> None:
-        """Write the weights, which are saved already, as the best so far."""
-        checkpoint.save(self.folder.model, self.network.state_dict(), self._metadata(MODEL))
-        self._report(Saved(str(self.folder.model), self.progress.step))
+    def _save_best(self, state: TrainingState) -> None:
+        """Write the weights, which a checkpoint has already, as the best so far."""
+        checkpoint.save(self.folder.model, state.model.network.state_dict(), state.metadata(MODEL))
+        self._report(Saved(str(self.folder.model), state.progress.step))
 
-    def _metadata(self, kind: str) -> dict[str, Any]:
-        """What is said of either kind of checkpoint. Random numbers need no more than seed and step."""
-        return {
-            "kind": kind,
-            "step": self.progress.step,
-            **self.model.metadata(),
-            "config": to_dict(self.config),
-            # a folder may hold names that are not UTF-8, which JSON cannot hold
-            "files": [file.name.encode(errors="backslashreplace").decode() for file in self.corpus.files],
-            "sha256": self.corpus.sha256,
-            "backend": self.ops.backend,
-            "precision": self.precision,
-            "fastmlp": __version__,
-        }
+    def best(self, model: NeuralModel) -> NeuralModel:
+        """What model.safetensors holds."""
+        return NeuralModel.load(self.folder.model, model.network.ops, threads=model.network.threads)
 
-    def _advice(self) -> str:
-        saved = "nothing is saved" if self.saved_step is None else f"{self.folder.last} holds step {self.saved_step:,}"
-        return f"--lr {self._lower_rate():g}; {saved}"
+    def draw_is_due(self) -> bool:
+        """Drawing may take a hundredth of the time."""
+        return time.perf_counter() >= self._draw_at
 
-    # ---------------------------------------------------------------------------------------------------------- ending
-
-    def _load_best(self) -> NeuralModel:
-        return NeuralModel.load(self.folder.model, self.ops, threads=self.threads)
-
-    def _place(self) -> str | None:
-        return str(self.folder.path)
-
-    def _draw(self) -> str | None:
-        """Draw the loss over the steps, on the way for a hundredth of the time at most.
-
-        A picture that fails loses nothing: the run goes on, and tries again at its end.
-        """
+    def draw(self) -> str | None:
+        """Draw loss.png. A picture that fails loses nothing: the run goes on, and tries again at its end."""
         began = time.perf_counter()
         try:
-            with self._uncounted("picture"):
-                plot_loss(self.metrics_lines(), self.folder.plot, title=self.folder.path.resolve().name)
+            plot_loss(self.metrics(), self.folder.plot, title=self.folder.path.resolve().name)
         except Exception as error:
             self._draw_at = math.inf
             self._report(Notice(f"{self.folder.plot} is not drawn: {error}"))
@@ -228,10 +262,15 @@ class SavedRun(Run):
         self._draw_at = now + 99 * (now - began)
         return str(self.folder.plot)
 
-    def metrics_lines(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
         return [json.loads(line) for line in self.folder.metrics.read_text(encoding="utf-8").splitlines()]
 
+    def advice(self, rate: float) -> str:
+        """The rate as a flag."""
+        step = self.saved_step
+        return f"--lr {rate:g}; {'nothing is saved' if step is None else f'{self.folder.last} holds step {step:,}'}"
+
     def close(self) -> None:
         """Let go of the files."""
-        self.journals.close()
+        self._journals.close()

@@ -1,6 +1,7 @@
-"""What a run needs to go on where it stopped."""
+"""What a run needs to go on where it stopped: into a checkpoint, and out of it again."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,59 @@ from fastmlp.files import checkpoint
 from fastmlp.files.checkpoint import is_checkpoint
 from fastmlp.files.run_folder import RunFolder
 from fastmlp.options import ConfigError
+from fastmlp.prediction.neural import NeuralModel
+from fastmlp.training.progress import Progress
+from fastmlp.training.update_rules import Optimizer
 
 TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
-State = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
+Checkpoint = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
 OPTIMIZER = "optimizer."  # before the names of the optimizer's arrays in a checkpoint
 
 
-def load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> State | None:
+@dataclass(frozen=True)
+class TrainingState:
+    """All that training changes, and what it is of.
+
+    model      its network's weights and running statistics change
+    optimizer  what it remembers does
+    progress   how far the run is
+    facts      of the configuration, the text and the back-end, as a checkpoint has them
+    """
+
+    model: NeuralModel
+    optimizer: Optimizer
+    progress: Progress
+    facts: dict[str, Any]
+
+    def metadata(self, kind: str) -> dict[str, Any]:
+        """What is said of a checkpoint of a kind. Random numbers need no more than seed and step."""
+        return {"kind": kind, "step": self.progress.step, **self.model.metadata(), **self.facts}
+
+    def to_checkpoint(self) -> Checkpoint:
+        """Everything that `from_checkpoint` needs; the arrays themselves, not copies."""
+        state = {f"{OPTIMIZER}{name}": array for name, array in self.optimizer.state.items()}
+        progress = {"progress": asdict(self.progress), "optimizer_steps": self.optimizer.steps}
+        return {**self.model.network.state_dict(), **state}, {**self.metadata(TRAINING_STATE), **progress}
+
+    def from_checkpoint(self, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+        """Become what a checkpoint holds. Raises KeyError, TypeError or ValueError where it does not fit."""
+        optimizer = {
+            name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)
+        }
+        network = {name: array for name, array in tensors.items() if not name.startswith(OPTIMIZER)}
+        self.model.network.load_state_dict(network)
+        self.optimizer.load_state(optimizer, metadata["optimizer_steps"])
+        vars(self.progress).update(vars(Progress(**metadata["progress"])))
+
+    def not_finite(self) -> str | None:
+        """The name of an array that no checkpoint may hold, since it has a number that is infinite or none."""
+        for name, array in {**self.model.network.state_dict(), **self.optimizer.state}.items():
+            if not np.isfinite(array).all():
+                return name
+        return None
+
+
+def load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> Checkpoint | None:
     """The folder's checkpoint; None where the run was not there yet. It must be of this network and this text."""
     if not folder.last.exists():
         if is_checkpoint(folder.model):  # which is only ever written after it

@@ -1,0 +1,54 @@
+"""The held-out words of a run: a sample of them that is guessed on the way, and all of them at its end."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastmlp.data.corpus import Corpus
+from fastmlp.data.windows import evenly_spaced
+from fastmlp.prediction.evaluation import evaluate
+from fastmlp.prediction.neural import NeuralModel
+
+__all__ = ["Validation"]
+
+TRIAL = 512  # words of an evaluation that only tells how long evaluations take
+
+
+class Validation:
+    """How well a model guesses the words that are held out.
+
+    sample    windows of the validation part, fixed and evenly spaced, all of whose words are in the vocabulary
+    held_out  how many words all of the held-out parts have
+    """
+
+    def __init__(self, corpus: Corpus, words: int, fp32_precision: str) -> None:
+        """words           of the sample, at most
+        fp32_precision  training's, for the sample; the figures at the end have float32's
+        """
+        self.corpus, self.fp32_precision = corpus, fp32_precision
+        self.sample = corpus.validation_sample(words)
+        self.held_out = len(corpus.val or ()) + len(corpus.test or ())
+
+    def loss(self, model: NeuralModel) -> float:
+        """The mean loss on the sample."""
+        assert self.corpus.val is not None
+        return evaluate(model, self.corpus.val, self.sample, fp32_precision=self.fp32_precision).loss
+
+    def trial(self, model: NeuralModel) -> int:
+        """Guess a few words, for whoever wants to know how long that takes. Returns how many."""
+        windows = self.corpus.test if self.corpus.val is None else self.corpus.val
+        if windows is None:
+            return 0
+        chosen = evenly_spaced(windows, TRIAL)
+        evaluate(model, windows, chosen)
+        return len(chosen)
+
+    def figures(self, model: NeuralModel, watch: Callable[[int], object]) -> dict[str, Any]:
+        """Loss and perplexity over all held-out words, without and with unknown ones.
+
+        watch  is told of so many words more that are done; what it raises ends the evaluation
+        """
+        figures: dict[str, Any] = {}
+        for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
+            if windows is not None and (evaluation := evaluate(model, windows, watch=watch)).words:
+                figures |= {f"kept_{part}_{name}": value for name, value in evaluation.figures().items()}
+        return figures
