@@ -1,4 +1,4 @@
-"""The op table: three back-ends with the same functions, arguments that are refused with a reason, the rule of four."""
+"""The op table: three back-ends with the same functions, arguments that are refused with a reason, the rule of stems."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from fastmlp.ops import BACKENDS, OPS, BackendUnavailableError, get_ops, referen
 from tests.helpers import arguments, contract_of, module_of, require_ops, run
 from tests.inputs import example, options_of, stem
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STEMS = sorted({stem(op) for op in OPS})
 every_op = pytest.mark.parametrize("op", OPS)
 
@@ -66,14 +66,26 @@ def test_unavailable_back_end_is_an_error(monkeypatch):
         get_ops("unbuilt")
 
 
-@pytest.mark.parametrize("place", ["kernels/{}.pyx", "tests/test_{}.py", "benchmarks/bench_{}.py"])
-def test_rule_of_four(place):
-    """An op's stem is in the reference, in kernels/, in tests/ and in benchmarks/, or it is not an op."""
+PLACES = {  # where an op's stem is, and what else is in a folder of ops: files with "_" before their names, and these
+    "fastmlp/ops/reference/{}.py": set(),
+    "fastmlp/ops/numba_ops/{}.py": set(),
+    "fastmlp/functional/{}.py": set(),
+    "kernels/{}.pyx": {"contract", "core"},
+    "tests/ops/test_{}.py": None,  # and tests of whole back-ends
+    "benchmarks/bench_{}.py": None,
+}
+WITHOUT_FUNCTION = {"update"}  # in public it is fastmlp.optim
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_rule_of_stems(place):
+    """An op's stem is in each of these folders, or it is not an op."""
     before, after = Path(place).name.split("{}")
     found = {path.name.removeprefix(before).removesuffix(after) for path in ROOT.glob(place.format("*"))}
-    assert set(STEMS) <= found
-    if place.startswith("kernels"):
-        assert found - set(STEMS) == {"contract", "core"}, "what the kernels share; all else is an op"
+    wanted = set(STEMS) - (WITHOUT_FUNCTION if "functional" in place else set())
+    assert wanted <= found
+    if PLACES[place] is not None:
+        assert {name for name in found - wanted if not name.startswith("_")} == PLACES[place]
 
 
 # ------------------------------------------------------------------------------------------ what is refused, and how
@@ -246,7 +258,7 @@ def test_promise_2_and_12_hold_for_every_simd_variant(variant):
     compiled = import_module("fastmlp.ops.cython_ops")
     if variant == compiled.variant() or variant not in compiled.variants():
         pytest.skip(f"{variant} is what all tests run on, or not for this CPU: it runs {compiled.variants()}")
-    files = [f"tests/test_{op}.py" for op in STEMS]
+    files = [f"tests/ops/test_{op}.py" for op in STEMS]
     chosen = "cython and (promise_2 or promise_3 or promise_4 or promise_13 or edge or fused_update or stays_inside)"
     done = in_a_new_process("-m", "pytest", "-qx", "-k", chosen, *files, __file__, FASTMLP_SIMD=variant)
     assert done.returncode == 0, done.stdout

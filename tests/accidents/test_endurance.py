@@ -1,7 +1,7 @@
 """Promises 6 to 17 the hard way: runs that are killed, stopped, starved and moved, and what is left of them.
 
-    pytest tests/test_endurance.py                a shortened form of each
-    pytest tests/test_endurance.py --endurance    all of it, with figures
+    pytest tests/accidents/test_endurance.py                a shortened form of each
+    pytest tests/accidents/test_endurance.py --endurance    all of it, with figures
 
 The processes are real; faults.py says how something happens to one at a moment that is chosen.
 """
@@ -531,7 +531,7 @@ def test_promise_15_memory_does_not_grow_over_10_000_steps(
 PEAK = """
 import sys
 from fastmlp.train import main
-from tests.test_endurance import memory
+from tests.accidents.test_endurance import memory
 status = main(sys.argv[1:])
 print(memory("self", "VmHWM"))
 sys.exit(status)

@@ -18,7 +18,7 @@ from fastmlp.data.batches import EpochBatches, RandomBatches
 from fastmlp.data.windows import Windows, evenly_spaced, split_ids
 from fastmlp.text import TextError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def numbered(count, context=1):

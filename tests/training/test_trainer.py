@@ -782,7 +782,7 @@ def test_promise_15_the_compiled_kernels_keep_to_the_formula_where_the_last_laye
     require_ops("cython")
     done = subprocess.run(
         [sys.executable, "-c", MEASURE_PEAK, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,

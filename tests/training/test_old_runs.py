@@ -15,7 +15,7 @@ from fastmlp.train import main
 from tests.helpers import require_ops
 from tests.runs import metrics_of, small_config
 
-RUNS = Path(__file__).parent / "data" / "runs_of_0e6bef8"
+RUNS = Path(__file__).parents[1] / "data" / "runs_of_0e6bef8"
 PERPLEXITIES = {"model.safetensors": 32.19094, "last.safetensors": 25.81294}
 backends = pytest.mark.parametrize("backend", ["numpy", "numba", "cython"])
 

@@ -13,7 +13,7 @@ from fastmlp.config import TrainConfig
 from fastmlp.data.corpus import read_corpus
 from fastmlp.text import Text, get_tokenizer, read_text
 
-CORPUS = Path(__file__).parents[2] / "shared" / "corpora" / "barsetshire.txt"
+CORPUS = Path(__file__).parents[3] / "shared" / "corpora" / "barsetshire.txt"
 PROSE = get_tokenizer("prose")
 
 # --------------------------------------------------------------------------------------------------------------- split

@@ -31,7 +31,7 @@ from fastmlp.text import (
     standard_library_text,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CORPORA = ROOT.parent / "shared" / "corpora"
 WORDS, WHITESPACE = get_tokenizer("words"), get_tokenizer("whitespace")
 

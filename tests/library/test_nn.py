@@ -747,7 +747,7 @@ def test_what_the_tests_of_threads_train_is_work_for_several() -> None:
     require_ops("cython")
     code = """if True:
         import os
-        from tests.test_nn import trained
+        from tests.library.test_nn import trained
         before = len(os.listdir("/proc/self/task"))
         trained(1, steps=1)
         print(len(os.listdir("/proc/self/task")) - before)"""

@@ -16,7 +16,7 @@ from tests import inputs
 from tests.helpers import at_precision, module_of, relative_norm, require_ops, run, run_chain
 from tests.inputs import example
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

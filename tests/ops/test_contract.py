@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fastmlp.ops import OPS, contract
 from tests.helpers import arguments, cast, contract_of, module_of, require_ops
 from tests.inputs import example
-from tests.test_ops import FAULTS
+from tests.ops.test_ops import FAULTS
 
 Array = np.ndarray
 every_op = pytest.mark.parametrize("op", OPS)

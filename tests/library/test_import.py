@@ -12,7 +12,7 @@ import pytest
 
 import fastmlp
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "numba", "matplotlib", "torch", "safetensors", "tqdm"}
 
 
