@@ -1,6 +1,6 @@
 """Promises 8, 11, 13 and 14 as users meet them: a table of what commands are given, their status and the line they say.
 
-    pytest tests/accidents/test_bad_input.py                each in a process forked from one that has imported everything
+    pytest tests/accidents/test_bad_input.py                each in a process forked from one with everything imported
     pytest tests/accidents/test_bad_input.py --endurance    each as a command of its own
 
 What the command is given is called `given` and lies beside a text, `story`, and a run, `sound`.

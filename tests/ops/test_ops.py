@@ -1,4 +1,4 @@
-"""The op table: three back-ends with the same functions, arguments that are refused with a reason, the rule of stems."""
+"""The op table: three back-ends with the same functions, arguments refused with a reason, the rule of stems."""
 
 import os
 import re
