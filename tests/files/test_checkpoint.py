@@ -306,7 +306,8 @@ def test_promise_7_a_disk_that_ends_in_the_middle(saved):
     before = saved.read_bytes()
     code = f"""
         import resource, numpy as np
-        from fastmlp.checkpoint import CheckpointError, save
+        from fastmlp.errors import CheckpointError
+        from fastmlp.files.checkpoint import save
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
             save({str(saved)!r}, {{"weight": np.zeros(100_000)}}, {{}})
@@ -340,7 +341,7 @@ KILLED = """
     import os, random, signal, sys, time
     from pathlib import Path
     import numpy as np
-    from fastmlp import checkpoint
+    from fastmlp.files import checkpoint
 
     path = Path(sys.stdin.readline().strip())
     die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -573,7 +574,7 @@ def test_promise_8_any_bytes(tmp_path_factory, data):
 
 HOLD = """
     import os, subprocess, sys, time
-    from fastmlp.checkpoint import lock_folder
+    from fastmlp.files.atomic import lock_folder
     with lock_folder(sys.stdin.readline().strip()):
         child = 0
         if "CHILD" == "forked":
@@ -644,7 +645,8 @@ def test_promise_10_the_lock_dies_with_its_holder(tmp_path, child):
 def test_promise_10_a_forked_child_has_nothing_to_release(tmp_path):
     code = """
         import os, sys
-        from fastmlp.checkpoint import FolderInUseError, lock_folder
+        from fastmlp.errors import FolderInUseError
+        from fastmlp.files.atomic import lock_folder
         folder = sys.stdin.readline().strip()
         with lock_folder(folder):
             child = os.fork()

@@ -226,7 +226,7 @@ def test_promise_17_headless_without_a_home_and_without_noise(tmp_path, unwritab
     code = """
         import logging, sys
         from pathlib import Path
-        from fastmlp.plot import plot_loss
+        from fastmlp.pictures.plot import plot_loss
         assert "matplotlib" not in sys.modules
         plot_loss([{"step": 0, "loss": 10.0}, {"step": 100, "loss": 7.0}], Path(sys.argv[1]), title="Novel")
         assert "matplotlib.pyplot" not in sys.modules

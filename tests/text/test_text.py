@@ -13,7 +13,7 @@ import unicodedata
 from pathlib import Path
 from unittest import mock
 
-import fastmlp.tokenizer
+import fastmlp.text.tokenizer
 import numpy as np
 import pytest
 from hypothesis import given
@@ -198,7 +198,7 @@ def test_whitespace_join_and_split_give_the_same_words(text):
 def test_words_do_not_depend_on_where_the_text_is_cut(name, text, size):
     tokenizer = get_tokenizer(name)
     whole = tokenizer.split(text)
-    with mock.patch.object(fastmlp.tokenizer, "PIECE", size):
+    with mock.patch.object(fastmlp.text.tokenizer, "PIECE", size):
         assert tokenizer.split(text) == whole
 
 
