@@ -1,1 +1,1 @@
-"""The tests: one test_<stem>.py per op and per module."""
+"""The tests, in folders by subject; ops/ has a test_<stem>.py for each op."""

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fastmlp.ops import Ops, get_ops
+from fastmlp.ops.backend import Backend, ops_of
 from tests.helpers import require_ops
 
 # Hypothesis tries the same examples in every run and lets a busy machine take its time: no test hangs on luck. With
@@ -36,6 +37,18 @@ def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there was no compiler."""
     get_ops.cache_clear()
     monkeypatch.setitem(sys.modules, "fastmlp.ops.cython_ops", None)
+
+
+@pytest.fixture
+def library_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Ops], None]]:
+    """library_runs(ops): functional, nn and optim run these on float32, in place of the best that there are."""
+
+    def choose(ops: Ops) -> None:
+        monkeypatch.setattr("fastmlp.ops.backend.choose_backend", lambda: Backend(ops, None, None))
+        ops_of.cache_clear()
+
+    yield choose
+    ops_of.cache_clear()
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ CHOSEN_OF_TILES = (
     " and not real_size and not 4097 and not more_rows and not bf16_fails"
 )
 AVX512_BF16 = "avx512_bf16"  # the variant whose conversions amx shares
-TILES = "tests/test_linear_cross_entropy.py"  # the op that has products of tiles
+TILES = "tests/ops/test_linear_cross_entropy.py"  # the op that has products of tiles
 NEEDED = ["fastmlp", "kernels", "tests", "benchmarks", "pyproject.toml", "setup.py", "README.md", "LICENSE"]
 
 
@@ -94,7 +94,7 @@ def main(variants: list[str]) -> None:
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "FASTMLP_REQUIRE_KERNELS": "1",
         }
-        files = [f"tests/test_{op}.py" for op in sorted({stem(op) for op in OPS})]
+        files = [f"tests/ops/test_{op}.py" for op in sorted({stem(op) for op in OPS})]
         best = import_module("fastmlp.ops.cython_ops").variants()[0]
         emulated = ["amx"] if AVX512_BF16 in import_module("fastmlp.ops.cython_ops").variants() else []
         if not emulated:

@@ -69,7 +69,7 @@ def test_imports_in_functions_are_seen():
     assert "fastmlp.prediction.neural" in GRAPH["fastmlp.cli"]
 
 
-@pytest.mark.parametrize("folder", ["fastmlp", "benchmarks"])
+@pytest.mark.parametrize("folder", ["fastmlp", "benchmarks", "tests"])
 def test_no_file_is_too_long(folder):
     long = [
         str(path.relative_to(ROOT))

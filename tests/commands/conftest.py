@@ -1,0 +1,36 @@
+"""A folder for each test, and a run that the commands can use."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastmlp.ops import get_ops
+from fastmlp.ops.backend import Backend
+from tests.runs import small_config, write_text
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test in a folder of its own; the picture is test_plot.py's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", lambda metrics, path, *, title: path.write_text(title))
+
+
+@pytest.fixture
+def on_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands that choose their back-end themselves choose one that is there in every test."""
+    monkeypatch.setattr("fastmlp.ops.backend.choose_backend", lambda: Backend(get_ops("numpy"), None, None))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned a little, with its text beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = {"steps": 400, "batch_size": 32, "eval_every": 100, "save_every": None}
+    importlib.import_module("fastmlp.trainer").train(small_config(write_text(folder), folder / "run", **options))
+    return folder / "run"

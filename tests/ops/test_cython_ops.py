@@ -1,0 +1,261 @@
+"""What is particular to the compiled back-end: its variants and its team of threads."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import inputs
+from tests.helpers import at_precision, module_of, relative_norm, require_ops, run, run_chain
+from tests.inputs import example
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def ops():
+    return require_ops("cython")
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def a_step(ops, seed: int, threads: int) -> list[np.ndarray]:
+    """A last layer large enough for several threads: what it gives for numbers made of the seed."""
+    rng = np.random.default_rng(seed)
+    B, H, V = 33, 64, 3_000
+    h, weight = rng.standard_normal((B, H), np.float32), rng.standard_normal((V, H), np.float32)
+    targets, row_scale = rng.integers(0, V, B), np.full(B, 1 / B, np.float32)
+    outputs = [np.full(shape, np.nan, np.float32) for shape in ((B,), (B,), (B,), (B, H), (V, H))]
+    ops.linear_cross_entropy(h, weight, None, targets, row_scale, *outputs, None, threads=threads)
+    return outputs
+
+
+def same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+# ----------------------------------------------------------------------------------------------------------- variants
+
+VARIANTS = ["amx", "avx512_bf16", "avx512", "avx2", "portable"]  # the best first
+
+
+@pytest.mark.usefixtures("ops")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_variant_is_chosen_by_hand(variant):
+    result = python("from fastmlp.ops.cython_ops import variant; print(variant())", FASTMLP_SIMD=variant)
+    if "which this CPU runs" in result.stderr:
+        pytest.skip(f"this CPU does not run {variant}")
+    assert result.stdout.strip() == variant
+
+
+@pytest.mark.usefixtures("ops")
+def test_a_variant_that_is_not_there_is_an_error():
+    result = python("from fastmlp.ops import get_ops; get_ops('cython')", FASTMLP_SIMD="sse9")
+    assert result.returncode != 0
+    assert "FASTMLP_SIMD: expected one of" in result.stderr
+    assert "'sse9'" in result.stderr
+
+
+@pytest.mark.usefixtures("ops")
+def test_the_best_variant_runs_unless_another_is_chosen():
+    result = python("from fastmlp.ops.cython_ops import *; print(variant(), *variants())", FASTMLP_SIMD="")
+    current, *able = result.stdout.split()
+    assert current == able[0]
+    assert able == [name for name in VARIANTS if name in able]
+
+
+def test_a_test_can_change_the_variant_and_with_it_the_precisions(ops):
+    compiled = module_of(ops)
+    before = compiled.variant()
+    try:
+        compiled.use_variant("portable")
+        assert (compiled.variant(), ops.precisions()) == ("portable", ("ieee",))
+        given = example("linear_cross_entropy")
+        with pytest.raises(ValueError, match=r"fp32_precision: expected auto or one of .* here, ieee; got 'bf16'"):
+            run(ops, "linear_cross_entropy", given, fp32_precision="bf16")
+    finally:
+        compiled.use_variant(before)
+    with pytest.raises(ValueError, match=r"expected one of .*, which this CPU runs, got 'sse9'"):
+        compiled.use_variant("sse9")
+
+
+# ---------------------------------------------------------------------------------------------------------- not there
+
+TRY = """
+import fastmlp._kernels
+from fastmlp.ops import BackendUnavailableError, get_ops
+fastmlp._kernels.__path__ = [{folder!r}]
+try:
+    get_ops("cython")
+except BackendUnavailableError as error:
+    print(error)
+"""
+HOW_TO_BUILD = "with a C compiler at hand, `pip install -e .` in fastmlp's folder builds it"
+
+
+def test_kernels_that_are_not_built_are_named_with_how_to_build_them(tmp_path):
+    said = python(TRY.format(folder=str(tmp_path))).stdout.strip()
+    assert said == (f"the cython back-end is not available: fastmlp._kernels.batchnorm is not built; {HOW_TO_BUILD}")
+
+
+def test_kernels_that_fail_to_load_are_named_with_the_cause_and_how_to_build_them(tmp_path):
+    broken = tmp_path / f"batchnorm{sysconfig.get_config_var('EXT_SUFFIX')}"
+    broken.write_bytes(b"half a module")
+    said = python(TRY.format(folder=str(tmp_path))).stdout.strip()
+    assert said.startswith("the cython back-end is not available: a kernel fails to load (")
+    assert str(broken) in said[: said.index(")")]
+    assert said.endswith(f"; remove {broken}; {HOW_TO_BUILD}")
+    assert "\n" not in said
+
+
+# ------------------------------------------------------------------------------------------------ the team of threads
+
+
+def test_promise_16_several_python_threads_at_once(ops):
+    alone = [a_step(ops, seed, threads=1) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            together = list(pool.map(lambda seed: a_step(ops, seed, threads=2), range(4)))
+            assert all(same_bits(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_promise_16_a_forked_child_works(ops):
+    want = a_step(ops, 1, threads=2)  # the team is there before the fork
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if same_bits(a_step(ops, 1, threads=3), want) else 1)
+    give_up = time.monotonic() + 60
+    while (finished := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    if finished == (0, 0):
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert os.waitstatus_to_exitcode(finished[1]) == 0
+    assert same_bits(a_step(ops, 1, threads=2), want)
+
+
+def test_idle_threads_use_no_processor(ops):
+    """An idle OpenMP team spins through such pauses: a second of processor time for a second of sleep."""
+    x, spent = np.ones((64, 2_048), np.float32), 0.0
+    y = np.empty_like(x)
+    for _ in range(100):
+        ops.tanh_forward(x, y, threads=2)
+        before = time.process_time()  # the calls themselves may be as slow as they like
+        time.sleep(0.005)
+        spent += time.process_time() - before
+    assert spent < 0.25
+
+
+def test_signals_stay_with_the_main_thread(ops):
+    a_step(ops, 1, threads=3)
+    masks = {}
+    for task in Path("/proc/self/task").iterdir() if Path("/proc/self/task").exists() else ():
+        status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line)
+        masks[int(task.name)] = int(status["SigBlk"].strip(), 16)
+    if not masks:
+        pytest.skip("this system does not show threads' signal masks")
+    interrupt = 1 << (2 - 1)
+    assert sum(bool(mask & interrupt) for mask in masks.values()) >= 2, "the team's workers block SIGINT"
+    assert not masks[threading.main_thread().native_id] & interrupt
+
+
+def test_more_threads_than_could_ever_work(ops):
+    assert same_bits(a_step(ops, 1, threads=2**31 - 1), a_step(ops, 1, threads=1))
+
+
+# ------------------------------------------------------------------------------------------------------- work memory
+
+
+@pytest.mark.parametrize("fp32_precision", ["ieee", "bf16x3", "bf16"])
+def test_promise_2_exponentials_too_many_to_keep_are_made_again(ops, rng, fp32_precision):
+    """B * V beyond the limit: the update agrees with two calls, which never keep any; so does one call, in pieces.
+
+    It keeps the exponentials of a piece: in bf16 they are rounded then.
+    """
+    ops = at_precision(ops, fp32_precision)
+    given = inputs.linear_cross_entropy(rng, 4_096 if fp32_precision == "bf16" else 2_048, 3, 33_100)
+    fused = run(ops, "linear_cross_entropy", given, threads=2)
+    apart = run_chain(ops, ("linear_cross_entropy_forward", "linear_cross_entropy_backward"), given, threads=2)
+    for name, got in fused.items():
+        assert relative_norm(got, apart[name]) < (2**-9 if fp32_precision == "bf16" else 1e-6)
+    no_state = {f"{name}_state{number}": None for name in ("weight", "bias") for number in ("", "2")}
+    updated = run(ops, "linear_cross_entropy_update", given | no_state, rule="sgd", lr=1.0, threads=2)
+    for name in ("weight", "bias"):
+        assert relative_norm(given[name] - updated[name], apart[f"d{name}"]) < 1e-5
+
+
+INPUTS, STATISTICS = "h, weight, None, targets, row_scale", "highest, log_sum"
+UPDATE = f"None, None, None, None, {STATISTICS}, losses, dh, rule='sgd', lr=0.1"
+
+
+def peak_memory(code: str, rows: int = 1_024) -> int:
+    """Megabytes that the process held at most, above what it held before `code` ran."""
+    result = python(
+        "import numpy as np\n"
+        "from fastmlp.ops import get_ops\n"
+        "ops = get_ops('cython')\n"
+        f"B, H, V = {rows}, 16, 70_000\n"
+        "f = lambda *shape: np.zeros(shape, np.float32)\n"
+        "h, weight, targets, row_scale = f(B, H), f(V, H), np.zeros(B, np.int64), f(B)\n"
+        "highest, log_sum, losses, dh, dweight = f(B), f(B), f(B), f(B, H), f(V, H)\n"
+        "for array in (weight, dweight): array[:] = 1\n"
+        # not ru_maxrss, which begins with that of the parent
+        "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
+        f"before = peak()\n{code}\nprint(peak() - before)"
+    )
+    assert result.returncode == 0, result.stderr
+    return int(result.stdout) // 1024
+
+
+@pytest.mark.usefixtures("ops")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize(
+    ("share", "call"),
+    [
+        (
+            1 / 8,
+            f"ops.linear_cross_entropy_forward({INPUTS}, {STATISTICS}, losses, threads=2)",
+        ),
+        (
+            1 / 8,
+            f"ops.linear_cross_entropy_backward({INPUTS}, {STATISTICS}, dh, dweight, None)",
+        ),
+        (
+            1 / 3,
+            f"ops.linear_cross_entropy({INPUTS}, {STATISTICS}, losses, dh, dweight, None)",
+        ),
+        (1 / 8, f"ops.linear_cross_entropy_update({INPUTS}, {UPDATE})"),
+    ],
+    ids=["forward", "backward", "both", "update"],
+)
+def test_nothing_of_the_size_of_the_logits_is_kept_beyond_the_limit(call, share):
+    """Both passes without an update keep the exponentials of a quarter of the rows."""
+    logits = 1_024 * 70_000 * 4 // 2**20  # megabytes
+    assert peak_memory(call) < logits * share
+
+
+@pytest.mark.usefixtures("ops")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_what_is_kept_below_the_limit_shows():
+    """Or the test above would be blind."""
+    call = f"ops.linear_cross_entropy_update(h, weight, None, targets, row_scale, {UPDATE})"
+    assert peak_memory(call, rows=512) > 512 * 70_000 * 4 // 2**20 / 2

@@ -1,0 +1,144 @@
+"""LanguageModel in use: what it writes, expects and says, and what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp import evaluate, generate, neighbors
+from fastmlp.errors import NotTrainedError
+from fastmlp.language_model import LanguageModel
+from fastmlp.ops.backend import Backend
+from fastmlp.options import ConfigError
+from fastmlp.text import TextError
+from tests.helpers import NUMPY
+from tests.prediction.helpers import SMALL
+from tests.runs import write_text
+
+
+def test_generate_writes_what_the_command_writes(
+    model: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmlp.ops.backend.choose_backend", lambda: Backend(NUMPY, None, None))
+    file = tmp_path / "model.safetensors"
+    model.save(file)
+    assert generate.main([str(file), "anna paints", "-n", "1", "--seed", "5", "--top-k", "9"]) == 0
+    assert capsys.readouterr().out == model.generate("anna paints", seed=5, top_k=9) + "\n"
+    assert neighbors.main([str(file), "red", "-n", "2"]) == 0
+    near = [f"{cosine:6.3f}  {word}\n" for word, cosine in model.neighbors("red", 2)]
+    assert capsys.readouterr().out == "".join(near)
+    text = write_text(tmp_path, "anna sells a red door.")
+    assert evaluate.main([str(file), str(text), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["perplexity"] == model.perplexity(text)
+
+
+def test_it_writes_and_expects_what_it_has_learned(model: LanguageModel) -> None:
+    text = model.generate("elena feeds", 5, temperature=0)
+    assert text == "elena feeds six hens behind that green"
+    assert model.generate("", 3, seed=1) == model.generate("", 3, seed=1)
+    rng = np.random.default_rng(1)
+    assert len({model.generate("", 12, seed=rng) for _ in range(4)}) > 1
+    (word, probability), *_ = model.next_word("clara hides")
+    assert word == "nine"
+    assert probability > 0.5
+    assert model.perplexity("elena feeds six hens behind that green barn.") < 3
+
+
+def test_the_probabilities_are_those_that_words_are_drawn_with(model: LanguageModel) -> None:
+    everything = model.next_word("anna", k=None)
+    words, probabilities = zip(*everything, strict=True)
+    assert sorted(words) == sorted(model.vocabulary.words[:-1])
+    assert sum(probabilities) == pytest.approx(1, abs=1e-12)
+    assert list(probabilities) == sorted(probabilities, reverse=True)
+    assert model.next_word("anna", k=3) == everything[:3]
+    rng = np.random.default_rng(2)
+    drawn = [model.generate("", 1, seed=rng) for _ in range(1_000)]
+    for word, probability in model.next_word(""):
+        assert drawn.count(word) / 1_000 == pytest.approx(probability, abs=0.06)
+
+
+def test_words_that_are_not_known_are_told_and_counted(model: LanguageModel) -> None:
+    with pytest.warns(UserWarning, match=r"not in the vocabulary, read as <unk>: 'paint' \(close: paints\)") as told:
+        model.next_word("paint")
+    assert told[0].filename == __file__
+    with pytest.warns(UserWarning, match="'zebra'") as told:
+        model.generate("zebra", 2)
+    assert told[0].filename == __file__
+    found = model.evaluate("anna paints zebras.")
+    assert (found.words, found.unknown) == (3, 1)
+    assert model.perplexity("anna paints zebras.") == found.perplexity
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m: m.generate("anna", -1), ValueError, "words: expected a whole number of at least 0, got -1"),
+        (lambda m: m.generate("anna", 2.5), ValueError, "words: expected a whole number of at least 0, got 2.5"),
+        (lambda m: m.generate("anna", temperature=-1), ValueError, "temperature: expected a number of at least 0"),
+        (lambda m: m.generate("anna", top_k=0), ValueError, "top_k: expected a whole number of at least 1, got 0"),
+        (lambda m: m.generate("anna", top_p=1.5), ValueError, "top_p: expected a number above 0 and at most 1"),
+        (lambda m: m.generate("anna", seed=-1), ValueError, "seed: expected a whole number of at least 0, got -1"),
+        (lambda m: m.generate(None), TypeError, r"prompt: expected a text \(str\) or ids; got NoneType"),
+        (lambda m: m.generate(["red"]), TypeError, r"prompt: expected a text \(str\) or ids; got list of <U3"),
+        (lambda m: m.next_word(Path("text.txt")), TypeError, r"prompt: expected a text \(str\) or ids; got"),
+        (lambda m: m.neighbors(1.5), TypeError, "word: expected a word or its id, got 1.5"),
+        (lambda m: m.next_word("anna", k=0), ValueError, "k: expected a whole number of at least 1, got 0"),
+        (lambda m: m.neighbors("paint"), TextError, "word: 'paint' is not in the vocabulary; close: paints"),
+        (lambda m: m.neighbors("red door"), TextError, "word: expected one word, got 'red door'"),
+        (lambda m: m.plot_words(n=2), ValueError, "n: expected a whole number of at least 3, got 2"),
+        (
+            lambda m: m.plot_words("map.pdf"),
+            ValueError,
+            r"path: expected a file that ends in \.png or \.svg, got 'map\.pdf'",
+        ),
+        (lambda m: m.perplexity("zebras!"), TextError, "text: none of its words is in the model's vocabulary"),
+        (lambda m: m.perplexity(""), TextError, "text is too short"),
+        (lambda m: m.perplexity("hp.txt"), ValueError, r"'hp\.txt', the name of a file; .* pathlib\.Path\('hp\.txt'\)"),
+        (lambda m: m.perplexity(__file__), ValueError, "text: expected a text, got .*, the name of a file"),
+        (lambda m: m.perplexity(Path("no.txt")), TextError, r"no\.txt: no such file"),
+        (lambda m: m.fit("\ud800 a b"), TextError, "text: expected characters, got half a surrogate pair at 0"),
+        (lambda m: m.fit("a b", stepz=3), TypeError, "fit: no argument stepz; did you mean 'steps'?"),
+        (lambda m: m.fit("a b", hidden=(3,)), TypeError, r"fit: hidden is an argument of the model: LanguageModel\("),
+        (lambda m: m.fit("a b", steps=0), ConfigError, "steps: expected a whole number of at least 1, got 0"),
+        (lambda m: m.fit("a b", resume=True), ValueError, r"resume: expected a folder beside it, as in fit\("),
+        (lambda m: m.fit("a b", save_every=3), ValueError, "save_every: expected a folder beside it"),
+        (lambda m: LanguageModel(seed=None), ConfigError, "seed: expected a value, such as 1, got None"),
+        (
+            lambda m: LanguageModel(hidden=None),
+            ConfigError,
+            r"hidden: expected a value, such as \(300, 300\), got None",
+        ),
+        (lambda m: LanguageModel(context=0), ConfigError, "context: expected a whole number of at least 1, got 0"),
+        (lambda m: LanguageModel(threads=0), ConfigError, "threads: expected a whole number from 1 to 1024, got 0"),
+        (lambda m: LanguageModel(tokenizer="ids"), ConfigError, "tokenizer: expected one of words, prose, whitespace"),
+        (
+            lambda m: LanguageModel().generate("anna"),
+            NotTrainedError,
+            "not trained: call its fit, or LanguageModel.load",
+        ),
+        (lambda m: LanguageModel().plot_words(), NotTrainedError, "not trained"),
+        (lambda m: LanguageModel().save("x"), NotTrainedError, "not trained"),
+        (lambda m: LanguageModel().network, NotTrainedError, "not trained"),
+    ],
+)
+def test_promise_12_a_wrong_argument_is_named(
+    call: Callable[[LanguageModel], Any], error: type[Exception], message: str, model: LanguageModel
+) -> None:
+    with pytest.raises(error, match=message):
+        call(model)
+
+
+def test_numpy_integers_are_whole_numbers(model: LanguageModel) -> None:
+    assert model.generate("anna", np.int64(2), seed=np.uint8(3)) == model.generate("anna", 2, seed=3)
+    assert len(model.next_word("anna", np.int16(2))) == 2
+    assert LanguageModel(context=np.int64(2)).fit("to be or not to be. " * 9, steps=np.int32(2)).steps[-1] == 2
+
+
+def test_it_says_what_it_is(model: LanguageModel) -> None:
+    shown = "LanguageModel(context=3, embed=6, hidden=(12, 10), backend='numpy')"
+    assert repr(LanguageModel(**SMALL)) == f"{shown}: not trained"
+    count = model.network.shape.parameter_count()
+    assert repr(model) == f"{shown}: {len(model.vocabulary) - 1} words, {count:,} parameters"

@@ -1,0 +1,147 @@
+"""Model files, pickles and copies: a model comes back as it was."""
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp.errors import ModelError
+from fastmlp.files import checkpoint
+from fastmlp.files.run_folder import model_file
+from fastmlp.language_model import LanguageModel, load_language_model
+from fastmlp.network.network import MLP
+from fastmlp.ops import Ops
+from fastmlp.ops.backend import Backend
+from tests.helpers import NUMPY
+from tests.networks import small_language
+from tests.prediction.helpers import QUICK, SMALL, fitted, state_of
+from tests.runs import learnable_text
+
+# ---------------------------------------------------------------------------------------------------------- model files
+
+
+def save(path: Path, rng: np.random.Generator, **changes: Any) -> None:
+    language = small_language(rng, NUMPY)
+    metadata = {**language.metadata(), **changes}
+    checkpoint.save(path, language.network.state_dict(), {k: v for k, v in metadata.items() if v is not None})
+
+
+def test_a_model_comes_back_as_it_was(ops: Ops, rng: np.random.Generator, tmp_path: Path) -> None:
+    language = small_language(rng, ops, unk_trained=True)
+    extra = {"optimizer.mean.output.bias": np.ones(3, np.float32)}
+    file = tmp_path / "model.safetensors"
+    checkpoint.save(file, {**language.network.state_dict(), **extra}, language.metadata())
+    loaded = load_language_model(file, ops)
+    assert (loaded.vocabulary, loaded.tokenizer.name, loaded.unk_trained) == (language.vocabulary, "words", True)
+    assert loaded.network.shape == language.network.shape
+    for name, array in language.network.state_dict().items():
+        assert loaded.network.state_dict()[name].tobytes() == array.tobytes()
+
+
+def test_a_folder_stands_for_its_best_model_else_for_its_last(rng: np.random.Generator, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"a folder without model\.safetensors; name a run's folder"):
+        load_language_model(tmp_path, NUMPY)
+    save(tmp_path / "last.safetensors", rng)
+    assert model_file(tmp_path).name == "last.safetensors"
+    save(tmp_path / "model.safetensors", rng)
+    assert model_file(tmp_path).name == "model.safetensors"
+    assert load_language_model(tmp_path, NUMPY).network.shape.context == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocabulary": None}, "it holds no language model: vocabulary missing"),
+        ({"tokenizer": "syllables"}, "its tokenizer 'syllables' is not known to this fastmlp"),
+        ({"network": {"context": 3, "embed": 4, "hidden": [7]}}, "expected shape"),
+        ({"network": {"context": 3, "embed": 4, "hidden": [6, 6]}}, "missing: hidden.1"),
+        ({"vocabulary": ["a", "b"]}, "expected <unk> as the last one"),
+    ],
+)
+def test_what_is_no_model_is_refused(changes: Any, message: str, rng: np.random.Generator, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save(file, rng, **changes)
+    with pytest.raises(ModelError, match=r"cannot load|model\.safetensors: ") as refused:
+        load_language_model(file, NUMPY)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_text_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "hp.txt").write_text("It was a dark and stormy night.")
+    with pytest.raises(ModelError, match=r"cannot load .*hp\.txt: "):
+        load_language_model(tmp_path / "hp.txt", NUMPY)
+    with pytest.raises(ModelError, match="there is no such file"):
+        load_language_model(tmp_path / "nothing", NUMPY)
+
+
+# ---------------------------------------------------------------------------------------------- saved, pickled, copied
+
+
+def outputs_of(model: LanguageModel) -> tuple[Any, ...]:
+    return (
+        state_of(model),
+        model.generate("anna", 20, seed=1),
+        model.next_word("in the", k=None),
+        model.perplexity(learnable_text(20)),
+        model.neighbors("red", k=None),
+    )
+
+
+@pytest.mark.parametrize("way", ["file", "pickle", "deepcopy"])
+def test_promise_4_a_model_that_was_saved_gives_the_same_bits(
+    way: str, ops: Ops, model: LanguageModel, tmp_path: Path
+) -> None:
+    own = LanguageModel.from_network(
+        MLP(model.network.shape, ops, parameters=model.network.state_dict()),
+        model.vocabulary,
+        model.tokenizer,
+        unk_trained=False,
+    )
+    if way == "file":
+        own.save(tmp_path / "model.safetensors")
+        again = LanguageModel.load(tmp_path / "model.safetensors", backend=ops.backend, threads=1)
+    else:
+        again = pickle.loads(pickle.dumps(own)) if way == "pickle" else copy.deepcopy(own)
+    assert outputs_of(again) == outputs_of(own)
+    assert repr(again) == repr(own)
+    assert not np.shares_memory(again.network.parameters["output.bias"], own.network.parameters["output.bias"])
+
+
+def test_what_was_asked_for_survives_saving(tmp_path: Path) -> None:
+    model = LanguageModel(**SMALL, vocab_size=20, min_count=2, seed=7)
+    model.fit(learnable_text(100), **QUICK)
+    model.save(tmp_path / "model.safetensors")
+    again = LanguageModel.load(tmp_path / "model.safetensors", backend="numpy")
+    again.fit(learnable_text(100), **QUICK)
+    assert state_of(again) == state_of(model)
+    numbers = LanguageModel(**SMALL, vocab_size=5)
+    numbers.fit([0, 1, 2, 3, 4] * 50, **QUICK)
+    numbers.save(tmp_path / "numbers.safetensors")
+    again = LanguageModel.load(tmp_path / "numbers.safetensors", backend="numpy")
+    assert repr(again) == repr(numbers)
+    assert again.generate([1], 9, seed=1).tolist() == numbers.generate([1], 9, seed=1).tolist()
+
+
+def test_a_model_that_is_not_trained_can_be_pickled() -> None:
+    again = pickle.loads(pickle.dumps(LanguageModel(**SMALL)))
+    assert repr(again) == repr(LanguageModel(**SMALL))
+    again.fit(learnable_text(100), **QUICK)
+    assert state_of(again) == state_of(fitted())
+
+
+def test_a_missing_back_end_is_told_not_hidden(
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.save(tmp_path / "model.safetensors")
+    slow = Backend(NUMPY, None, None, "the kernels are not built")
+    monkeypatch.setattr("fastmlp.language_model.choose_backend", lambda name: slow)
+    with pytest.warns(UserWarning, match="the kernels are not built") as told:
+        LanguageModel.load(tmp_path / "model.safetensors")
+    assert told[0].filename == __file__
+    monkeypatch.setattr("fastmlp.trainer.choose_backend", lambda name: slow)
+    with pytest.warns(UserWarning, match="the kernels are not built"):
+        fitted(steps=2)

@@ -1,0 +1,114 @@
+"""The figures of a run: its metrics by step, and those of the weights that it keeps."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp.data.corpus import read_corpus
+from fastmlp.events import Finished, Measured
+from fastmlp.files import checkpoint
+from fastmlp.language_model import LanguageModel
+from fastmlp.prediction.evaluation import evaluate
+from fastmlp.trainer import train
+from tests.runs import learnable_text, metrics_of, small_config
+from tests.training.helpers import Recorder
+
+pytestmark = pytest.mark.usefixtures("quick_picture")
+
+
+def test_metrics_have_a_line_per_log_interval_and_evaluation(file: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    train(small_config(file, tmp_path / "run"), reporter=recorder)
+    lines = metrics_of(tmp_path / "run")
+    assert [line["step"] for line in lines] == [0, 7, 10, 14, 20, 21, 28, 30]
+    assert [line["step"] for line in lines if "val_loss" in line] == [10, 20, 30]
+    losses = [loss for _, _, loss in recorder.steps]
+    assert lines[0]["loss"] == losses[0]
+    for before, line in zip([0, *(line["step"] for line in lines[1:])], lines[1:], strict=False):
+        assert line["loss"] == pytest.approx(np.mean(losses[before : line["step"]]), rel=1e-12)
+        assert line["words"] == 16 * line["step"]
+        assert line["words_per_second"] > 0
+    for line in lines:
+        if "val_loss" in line:
+            assert line["val_perplexity"] == pytest.approx(math.exp(line["val_loss"]))
+    assert lines[0].keys() == {"step", "words", "seconds", "loss", "lr", "words_per_second"}
+    assert [event.metrics for event in recorder.all(Measured)] == lines
+
+
+def test_the_learning_rate_warms_up_and_follows_the_schedule(file: Path, tmp_path: Path) -> None:
+    options = {"steps": 40, "warmup": 10, "schedule": "linear", "log_every": 1, "lr": 0.1}
+    train(small_config(file, tmp_path / "run", **options))
+    rates = {line["step"]: line["lr"] for line in metrics_of(tmp_path / "run")}  # of the update that led to the step
+    assert rates[1] == pytest.approx(0.1 * 0.1 * 1.0)
+    assert rates[11] == pytest.approx(0.1 * 1.0 * (1 - 10 / 40))
+    assert rates[40] == pytest.approx(0.1 * (1 - 39 / 40))
+
+
+def test_the_kept_weights_are_those_of_the_best_validation(file: Path, tmp_path: Path) -> None:
+    """A rate that grows and grows: the best weights are not the last."""
+    config = small_config(file, tmp_path / "run", steps=60, optimizer="sgd", lr=300, warmup=60, schedule="constant")
+    result = train(config)
+    lines = [line for line in metrics_of(tmp_path / "run") if "val_loss" in line]
+    best = min(lines, key=lambda line: line["val_loss"])
+    _, metadata = checkpoint.load(tmp_path / "run" / "model.safetensors")
+    assert metadata["step"] == best["step"] == result.kept_step < 60
+    assert lines[-1]["kept_val_loss"] == result.kept_val_loss
+    assert result.kept_val_loss is not None
+    assert result.kept_val_loss == pytest.approx(best["val_loss"], rel=0.2)
+    assert result.kept_val_loss < lines[-1]["val_loss"]
+
+
+@pytest.mark.parametrize("unk_trained", [True, False])
+def test_the_figures_at_the_end_say_what_they_leave_out(unk_trained: bool, file: Path, tmp_path: Path) -> None:
+    """<unk> may come in every part, or in those that are held out alone."""
+    text = learnable_text().lower().replace("\n", " <eos> ").split(" ")
+    text[-900:] = ["<unk>" if word == "old" else word for word in text[-900:]]
+    if unk_trained:
+        text[:900] = ["<unk>" if word == "warm" else word for word in text[:900]]
+    file.write_text(" ".join(text))
+    options = {"tokenizer": "whitespace", "val_fraction": 0.1, "test_fraction": 0.05}
+    recorder, config = Recorder(), small_config(file, tmp_path / "run", **options)
+    result = train(config, reporter=recorder)
+    corpus, model = read_corpus(config), LanguageModel.load(tmp_path / "run", backend="numpy")
+    assert corpus.unk_trained == unk_trained
+    for part, windows in (("val", corpus.val), ("test", corpus.test)):
+        assert windows is not None
+        found = evaluate(model, windows)
+        assert found.unknown > 0
+        figures = {"loss": found.loss, "perplexity": found.perplexity, "unknown_words": found.unknown}
+        if unk_trained:
+            assert found.loss_with_unknown not in (None, found.loss)
+            figures["loss_with_unknown"] = found.loss_with_unknown
+            figures["perplexity_with_unknown"] = math.exp(found.loss_with_unknown)
+        for name in ("loss", "perplexity", "unknown_words", "loss_with_unknown", "perplexity_with_unknown"):
+            assert getattr(result, f"kept_{part}_{name}") == figures.get(name)
+            assert recorder.all(Finished)[0].kept.get(f"kept_{part}_{name}") == figures.get(name)
+            assert metrics_of(tmp_path / "run")[-1].get(f"kept_{part}_{name}") == figures.get(name)
+
+
+def test_without_a_validation_part_the_last_weights_are_kept(file: Path, tmp_path: Path) -> None:
+    result = train(small_config(file, tmp_path / "run", val_fraction=0, test_fraction=0.1))
+    model, last = (checkpoint.load(tmp_path / "run" / name)[0] for name in ("model.safetensors", "last.safetensors"))
+    assert all(model[name].tobytes() == last[name].tobytes() for name in model)
+    assert (result.kept_step, result.kept_val_loss) == (30, None)
+    assert result.kept_test_loss is not None
+
+
+def test_the_best_step_is_told_with_each_line(file: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    config = small_config(file, tmp_path / "run", steps=60, optimizer="sgd", lr=300, warmup=60, schedule="constant")
+    result = train(config, reporter=recorder)
+    measured = [(event.metrics, event.best_step) for event in recorder.all(Measured)]
+    for place, (metrics, best) in enumerate(measured):
+        losses = {line["val_loss"]: line["step"] for line, _ in measured[: place + 1] if "val_loss" in line}
+        assert best == (losses[min(losses)] if losses else None), metrics
+    assert measured[-1][1] == result.kept_step
+
+
+def test_a_validation_file_decides_which_weights_are_kept(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("anna sells warm bread in unheard of places.")
+    result = train(small_config(file, tmp_path / "run", val_file=str(other)))
+    assert result.kept_val_loss == pytest.approx(min(line.get("val_loss", 9) for line in metrics_of(tmp_path / "run")))
