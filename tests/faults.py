@@ -46,7 +46,7 @@ class Fault:
     what    "SIGKILL" or another signal; or "ENOSPC" or another error, which the call raises
     at      the number of the step; 0: none
     times   at how many steps, one after the other; ENOSPC only at those that need room
-    within  happen within this function ("fastmlp.training.run.evaluate"), at its at-th call, instead of at a step
+    within  happen within this function, such as "fastmlp.training.validation.evaluate", at its at-th call instead
     """
 
     what: str = "SIGKILL"

@@ -84,8 +84,8 @@ def test_promise_6_killed_while_it_draws_the_picture_before_is_whole(tmp_path: P
     code = """
         import os, signal, sys
         from fastmlp import train
-        from fastmlp.training import run
-        run.FIRST_PICTURE = 0.0
+        from fastmlp.training import keeper
+        keeper.FIRST_PICTURE = 0.0
         replace = os.replace
         def die_at_the_second(source, target):
             if str(target).endswith("loss.png") and os.path.exists(target):
@@ -133,7 +133,7 @@ def test_promise_9_a_ctrl_c_that_was_lost_in_c_comes_again(capsys: pytest.Captur
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("busy", ["trainer.read_corpus", "training.run.complete"])
+@pytest.mark.parametrize("busy", ["trainer.read_corpus", "training.samples.complete"])
 def test_promise_9_before_the_first_step_a_signal_stops_at_once(
     busy: str,
     number: signal.Signals,

@@ -21,7 +21,7 @@ def test_work_that_a_closed_pipe_cut_short_is_not_done(
     def gone(*_: Any) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("fastmlp.training.run.evaluate", gone)
+    monkeypatch.setattr("fastmlp.training.validation.evaluate", gone)
     assert call(capsys, "train", write_text(tmp_path), *SMALL)[0] == 1
 
 

@@ -226,7 +226,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(
     assert left == ({"run", "notes", ".fastmlp.lock"} if there_before else set())
 
 
-@pytest.mark.parametrize("busy", ["MLP", "make_optimizer", "complete", "evaluate"])
+@pytest.mark.parametrize("busy", ["run.MLP", "run.make_optimizer", "samples.complete", "validation.evaluate"])
 @pytest.mark.parametrize("error", [MemoryError("Unable to allocate 3 TiB"), KeyboardInterrupt()])
 @pytest.mark.usefixtures("on_numpy")
 def test_promise_10_the_run_that_is_replaced_stays_until_the_next_can_begin(
@@ -248,7 +248,7 @@ def test_promise_10_the_run_that_is_replaced_stays_until_the_next_can_begin(
 
     before = contents()
     with monkeypatch.context() as patch:
-        patch.setattr(f"fastmlp.training.run.{busy}", fail)
+        patch.setattr(f"fastmlp.training.{busy}", fail)
         for folder in ("run", "mine"):
             status, _, err = call(capsys, "train", file, *SMALL, "--seed", 2, "--out", folder, "--overwrite")
             assert contents() == before

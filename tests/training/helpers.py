@@ -6,6 +6,7 @@ import pytest
 
 from fastmlp.events import Event, Reporter
 from fastmlp.training import run as loop
+from fastmlp.training import samples, validation
 
 
 class Recorder(Reporter):
@@ -33,8 +34,8 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_000.0
         monkeypatch.setattr("time.perf_counter", lambda: self.now)
-        monkeypatch.setattr(loop, "TRIAL", 5)
-        evaluate, complete, make_optimizer = loop.evaluate, loop.complete, loop.make_optimizer
+        monkeypatch.setattr(validation, "TRIAL", 5)
+        evaluate, complete, make_optimizer = validation.evaluate, samples.complete, loop.make_optimizer
 
         def timed_evaluate(language: Any, windows: Any, indices: Any = None, **options: Any) -> Any:
             self.now += self.WORD * len(windows if indices is None else indices)
@@ -55,6 +56,6 @@ class Clock:
             optimizer.step = timed_step
             return optimizer
 
-        monkeypatch.setattr(loop, "evaluate", timed_evaluate)
-        monkeypatch.setattr(loop, "complete", timed_complete)
+        monkeypatch.setattr(validation, "evaluate", timed_evaluate)
+        monkeypatch.setattr(samples, "complete", timed_complete)
         monkeypatch.setattr(loop, "make_optimizer", timed_optimizer)

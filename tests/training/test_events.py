@@ -46,7 +46,7 @@ def test_a_picture_that_fails_loses_nothing(file: Path, tmp_path: Path, monkeypa
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr("fastmlp.training.keeper.plot_loss", broken)
-    monkeypatch.setattr("fastmlp.training.run.FIRST_PICTURE", 0.0)
+    monkeypatch.setattr("fastmlp.training.keeper.FIRST_PICTURE", 0.0)
     recorder = Recorder()
     assert train(small_config(file, tmp_path / "run"), reporter=recorder).finished
     assert ["loss.png is not drawn: no fonts" in event.text for event in recorder.all(Notice)] == [True, True]

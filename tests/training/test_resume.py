@@ -222,10 +222,10 @@ def test_a_resumed_run_may_validate_on_other_words(windows: tuple[int, int], mor
     config, recorder = replace(now, steps=41 + more, lr=0.02 if more else 9.0), Recorder()
     with open_run(config, resume=True, reporter=recorder) as run:
         loss_before = run.progress.best_loss
-        expected = run._validation_loss(run.kept_model())
+        expected = run.validation.loss(run.best_model())
         result = run.train()
     notice = next(event.text for event in recorder.all(Notice))
-    words = len(run.val_sample)
+    words = len(run.validation.sample)
     assert notice == (
         f"other words validate than before: on {words:,} of them the best weights so far, those of step {best},"
         f" have loss {expected:.3f}"
