@@ -763,3 +763,9 @@ def test_promise_16_two_python_threads_at_once():
         got = list(pool.map(lambda arguments: run_all("linear_cross_entropy", arguments), inputs))
     for ours, alone in zip(got, want, strict=True):
         assert all((a is None and b is None) or a.tobytes() == b.tobytes() for a, b in zip(ours, alone, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (1, 1, 1)], ids=str)
+def test_batch_norm_does_not_train_on_one_value_a_channel(shape):
+    with pytest.raises(ValueError, match=r"^batch_norm: input: expected more than 1 value a channel to train on"):
+        F.batch_norm(np.ones(shape), None, None, training=True)
