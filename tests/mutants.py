@@ -56,7 +56,7 @@ TESTS = {
     "torch": ["torch_door"],
     "train": ["commands"],
     "ops/__init__.py": ["ops"],
-    "reference": EVERY_OP,
+    "reference": [*EVERY_OP, "ops"],
     "numba_ops": [*EVERY_OP, "numba_ops"],
     "core": ["cython_ops", "update", "linear_cross_entropy"],
     "team.c": ["cython_ops"],
@@ -68,8 +68,13 @@ TESTS = {
     "amx": ["linear_cross_entropy"],
     "avx512_bf16": ["linear_cross_entropy"],
 }
-WITHOUT = {"reference": "not numba", "numba_ops": "not cython", "kernels": "not numba and not numpy"}  # other back-ends
-SLOW = ["text", "language_model", "makemore", "trainer", "commands", "endurance"]  # come last
+# What is left out of them, the other back-ends above all:
+WITHOUT = {
+    "reference": "not numba",
+    "numba_ops": "not cython",
+    "kernels": "not numba and not numpy and not every_simd_variant",
+}
+SLOW = ["ops", "text", "language_model", "makemore", "trainer", "commands", "endurance"]  # come last
 UNITS = ["amx", "avx512_bf16"]  # variants with a file that no other runs
 READ_NUMBER = """
 #include <stdlib.h>
@@ -122,7 +127,8 @@ def tests_of(fault: Fault) -> tuple[list[str], dict[str, str]]:
     path = Path(fault.file)
     chosen = WITHOUT.get("kernels" if fault.choice else path.stem)
     keys = (f"{path.parent.name}/{path.name}", path.name, path.stem)
-    files = test_files(next((TESTS[key] for key in keys if key in TESTS), [path.stem]))
+    names = next((TESTS[key] for key in keys if key in TESTS), [path.stem])
+    files = test_files([*names, "ops"] if fault.choice else names)  # test_ops.py has the guard pages
     environment = {"FASTMLP_SIMD": path.stem} if path.stem in UNITS else {}
     return [*files, *(["-k", chosen] if chosen else [])], environment
 

@@ -87,3 +87,9 @@ ERRORS = [
 def test_promise_12_errors_name_argument_expected_and_got(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (1, 1, 1)], ids=str)
+def test_batch_norm_does_not_train_on_one_value_a_channel(shape):
+    with pytest.raises(ValueError, match=r"^batch_norm: input: expected more than 1 value a channel to train on"):
+        F.batch_norm(np.ones(shape), None, None, training=True)

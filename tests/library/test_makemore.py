@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure
 import numpy as np
 import pytest
 
@@ -158,3 +159,21 @@ def test_it_runs_as_a_program_and_help_needs_no_numpy() -> None:
     )
     assert "NAMES.txt" in done.stdout
     assert done.stderr == ""
+
+
+def test_the_network_has_the_lectures_widths() -> None:
+    shapes = [parameter.shape for parameter in makemore.make_model(27, np.random.default_rng(1)).parameters()]
+    weights = [shape for shape in shapes if len(shape) == 2]
+    assert weights == [(27, 10), (100, 3 * 10), *4 * [(100, 100)], (27, 100)]
+
+
+def test_the_curves_are_densities_over_an_axis_that_begins_at_0() -> None:
+    axes = matplotlib.figure.Figure().subplots()
+    edges = np.linspace(-1, 1, 26)
+    values = np.random.default_rng(1).uniform(-0.9, 0.9, 1_000)
+    makemore._draw_histograms(axes, {"layer 4 (Tanh)": values}, edges, saturation=True)
+    (line,) = axes.lines
+    assert np.sum(line.get_ydata()) * (edges[1] - edges[0]) == pytest.approx(1)
+    np.testing.assert_allclose(line.get_xdata(), (edges[1:] + edges[:-1]) / 2)
+    assert axes.get_ylim()[0] == 0
+    assert "saturated 0.0%" in line.get_label()

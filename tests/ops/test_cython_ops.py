@@ -259,3 +259,23 @@ def test_what_is_kept_below_the_limit_shows():
     """Or the test above would be blind."""
     call = f"ops.linear_cross_entropy_update(h, weight, None, targets, row_scale, {UPDATE})"
     assert peak_memory(call, rows=512) > 512 * 70_000 * 4 // 2**20 / 2
+
+
+def seconds_of_workers() -> float:
+    """Processor time that the threads beside the main one have taken so far."""
+    main = str(threading.main_thread().native_id)
+    tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != main]
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this system does not show threads' time")
+def test_workers_do_a_part_of_the_work(ops, rng):
+    """By their processor time: a call of 0.1 s costs a worker that only waits for slices 0.2 ms."""
+    given = inputs.linear_cross_entropy(rng, 256, 256, 20_000)
+    run(ops, "linear_cross_entropy", given, threads=2)  # makes the team
+    before = seconds_of_workers()
+    for _ in range(20):  # on a busy machine it may take a few until a worker finds a core
+        run(ops, "linear_cross_entropy", given, threads=2)
+        if seconds_of_workers() - before > 0.05:
+            return
+    pytest.fail(f"workers ran for {seconds_of_workers() - before:.4f} s")

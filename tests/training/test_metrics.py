@@ -9,8 +9,9 @@ import pytest
 from fastmlp.data.corpus import read_corpus
 from fastmlp.events import Finished, Measured
 from fastmlp.files import checkpoint
-from fastmlp.language_model import LanguageModel
+from fastmlp.ops import get_ops
 from fastmlp.prediction.evaluation import evaluate
+from fastmlp.prediction.neural import NeuralModel
 from fastmlp.trainer import train
 from tests.runs import learnable_text, metrics_of, small_config
 from tests.training.helpers import Recorder
@@ -71,7 +72,7 @@ def test_the_figures_at_the_end_say_what_they_leave_out(unk_trained: bool, file:
     options = {"tokenizer": "whitespace", "val_fraction": 0.1, "test_fraction": 0.05}
     recorder, config = Recorder(), small_config(file, tmp_path / "run", **options)
     result = train(config, reporter=recorder)
-    corpus, model = read_corpus(config), LanguageModel.load(tmp_path / "run", backend="numpy")
+    corpus, model = read_corpus(config), NeuralModel.load(tmp_path / "run" / "model.safetensors", get_ops("numpy"))
     assert corpus.unk_trained == unk_trained
     for part, windows in (("val", corpus.val), ("test", corpus.test)):
         assert windows is not None
