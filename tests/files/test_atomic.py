@@ -155,6 +155,7 @@ KILLED = """
     from pathlib import Path
     import numpy as np
     from fastmlp.files import checkpoint
+    from fastmlp.files.atomic import lock_folder
 
     path = Path(sys.stdin.readline().strip())
     die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
