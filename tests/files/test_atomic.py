@@ -155,7 +155,7 @@ KILLED = """
     from pathlib import Path
     import numpy as np
     from fastmlp.files import checkpoint
-    from fastmlp.files.atomic import lock_folder
+    from fastmlp.files.atomic import LOCK_FILE, lock_folder
 
     path = Path(sys.stdin.readline().strip())
     die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -230,7 +230,7 @@ def test_promise_6_killed_while_writing(path):
 
 HOLD = """
     import os, subprocess, sys, time
-    from fastmlp.files.atomic import lock_folder
+    from fastmlp.files.atomic import LOCK_FILE, lock_folder
     with lock_folder(sys.stdin.readline().strip()):
         child = 0
         if "CHILD" == "forked":
