@@ -1,8 +1,9 @@
-"""How long the rest of a run takes, by what was measured."""
+"""The seconds of a run, and how long the rest of it takes by what was measured."""
 
 import pytest
 
-from fastmlp.training.clock import RECENT, Pace
+from fastmlp.training.clock import RECENT, Clock, Pace
+from fastmlp.training.progress import Progress
 
 
 def test_nothing_measured_says_nothing() -> None:
@@ -45,3 +46,29 @@ def test_the_end_evaluates_saves_twice_and_does_all_else_once_more() -> None:
     for kind, seconds in (("evaluation", 1.0), ("save", 9.0), ("save", 3.0), ("sample", 0.5)):
         pace.worked(kind, 100, seconds)
     assert pace.seconds_to_finish(2_000) == pytest.approx(4 + 2 * 3 + 0.5)
+
+
+def test_a_run_goes_on_counting_and_other_work_is_not_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    clock = Clock(Progress(step=10, seconds=50.0, interval_seconds=7.0))
+    now[0] += 3
+    assert (clock.seconds(), clock.interval_seconds()) == (53, 10)
+    with clock.uncounted("evaluation", step=10):
+        now[0] += 5
+    assert (clock.seconds(), clock.interval_seconds()) == (58, 10)
+    clock.begin_interval()
+    now[0] += 2
+    assert (clock.seconds(), clock.interval_seconds()) == (60, 2)
+
+
+def test_what_other_work_takes_counts_even_if_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    clock = Clock(Progress())
+    with pytest.raises(KeyboardInterrupt), clock.uncounted("sample", step=4):
+        now[0] += 8
+        raise KeyboardInterrupt
+    assert clock.interval_seconds() == 0
+    clock.pace.trained(4, 4.0)
+    assert clock.pace.seconds_to_train(10) == pytest.approx(10 * (1 + 8 / 4))

@@ -1,0 +1,115 @@
+"""Where a run is kept: the same questions to memory and to a folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp.config import TrainConfig
+from fastmlp.events import Event, Saved
+from fastmlp.files import checkpoint
+from fastmlp.files.run_folder import RunFolder
+from fastmlp.ops import get_ops
+from fastmlp.training.keeper import Folder, Memory
+from fastmlp.training.progress import Progress
+from fastmlp.training.state import TrainingState
+from fastmlp.training.update_rules import AdamW
+from tests.networks import small_language
+
+CONFIG = TrainConfig(save_every=3)
+
+
+def training_state(seed: int = 1) -> TrainingState:
+    model = small_language(np.random.default_rng(seed), get_ops("numpy"))
+    optimizer = AdamW(model.network.parameters, model.network.ops)
+    facts = {"backend": "numpy", "precision": "ieee", "config": {"eval_windows": 10}, "fastmlp": "0"}
+    return TrainingState(model, optimizer, Progress(step=5, best_step=5, best_loss=1.0), facts)
+
+
+def arrays(state: TrainingState) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in state.to_checkpoint()[0].items()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Folder]:
+    told: list[Event] = []
+
+    def make(*, replaces: bool = False) -> Folder:
+        keeper = Folder(RunFolder(tmp_path), CONFIG, told.append, replaces=replaces)
+        keeper.told = told
+        return keeper
+
+    return make
+
+
+def test_in_memory_the_best_weights_stay_as_they_were() -> None:
+    keeper, state = Memory(), training_state()
+    best = {name: array.copy() for name, array in state.model.network.state_dict().items()}
+    keeper.save(state)
+    for array in state.model.network.parameters.values():
+        array += 1
+    state.progress.step = 6
+    keeper.save(state)  # of step 6, which is not the best
+    kept = keeper.best(state.model).network.state_dict()
+    assert all(kept[name].tobytes() == best[name].tobytes() for name in best)
+    assert (keeper.path, keeper.saved_step, keeper.save_is_due(3), keeper.draw()) == (None, None, False, None)
+
+
+def test_a_folder_gives_back_what_it_was_given(folder: Callable[..., Folder]) -> None:
+    keeper, state = folder(), training_state()
+    keeper.open(state, None)
+    keeper.begin(state)
+    keeper.write_metrics({"step": 5, "loss": 1.5})
+    keeper.write_samples("step 5\nthe cat\n\n")
+    keeper.save(state)
+    keeper.write_metrics({"step": 6, "loss": 1.25})  # after the checkpoint: not of what is resumed
+    keeper.close()
+    assert [type(event) for event in keeper.told] == [Saved, Saved]
+
+    again, resumed = folder(), training_state(seed=2)
+    assert arrays(resumed) != arrays(state)
+    again.open(resumed, checkpoint.load(again.folder.last))
+    assert arrays(resumed) == arrays(state)
+    assert resumed.progress == state.progress
+    assert (again.saved_step, again.metrics()) == (5, [{"step": 5, "loss": 1.5}])
+    best = again.best(resumed.model).network.state_dict()
+    assert all(best[name].tobytes() == array.tobytes() for name, array in state.model.network.state_dict().items())
+    again.close()
+
+
+def test_a_folder_saves_as_often_as_it_is_told(folder: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, state, now = folder(), training_state(), [100.0]
+    assert [step for step in range(1, 10) if keeper.save_is_due(step)] == [3, 6, 9]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    keeper.config = TrainConfig()
+    keeper.open(state, None)
+    keeper.start()
+    assert not keeper.save_is_due(1)
+    now[0] += 60
+    assert keeper.save_is_due(1)
+    keeper.save(state)
+    assert not keeper.save_is_due(2)
+    keeper.close()
+
+
+def test_the_run_that_is_replaced_stays_until_the_first_step(folder: Callable[..., Folder]) -> None:
+    first = folder()
+    first.open(training_state(), None)
+    first.write_metrics({"step": 0})
+    first.close()
+    keeper, state = folder(replaces=True), training_state()
+    assert json.loads(keeper.folder.metrics.read_text()) == {"step": 0}
+    keeper.begin(state)
+    assert not keeper.replaces
+    assert keeper.folder.metrics.read_text() == ""
+    assert keeper.folder.config.read_text().startswith("# The configuration")
+    keeper.close()
+
+
+def test_an_array_that_is_not_finite_is_named() -> None:
+    state = training_state()
+    assert state.not_finite() is None
+    state.optimizer.state["square.output.bias"][0] = np.inf
+    assert state.not_finite() == "square.output.bias"
