@@ -66,9 +66,14 @@ def test_what_other_work_takes_counts_even_if_it_fails(monkeypatch: pytest.Monke
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     clock = Clock(Progress())
-    with pytest.raises(KeyboardInterrupt), clock.uncounted("sample", step=4):
-        now[0] += 8
-        raise KeyboardInterrupt
+
+    def work() -> None:
+        with clock.uncounted("sample", step=4):
+            now[0] += 8
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert clock.interval_seconds() == 0
     clock.pace.trained(4, 4.0)
     assert clock.pace.seconds_to_train(10) == pytest.approx(10 * (1 + 8 / 4))
