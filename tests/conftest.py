@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from fastmlp.ops import Ops, get_ops
 from fastmlp.ops.backend import Backend, ops_of
 from tests.helpers import require_ops
+from tests.runs import QuickPicture
 
 # Hypothesis tries the same examples in every run and lets a busy machine take its time: no test hangs on luck. With
 # `--hypothesis-profile random` the examples are new ones.
@@ -49,6 +50,12 @@ def library_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Ops], No
 
     yield choose
     ops_of.cache_clear()
+
+
+@pytest.fixture
+def quick_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it is enough that the picture of a run is asked for."""
+    monkeypatch.setattr("fastmlp.pictures.plot.draw_loss", QuickPicture)
 
 
 @pytest.fixture

@@ -13,8 +13,10 @@ import errno
 import functools
 import importlib
 import io
+import itertools
 import multiprocessing.connection
 import os
+import pkgutil
 import signal
 import sys
 import tempfile
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastmlp.files.atomic import write_atomically
+from tests.runs import QuickPicture
 
 __all__ = ["NOTHING", "Done", "Fault", "program", "started", "train", "wait"]
 
@@ -46,7 +48,8 @@ class Fault:
     what    "SIGKILL" or another signal; or "ENOSPC" or another error, which the call raises
     at      the number of the step; 0: none
     times   at how many steps, one after the other; ENOSPC only at those that need room
-    within  happen within this function, such as "fastmlp.training.validation.evaluate", at its at-th call instead
+    within  happen within this function or method, such as "fastmlp.training.samples.Samples.texts", at its at-th call
+            instead
     """
 
     what: str = "SIGKILL"
@@ -150,17 +153,22 @@ def watch(folder: Path, fault: Fault, log: Path) -> None:
     os.fsync = functools.partial(steps.fsync, os.fsync)
     io.open = functools.partial(steps.open, io.open)
     if fault.within is not None:
-        module, name = fault.within.rsplit(".", 1)
-        hit = functools.partial(_hit, getattr(importlib.import_module(module), name), fault, [0])
-        setattr(importlib.import_module(module), name, hit)
+        place, name = fault.within.rsplit(".", 1)
+        owner = pkgutil.resolve_name(place)
+        setattr(owner, name, _hit(getattr(owner, name), fault))
 
 
-def _hit(function: Callable[..., Any], fault: Fault, calls: list[int], *arguments: Any, **options: Any) -> Any:
-    """Call a function; the fault happens first."""
-    calls[0] += 1
-    if calls[0] == fault.at:
-        fault.happen()
-    return function(*arguments, **options)
+def _hit(function: Callable[..., Any], fault: Fault) -> Callable[..., Any]:
+    """The function or method, before whose fault.at-th call the fault happens."""
+    calls = itertools.count(1)
+
+    @functools.wraps(function)
+    def hit(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == fault.at:
+            fault.happen()
+        return function(*arguments, **options)
+
+    return hit
 
 
 def _train(arguments: list[str], folder: Path, fault: Fault, told: Path) -> None:
@@ -182,13 +190,9 @@ def _program(arguments: list[str], folder: Path, stdin: bytes, told: Path) -> No
 
 def _begin(told: Path) -> None:
     """From now on what is said goes to files in this folder, and pictures are quickly drawn."""
-    importlib.import_module("fastmlp.training.keeper").plot_loss = _picture  # type: ignore[attr-defined]
+    importlib.import_module("fastmlp.pictures.plot").draw_loss = QuickPicture  # type: ignore[attr-defined]
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(told / name, os.O_WRONLY | os.O_CREAT), descriptor)
-
-
-def _picture(metrics: list[dict[str, Any]], path: Path, *, title: str) -> None:
-    write_atomically(path, f"{title}: {len(metrics)} lines\n".encode())
 
 
 @functools.cache

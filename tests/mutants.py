@@ -38,26 +38,41 @@ FEWEST_LINES = 20  # of a file that gets one
 RESULTS = Path("build") / "mutants.jsonl"
 PATIENCE = 1_800  # seconds that the tests of a fault may take: one that keeps them longer is noticed
 
-# The tests of a stem are test_<stem>.py; where that is not so, or not all:
+# The tests of a file are those of its stem in the folder of its wing, else that whole folder, else those of its stem
+# anywhere; where that is not so, or not all:
 EVERY_OP = sorted({stem(op) for op in OPS})
 TESTS = {
-    "__init__": ["import"],
-    "__main__": ["commands"],
-    "_arrays": ["functional", "nn", "optim"],
-    "_loss": ["loss", "functional"],
-    "cli": ["commands"],
-    "evaluate": ["commands"],
-    "events": ["console"],
-    "generate": ["commands"],
-    "history": ["language_model", "doctests"],
-    "map": ["word_map", "commands"],
-    "neighbors": ["commands"],
-    "tokenizer": ["text"],
+    "fastmlp/__init__.py": ["import"],
+    "__main__": ["commands/*"],
+    "arrays": ["functional/*", "nn/*", "optim"],
+    "batches": ["data"],
+    "cli": ["commands/*"],
+    "clock": ["clock", "time_left"],
+    "errors": ["commands/*"],
+    "events": ["console", "training/events"],
+    "given": ["fit", "language_model"],
+    "gradient": ["optim", "nn/*", "update_rules", "model"],
+    "history": ["fit", "doctests"],
+    "keeper": ["keeper", "crash_safety", "folder", "resume"],
+    "language_model": ["prediction/*"],
+    "map": ["word_map", "commands/map"],
+    "options": ["config", "commands/*"],
+    "schedule": ["schedule", "metrics"],
+    "threads": ["library/threads"],
+    "tokenizer": ["text/*"],
     "torch": ["torch_door"],
-    "train": ["commands"],
-    "ops/__init__.py": ["ops"],
-    "reference": [*EVERY_OP, "ops"],
-    "numba_ops": [*EVERY_OP, "numba_ops"],
+    "train": ["commands/*"],
+    "trainer": ["training/*"],
+    "update_rules": ["update_rules", "learning"],
+    "validation": ["validation", "metrics"],
+    "windows": ["data"],
+    "ops/__init__.py": ["ops/ops"],
+    "reference/__init__.py": ["ops/ops"],
+    "numba_ops/__init__.py": ["ops/ops", "numba_ops"],
+    "_arithmetic": [*EVERY_OP, "numba_ops"],
+    "_compiling": ["numba_ops"],
+    "_jit": ["numba_ops"],
+    "_products": [*EVERY_OP, "numba_ops"],
     "core": ["cython_ops", "update", "linear_cross_entropy"],
     "team.c": ["cython_ops"],
     "work": ["cython_ops"],
@@ -74,7 +89,7 @@ WITHOUT = {
     "numba_ops": "not cython",
     "kernels": "not numba and not numpy and not every_simd_variant",
 }
-SLOW = ["ops", "text", "language_model", "makemore", "trainer", "commands", "endurance"]  # come last
+SLOW = ["/test_ops", "/text/", "/prediction/", "/test_makemore", "/training/", "/commands/", "/accidents/"]  # come last
 UNITS = ["amx", "avx512_bf16"]  # variants with a file that no other runs
 READ_NUMBER = """
 #include <stdlib.h>
@@ -116,19 +131,31 @@ def planted_faults(seed: int) -> list[Fault]:
 
 
 def test_files(names: list[str]) -> list[str]:
-    """By what follows test_ in their names, the slow ones last."""
-    found = [path.relative_to(ROOT).as_posix() for name in names for path in (ROOT / "tests").rglob(f"test_{name}.py")]
-    assert found, names
-    return sorted(found, key=lambda file: [file.endswith(f"test_{name}.py") for name in SLOW[::-1]])
+    """By what follows test_ in their names, with the folder before it where that matters; the slow ones last."""
+    places = [os.path.split(name) for name in names]
+    found = [sorted((ROOT / "tests").rglob(f"{Path(folder, 'test_')}{name}.py")) for folder, name in places]
+    files = dict.fromkeys(path.relative_to(ROOT).as_posix() for paths in found for path in paths)
+    return sorted(files, key=lambda file: [part in file for part in SLOW[::-1]])
+
+
+def files_of(path: Path) -> list[str]:
+    """The files with the tests of a source."""
+    keys = (f"{path.parent.name}/{path.name}", path.name, path.stem)
+    names = next((TESTS[key] for key in keys if key in TESTS), None)
+    if names:
+        return test_files(names)
+    package, *wing = path.parts[:-1]
+    folder = "ops" if package == "kernels" else next(iter(wing), None)
+    candidates = [f"{folder}/{path.stem}", f"{folder}/*", path.stem] if folder else [path.stem]
+    return next(files for name in candidates if (files := test_files([name])))
 
 
 def tests_of(fault: Fault) -> tuple[list[str], dict[str, str]]:
     """Pytest's arguments for the tests of a fault's stem, and the environment that they need."""
     path = Path(fault.file)
-    chosen = WITHOUT.get("kernels" if fault.choice else path.stem)
-    keys = (f"{path.parent.name}/{path.name}", path.name, path.stem)
-    names = next((TESTS[key] for key in keys if key in TESTS), [path.stem])
-    files = test_files([*names, "ops"] if fault.choice else names)  # test_ops.py has the guard pages
+    folder = "kernels" if fault.choice else path.parent.name
+    chosen, guards = WITHOUT.get(folder), ["ops/ops"] if folder in ("kernels", "reference") else []
+    files = list(dict.fromkeys([*files_of(path), *test_files(guards)]))  # test_ops.py has the guard pages
     environment = {"FASTMLP_SIMD": path.stem} if path.stem in UNITS else {}
     return [*files, *(["-k", chosen] if chosen else [])], environment
 
@@ -232,7 +259,7 @@ class Copy:
         kept, times = path.read_bytes(), path.stat()
         path.write_bytes(kept[:first] + fault.after.encode() + kept[last:])
         os.utime(path, (times.st_atime, times.st_mtime + next(self.times)))  # or an older .pyc would do
-        yield {"NUMBA_CACHE_DIR": str(self.folder / "numba")} if path.stem == "numba_ops" else {}
+        yield {"NUMBA_CACHE_DIR": str(self.folder / "numba")} if path.parent.name == "numba_ops" else {}
         path.write_bytes(kept)
         os.utime(path, (times.st_atime, times.st_mtime))
 

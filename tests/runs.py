@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -103,6 +103,16 @@ def outcome(folder: Path) -> dict[str, Any]:
         metadata["config"].pop("files")
         found[name] = ({key: array.tobytes() for key, array in tensors.items()}, metadata)
     return found
+
+
+class QuickPicture:
+    """Takes the place of `draw_loss` and of its figure: a line of text; test_plot.py looks at the real picture."""
+
+    def __init__(self, metrics: list[dict[str, Any]], title: str) -> None:
+        self.text = f"{title}: {len(metrics)} lines"
+
+    def savefig(self, file: IO[bytes], **_: Any) -> None:
+        file.write(self.text.encode())
 
 
 def stop_after(steps: int) -> Callable[[], bool]:

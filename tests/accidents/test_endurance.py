@@ -282,15 +282,15 @@ def test_promise_9_signals_at_random_moments(long_run: LongRun, tmp_path: Path, 
 
 
 PHASES = {  # where the signal comes, its status, and whether there is something to resume
-    "reading": (Fault("SIGINT", 1, within="fastmlp.trainer.read_corpus"), 130, False),
-    "before training": (Fault("SIGTERM", 1, within="fastmlp.training.samples.complete"), 143, False),
-    "training": (Fault("SIGTERM", 7, within="fastmlp.training.schedule.learning_rate"), 143, True),
-    "writing a sample": (Fault("SIGINT", 2, within="fastmlp.training.samples.complete"), 130, True),
-    "evaluating": (Fault("SIGINT", 3, within="fastmlp.training.validation.evaluate"), 130, True),
-    "validating at the end": (Fault("SIGINT", 4, within="fastmlp.training.validation.evaluate"), 130, True),
-    "evaluating at the end": (Fault("SIGTERM", 5, within="fastmlp.training.validation.evaluate"), 143, True),
-    "writing the last sample": (Fault("SIGINT", 3, within="fastmlp.training.samples.complete"), 0, True),
-    "drawing": (Fault("SIGINT", 1, within="fastmlp.training.keeper.plot_loss"), 0, True),
+    "reading": (Fault("SIGINT", 1, within="fastmlp.text.vocabulary.Vocabulary.from_words"), 130, False),
+    "before training": (Fault("SIGTERM", 1, within="fastmlp.training.samples.Samples.texts"), 143, False),
+    "training": (Fault("SIGTERM", 7, within="fastmlp.training.schedule.Schedule.learning_rate"), 143, True),
+    "writing a sample": (Fault("SIGINT", 2, within="fastmlp.training.samples.Samples.texts"), 130, True),
+    "evaluating": (Fault("SIGINT", 1, within="fastmlp.training.validation.Validation.loss"), 130, True),
+    "validating at the end": (Fault("SIGINT", 2, within="fastmlp.training.validation.Validation.loss"), 130, True),
+    "evaluating at the end": (Fault("SIGTERM", 1, within="fastmlp.training.validation.Validation.figures"), 143, True),
+    "writing the last sample": (Fault("SIGINT", 3, within="fastmlp.training.samples.Samples.texts"), 0, True),
+    "drawing": (Fault("SIGINT", 1, within="fastmlp.pictures.plot.draw_loss"), 0, True),
 }
 
 
@@ -311,8 +311,13 @@ def test_promise_9_a_signal_in_every_phase(phase: str, sound: Sound, tmp_path: P
 
 def test_promise_9_a_signal_before_a_resumed_run_goes_on(sound: Sound, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    train(sound.file, folder, fault=Fault("SIGKILL", 9, within="fastmlp.training.schedule.learning_rate"))
-    done = train(sound.file, folder, "--resume", fault=Fault("SIGTERM", 1, within="fastmlp.trainer.read_corpus"))
+    train(sound.file, folder, fault=Fault("SIGKILL", 9, within="fastmlp.training.schedule.Schedule.learning_rate"))
+    done = train(
+        sound.file,
+        folder,
+        "--resume",
+        fault=Fault("SIGTERM", 1, within="fastmlp.text.vocabulary.Vocabulary.from_words"),
+    )
     assert (done.status, done.err) == (143, "stopped before training went on: the run is as it was\n")
     assert saved_step(folder) == 8
     assert train(sound.file, folder, "--resume").status == 0
@@ -463,7 +468,9 @@ def test_promise_6_a_run_that_was_moved_goes_on(sound: Sound, tmp_path: Path) ->
     """Its folder, then its text; another text is refused."""
     file = tmp_path / "here.txt"
     shutil.copy(sound.file, file)
-    done = train(file, tmp_path / "run", fault=Fault("SIGTERM", 7, within="fastmlp.training.schedule.learning_rate"))
+    done = train(
+        file, tmp_path / "run", fault=Fault("SIGTERM", 7, within="fastmlp.training.schedule.Schedule.learning_rate")
+    )
     assert done.status == 143
     resume = shlex.split(done.out.splitlines()[-1])[3:]
     (tmp_path / "run").rename(tmp_path / "moved")

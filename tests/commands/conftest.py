@@ -13,12 +13,11 @@ from tests.runs import small_config, write_text
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test in a folder of its own; the picture is test_plot.py's."""
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_picture: None) -> None:
+    """Each test in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", lambda metrics, path, *, title: path.write_text(title))
 
 
 @pytest.fixture

@@ -23,6 +23,10 @@ from fastmlp.files import checkpoint
 from tests.commands.helpers import LONG, SMALL, call, press_ctrl_c
 from tests.runs import flags, lines_in, outcome, process, small_config, small_options, wait_for, write_text
 
+BUSY = {  # what a run does before its first step, and what is called meanwhile
+    "reading": "fastmlp.text.vocabulary.Vocabulary.from_words",
+    "writing": "fastmlp.training.samples.Samples.texts",
+}
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
@@ -133,7 +137,7 @@ def test_promise_9_a_ctrl_c_that_was_lost_in_c_comes_again(capsys: pytest.Captur
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("busy", ["trainer.read_corpus", "training.samples.complete"])
+@pytest.mark.parametrize("busy", BUSY)
 def test_promise_9_before_the_first_step_a_signal_stops_at_once(
     busy: str,
     number: signal.Signals,
@@ -143,16 +147,16 @@ def test_promise_9_before_the_first_step_a_signal_stops_at_once(
 ) -> None:
     """While the text is read, and while the untrained network writes."""
 
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), number)
         time.sleep(0.01)
         raise AssertionError("it went on")
 
-    monkeypatch.setattr(f"fastmlp.{busy}", interrupted)
+    monkeypatch.setattr(BUSY[busy], interrupted)
     file = write_text(tmp_path)
     status, _, err = call(capsys, "train", file, *SMALL)
     assert status == 128 + number
-    if busy == "trainer.read_corpus":
+    if busy == "reading":
         assert err == "stopped before training began: there is nothing to save\n"
         assert not Path("runs").exists()
         return

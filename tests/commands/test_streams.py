@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 def test_work_that_a_closed_pipe_cut_short_is_not_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(*_: Any) -> None:
+    def gone(*_: Any, **__: Any) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("fastmlp.training.validation.evaluate", gone)
+    monkeypatch.setattr("fastmlp.training.validation.Validation.trial", gone)
     assert call(capsys, "train", write_text(tmp_path), *SMALL)[0] == 1
 
 

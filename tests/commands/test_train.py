@@ -19,6 +19,12 @@ from fastmlp.files.run_folder import RunFolder
 from tests.commands.helpers import SMALL, call, press_ctrl_c
 from tests.runs import flags, learnable_text, metrics_of, outcome, process, small_options, write_text
 
+BUSY = {  # what a run does before its first step, and what is called meanwhile
+    "MLP": "fastmlp.network.network.MLP.__init__",
+    "make_optimizer": "fastmlp.training.update_rules.Optimizer.__init__",
+    "complete": "fastmlp.training.samples.Samples.texts",
+    "evaluate": "fastmlp.training.validation.Validation.trial",
+}
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
@@ -211,7 +217,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("fastmlp.training.run.MLP", fail)
+    monkeypatch.setattr("fastmlp.network.network.MLP.__init__", fail)
     if there_before:
         Path("run").mkdir()
         Path("run/notes").write_text("mine")
@@ -226,7 +232,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(
     assert left == ({"run", "notes", ".fastmlp.lock"} if there_before else set())
 
 
-@pytest.mark.parametrize("busy", ["run.MLP", "run.make_optimizer", "samples.complete", "validation.evaluate"])
+@pytest.mark.parametrize("busy", BUSY)
 @pytest.mark.parametrize("error", [MemoryError("Unable to allocate 3 TiB"), KeyboardInterrupt()])
 @pytest.mark.usefixtures("on_numpy")
 def test_promise_10_the_run_that_is_replaced_stays_until_the_next_can_begin(
@@ -248,7 +254,7 @@ def test_promise_10_the_run_that_is_replaced_stays_until_the_next_can_begin(
 
     before = contents()
     with monkeypatch.context() as patch:
-        patch.setattr(f"fastmlp.training.{busy}", fail)
+        patch.setattr(BUSY[busy], fail)
         for folder in ("run", "mine"):
             status, _, err = call(capsys, "train", file, *SMALL, "--seed", 2, "--out", folder, "--overwrite")
             assert contents() == before
@@ -273,7 +279,7 @@ def test_a_run_that_cannot_go_on_from_its_start_keeps_its_options(
     for name in ("last.safetensors", "model.safetensors"):
         Path("run", name).unlink()
     before = Path("run/config.toml").read_bytes()
-    monkeypatch.setattr("fastmlp.training.run.MLP", lambda *_, **__: exec("raise MemoryError"))
+    monkeypatch.setattr("fastmlp.network.network.MLP.__init__", lambda *_, **__: exec("raise MemoryError"))
     status, _, err = call(capsys, "train", "--resume", "--out", "run")
     assert (status, "not enough memory: none is left; " in err) == (1, True)
     assert Path("run/config.toml").read_bytes() == before

@@ -216,7 +216,7 @@ def test_a_failure_on_the_way_is_status_1_and_debug_shows_where(
     status, _, shown = call(capsys, "train", *arguments, "--debug")
     assert (status, shown.splitlines()[-1]) == (1, err.strip())
     assert shown.startswith("Traceback (most recent call last):")
-    monkeypatch.setattr("fastmlp.trainer.read_corpus", lambda *_: 1 / 0)
+    monkeypatch.setattr("fastmlp.text.vocabulary.Vocabulary.from_words", lambda *_, **__: 1 / 0)
     status, _, err = call(capsys, "train", *arguments)
     assert (status, err) == (1, "python -m fastmlp.train: ZeroDivisionError: division by zero (--debug shows where)\n")
 

@@ -50,8 +50,8 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
-def test_in_a_folder_it_is_the_run_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", lambda *_, **__: None)
+@pytest.mark.usefixtures("quick_picture")
+def test_in_a_folder_it_is_the_run_of_the_command(tmp_path: Path) -> None:
     file = write_text(tmp_path)
     train(small_config(file, tmp_path / "command"))
     model = LanguageModel(**SMALL)
@@ -215,10 +215,8 @@ def test_ids_of_any_integer_type_and_layout_are_trained_on() -> None:
     assert model.perplexity(ids) == model.perplexity(" ".join(map(str, ids))) < 2
 
 
-def test_a_run_on_ids_is_resumed_with_the_same_bits_and_no_other_ids(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", lambda *_, **__: None)
+@pytest.mark.usefixtures("quick_picture")
+def test_a_run_on_ids_is_resumed_with_the_same_bits_and_no_other_ids(tmp_path: Path) -> None:
     ids = np.tile(np.arange(5), 100)
     model, out = LanguageModel(**SMALL, vocab_size=5), tmp_path / "run"
     assert not model.fit(ids, out=out, should_stop=stop_after(25), **QUICK).finished

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from fastmlp.events import Event, Reporter
-from fastmlp.training import run as loop
-from fastmlp.training import samples, validation
+from fastmlp.network.network import MLP
+from fastmlp.training import validation
+from fastmlp.training.samples import Samples
+from fastmlp.training.update_rules import Optimizer
 
 
 class Recorder(Reporter):
@@ -35,27 +37,20 @@ class Clock:
         self.now = 1_000.0
         monkeypatch.setattr("time.perf_counter", lambda: self.now)
         monkeypatch.setattr(validation, "TRIAL", 5)
-        evaluate, complete, make_optimizer = validation.evaluate, samples.complete, loop.make_optimizer
+        losses, texts, step = MLP.losses, Samples.texts, Optimizer.step
 
-        def timed_evaluate(language: Any, windows: Any, indices: Any = None, **options: Any) -> Any:
-            self.now += self.WORD * len(windows if indices is None else indices)
-            return evaluate(language, windows, indices, **options)
+        def timed_losses(network: MLP, ids: Any, targets: Any, **options: Any) -> Any:
+            self.now += self.WORD * len(targets)
+            return losses(network, ids, targets, **options)
 
-        def timed_complete(*arguments: Any) -> Any:
-            self.now += self.SAMPLE
-            return complete(*arguments)
+        def timed_texts(samples: Samples, model: Any) -> dict[str, str]:
+            self.now += self.SAMPLE * len(samples.prompts)
+            return texts(samples, model)
 
-        def timed_optimizer(*arguments: Any, **options: Any) -> Any:
-            optimizer = make_optimizer(*arguments, **options)
-            step = optimizer.step
+        def timed_step(*arguments: Any) -> float:
+            self.now += self.STEP
+            return step(*arguments)
 
-            def timed_step(*arguments: Any) -> Any:
-                self.now += self.STEP
-                return step(*arguments)
-
-            optimizer.step = timed_step
-            return optimizer
-
-        monkeypatch.setattr(validation, "evaluate", timed_evaluate)
-        monkeypatch.setattr(samples, "complete", timed_complete)
-        monkeypatch.setattr(loop, "make_optimizer", timed_optimizer)
+        monkeypatch.setattr(MLP, "losses", timed_losses)
+        monkeypatch.setattr(Samples, "texts", timed_texts)
+        monkeypatch.setattr(Optimizer, "step", timed_step)

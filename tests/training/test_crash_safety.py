@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from fastmlp import trainer
 from fastmlp.errors import CheckpointError
 from fastmlp.events import Saved
 from fastmlp.files import atomic, checkpoint, run_folder
 from fastmlp.trainer import train
-from fastmlp.training import keeper
 from tests.runs import metrics_of, outcome, small_config, stop_after, write_text
 from tests.training.helpers import Recorder
 
@@ -59,7 +57,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
         writes.append(what)
         return len(writes) == last[0]
 
-    whole_write, whole_file = run_folder.Journal.write, atomic.write_atomically
+    whole_write, whole_file = run_folder.Journal.write, atomic._write
 
     def write(journal: run_folder.Journal, text: str) -> None:
         if count(journal.path.name):
@@ -67,9 +65,9 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
             raise KilledError
         whole_write(journal, text)
 
-    def write_atomically(path: Path, data: bytes) -> None:
-        if count(Path(path).name):
-            (Path(path).parent / ".fastmlp-0000.tmp").write_bytes(data[: len(data) // 2])
+    def write_file(path: Path, data: bytes) -> None:
+        if count(path.name):
+            (path.parent / ".fastmlp-0000.tmp").write_bytes(data[: len(data) // 2])
             raise KilledError
         whole_file(path, data)
 
@@ -79,9 +77,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
         return writes
 
     monkeypatch.setattr(run_folder.Journal, "write", write)
-    monkeypatch.setattr(checkpoint, "write_atomically", write_atomically)
-    monkeypatch.setattr(trainer, "write_atomically", write_atomically)
-    monkeypatch.setattr(keeper, "write_atomically", write_atomically)
+    monkeypatch.setattr(atomic, "_write", write_file)
     return arm
 
 

@@ -10,7 +10,7 @@ from fastmlp.events import Compiled, Compiling, Evaluating, Notice, Sampled, Tex
 from fastmlp.text import get_tokenizer
 from fastmlp.trainer import train
 from tests.helpers import require_ops
-from tests.runs import learnable_text, metrics_of, small_config
+from tests.runs import QuickPicture, learnable_text, metrics_of, small_config
 from tests.training.helpers import Recorder
 
 pytestmark = pytest.mark.usefixtures("quick_picture")
@@ -45,7 +45,7 @@ def test_a_picture_that_fails_loses_nothing(file: Path, tmp_path: Path, monkeypa
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", broken)
+    monkeypatch.setattr("fastmlp.pictures.plot.draw_loss", broken)
     monkeypatch.setattr("fastmlp.training.keeper.FIRST_PICTURE", 0.0)
     recorder = Recorder()
     assert train(small_config(file, tmp_path / "run"), reporter=recorder).finished
@@ -63,12 +63,13 @@ def test_pictures_on_the_way_take_a_hundredth_of_the_time_and_are_not_in_words_p
         now += 1
         return False
 
-    def plot_loss(metrics: list[dict[str, Any]], *_: Any, **__: Any) -> None:
+    def draw_loss(metrics: list[dict[str, Any]], title: str) -> QuickPicture:
         nonlocal now
         now += 0.125
         drawn.append(metrics[-1]["step"])
+        return QuickPicture(metrics, title)
 
-    monkeypatch.setattr("fastmlp.training.keeper.plot_loss", plot_loss)
+    monkeypatch.setattr("fastmlp.pictures.plot.draw_loss", draw_loss)
     monkeypatch.setattr("time.perf_counter", lambda: now)
     options = {"steps": 50, "log_every": 1, "save_every": 1}
     train(small_config(file, tmp_path / "run", **options), should_stop=before_a_step)
