@@ -815,3 +815,14 @@ def test_promise_16_a_forked_child_trains() -> None:
     finally:
         child.kill()
         child.join()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_linear_cross_entropy_takes_one_row_without_a_batch(training: bool, rng: np.random.Generator) -> None:
+    criterion = nn.LinearCrossEntropyLoss(4, 7, dtype="float64").train(training)
+    row, target = rng.normal(size=4), 3
+    alone = criterion(row, target), criterion.backward()
+    in_a_batch = criterion(row[None], [target]), criterion.backward()
+    assert alone[0] == pytest.approx(in_a_batch[0])
+    assert alone[1].shape == (4,)
+    np.testing.assert_allclose(alone[1], in_a_batch[1][0])
