@@ -1,4 +1,4 @@
-"""Promise 22: faults planted at random in fastmlp/ and kernels/, and whether the tests notice them.
+"""Faults planted at random in fastmlp/ and kernels/, and whether the tests notice them.
 
     python -m tests.mutants [PART ...] [--list] [--quick] [--again] [--seed N] [--results FILE]
 

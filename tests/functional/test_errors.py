@@ -93,3 +93,12 @@ def test_promise_12_errors_name_argument_expected_and_got(call, error, message):
 def test_batch_norm_does_not_train_on_one_value_a_channel(shape):
     with pytest.raises(ValueError, match=r"^batch_norm: input: expected more than 1 value a channel to train on"):
         F.batch_norm(np.ones(shape), None, None, training=True)
+
+
+@pytest.mark.parametrize("target", [np.zeros((3, 1), int), np.zeros((5, 1), int), np.zeros(5, int)], ids=np.shape)
+def test_classes_of_another_shape_are_not_taken_for_probabilities(target):
+    h, weight = np.ones((3, 4)), np.ones((5, 4))
+    with pytest.raises(ValueError, match=r"^linear_cross_entropy: target: expected shape \(3,\), got "):
+        F.linear_cross_entropy(h, weight, target)
+    with pytest.raises(NotImplementedError, match="probabilities are for cross_entropy"):
+        F.linear_cross_entropy(h, weight, np.full((3, 5), 0.2))

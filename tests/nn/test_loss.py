@@ -115,3 +115,14 @@ def test_the_fused_loss_trains_as_the_two_layers_do() -> None:
     want = train(apart, nn.CrossEntropyLoss(), optim.AdamW(apart.parameters(), lr=0.01), 10)
     got = train(body, criterion, optim.AdamW(body.parameters() + criterion.parameters(), lr=0.01), 10)
     np.testing.assert_allclose(got, want, rtol=SAME_LOSSES)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_linear_cross_entropy_takes_one_row_without_a_batch(training: bool, rng: np.random.Generator) -> None:
+    criterion = nn.LinearCrossEntropyLoss(4, 7, dtype="float64").train(training)
+    row, target = rng.normal(size=4), 3
+    alone = criterion(row, target), criterion.backward()
+    in_a_batch = criterion(row[None], [target]), criterion.backward()
+    assert alone[0] == pytest.approx(in_a_batch[0])
+    assert alone[1].shape == (4,)
+    np.testing.assert_allclose(alone[1], in_a_batch[1][0])
