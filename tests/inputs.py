@@ -4,14 +4,13 @@ Each gives, by the names of the reference, what forward and backward pass take f
 """
 
 import inspect
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastmlp.ops import reference
+from fastmlp.ops import reference, stem
 from tests.helpers import NUMPY, contract_of, run
 
 Array = np.ndarray
@@ -134,11 +133,6 @@ def update_rows(rng: np.random.Generator, V: int, D: int, U: int) -> Inputs:
 
 
 # ------------------------------------------------------------------------------------------------ inputs of any op
-
-
-def stem(op: str) -> str:
-    """What an op's files are named after."""
-    return "update" if op.startswith("update_") else re.sub("_(forward|backward|update)$", "", op)
 
 
 def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int = 7) -> Inputs:

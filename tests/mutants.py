@@ -27,8 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
-from fastmlp.ops import OPS
-from tests.inputs import stem
+from fastmlp.ops import OPS, stem
 from tests.mutations import Fault, kernel_faults, python_faults
 from tests.sanitize import ROOT, copy_sources
 

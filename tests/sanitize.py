@@ -16,8 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fastmlp.ops import OPS
-from tests.inputs import stem
+from fastmlp.ops import OPS, stem
 
 ROOT = Path(__file__).parent.parent
 EMULATION = f"-DFASTMLP_EMULATE_AMX -I{ROOT / 'tests'}"

@@ -7,6 +7,7 @@
 """
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache, partial
@@ -18,7 +19,7 @@ import numpy as np
 from fastmlp.ops import reference
 from fastmlp.ops.contract import checked
 
-__all__ = ["BACKENDS", "BackendUnavailableError", "Ops", "get_ops"]
+__all__ = ["BACKENDS", "OPS", "BackendUnavailableError", "Ops", "get_ops", "stem"]
 
 BACKENDS = {"cython": "cython_ops", "numba": "numba_ops", "numpy": "reference"}
 
@@ -64,6 +65,11 @@ class Ops:
 
 
 OPS = tuple(field.name for field in fields(Ops) if field.name != "backend")
+
+
+def stem(op: str) -> str:
+    """What an op's files are named after: its name without forward, backward or update."""
+    return "update" if op.startswith("update_") else re.sub("_(forward|backward|update)$", "", op)
 
 
 @cache

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp.ops import BACKENDS, OPS, BackendUnavailableError, get_ops, reference
+from fastmlp.ops import BACKENDS, OPS, BackendUnavailableError, get_ops, reference, stem
 from tests.helpers import arguments, contract_of, module_of, require_ops, run
-from tests.inputs import example, options_of, stem
+from tests.inputs import example, options_of
 
 ROOT = Path(__file__).parents[2]
 STEMS = sorted({stem(op) for op in OPS})
