@@ -1,4 +1,4 @@
-"""Draw the README's pictures into figures/.
+"""Draw the pictures of the README files into figures/.
 
 python -m benchmarks.draw loss runs/hp "author: titles"    the loss curve of a run of your own
 python -m benchmarks.draw words-per-second                 over the batch size, everybody on this machine, measured now

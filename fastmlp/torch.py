@@ -6,10 +6,10 @@
     loss.backward()
 
 The logits are never there as a whole. Where a gradient is to come, the forward pass makes it together with the loss,
-some rows at a time, and the backward pass hands it over: three products of N x H x V. To keep but lse between the
-passes would take a fourth, for the logits once more, and no less memory, since the backward pass needs the gradients'
-anyway. The backward pass makes them itself where the gradient from above is not one number (reduction="none"), and
-when a retained graph is gone through again.
+some rows at a time, and the backward pass hands it over: three products of N x H x V. To keep only statistics between
+the passes would take a fourth, for the logits once more, and no less memory, since the backward pass needs the
+gradients' anyway. The backward pass makes them itself where the gradient from above is not one number
+(reduction="none"), and when a retained graph is gone through again.
 """
 
 from collections.abc import Mapping

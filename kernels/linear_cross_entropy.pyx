@@ -22,8 +22,8 @@ products is float32. The target's p, where 1 is subtracted, is taken from its fl
 
 Where nothing is updated, a long batch goes through both sweeps in pieces (rows_at_once): what they need between the
 sweeps can be kept however long the batch is, and a block stays in the caches. dW and db are added up from one piece to
-the next. A gradient that nobody wants is not made. A row that does not count is not looked at: where there is one, h is
-copied with zeros in its place.
+the next. A gradient that nobody wants is not made. All rows count: what checks the arrays (fastmlp/ops/contract.py)
+leaves ignored rows out.
 
 Work memory, in floats, beside the arguments; B are the rows that go at once, L is B padded to whole vectors, and from
 128 on to an odd number of cache lines, S the number of slices (at most 32), n the threads:
@@ -33,7 +33,6 @@ Work memory, in floats, beside the arguments; B are the rows that go at once, L 
     both       the same + (V + V / BLOCK) L for the exponentials, where they take at most KEEP_AT_MOST; beyond it
                nothing of the size of B V either: the logits are made again, exactly, in sweep two
     update     as both, with all rows at once: there is no gradient of the size of W
-    each       H B more where a row does not count
 
 and with tiles, where L is B and H is padded to 32:
 
@@ -85,7 +84,6 @@ ctypedef struct Call:
     bint keep               # the exponentials of sweep one serve sweep two
     bint gradients          # there is a sweep two
     bint add                # to the gradients of W and b, which hold those of the rows before
-    bint ignores            # some rows
     double label_smoothing
     const float *h          # (B, H)
     float *weight           # (V, H), written where `rule` is set
@@ -99,7 +97,7 @@ ctypedef struct Call:
     float *bias_state       # (V,)
     float *bias_state2      # (V,)
     # work memory; (stride) arrays are one float a lane, 0 in the padding, but for row_highest
-    int64_t *targets        # (B,) ids, -1 for an ignored row
+    int64_t *targets        # (B,) ids
     float *row_scale        # (stride) and four more of its kind in one piece
     float *smoothing_shift  # (stride) row_scale * label_smoothing / V
     float *row_highest      # (stride)
@@ -110,7 +108,6 @@ ctypedef struct Call:
     float *sum              # (slices, stride)
     float *differences      # (slices, stride) sums of logit - highest
     float *block_highest    # (blocks, stride) `highest` as each block left it
-    float *h_counted        # (B, H) h with zeros for the rows that do not count, where there are any
     float *h_lanes          # (panels of lanes, H, panel): h^T
     float *h_columns        # (panels of columns, B, panel): h
     float *exponentials     # (V, stride) where they are kept, else (threads, block, stride)
@@ -181,7 +178,6 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
     call.sum = <float *> carve(&at, call.slices * lane_array)
     call.differences = <float *> carve(&at, call.slices * lane_array)
     call.block_highest = <float *> carve(&at, call.blocks * lane_array if call.keep else 0)
-    call.h_counted = <float *> carve(&at, call.B * call.H * sizeof(float) if call.ignores else 0)
     if call.planes:
         lay_out_tiles(call, &at, threads)
     else:
@@ -370,7 +366,7 @@ cdef void add_dh(void *context, long slice, int hand) noexcept nogil:
     for column in range(slice * SLICE_COLUMNS, min((slice + 1) * SLICE_COLUMNS, call.H)):
         core.simd.add_slices(call.slices, call.H * call.stride, call.lanes, call.dh_parts + column * call.stride, total)
         for row in range(call.B):
-            call.dh[row * call.H + column] = total[row] if call.targets[row] >= 0 else 0
+            call.dh[row * call.H + column] = total[row]
 
 
 # ------------------------------------------------------------------------------------------- the same, of tiles of bf16
@@ -564,10 +560,7 @@ cdef void add_dh_tiles(void *context, long slice, int hand) noexcept nogil:
     for row in range(slice * SLICE_COLUMNS, min((slice + 1) * SLICE_COLUMNS, call.B)):
         core.simd.add_slices(call.slices, call.stride * call.columns, call.columns, call.dh_parts + row * call.columns,
                              total)
-        if call.targets[row] >= 0:
-            memcpy(call.dh + row * call.H, total, call.H * sizeof(float))
-        else:
-            memset(call.dh + row * call.H, 0, call.H * sizeof(float))
+        memcpy(call.dh + row * call.H, total, call.H * sizeof(float))
 
 
 # ------------------------------------------------------------------------------------------------------- the whole call
@@ -590,9 +583,6 @@ cdef void put_slices_together(Call *call, float *highest, float *log_sum, float 
     cdef double loss, row_log_sum
     core.simd.combine(call.slices, call.stride, call.highest, call.sum, call.row_highest, call.row_sum)
     for row in range(call.B):
-        if call.targets[row] < 0:
-            highest[row] = log_sum[row] = losses[row] = 0
-            continue
         row_log_sum = log(call.row_sum[row])
         highest[row] = call.row_highest[row]
         log_sum[row] = call.row_log_sum[row] = <float> row_log_sum
@@ -637,11 +627,8 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
     """
     cdef bint forward = losses is not None
     cdef bint go_on = True
-    cdef long rows = call.B, first = 0, row
+    cdef long rows = call.B, first = 0
     cdef const float *h = call.h
-    call.ignores = False
-    for row in range(rows):
-        call.ignores |= row_scale[row] == 0
     call.gradients = call.dh != NULL or call.dbias != NULL or makes_dweight(call)
     call.keep = call.gradients and forward
     if call.rule == NULL:
@@ -667,30 +654,17 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
     return go_on
 
 
-cdef void leave_out_ignored(Call *call) noexcept nogil:
-    """Let h be a copy with zeros where a row does not count."""
-    cdef long row
-    for row in range(call.B):
-        if call.targets[row] >= 0:
-            memcpy(call.h_counted + row * call.H, call.h + row * call.H, call.H * sizeof(float))
-        else:
-            memset(call.h_counted + row * call.H, 0, call.H * sizeof(float))
-    call.h = call.h_counted
-
-
 cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, float *highest, float *log_sum,
                    float *losses, int threads) noexcept nogil:
     """The same for rows that are laid out."""
     cdef long row
     memset(call.row_scale, 0, 5 * call.stride * sizeof(float))  # and the four arrays behind it
-    for row in range(call.stride):
-        call.row_highest[row] = FLT_MAX  # padding and ignored rows have logits too, the bias: p is 0, not exp(bias)
+    for row in range(call.B, call.stride):
+        call.row_highest[row] = FLT_MAX  # the padding has logits too, the bias: its p is 0, not exp(bias)
     for row in range(call.B):
-        call.targets[row] = targets[row] if row_scale[row] != 0 else -1
+        call.targets[row] = targets[row]
         call.row_scale[row] = row_scale[row]
         call.smoothing_shift[row] = <float> (row_scale[row] * call.label_smoothing / call.V)
-    if call.ignores:
-        leave_out_ignored(call)
     if call.planes:
         core.run(split_lanes, call, ceil_div(call.B, PANEL), threads)
     else:
@@ -703,9 +677,8 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
                 call.dh[row] = NAN
             return False
     else:
-        for row in range(call.B):
-            if call.targets[row] >= 0:
-                call.row_highest[row], call.row_log_sum[row] = highest[row], log_sum[row]
+        memcpy(call.row_highest, highest, call.B * sizeof(float))
+        memcpy(call.row_log_sum, log_sum, call.B * sizeof(float))
     if not call.gradients:
         return True
     if call.planes:

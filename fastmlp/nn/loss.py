@@ -89,7 +89,7 @@ class LinearCrossEntropyLoss(Module):
     reduction, weight, ignore_index, label_smoothing  as in CrossEntropyLoss
     options        how PyTorch cuts its work: NotImplementedError for any
     linear         the layer, its parameters linear.weight (V, H) and linear.bias (V,) at the start as in Linear
-    fp32_precision "auto" keeps float32's accuracy; "ieee", "bf16x3" or "bf16" where the machine has it
+    fp32_precision "ieee", which is "auto": products in float32; "bf16x3" and "bf16" where the CPU has them
     rng            seed or Generator of the start
     In training the forward pass finds the gradients too, in one sweep: those of the pass before are gone by then.
 

@@ -100,7 +100,7 @@ def test_promise_2_agrees_with_float64_on_extreme_rows(ops, rng, rows, V, label_
 
 
 @smoothings
-@pytest.mark.parametrize("offset", [0, *(10**power for power in range(1, 9))])
+@pytest.mark.parametrize("offset", [0, *(10**power for power in range(1, 9)), -100, -(10**8)])
 def test_promise_2_a_common_part_of_all_logits_costs_no_digit(ops, rng, offset, label_smoothing):
     """At 1e8 float32 has every eighth number: rounded like this, the logits are what float64 is given too."""
     given = inputs.cross_entropy(rng, 33, 301)

@@ -166,7 +166,7 @@ def test_promise_2_agrees_with_float64_on_extreme_rows(ops, rng, chain, rows, V,
 @chains
 @smoothings
 @pytest.mark.parametrize("V", [129, 4_097])
-@pytest.mark.parametrize("offset", [0, *(10**power for power in range(1, 9))])
+@pytest.mark.parametrize("offset", [0, *(10**power for power in range(1, 9)), -100, -(10**8)])
 def test_promise_2_a_common_part_of_all_logits_costs_no_digit(ops, rng, chain, offset, V, label_smoothing):
     """At 1e8 float32 has every eighth number, so the logits are such, and exact in every precision."""
     given = inputs.linear_cross_entropy(rng, 33, 3, V)
@@ -174,6 +174,26 @@ def test_promise_2_a_common_part_of_all_logits_costs_no_digit(ops, rng, chain, o
     given["weight"] = (8 * rng.integers(0, 2, (V, 3))).astype(np.float32)
     given["bias"][...] = offset
     assert_agrees(ops, chain, given, label_smoothing=label_smoothing)
+
+
+@chains
+def test_an_ignored_row_gives_no_gradient_of_words_that_cannot_come(ops, rng, chain):
+    """0 times the infinite weights of such a word would be no number."""
+    given = inputs.linear_cross_entropy(rng, 33, 31, 301)
+    ignored, impossible = given["row_scale"] == 0, [7, 200]
+    given["h"] = np.abs(given["h"]) + 1
+    given["weight"][impossible] = -np.inf
+    given["targets"][np.isin(given["targets"], impossible)] = 8
+    with np.errstate(all="ignore"):
+        known = arguments(chain[0], given)
+        getattr(ops, chain[0])(*known.values())
+        if len(chain) > 1:
+            known = arguments(chain[1], given | known)
+            getattr(ops, chain[1])(*known.values())
+    for name in ("dweight", "dbias"):
+        assert np.isfinite(known[name]).all(), name
+        assert not known[name][impossible].any(), name
+    assert not known["dh"][ignored].any()
 
 
 @chains
@@ -357,6 +377,18 @@ def test_promise_13_the_fused_update_touches_nothing_when_a_loss_is_not_finite(o
     assert np.isnan(arrays["dh"]).all()
     for name in ("weight", "bias", *inputs.last_layer_state(rng, given)):
         assert arrays[name].tobytes() == given[name].tobytes()
+
+
+@rules
+@pytest.mark.parametrize("offset", [1_000, 10**7])
+def test_promise_2_the_fused_update_loses_no_digit_of_large_logits(ops, rng, options, offset):
+    given = in_training(rng, 33, 3, 301)
+    given["h"] = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 33)]
+    given["weight"] = (8 * rng.integers(0, 2, (301, 3))).astype(np.float32)
+    given["bias"][...] = offset
+    moved = run(ops, UPDATE, given, **options)["weight"] - given["weight"]
+    want = run(NUMPY, UPDATE, cast(given, np.float64), **options)["weight"] - given["weight"]
+    assert relative_norm(moved, want) < (2**-6 if ops.fp32_precision == "bf16" else 1e-4)  # of weights that are 8
 
 
 @rules

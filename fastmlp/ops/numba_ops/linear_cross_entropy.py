@@ -17,24 +17,20 @@ from fastmlp.ops.numba_ops.cross_entropy import targets_looked_at
 Array = np.ndarray
 Pieces = Callable[[int, int], tuple[Array, Array]]  # of a slice of the words: where its dweight and dbias go
 BLOCK = 128  # words that go through the last layer at once: 128 rows of 300 weights stay in a core's second-level cache
-MOST_KEPT = (
-    256 * 2**20
-)  # bytes of exponentials that linear_cross_entropy keeps; were it more, it makes the logits again
+MOST_KEPT = 256 * 2**20  # bytes of exponentials that are kept; were it more, the logits are made again
 
-
-#
 # The vocabulary is cut into at most 32 slices, each of blocks of BLOCK words. Logits are made transposed, (words,
 # batch): the rows of W are the rows of the product, and maximum and sum of exponentials are taken side by side, one
 # lane a row of the batch.
 #
 # Sweep one, per block:  e = exp(logits - shift), where shift is the slice's maximum so far. A slice hands back its
-#                        maximum, its sum of exponentials and the logits of the targets; these make the losses and
-#                        lse, log sum exp(logits), which is float64 here and loses no digit of large logits.
-# Sweep two, per block:  dlogits = (e exp(shift - lse) - truth) row_scale, in place;
+#                        maximum, its sum of exponentials and the logits of the targets; these make highest, log_sum
+#                        and the losses.
+# Sweep two, per block:  dlogits = (e exp(shift - highest - log_sum) - truth) row_scale, in place;
 #                        dW = dlogits h, straight to its rows; db; dh += dlogits^T W, in each slice for itself.
 #
 # Between the sweeps e is kept, 4 B V bytes, unless that is more than MOST_KEPT. Then, and where forward and backward
-# are called one at a time, sweep two makes the logits again, and shift is lse.
+# are called one at a time, sweep two makes the logits again, and shift is highest.
 #
 # Sums over the vocabulary: of exponentials in float32 within a block and in float64 from block to block; of dh in
 # float32 within a slice and in float64 from slice to slice.
@@ -79,8 +75,8 @@ def linear_cross_entropy_backward(
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with work_arrays(layer.dh_parts(dh)) as (dh_parts,):
         kept = shifts = layer.nothing
-        lse = highest + log_sum.astype(np.float64)
-        layer.sweep_two(kept, shifts, lse, dh_parts, dh, layer.pieces_of(dweight, dbias))
+        exact_log_sum = log_sum.astype(np.float64)
+        layer.sweep_two(kept, shifts, highest, exact_log_sum, dh_parts, dh, layer.pieces_of(dweight, dbias))
 
 
 def linear_cross_entropy(
@@ -103,8 +99,8 @@ def linear_cross_entropy(
     """Both sweeps. Memory: as the backward pass, and 4 * B * V * (1 + 1 / BLOCK) where 4 * B * V <= MOST_KEPT."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with layer.work_arrays(dh) as (kept, shifts, dh_parts):
-        lse = layer.sweep_one(kept, shifts, highest, log_sum, losses)
-        layer.sweep_two(kept, shifts, lse, dh_parts, dh, layer.pieces_of(dweight, dbias))
+        exact_log_sum = layer.sweep_one(kept, shifts, highest, log_sum, losses)
+        layer.sweep_two(kept, shifts, highest, exact_log_sum, dh_parts, dh, layer.pieces_of(dweight, dbias))
 
 
 def linear_cross_entropy_update(
@@ -143,11 +139,11 @@ def linear_cross_entropy_update(
 
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with layer.work_arrays(dh) as (kept, shifts, dh_parts):
-        lse = layer.sweep_one(kept, shifts, highest, log_sum, losses)
+        exact_log_sum = layer.sweep_one(kept, shifts, highest, log_sum, losses)
         if not np.isfinite(losses).all():
             dh[...] = np.nan
             return False
-        layer.sweep_two(kept, shifts, lse, dh_parts, dh, pieces, update_slice)
+        layer.sweep_two(kept, shifts, highest, exact_log_sum, dh_parts, dh, pieces, update_slice)
     return True
 
 
@@ -164,8 +160,6 @@ class _LastLayer:
         label_smoothing: float,
         threads: int,
     ) -> None:
-        self.ignored = row_scale == 0
-        h = np.where(self.ignored[:, None], np.float32(0), h) if self.ignored.any() else h
         self.h, self.weight, self.row_scale = read_only(h), read_only(weight), read_only(row_scale)
         self.bias = bias_or_zeros(bias, len(weight))
         self.targets = targets_looked_at(targets, row_scale)
@@ -178,7 +172,7 @@ class _LastLayer:
         return self.h, self.weight[first:last], self.bias[first:last], self.targets - first
 
     def sweep_one(self, kept: Array, shifts: Array, highest: Array, log_sum: Array, losses: Array) -> Array:
-        """Make the statistics and losses, and `kept` and `shifts` unless they are empty; return lse in float64.
+        """Make the statistics and losses, and `kept` and `shifts` unless they are empty; return log_sum in float64.
 
         kept              (V, B) or (0, B)          out: e
         shifts            (V / BLOCK, B) or (0, B)  out: what was subtracted in each block
@@ -197,15 +191,12 @@ class _LastLayer:
         team.run_slices(sweep, self.slices, self.threads)
         with np.errstate(all="ignore"):  # NaN and infinity come out in the losses, where they are looked for
             top = tops.max(axis=0).astype(np.float64)
-            log_sums = np.log((sums * np.exp(tops - top)).sum(axis=0))
-            lse: Array = top + log_sums
-            losses[...] = (1 - self.label_smoothing) * (lse - target_logits)
+            log_sums: Array = np.log((sums * np.exp(tops - top)).sum(axis=0))
+            losses[...] = (1 - self.label_smoothing) * (log_sums + (top - target_logits))
             if self.label_smoothing:
-                losses += self.label_smoothing * (lse - logit_sums.sum(axis=0) / len(self.weight))
+                losses += self.label_smoothing * (log_sums + (top - logit_sums.sum(axis=0) / len(self.weight)))
         highest[...], log_sum[...] = top, log_sums
-        for statistic in (highest, log_sum, losses):
-            statistic[self.ignored] = 0
-        return lse
+        return log_sums
 
     def dh_parts(self, dh: Array | None) -> tuple[int, ...]:
         """The shape of the slices' parts of dh: without rows where nobody wants it."""
@@ -230,7 +221,8 @@ class _LastLayer:
         self,
         kept: Array,
         shifts: Array,
-        lse: Array,
+        highest: Array,
+        log_sum: Array,
         dh_parts: Array,
         dh: Array | None,
         pieces: Pieces,
@@ -239,21 +231,20 @@ class _LastLayer:
         """Make the gradients, from `kept` and `shifts` or, where they are empty, from the logits made again.
 
         kept, shifts             in:  of sweep one; `kept` is overwritten
-        lse      (B,)            in:  in float64
+        highest, log_sum (B,)    in:  the latter in float64
         dh_parts (slices, B, H)  out: each slice's part of dh
         dh                       out: or None
         pieces                   where a slice's dweight and dbias go
         when_made                is told of a slice whose gradients, dh_parts among them, are made
         """
-        lse[self.ignored] = np.finfo(np.float32).max  # their logits are the bias: p is 0, not exp(bias)
         at_target = np.float32(1 - self.label_smoothing)
         everywhere = np.float32(self.label_smoothing / len(self.weight))
 
         def sweep(first: int, last: int) -> None:
             number = first // self.slices[0][1]
-            inputs = *self._inputs(first, last), self.row_scale, lse, at_target, everywhere, kept[first:last]
+            inputs = *self._inputs(first, last), self.row_scale, highest, log_sum, at_target, everywhere
             dweight, dbias = pieces(first, last)
-            _sweep_two(*inputs, shifts[first // BLOCK :], dh_parts[number], dweight, dbias)
+            _sweep_two(*inputs, kept[first:last], shifts[first // BLOCK :], dh_parts[number], dweight, dbias)
             when_made(first, last, dweight, dbias)
 
         team.run_slices(sweep, self.slices, self.threads)
@@ -262,7 +253,6 @@ class _LastLayer:
         parts, total = dh_parts.reshape(len(self.slices), dh.size), dh.reshape(-1)
         slices = cut_elements(dh.size, times=len(self.slices))
         team.run_slices(lambda first, last: column_sums(parts, first, last, total), slices, self.threads)
-        dh[self.ignored] = 0
 
 
 @jit
@@ -327,7 +317,8 @@ def _sweep_two(
     bias: Array,
     targets: Array,
     row_scale: Array,
-    lse: Array,
+    highest: Array,
+    log_sum: Array,
     at_target: Any,
     everywhere: Any,
     kept: Array,
@@ -339,21 +330,21 @@ def _sweep_two(
     """One slice of sweep two; the truth is `everywhere`, and `at_target` more at the target."""
     rows = len(h)
     scratch = np.empty((0 if len(kept) else BLOCK, rows), np.float32)
-    rounded_lse, factor = lse.astype(np.float32), np.empty(rows, np.float32)
+    factor = np.empty(rows, np.float32)
     dh[:] = 0
     for start in range(0, len(weight), BLOCK):
         stop = min(start + BLOCK, len(weight))
         if len(kept):
             dlogits, shift = kept[start:stop], shifts[start // BLOCK]
         else:
-            dlogits, shift = scratch[: stop - start], rounded_lse
+            dlogits, shift = scratch[: stop - start], highest
             _transposed_logits(h, weight[start:stop], bias[start:stop], dlogits)
             for v in range(len(dlogits)):
                 word = dlogits[v]
                 for b in range(rows):
                     word[b] = exp_nonpositive(word[b] - shift[b])
         for b in range(rows):
-            factor[b] = exp_nonpositive(np.float32(shift[b] - lse[b]))
+            factor[b] = exp_nonpositive(np.float32(shift[b] - highest[b] - log_sum[b]))
         for v in range(len(dlogits)):
             word = dlogits[v]
             for b in range(rows):

@@ -82,8 +82,8 @@ def cross_entropy_backward(
     """
     counted = np.flatnonzero(row_scale)
     np.subtract(logits, highest[:, None], out=dlogits)
-    dlogits[row_scale == 0] = 0
     dlogits -= log_sum[:, None]
+    dlogits[row_scale == 0] = 0  # whatever stood there: row_scale makes 0 of what comes of it
     np.exp(dlogits, out=dlogits)
     if label_smoothing:
         dlogits -= label_smoothing / logits.shape[1]

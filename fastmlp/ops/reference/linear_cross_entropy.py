@@ -34,12 +34,10 @@ def _wanted_gradients(
         np.sum(dlogits, axis=0, out=dbias)
 
 
-def _logits(h: Array, weight: Array, bias: Array | None, row_scale: Array) -> tuple[Array, Array]:
-    """h with zeros where a row is ignored, and its logits."""
-    h = h if row_scale.all() else np.where(row_scale[:, None] != 0, h, 0)
+def _logits(h: Array, weight: Array, bias: Array | None) -> Array:
     logits = np.empty((h.shape[0], weight.shape[0]), h.dtype)
     linear_forward(h, weight, bias, logits)
-    return h, logits
+    return logits
 
 
 @contract(**_LINEAR_CROSS_ENTROPY_INPUTS, highest=out("B"), log_sum=out("B"), losses=out("B"))
@@ -64,7 +62,7 @@ def linear_cross_entropy_forward(
     bias       (V,) or None  in
     targets, row_scale, highest, log_sum, losses, label_smoothing: as in cross_entropy_forward
     """
-    _, logits = _logits(h, weight, bias, row_scale)
+    logits = _logits(h, weight, bias)
     cross_entropy_forward(logits, targets, row_scale, highest, log_sum, losses, label_smoothing=label_smoothing)
 
 
@@ -100,7 +98,7 @@ def linear_cross_entropy_backward(
     dweight  (V, H) or None  out
     dbias    (V,) or None    out
     """
-    h, logits = _logits(h, weight, bias, row_scale)
+    logits = _logits(h, weight, bias)
     dlogits = logits  # overwritten in place: at most one (B, V) array lives at a time
     cross_entropy_backward(logits, targets, row_scale, highest, log_sum, dlogits, label_smoothing=label_smoothing)
     _wanted_gradients(dlogits, h, weight, dh, dweight, dbias)
@@ -136,7 +134,7 @@ def linear_cross_entropy(
 
     The arguments are those of linear_cross_entropy_forward, then the gradients of linear_cross_entropy_backward.
     """
-    h, logits = _logits(h, weight, bias, row_scale)
+    logits = _logits(h, weight, bias)
     dlogits = logits
     inputs = logits, targets, row_scale, highest, log_sum
     cross_entropy_forward(*inputs, losses, label_smoothing=label_smoothing)
