@@ -1,4 +1,4 @@
-"""Print the tables of benchmarks/README.md: measure the whole training step beside PyTorch on this machine, and write Markdown.
+"""Print the tables of README.md: measure the whole training step beside PyTorch on this machine, and write Markdown.
 
 python -m benchmarks.table          the step and the products alone, some ten minutes
 python -m benchmarks.table --long   and a busy machine, the memory of a large layer, and the original's headline

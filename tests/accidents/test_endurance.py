@@ -500,8 +500,9 @@ def memory(process_id: int | str, what: str = "VmRSS") -> int:
 
 DRAWS_AT_ONCE = """
 import sys
-from fastmlp import train, trainer
-trainer.FIRST_PICTURE = 0.0
+from fastmlp import train
+from fastmlp.training import keeper
+keeper.FIRST_PICTURE = 0.0
 sys.exit(train.main(sys.argv[1:]))
 """
 
