@@ -219,7 +219,7 @@ class LanguageModel:
         should_stop  asked before each step, and while the held-out words are guessed at the end; training ends there
                      if it says so
         options      how to train, each None or left out: the default of the command
-            preset                                "original": the description's own setting
+            preset                                "original": batches of 32, SGD at a constant rate of 0.1, 10,000 steps
             steps, epochs, minutes                how long: one of them (10,000 steps)
             batch_size                            rows of a step (128)
             optimizer                             "adamw", "sgd", "momentum", "adagrad"
