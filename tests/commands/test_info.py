@@ -1,5 +1,6 @@
 """python -m fastmlp.info: what runs here, also where something is missing."""
 
+import os
 import re
 
 import numpy as np
@@ -51,6 +52,8 @@ def test_info_says_why_the_kernels_are_missing(
 def test_info_goes_on_where_there_is_no_back_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("FASTMLP_SIMD", "sse")
     monkeypatch.setenv("FASTMLP_NUM_THREADS", "none")
     status, out, _ = call(capsys)
