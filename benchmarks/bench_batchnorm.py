@@ -3,8 +3,9 @@
 import pytest
 
 from benchmarks.peers import backends
+from benchmarks.setting import batch_sizes
 from tests import inputs
-from tests.inputs import REAL, batch_sizes
+from tests.inputs import REAL
 
 
 @batch_sizes

@@ -38,7 +38,7 @@ def measure(contest: Contest, *, smoke: bool = False) -> dict[str, list[Result]]
     """By name, the results on the quiet and on the busy machine; for smoke without what has to be compiled first."""
     steps, steps_of_pytorch = (5, 2) if smoke else (STEPS, STEPS_OF_PYTORCH)
     ours = training.kernels()
-    peers = [contender for contender in training.contenders(compiled=not smoke) if is_pytorch(contender)]
+    peers = [contender for contender in training.contenders(long=not smoke) if is_pytorch(contender)]
 
     def run() -> dict[str, Result]:
         results = {}

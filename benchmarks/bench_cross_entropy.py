@@ -3,8 +3,9 @@
 import pytest
 
 from benchmarks.peers import backends
+from benchmarks.setting import batch_sizes
 from tests import inputs
-from tests.inputs import REAL, batch_sizes, mean_over_batch
+from tests.inputs import REAL, mean_over_batch
 
 
 @batch_sizes

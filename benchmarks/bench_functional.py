@@ -4,7 +4,7 @@ NumPy's side takes softmax, loss and gradients as the lectures write them, in fl
 sides give new arrays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from math import ceil
 from operator import attrgetter
@@ -17,17 +17,18 @@ import fastmlp.functional as F
 from benchmarks.conftest import in_contest
 from benchmarks.contest import SMOKE, Clock, Contender, Contest, Result, Turn, timed
 from benchmarks.report import markdown_table
+from benchmarks.setting import BATCH_SIZES, batch_sizes, taking_part
 from tests.inputs import REAL, normal
 
 Array = np.ndarray
-BATCH_SIZES = (32, 128, 512)
 LEAST_SECONDS = 0.5e-3  # between two looks at the clock
 PLAY = "benchmarks.bench_functional:play"
 CONTENDERS = [Contender(name, PLAY, {"contender": name}) for name in ("fastmlp", "NumPy")]
 
 
+@cache
 def arrays(B: int, V: int, H: int, D: int, T: int) -> dict[str, Any]:
-    """What the functions take, by the letters of the reference."""
+    """What the functions take, by the letters of the reference; made once, for that takes longer than most of them."""
     rng = np.random.default_rng(2003)
     logits = normal(rng, B, V)
     return {
@@ -155,11 +156,13 @@ def play(clock: Clock, contender: str, function: str, B: int) -> None:
         clock.tick(total, pieces=calls)
 
 
-def measure_function(contest: Contest, function: str, *, smoke: bool = False) -> dict[int, dict[str, Result]]:
+def measure_function(
+    contest: Contest, function: str, sizes: Sequence[int], *, smoke: bool = False
+) -> dict[int, dict[str, Result]]:
     """By batch size, the results of both, who must have computed the same."""
     rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.05, least=2))
     by_size = {}
-    for B in BATCH_SIZES:
+    for B in sizes:
         results = by_size[B] = contest.run(CONTENDERS, rounds=rounds, turn=turn, function=function, B=B)
         assert not [result.failed for result in results.values() if result.failed]
         assert np.allclose(*(result.values[0] for result in results.values()), rtol=1e-4), function
@@ -176,12 +179,13 @@ def describe(by_size: dict[int, dict[str, Result]], function: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def results_of(contest: Contest, smoke: bool) -> Callable[[str], dict[int, dict[str, Result]]]:
-    return cache(lambda function: measure_function(contest, function, smoke=smoke))
+def results_of(contest: Contest, smoke: bool, long: bool) -> Callable[[str], dict[int, dict[str, Result]]]:
+    sizes = taking_part(BATCH_SIZES, long=long)
+    return cache(lambda function: measure_function(contest, function, sizes, smoke=smoke))
 
 
 @in_contest
-@pytest.mark.parametrize("B", BATCH_SIZES, ids="B={}".format)
+@batch_sizes
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("contender", CONTENDERS, ids=attrgetter("name"))
 def bench_functional(record, show, results_of, contender, function, B):

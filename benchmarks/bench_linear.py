@@ -3,7 +3,7 @@
 And the forward pass of one row, a matrix-vector product: it reads the weights as fast as the memory gives them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from operator import attrgetter
 
@@ -14,6 +14,7 @@ from benchmarks import ceilings, peers
 from benchmarks.conftest import in_contest
 from benchmarks.contest import SMOKE, Clock, Contender, Contest, Result, Turn
 from benchmarks.report import markdown_table
+from benchmarks.setting import batch_sizes_of, taking_part
 from tests import inputs
 from tests.inputs import REAL
 
@@ -36,12 +37,14 @@ def play(clock: Clock, contender: str, op: str, B: int, I: int, O: int) -> None:
     peers.play_op(clock, contender, op, given)
 
 
-def measure_product(contest: Contest, op: str, layer: str, *, smoke: bool = False) -> dict[int, dict[str, Result]]:
+def measure_product(
+    contest: Contest, op: str, layer: str, sizes: Sequence[int], *, smoke: bool = False
+) -> dict[int, dict[str, Result]]:
     """By batch size, the contenders' results."""
     rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.05, least=2))
     I, O = LAYERS[layer]  # noqa: E741
     by_size = {}
-    for B in BATCH_SIZES:
+    for B in sizes:
         by_size[B] = contest.run(CONTENDERS, rounds=rounds, turn=turn, op=op, B=B, I=I, O=O)
     return by_size
 
@@ -100,15 +103,16 @@ def describe_one_row(results: dict[str, Result]) -> str:
 
 
 @pytest.fixture(scope="session")
-def product_of(contest: Contest, smoke: bool) -> Callable[[str, str], dict[int, dict[str, Result]]]:
-    return cache(lambda op, layer: measure_product(contest, op, layer, smoke=smoke))
+def product_of(contest: Contest, smoke: bool, long: bool) -> Callable[[str, str], dict[int, dict[str, Result]]]:
+    sizes = taking_part(BATCH_SIZES, long=long)
+    return cache(lambda op, layer: measure_product(contest, op, layer, sizes, smoke=smoke))
 
 
 contenders = pytest.mark.parametrize("contender", CONTENDERS, ids=attrgetter("name"))
 
 
 @in_contest
-@pytest.mark.parametrize("B", BATCH_SIZES, ids="B={}".format)
+@batch_sizes_of(*BATCH_SIZES)
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("op", PRODUCTS)
 @contenders

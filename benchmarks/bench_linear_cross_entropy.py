@@ -1,5 +1,6 @@
 """linear_cross_entropy: the last layer and its loss, 98.5 % of a step's arithmetic, in each precision; its memory."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -11,11 +12,12 @@ from benchmarks import peers, training
 from benchmarks.conftest import in_contest
 from benchmarks.contest import SMOKE, Clock, Contender, Contest, Result, Turn
 from benchmarks.report import markdown_table, milliseconds
+from benchmarks.setting import BATCH_SIZES, batch_sizes, taking_part
 from fastmlp.ops import BackendUnavailableError, get_ops
 from fastmlp.threads import default_threads
 from tests import inputs
 from tests.helpers import arguments, module_of, require_ops
-from tests.inputs import REAL, batch_sizes, mean_over_batch
+from tests.inputs import REAL, mean_over_batch
 
 
 def precisions() -> tuple[str, ...]:
@@ -26,7 +28,6 @@ def precisions() -> tuple[str, ...]:
         return ("ieee",)  # the benchmark says why it is skipped
 
 
-BATCH_SIZES = (32, 128, 512)
 OP = "linear_cross_entropy"
 PRODUCTS = 3  # of B x H x V: the logits, and two gradients
 ADAMW = ", AdamW included"
@@ -64,10 +65,10 @@ def play(clock: Clock, contender: str, B: int, V: int, rule: str = "", **options
     peers.play_op(clock, contender, OP, given, **options)
 
 
-def measure(contest: Contest, *, smoke: bool = False) -> dict[int, dict[str, Result]]:
+def measure(contest: Contest, sizes: Sequence[int], *, smoke: bool = False) -> dict[int, dict[str, Result]]:
     """By batch size, the contenders' results."""
     rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.2, least=2))
-    return {B: contest.run(contenders(), rounds=rounds, turn=turn, B=B, V=REAL.V) for B in BATCH_SIZES}
+    return {B: contest.run(contenders(), rounds=rounds, turn=turn, B=B, V=REAL.V) for B in sizes}
 
 
 def describe(by_size: dict[int, dict[str, Result]]) -> str:
@@ -85,8 +86,8 @@ def assert_same_gradients(results: dict[str, Result]) -> None:
 
 
 @pytest.fixture(scope="session")
-def by_size(contest: Contest, smoke: bool) -> dict[int, dict[str, Result]]:
-    return measure(contest, smoke=smoke)
+def by_size(contest: Contest, smoke: bool, long: bool) -> dict[int, dict[str, Result]]:
+    return measure(contest, taking_part(BATCH_SIZES, long=long), smoke=smoke)
 
 
 everybody = pytest.mark.parametrize("contender", contenders(), ids=attrgetter("name"))

@@ -9,9 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from operator import attrgetter
 from statistics import median
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +18,9 @@ from benchmarks import ceilings, peers, training
 from benchmarks.conftest import in_contest
 from benchmarks.contest import SMOKE, Contender, Contest, Result, Turn
 from benchmarks.report import markdown_table, milliseconds
+from benchmarks.setting import batch_sizes, batch_sizes_of
 from benchmarks.training import accuracy, variant
-from tests.inputs import REAL, batch_sizes
+from tests.inputs import REAL
 
 UNITS = {  # what a variant multiplies with, in float32 and in bf16: names of ceilings
     "amx": ("vectors_of_64_bytes", "tiles_of_bf16"),
@@ -32,7 +31,7 @@ UNITS = {  # what a variant multiplies with, in float32 and in bf16: names of ce
 }
 PRODUCTS = {"bf16": 1, "bf16x3": 3}  # of bf16 for one of float32
 NEAR, COMPARED = 0.01, 30  # nats, in which the losses of one step must agree, and of how many steps at most
-ADAMW, ADAMW_B = {"optimizer": "adamw", "lr": 0.001}, 512
+ADAMW, ADAMW_B = {"optimizer": "adamw", "lr": 0.001}, (128, 512)
 
 
 @dataclass(frozen=True)
@@ -119,22 +118,23 @@ def describe_ceilings(steps: Steps) -> str:
 # ----------------------------------------------------------------------------------------------------------- AdamW
 
 
-def adamw_contenders() -> list[Contender]:
-    """The best kernels with each precision and PyTorch's eager modes, each with SGD and with AdamW."""
+def adamw_contenders(*, long: bool) -> list[Contender]:
+    """The best kernels and eager PyTorch, each with SGD and with AdamW; if long, in each precision and mode."""
+    ours, theirs = (some[: None if long else 1] for some in (training.best_kernels(), peers.pytorch(compiled=False)))
     return [
         replace(contender, name=f"{contender.name} {optimizer}", arguments={**contender.arguments, **options})
-        for contender in (*training.best_kernels(), *peers.pytorch(compiled=False))
+        for contender in (*ours, *theirs)
         for optimizer, options in (("SGD", {}), ("AdamW", ADAMW))
     ]
 
 
-def measure_adamw(contest: Contest, *, smoke: bool = False) -> dict[str, Result]:
+def measure_adamw(contest: Contest, B: int, *, long: bool, smoke: bool = False) -> dict[str, Result]:
     """AdamW and SGD in turn."""
     rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.3, least=2))
-    return contest.run(adamw_contenders(), rounds=rounds, turn=turn, batch_size=ADAMW_B)
+    return contest.run(adamw_contenders(long=long), rounds=rounds, turn=turn, batch_size=B)
 
 
-def describe_adamw(results: dict[str, Result]) -> str:
+def describe_adamw(results: dict[str, Result], B: int) -> str:
     """A line a pair."""
     rows = []
     for name in results:
@@ -142,7 +142,7 @@ def describe_adamw(results: dict[str, Result]) -> str:
             pair = [results[name.replace("AdamW", "SGD")], results[name]]
             ratio = f"{pair[1].median / pair[0].median:.2f}"
             rows.append([name.removesuffix(" AdamW"), *map(milliseconds, pair), ratio])
-    return markdown_table([f"B = {ADAMW_B}", "SGD, ms", "AdamW, ms", "AdamW / SGD"], rows)
+    return markdown_table([f"B = {B}", "SGD, ms", "AdamW, ms", "AdamW / SGD"], rows)
 
 
 # ------------------------------------------------------------------------------------------------------- in pytest
@@ -150,18 +150,20 @@ def describe_adamw(results: dict[str, Result]) -> str:
 
 @pytest.fixture(scope="session")
 def steps_at(contest: Contest, smoke: bool, long: bool) -> Callable[[int], Steps]:
-    """What was measured at a batch size; compiled PyTorch takes part with --long."""
-    return cache(lambda B: measure_steps(contest, training.contenders(compiled=long), B, smoke=smoke))
+    """What was measured at a batch size; everybody takes part with --long."""
+    return cache(lambda B: measure_steps(contest, training.contenders(long=long), B, smoke=smoke))
 
 
-def parameter(contender: Contender) -> Any:
-    compiled = contender.arguments.get("mode", {}).get("compiled")
-    return pytest.param(contender, marks=pytest.mark.long if compiled else (), id=contender.name)
+def each(contenders: Callable[..., list[Contender]]) -> pytest.MarkDecorator:
+    """A benchmark of each of them, those that come with --long marked so."""
+    usual = contenders(long=False)
+    marked = [pytest.param(c, marks=() if c in usual else pytest.mark.long, id=c.name) for c in contenders(long=True)]
+    return pytest.mark.parametrize("contender", marked)
 
 
 @in_contest
 @batch_sizes
-@pytest.mark.parametrize("contender", [parameter(contender) for contender in training.contenders(compiled=True)])
+@each(training.contenders)
 def bench_step(record, show, steps_at, contender, B):
     steps = steps_at(B)
     if contender == steps.contenders[0]:
@@ -171,13 +173,15 @@ def bench_step(record, show, steps_at, contender, B):
 
 
 @pytest.fixture(scope="session")
-def adamw_results(contest: Contest, smoke: bool) -> dict[str, Result]:
-    return measure_adamw(contest, smoke=smoke)
+def adamw_at(contest: Contest, smoke: bool, long: bool) -> Callable[[int], dict[str, Result]]:
+    return cache(lambda B: measure_adamw(contest, B, long=long, smoke=smoke))
 
 
 @in_contest
-@pytest.mark.parametrize("contender", adamw_contenders(), ids=attrgetter("name"))
-def bench_adamw(record, show, adamw_results, contender):
-    if contender == adamw_contenders()[0]:
-        show(describe_adamw(adamw_results))
-    record(contender, adamw_results[contender.name], f"training step, B = {ADAMW_B}", B=ADAMW_B)
+@batch_sizes_of(*ADAMW_B)
+@each(adamw_contenders)
+def bench_adamw(record, show, adamw_at, contender, B):
+    results = adamw_at(B)
+    if contender.name == next(iter(results)):
+        show(describe_adamw(results, B))
+    record(contender, results[contender.name], f"training step, B = {B}", B=B)

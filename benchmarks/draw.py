@@ -27,7 +27,7 @@ def draw_loss(run: Path, title: str, out: Path) -> None:
 
 
 def draw_words_per_second(out: Path) -> None:
-    contenders = [contender for contender in training.contenders(compiled=True) if "AVX2" not in contender.name]
+    contenders = [contender for contender in training.contenders(long=True) if "AVX2" not in contender.name]
     with Contest() as contest:
         by_size = [measure_steps(contest, contenders, B) for B in BATCH_SIZES]
     for steps in by_size:

@@ -1,14 +1,35 @@
-"""What every contender of a training benchmark trains: the description's network on one text, batch by batch."""
+"""What every contender of a training benchmark trains: the description's network on one text, batch by batch.
 
+And the batch sizes of all benchmarks: a run shows the smaller ones, in minutes; with --long all.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fastmlp.config import TrainConfig
 from fastmlp.text import Text
 from tests.inputs import REAL
 
 RARE = 10**9  # steps: of what a timing shall not hold
+BATCH_SIZES = (32, 128, 512)
+
+
+def taking_part(sizes: Sequence[int], *, long: bool) -> list[int]:
+    """The batch sizes of a run; steps of the largest take most of the time of all."""
+    return [B for B in sizes if long or B <= 128]
+
+
+def batch_sizes_of(*sizes: int) -> pytest.MarkDecorator:
+    """A benchmark at each of these sizes."""
+    usual = taking_part(sizes, long=False)
+    marked = [pytest.param(B, marks=() if B in usual else pytest.mark.long, id=f"B={B}") for B in sizes]
+    return pytest.mark.parametrize("B", marked)
+
+
+batch_sizes = batch_sizes_of(*BATCH_SIZES)
 
 
 def config(**options: Any) -> TrainConfig:

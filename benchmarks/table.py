@@ -13,8 +13,7 @@ from benchmarks import bench_busy, bench_linear, bench_linear_cross_entropy, ben
 from benchmarks.bench_step import Steps
 from benchmarks.contest import Contest
 from benchmarks.report import machine_line, markdown_table, milliseconds
-
-BATCH_SIZES = (32, 128, 512)
+from benchmarks.setting import BATCH_SIZES
 
 
 def step_tables(by_size: dict[int, Steps]) -> str:
@@ -59,20 +58,21 @@ def main() -> None:
         print(f"\n{text}", flush=True)
 
     with Contest() as contest:
-        everybody = training.contenders(compiled=True)
+        everybody = training.contenders(long=True)
         sizes = BATCH_SIZES[:1] if smoke else BATCH_SIZES
         by_size = {B: bench_step.measure_steps(contest, everybody, B, smoke=smoke) for B in sizes}
         show(step_tables(by_size))
         for steps in by_size.values():
             steps.assert_same_training()
-        show(bench_step.describe_adamw(bench_step.measure_adamw(contest, smoke=smoke)))
-        layer_by_size = bench_linear_cross_entropy.measure(contest, smoke=smoke)
+        B = bench_step.ADAMW_B[-1]
+        show(bench_step.describe_adamw(bench_step.measure_adamw(contest, B, long=True, smoke=smoke), B))
+        layer_by_size = bench_linear_cross_entropy.measure(contest, BATCH_SIZES, smoke=smoke)
         show(bench_linear_cross_entropy.describe(layer_by_size))
         for results in layer_by_size.values():
             bench_linear_cross_entropy.assert_same_gradients(results)
         for op in bench_linear.PRODUCTS:
             for layer in bench_linear.LAYERS:
-                products = bench_linear.measure_product(contest, op, layer, smoke=smoke)
+                products = bench_linear.measure_product(contest, op, layer, bench_linear.BATCH_SIZES, smoke=smoke)
                 show(bench_linear.describe(products, op, layer))
                 for results in products.values():
                     bench_linear.assert_same_totals(results)

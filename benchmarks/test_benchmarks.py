@@ -85,8 +85,8 @@ def test_required_ceilings_do_not_fail_in_silence(monkeypatch: pytest.MonkeyPatc
         ceilings.highest(results)
 
 
-def test_each_precision_is_measured_on_its_best_variant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU with AMX, where bf16x3 is what "auto" stands for."""
+def test_a_run_has_each_precision_on_its_best_variant_and_a_long_one_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU with AMX."""
     precisions = {"amx": ("bf16x3", "ieee", "bf16"), "avx512": ("ieee",), "avx2": ("ieee",)}
     module = SimpleNamespace(chosen="amx", variants=lambda: list(precisions), variant=lambda: "amx")
     module.use_variant = lambda name: setattr(module, "chosen", name)
@@ -95,7 +95,13 @@ def test_each_precision_is_measured_on_its_best_variant(monkeypatch: pytest.Monk
     monkeypatch.setattr(training, "module_of", lambda _: module)
     names = [contender.name for contender in training.kernels()]
     assert names == ["fastmlp amx bf16x3", "fastmlp amx bf16", "fastmlp avx512 ieee", "fastmlp avx2 ieee"]
-    assert [contender.name for contender in training.best_kernels()] == names[:3]
+    usual, everybody = (training.contenders(long=long) for long in (False, True))
+    assert [contender.name for contender in usual if training.variant(contender)] == names[:3]
+    assert [contender.name for contender in everybody if training.variant(contender)] == names
+    assert [one for one in everybody if one in usual] == usual
+    others = {contender.name for contender in everybody} - {contender.name for contender in usual}
+    assert others >= {names[3], "fastmlp NumPy", "PyTorch, compiled", "PyTorch, AVX2"}
+    assert not any("AVX2" in contender.name or "compiled" in contender.name for contender in usual)
     assert module.chosen == "amx"
 
 

@@ -89,13 +89,16 @@ def clocked() -> list[Contender]:
     return [Contender(CLOCKED, "benchmarks.training:train_clocked", {"backend": "cython"})] if kernels() else []
 
 
-def contenders(*, compiled: bool) -> list[Contender]:
-    """Everybody; PyTorch's compiled modes too if they are asked for."""
-    fastest = kernels()
+def contenders(*, long: bool) -> list[Contender]:
+    """What a user gets here, with the compiler and without, and would run instead.
+
+    long  everybody: every variant that this CPU runs, NumPy, and PyTorch compiled
+    """
+    fastest = kernels() if long else best_kernels()
     numba = Contender("fastmlp Numba", TRAINER, {"backend": "numba"})
     numpy = Contender("fastmlp NumPy", TRAINER, {"backend": "numpy"}, peers.NUMPY)
     avx2 = any(variant(contender) == "avx2" for contender in fastest)
-    return [*fastest, numba, numpy, *peers.pytorch(compiled=compiled, held_to_avx2=avx2)]
+    return [*fastest, numba, *([numpy] if long else []), *peers.pytorch(compiled=long, held_to_avx2=avx2)]
 
 
 def variant(contender: Contender) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytest
 
 from fastmlp.ops import reference
 from tests.helpers import NUMPY, contract_of, run
@@ -30,7 +29,6 @@ class Shape:
 
 
 REAL = Shape(B=32)  # the original network
-batch_sizes = pytest.mark.parametrize("B", [32, 128, 512], ids="B={}".format)
 
 
 def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Array:
