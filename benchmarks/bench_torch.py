@@ -62,7 +62,7 @@ WAYS = {
     "PyTorch, chunked, bfloat16 tensors": Way("chunked", dtype="bfloat16"),
 }
 EAGER = "PyTorch"
-USUAL = ("fastmlp", "fastmlp, autocast", EAGER, "PyTorch, autocast", "PyTorch, chunked", "PyTorch, chunks of 1,024")
+USUAL = ("fastmlp", "fastmlp, autocast", EAGER, "PyTorch, autocast", "PyTorch, chunks of 1,024")
 
 
 def contenders(*, long: bool) -> list[Contender]:
