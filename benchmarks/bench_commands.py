@@ -164,7 +164,8 @@ def judging(run: Run, smoke: bool) -> dict[str, Result]:
     """Seconds a word of training and of evaluation on the way, in turn."""
     assert run.corpus.val is not None
     ids, targets = run.batches.batch(0)
-    step = partial(run.optimizer.step, run.network, ids, targets, lr=1e-6)
+    run.optimizer.param_groups[0]["lr"] = 1e-6
+    step = partial(run.network.step, ids, targets, run.optimizer)
     judge = partial(evaluate, run.model, run.corpus.val, run.validation.sample, fp32_precision=run.precision)
     seconds: dict[str, list[float]] = {"training": [], "evaluation": []}
     for _ in range(1 + (1 if smoke else ROUNDS)):

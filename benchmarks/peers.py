@@ -18,7 +18,7 @@ import pytest
 from benchmarks import ceilings, setting
 from benchmarks.contest import Clock, Contender, timed
 from fastmlp.data.corpus import read_corpus
-from fastmlp.network.network import MLP
+from fastmlp.network.network import Network
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import get_ops
 from fastmlp.ops.backend import choose_backend
@@ -118,7 +118,7 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
     how, config = Mode(**mode), setting.config(**options)
     corpus = read_corpus(config, setting.text(config))
     shape = NetworkShape(len(corpus.vocabulary), config.context, config.embed, config.hidden)
-    network = torch_model(MLP(shape, get_ops("numpy"), seed=config.seed).state_dict(), shape)
+    network = torch_model(Network(shape, get_ops("numpy"), seed=config.seed).state_dict(), shape)
     torch.set_num_threads(default_threads())
     torch.backends.mkldnn.matmul.fp32_precision = how.matmul
     # Of for-loop, foreach and fused none is slower, and gradients set to None beat those that are filled with zeros.
@@ -144,7 +144,7 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
             raise ArithmeticError(f"step {step}: the loss is {value}")
         clock.tick(value)
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    trained = MLP(shape, choose_backend().ops, parameters=state)
+    trained = Network(shape, choose_backend().ops, parameters=state)
     assert corpus.val is not None
     language = NeuralModel(trained, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
     clock.tick(evaluate(language, corpus.val).perplexity)

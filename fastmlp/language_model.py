@@ -26,7 +26,7 @@ from fastmlp.errors import ModelError, NotTrainedError, TextError
 from fastmlp.events import Reporter, Warnings
 from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import model_file
-from fastmlp.network.network import MLP
+from fastmlp.network.network import Network
 from fastmlp.ops import Ops
 from fastmlp.ops.backend import choose_backend
 from fastmlp.options import FEWEST_ON_MAP, ConfigError, not_negative, picture, positive_share, whole
@@ -131,7 +131,7 @@ class LanguageModel:
 
     @classmethod
     def from_network(
-        cls, network: MLP, vocabulary: Vocabulary, tokenizer: Tokenizer, *, unk_trained: bool
+        cls, network: Network, vocabulary: Vocabulary, tokenizer: Tokenizer, *, unk_trained: bool
     ) -> "LanguageModel":
         """The model of a network that is there already.
 
@@ -162,7 +162,7 @@ class LanguageModel:
         return self._trained
 
     @property
-    def network(self) -> MLP:
+    def network(self) -> Network:
         """The network; `network.parameters` are NumPy arrays by name. Raises NotTrainedError before there is one."""
         return self._parts().network
 
@@ -191,7 +191,7 @@ class LanguageModel:
         if (trained := self._trained) is None:
             return f"LanguageModel({arguments}): not trained"
         kind, words = ("ids" if trained.tokenizer is IDS else "words"), len(trained.vocabulary) - 1
-        parameters = trained.network.shape.parameter_count()
+        parameters = trained.network.parameter_count()
         return f"LanguageModel({arguments}): {words:,} {kind}, {parameters:,} parameters"
 
     # --------------------------------------------------------------------------------------------------------- training

@@ -14,25 +14,32 @@ and differentiable raise NotImplementedError.
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastmlp.arrays import as_floats, check_shape
-from fastmlp.nn.module import Parameters
-from fastmlp.ops.backend import ops_of
-from fastmlp.ops.gradient import Gradient, RowGradient, dense
-from fastmlp.threads import default_threads
+from fastmlp.nn.module import Module, Parameters
+from fastmlp.ops.gradient import FusedRule, Gradient, RowGradient, dense
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer"]
 
 Array = np.ndarray
 State = dict[str, Any]  # what is remembered of a parameter, by PyTorch's names
 Group = dict[str, Any]  # "params", and the options by name
+Rule = tuple[str, dict[str, Any]]  # the op is update_<name>; its options
 
 AT_LEAST_0 = ("lr", "momentum", "weight_decay", "eps", "lr_decay", "initial_accumulator_value")
 REFUSED = ("amsgrad", "maximize", "capturable", "differentiable")  # where they are true
+
+
+class Call(NamedTuple):
+    """One parameter's update, bound to its arrays: in a small step looking them up anew would take a tenth of it."""
+
+    gradient: Array
+    rule: str
+    update: Callable[..., object]  # takes the rule's options
 
 
 class Optimizer:
@@ -58,6 +65,8 @@ class Optimizer:
         self.defaults = options
         self.param_groups: list[Group] = []
         self._states: dict[tuple[int, str], State] = {}  # by module and name
+        self._group_by_owner: dict[tuple[int, str], Group] = {}
+        self._calls: dict[tuple[int, str], Call] = {}
         for group in [{"params": params}] if isinstance(params, Parameters) else _groups(params):
             self.add_param_group(group)
         if not any(len(group["params"]) for group in self.param_groups):
@@ -78,6 +87,7 @@ class Optimizer:
         if len({(id(module), name) for module, name in owners}) < len(owners):
             raise ValueError("params: expected each parameter once, got one of them twice")
         self.param_groups.append(group)
+        self._group_by_owner |= {(id(module), name): group for module, name in group["params"].owners}
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change each parameter by its gradient.
@@ -87,17 +97,66 @@ class Optimizer:
         loss = None if closure is None else closure()
         for group in self.param_groups:
             self._check(group)
-            for (module, name), param in zip(group["params"].owners, group["params"], strict=True):
+            rules: dict[int, Rule | None] = {}  # by the number of the step, which is the same for most parameters
+            for module, name in group["params"].owners:
                 gradient = module.grads.get(name)
                 if gradient is None:
                     continue
-                if not isinstance(gradient, RowGradient):
-                    gradient = as_floats(f"gradient of {name}", gradient, param.dtype)
-                    check_shape(f"gradient of {name}", gradient, param.shape)
-                state = self._states.setdefault((id(module), name), {"step": 0})
-                state["step"] += 1
-                self._update(param, gradient, state, group)
+                state = self._states.get((id(module), name)) or self._state(module, name)
+                step = state["step"] + 1
+                rule = rules[step] if step in rules else rules.setdefault(step, self._rule(group, step))
+                call = self._calls.get((id(module), name))
+                if call is not None and rule is not None and call.gradient is gradient and call.rule == rule[0]:
+                    state["step"] = step
+                    call.update(**rule[1])
+                elif rule is not None and isinstance(gradient, RowGradient):
+                    state["step"], param = step, getattr(module, name)
+                    _run(rule, module, gradient, self._kept(state, param, group), param)
+                else:
+                    self._step_of(module, name, gradient, group, rule)
         return loss
+
+    def _step_of(self, module: Module, name: str, gradient: Any, group: Group, rule: Rule | None) -> None:
+        """The step of one parameter; its call is kept where the module is bound to its arrays."""
+        param, state = getattr(module, name), self._state(module, name)
+        if not isinstance(gradient, RowGradient):
+            gradient = as_floats(f"gradient of {name}", gradient, param.dtype)
+            check_shape(f"gradient of {name}", gradient, param.shape)
+        state["step"] += 1
+        if rule is None:
+            self._update(module, param, gradient, state, group)
+            return
+        update = module.place.bind(f"update_{rule[0]}", gradient, *self._kept(state, param, group), param)
+        update(**rule[1])
+        if module.place.bound:
+            self._calls[id(module), name] = Call(gradient, rule[0], update)
+
+    def fused(self, module: Module, name: str) -> FusedRule:
+        """The next step of one parameter, for an op that makes it on its way; `step` leaves that parameter alone.
+
+        name  of the parameter in its module
+        Raises ValueError for a parameter that it has not, NotImplementedError where no op has the options' rule.
+        """
+        group, state = self._group_of(module, name), self._state(module, name)
+        rule = self._rule(group, state["step"] + 1)
+        if rule is None:
+            raise NotImplementedError(f"{type(self).__name__}: no op makes its step with {_options(group)}")
+        return FusedRule(rule[0], self._kept(state, getattr(module, name), group), rule[1])
+
+    def count_step(self, module: Module, name: str) -> None:
+        """A step that `fused` gave was made."""
+        self._state(module, name)["step"] += 1
+
+    def _group_of(self, module: Module, name: str) -> Group:
+        try:
+            return self._group_by_owner[id(module), name]
+        except KeyError:
+            raise ValueError(
+                f"{type(self).__name__}: {name} of {type(module).__name__} is none of its parameters"
+            ) from None
+
+    def _state(self, module: Module, name: str) -> State:
+        return self._states.setdefault((id(module), name), {"step": 0})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients; not needed between steps, as a backward pass replaces them."""
@@ -116,9 +175,9 @@ class Optimizer:
         for group in self.param_groups:
             numbers = list(range(number, number + len(group["params"])))
             number += len(numbers)
-            groups.append({**{name: value for name, value in group.items() if name != "params"}, "params": numbers})
+            groups.append({**_options(group), "params": numbers})
             for at, (module, name) in zip(numbers, group["params"].owners, strict=True):
-                if kept := self._states.get((id(module), name)):
+                if (kept := self._states.get((id(module), name))) and kept["step"]:
                     state[at] = copy.deepcopy(kept)
         return {"state": state, "param_groups": groups}
 
@@ -145,6 +204,7 @@ class Optimizer:
         for own, group in zip(self.param_groups, groups, strict=True):
             own.update(group)
         self._states = states
+        self._calls.clear()
 
     def _loaded(self, number: int, given: Mapping[str, Any], param: Array, group: Group) -> State:
         state: State = {"step": int(given.get("step", 1))}
@@ -162,16 +222,29 @@ class Optimizer:
         """The slots that a group's options ask for."""
         return self.slots
 
-    def _kept(self, state: State, param: Array, group: Group, start: float = 0.0) -> list[Array]:
-        """The arrays of the slots, each full of `start` before the first step that asks for it."""
-        return [
-            state[slot] if slot in state else state.setdefault(slot, np.full_like(param, start))
-            for slot in self._slots(group)
-        ]
+    def remembered(self, module: Module, name: str) -> State:
+        """What it remembers of a parameter, as it goes on with: "step" and arrays, by PyTorch's names."""
+        state = self._state(module, name)
+        self._kept(state, getattr(module, name), self._group_of(module, name))
+        return state
+
+    def _kept(self, state: State, param: Array, group: Group) -> tuple[Array, ...]:
+        """The arrays of the slots, made before the first step that asks for them."""
+        slots = self._slots(group)
+        for slot in slots:
+            if slot not in state:
+                state[slot] = np.full_like(param, self._start(group))
+        return tuple([state[slot] for slot in slots])
+
+    def _start(self, group: Group) -> float:
+        """What the slots are full of before the first step."""
+        return 0.0
 
     def _check(self, group: Group) -> None:
         """Raise ValueError for an option outside its bounds, TypeError for one that is no number."""
         for name, value in group.items():
+            if type(value) is float and 0 <= value < math.inf:
+                continue
             if name in AT_LEAST_0 and not 0 <= _number(name, value) < math.inf:
                 raise ValueError(f"{name}: expected at least 0, got {value}")
         if "betas" not in group:
@@ -182,30 +255,28 @@ class Optimizer:
             if not 0 <= _number(f"betas[{number}]", beta) < 1:
                 raise ValueError(f"betas[{number}]: expected a number in [0, 1), got {beta}")
 
-    def _update(self, param: Array, gradient: Gradient, state: State, group: Group) -> None:
+    def _rule(self, group: Group, step: int) -> Rule | None:
+        """The name and the options of the op that makes a step; None where none does, but `_update`."""
         raise NotImplementedError
 
-    def _run(self, rule: str, param: Array, gradient: Gradient, kept: Iterable[Array], **options: Any) -> None:
-        """The op update_<rule>, or its form for rows."""
-        ops = ops_of(param.dtype)
-        options["threads"] = default_threads()
-        if isinstance(gradient, RowGradient):
-            getattr(ops, f"update_{rule}_rows")(gradient.rows, gradient.drows, *kept, param, **options)
-        else:
-            getattr(ops, f"update_{rule}")(gradient, *kept, param, **options)
+    def _update(self, module: Module, param: Array, gradient: Gradient, state: State, group: Group) -> None:
+        """The step of one parameter where no op has the options' rule."""
+        raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
         """Modules have other ids in another process: what is remembered goes by number."""
-        return {**vars(self), "_states": self.state_dict()["state"]}
+        return {**vars(self), "_states": self.state_dict()["state"], "_group_by_owner": {}, "_calls": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._group_by_owner = {
+            (id(module), name): group for group in self.param_groups for module, name in group["params"].owners
+        }
         owners = [owner for group in self.param_groups for owner in group["params"].owners]
         self._states = {(id(owners[number][0]), owners[number][1]): kept for number, kept in state["_states"].items()}
 
     def __repr__(self) -> str:
-        groups = [{name: value for name, value in group.items() if name != "params"} for group in self.param_groups]
-        return f"{type(self).__name__}({', '.join(map(str, groups))})"
+        return f"{type(self).__name__}({', '.join(str(_options(group)) for group in self.param_groups)})"
 
 
 class SGD(Optimizer):
@@ -265,19 +336,23 @@ class SGD(Optimizer):
     def _slots(self, group: Group) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
-    def _update(self, param: Array, gradient: Gradient, state: State, group: Group) -> None:
-        lr, momentum, decay = float(group["lr"]), float(group["momentum"]), float(group["weight_decay"])
-        if not momentum:
-            return self._run("sgd", param, gradient, (), lr=lr, weight_decay=decay)
+    def _rule(self, group: Group, step: int) -> Rule | None:
+        options = {"lr": float(group["lr"]), "weight_decay": float(group["weight_decay"])}
+        if not group["momentum"]:
+            return "sgd", options
+        if group["dampening"] or group["nesterov"]:
+            return None
+        return "momentum", {**options, "momentum": float(group["momentum"])}
+
+    def _update(self, module: Module, param: Array, gradient: Gradient, state: State, group: Group) -> None:
+        momentum, decay = float(group["momentum"]), float(group["weight_decay"])
         first = "momentum_buffer" not in state
         [velocity] = self._kept(state, param, group)
-        if not group["dampening"] and not group["nesterov"]:
-            return self._run("momentum", param, gradient, [velocity], lr=lr, momentum=momentum, weight_decay=decay)
         grad = dense(gradient, param) + decay * param if decay else dense(gradient, param)
         velocity *= momentum
         velocity += grad if first else (1 - float(group["dampening"])) * grad
         direction = grad + momentum * velocity if group["nesterov"] else velocity
-        return self._run("sgd", param, direction, (), lr=lr)
+        _run(("sgd", {"lr": float(group["lr"])}), module, direction, (), param)
 
 
 class Adagrad(Optimizer):
@@ -323,11 +398,15 @@ class Adagrad(Optimizer):
             },
         )
 
-    def _update(self, param: Array, gradient: Gradient, state: State, group: Group) -> None:
-        lr = float(group["lr"]) / (1 + (state["step"] - 1) * float(group["lr_decay"]))
-        options = {"eps": float(group["eps"]), "weight_decay": float(group["weight_decay"])}
-        kept = self._kept(state, param, group, start=float(group["initial_accumulator_value"]))
-        self._run("adagrad", param, gradient, kept, lr=lr, **options)
+    def _start(self, group: Group) -> float:
+        return float(group["initial_accumulator_value"])
+
+    def _rule(self, group: Group, step: int) -> Rule:
+        return "adagrad", {
+            "lr": float(group["lr"]) / (1 + (step - 1) * float(group["lr_decay"])),
+            "eps": float(group["eps"]),
+            "weight_decay": float(group["weight_decay"]),
+        }
 
 
 class Adam(Optimizer):
@@ -376,22 +455,26 @@ class Adam(Optimizer):
             },
         )
 
-    def _update(self, param: Array, gradient: Gradient, state: State, group: Group) -> None:
-        decay = float(group["weight_decay"])
-        if decay and not group["decoupled_weight_decay"]:
-            gradient, decay = dense(gradient, param) + decay * param, 0.0
-        self._run(
-            "adamw",
-            param,
-            gradient,
-            self._kept(state, param, group),
-            lr=float(group["lr"]),
-            step=state["step"],
-            beta1=float(group["betas"][0]),
-            beta2=float(group["betas"][1]),
-            eps=float(group["eps"]),
-            weight_decay=decay,
-        )
+    def _rule(self, group: Group, step: int) -> Rule | None:
+        if group["weight_decay"] and not group["decoupled_weight_decay"]:
+            return None
+        return self._decoupled(group, step, float(group["weight_decay"]))
+
+    def _update(self, module: Module, param: Array, gradient: Gradient, state: State, group: Group) -> None:
+        gradient = dense(gradient, param) + float(group["weight_decay"]) * param
+        _run(self._decoupled(group, state["step"], 0.0), module, gradient, self._kept(state, param, group), param)
+
+    @staticmethod
+    def _decoupled(group: Group, step: int, decay: float) -> Rule:
+        beta1, beta2 = group["betas"]
+        return "adamw", {
+            "lr": float(group["lr"]),
+            "step": step,
+            "beta1": float(beta1),
+            "beta2": float(beta2),
+            "eps": float(group["eps"]),
+            "weight_decay": decay,
+        }
 
 
 class AdamW(Adam):
@@ -428,6 +511,19 @@ class AdamW(Adam):
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             group["decoupled_weight_decay"] = True
+
+
+def _run(rule: Rule, module: Module, gradient: Gradient, states: Sequence[Array], param: Array) -> None:
+    """One step, by the op update_<rule> or its form for rows."""
+    name, options = rule
+    if isinstance(gradient, RowGradient):
+        module.place.run(f"update_{name}_rows", gradient.rows, gradient.drows, *states, param, **options)
+    else:
+        module.place.run(f"update_{name}", gradient, *states, param, **options)
+
+
+def _options(group: Group) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
 
 
 def _groups(params: Any) -> list[Mapping[str, Any]]:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.network.network import MLP
+from fastmlp.network.network import Network
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
 from fastmlp.prediction.neural import NeuralModel
 from fastmlp.text import Vocabulary, get_tokenizer
+from tests.helpers import NUMPY
 
 Array = np.ndarray
 
@@ -21,7 +22,8 @@ ROWS = 13
 def nonzero_state(rng: np.random.Generator, shape: NetworkShape = SHAPE) -> dict[str, Array]:
     """Parameters and running statistics of which none is zero or one, so that no gradient vanishes unnoticed."""
     state: dict[str, Array] = {}
-    for name, size in {**shape.parameters(), **shape.statistics()}.items():
+    for name, array in Network(shape, NUMPY, seed=0).state_dict().items():
+        size = array.shape
         if name.endswith("num_batches_tracked"):
             state[name] = np.array(7)
         elif name.endswith("running_var") or name.endswith("batchnorm.weight"):
@@ -38,8 +40,8 @@ def batch(rng: np.random.Generator, shape: NetworkShape = SHAPE, rows: int = ROW
     return ids, rng.integers(0, shape.vocabulary, rows, dtype=np.int32)
 
 
-def make_model(ops: Ops, state: dict[str, Array], shape: NetworkShape = SHAPE, **options: Any) -> MLP:
-    return MLP(shape, ops, parameters=state, **options)
+def make_model(ops: Ops, state: dict[str, Array], shape: NetworkShape = SHAPE, **options: Any) -> Network:
+    return Network(shape, ops, parameters=state, **options)
 
 
 def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str = "float32") -> Any:

@@ -6,8 +6,6 @@ import numpy as np
 
 from fastmlp.arrays import as_floats
 from fastmlp.nn.module import Module, refuse, type_of
-from fastmlp.ops.backend import ops_of
-from fastmlp.threads import default_threads
 
 __all__ = ["ReLU", "Tanh"]
 
@@ -24,16 +22,18 @@ class Tanh(Module):
     def forward(self, input: Any) -> Array:
         """Any shape; float64 stays float64, all else becomes float32."""
         x = as_floats("Tanh: input", input, type_of(input))
-        y = np.empty_like(x)
-        ops_of(x.dtype).tanh_forward(x, y, threads=default_threads())
+        y = self.place.over(self, "y", x)
+        self.place.run("tanh_forward", x, y)
+        self.place.keep(y)
         self._saved = y
         return y
 
     def backward(self, grad: Any) -> Array:
         """grad of the output's shape -> gradient of the input: grad * (1 - output^2)."""
         y: Array = self._kept()
-        dx = np.empty_like(y)
-        ops_of(y.dtype).tanh_backward(self._upstream(grad, y.dtype, y.shape), y, dx, threads=default_threads())
+        dy = self._upstream(grad, y.dtype, y.shape)
+        dx = self.place.over(self, "dx", dy)
+        self.place.run("tanh_backward", dy, y, dx)
         return dx
 
 
@@ -51,12 +51,21 @@ class ReLU(Module):
     def forward(self, input: Any) -> Array:
         """Any shape; float64 stays float64, all else becomes float32."""
         x = as_floats("ReLU: input", input, type_of(input))
-        y: Array = np.maximum(x, x.dtype.type(0))
+        y = self.place.over(self, "y", x)
+        self.place.call(np.maximum, x, x.dtype.type(0), out=y)
+        self.place.keep(y)
         self._saved = y
         return y
 
     def backward(self, grad: Any) -> Array:
         """grad of the output's shape -> gradient of the input: grad but where the output is 0."""
-        y = self._kept()
-        dx: Array = np.where(y == 0, y.dtype.type(0), self._upstream(grad, y.dtype, y.shape))
+        y: Array = self._kept()
+        dy = self._upstream(grad, y.dtype, y.shape)
+        dx = self.place.over(self, "dx", dy)
+        self.place.call(_zero_where_zero, dy, y, dx)
         return dx
+
+
+def _zero_where_zero(dy: Array, y: Array, dx: Array) -> None:
+    np.copyto(dx, dy)
+    np.copyto(dx, y.dtype.type(0), where=y == 0)

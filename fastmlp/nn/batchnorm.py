@@ -6,8 +6,6 @@ import numpy as np
 
 from fastmlp.arrays import as_floats, float_type
 from fastmlp.nn.module import Module, check_device, checked_size
-from fastmlp.ops.backend import ops_of
-from fastmlp.threads import default_threads
 
 __all__ = ["BatchNorm1d"]
 
@@ -78,8 +76,10 @@ class BatchNorm1d(Module):
                 f"BatchNorm1d: input: expected more than one value a channel to train on, got shape {x.shape};"
                 " eval() goes by the running statistics"
             )
-        mean, inv_std, y = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype), np.empty_like(rows)
-        ops_of(self.dtype).batchnorm_forward(
+        mean, inv_std = (self.place.array(self, name, (self.num_features,), x.dtype) for name in ("mean", "inv_std"))
+        y = self.place.array(self, "y", rows.shape, x.dtype)
+        self.place.run(
+            "batchnorm_forward",
             rows,
             self._scale(),
             np.zeros(x.shape[1], x.dtype) if self.bias is None else self.bias,
@@ -91,10 +91,10 @@ class BatchNorm1d(Module):
             training=of_batch,
             momentum=self._momentum(),
             eps=self.eps,
-            threads=default_threads(),
         )
         if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked[...] += 1
+            self.place.call(_count_one, self.num_batches_tracked.data)
+        self.place.keep(rows)
         self._saved = rows, mean, inv_std, of_batch, x.shape
         return self._back(y, x.shape)
 
@@ -102,22 +102,12 @@ class BatchNorm1d(Module):
         """grad of the output's shape -> gradient of the input."""
         rows, mean, inv_std, of_batch, shape = self._kept()
         dy = self._rows(self._upstream(grad, self.dtype, shape))
-        dx = np.empty_like(rows)
+        dx = self.place.over(self, "dx", dy)
         dweight, dbias = (
             np.empty_like(mean) if getattr(self, name) is None else self._gradient(name) for name in ("weight", "bias")
         )
-        ops_of(self.dtype).batchnorm_backward(
-            dy,
-            rows,
-            self._scale(),
-            mean,
-            inv_std,
-            dx,
-            dweight,
-            dbias,
-            training=of_batch,
-            threads=default_threads(),
-        )
+        inputs = dy, rows, self._scale(), mean, inv_std
+        self.place.run("batchnorm_backward", *inputs, dx, dweight, dbias, training=of_batch)
         return self._back(dx, shape)
 
     def _momentum(self) -> float:
@@ -141,3 +131,7 @@ class BatchNorm1d(Module):
 
     def _arguments(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+
+
+def _count_one(count: memoryview) -> None:
+    count[()] += 1

@@ -5,10 +5,8 @@ from typing import Any
 import numpy as np
 
 from fastmlp.arrays import as_ids, float_type
-from fastmlp.nn.module import Module, Random, check_device, checked_size, refuse
-from fastmlp.ops.backend import ops_of
+from fastmlp.nn.module import Module, Random, check_device, checked_size, drawn, refuse
 from fastmlp.ops.gradient import RowGradient
-from fastmlp.threads import default_threads
 
 __all__ = ["Embedding"]
 
@@ -57,7 +55,7 @@ class Embedding(Module):
             raise ValueError(f"padding_idx: expected an id below {num_embeddings}, got {padding_idx}")
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.dtype = float_type(dtype)
-        weight = np.random.default_rng(rng).standard_normal((num_embeddings, embedding_dim)).astype(self.dtype)
+        weight = drawn(rng, (num_embeddings, embedding_dim), self.dtype, "standard_normal")
         if padding_idx is not None:
             weight[padding_idx] = 0
         self.register_parameter("weight", weight)
@@ -65,9 +63,9 @@ class Embedding(Module):
     def forward(self, input: Any) -> Array:
         """input (...) ids in [0, V) -> (..., D). Raises IndexError for other ids, TypeError for other than integers."""
         ids = as_ids("Embedding: input", input)
-        emb = np.empty((ids.size, 1, self.embedding_dim), self.dtype)
+        emb = self.place.array(self, "emb", (ids.size, 1, self.embedding_dim), self.dtype)
         try:
-            ops_of(self.dtype).embedding_forward(self.weight, ids.reshape(-1, 1), emb, threads=default_threads())
+            self.place.run("embedding_forward", self.weight, ids.reshape(-1, 1), emb)
         except IndexError:
             got = low if (low := int(ids.min())) < 0 else int(ids.max())
             raise IndexError(f"Embedding: input: expected ids in [0, {self.num_embeddings}), got {got}") from None
@@ -78,10 +76,13 @@ class Embedding(Module):
         """grad (..., D); ids have no gradient."""
         ids = self._kept()
         demb = self._upstream(grad, self.dtype, (*ids.shape, self.embedding_dim))
-        rows, drows = np.empty(ids.size, ids.dtype), np.empty((ids.size, self.embedding_dim), self.dtype)
-        unique = ops_of(self.dtype).embedding_backward(
-            ids.reshape(-1, 1), demb.reshape(-1, 1, self.embedding_dim), rows, drows, threads=default_threads()
-        )
+        rows = self.place.array(self, "rows", (ids.size,), ids.dtype)
+        drows = self.place.array(self, "drows", (ids.size, self.embedding_dim), self.dtype)
+        self.place.call(self._sum_rows, ids.reshape(-1, 1), demb.reshape(-1, 1, self.embedding_dim), rows, drows)
+
+    def _sum_rows(self, ids: Array, demb: Array, rows: Array, drows: Array) -> None:
+        """The gradient: how many rows it has differs from batch to batch."""
+        unique = self.place.run("embedding_backward", ids, demb, rows, drows)
         rows, drows = rows[:unique], drows[:unique]
         if self.padding_idx is not None:
             counted = rows != self.padding_idx

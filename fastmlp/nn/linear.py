@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.arrays import as_floats, float_type
-from fastmlp.nn.module import Module, Random, check_device, checked_size
-from fastmlp.ops.backend import ops_of
-from fastmlp.threads import default_threads
+from fastmlp.nn.module import UNDRAWN, Module, Random, check_device, checked_size, drawn
 
 __all__ = ["Linear"]
 
@@ -49,10 +47,11 @@ class Linear(Module):
             checked_size("in_features", in_features),
             checked_size("out_features", out_features),
         )
-        self.dtype, generator, bound = float_type(dtype), np.random.default_rng(rng), 1 / math.sqrt(in_features)
+        self.dtype, bound = float_type(dtype), 1 / math.sqrt(in_features)
+        rng = rng if rng is UNDRAWN else np.random.default_rng(rng)
         for name, shape in (("weight", (out_features, in_features)), ("bias", (out_features,))):
             absent = name == "bias" and not bias
-            uniform = None if absent else generator.uniform(-bound, bound, shape).astype(self.dtype)
+            uniform = None if absent else drawn(rng, shape, self.dtype, "uniform", -bound, bound)
             self.register_parameter(name, uniform)
 
     def forward(self, input: Any) -> Array:
@@ -61,8 +60,9 @@ class Linear(Module):
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"Linear: input: expected shape (..., {self.in_features}), got {x.shape}")
         rows = x.reshape(-1, self.in_features)
-        y = np.empty((len(rows), self.out_features), self.dtype)
-        ops_of(self.dtype).linear_forward(rows, self.weight, self.bias, y, threads=default_threads())
+        y = self.place.array(self, "y", (len(rows), self.out_features), self.dtype)
+        self.place.run("linear_forward", rows, self.weight, self.bias, y)
+        self.place.keep(rows)
         self._saved = x
         return y.reshape(*x.shape[:-1], self.out_features)
 
@@ -70,17 +70,9 @@ class Linear(Module):
         """grad (..., O) -> gradient of the input (..., I)."""
         x = self._kept()
         dy = self._upstream(grad, self.dtype, (*x.shape[:-1], self.out_features)).reshape(-1, self.out_features)
-        dx = np.empty((len(dy), self.in_features), self.dtype)
-        dbias = None if self.bias is None else self._gradient("bias")
-        ops_of(self.dtype).linear_backward(
-            dy,
-            x.reshape(dx.shape),
-            self.weight,
-            dx,
-            self._gradient("weight"),
-            dbias,
-            threads=default_threads(),
-        )
+        dx = self.place.array(self, "dx", (len(dy), self.in_features), self.dtype)
+        dweight, dbias = self._gradient("weight"), None if self.bias is None else self._gradient("bias")
+        self.place.run("linear_backward", dy, x.reshape(dx.shape), self.weight, dx, dweight, dbias)
         return dx.reshape(x.shape)
 
     def _arguments(self) -> str:

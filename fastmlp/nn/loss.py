@@ -7,9 +7,10 @@ import numpy as np
 from fastmlp import functional
 from fastmlp.arrays import as_array, as_floats, as_ids, check_shape
 from fastmlp.functional import _loss
-from fastmlp.nn.linear import Linear
+from fastmlp.nn.head import Head
 from fastmlp.nn.module import Module, Random, refuse, type_of
 from fastmlp.ops.backend import ops_of
+from fastmlp.ops.gradient import FusingOptimizer
 from fastmlp.threads import default_threads
 
 __all__ = ["CrossEntropyLoss", "LinearCrossEntropyLoss"]
@@ -126,7 +127,8 @@ class LinearCrossEntropyLoss(Module):
         self.ignore_index = IGNORED if ignore_index is None else ignore_index
         _loss.check_options(reduction, self.ignore_index, label_smoothing)
         self.reduction, self.label_smoothing = reduction, label_smoothing
-        self.linear = Linear(in_features, num_classes, bias, device, dtype, rng=rng)
+        self.linear = Head(in_features, num_classes, bias, device, dtype, rng=rng)
+        self.linear.fp32_precision = fp32_precision
         class_weight = None if weight is None else as_floats("weight", weight, self.linear.dtype).copy()
         if class_weight is not None:
             check_shape("weight", class_weight, (num_classes,))
@@ -138,19 +140,33 @@ class LinearCrossEntropyLoss(Module):
         input   (H,) or (N, H)
         target  () or (N,)  classes; probabilities raise NotImplementedError
         """
-        layer = self.linear
-        x = as_floats("LinearCrossEntropyLoss: input", input, layer.dtype)
-        targets = _classes("LinearCrossEntropyLoss", target)
-        if x.ndim not in (1, 2) or x.shape[-1] != self.in_features or targets.shape != x.shape[:-1]:
-            raise ValueError(
-                f"LinearCrossEntropyLoss: expected input (N, {self.in_features}) and target (N,),"
-                f" got {x.shape} and {targets.shape}"
-            )
-        self._saved = None  # the last gradients make room for these
-        layer.grads.clear()
+        x, targets = self._checked(input, target)
         loss, gradients = self._run(x, targets, grads=self.training and self.reduction != "none")
         self._saved = x, targets, gradients
         return np.asarray(loss).reshape(targets.shape if self.reduction == "none" else ())[()]
+
+    def step(self, input: Any, target: Any, optimizer: FusingOptimizer) -> Any:
+        """The loss, and the optimizer's step of the layer made on the way: its gradients are never stored.
+
+        input, target  as in `forward`
+        optimizer      of fastmlp.optim, which has the layer's parameters; its own `step` then leaves them alone
+        `backward()` gives the gradient of the input, of before the step. Where a loss is infinite or no number nothing
+        is updated and that gradient is NaN. Raises NotImplementedError for reduction "none" and for class weights.
+        """
+        if self.reduction == "none" or self.weight is not None:
+            raise NotImplementedError('LinearCrossEntropyLoss.step: not with reduction="none", nor with class weights')
+        x, targets = self._checked(input, target)
+        rows, classes = x.reshape(-1, self.in_features), targets.reshape(-1)
+        counted = classes != self.ignore_index
+        total = counted.sum() if self.reduction == "mean" else 1
+        with np.errstate(divide="ignore"):
+            row_scale = np.where(counted, 1 / np.float64(total), 0).astype(x.dtype)
+        options = {"label_smoothing": self.label_smoothing}
+        losses = self.linear.step(rows, classes, row_scale, optimizer, **options)
+        dinput = self.linear.loss_backward()
+        self._saved = x, targets, (np.full_like(rows, np.nan) if dinput is None else dinput, None, None)
+        with np.errstate(invalid="ignore"):  # the mean over no row is NaN, as in PyTorch
+            return (losses.sum(dtype=np.float64) / np.float64(total)).astype(x.dtype)
 
     def backward(self, grad: Any = None) -> Array:
         """The gradient of the input; those of the layer are left in it.
@@ -159,6 +175,11 @@ class LinearCrossEntropyLoss(Module):
         """
         x, targets, gradients = self._kept()
         upstream = _loss_gradient(self, grad, x.dtype, targets.shape)
+        if gradients is not None and gradients[1] is None:  # of `step`
+            if upstream != 1:
+                raise ValueError("LinearCrossEntropyLoss.backward: after `step` the gradient of the loss is 1")
+            dinput: Array = gradients[0]
+            return dinput.reshape(x.shape)
         if gradients is None or (upstream != 1).any():
             each = upstream.reshape(-1) if self.reduction == "none" else upstream
             _, gradients = self._run(x, targets, grads=True, upstream=each)
@@ -167,6 +188,19 @@ class LinearCrossEntropyLoss(Module):
         self._saved = x, targets, gradients if upstream.ndim == 0 and upstream == 1 else None
         dx: Array = dinput.reshape(x.shape)
         return dx
+
+    def _checked(self, input: Any, target: Any) -> tuple[Array, Array]:
+        """The input and the classes; the gradients of the last pass make room for those of this one."""
+        x = as_floats("LinearCrossEntropyLoss: input", input, self.linear.dtype)
+        targets = _classes("LinearCrossEntropyLoss", target)
+        if x.ndim not in (1, 2) or x.shape[-1] != self.in_features or targets.shape != x.shape[:-1]:
+            raise ValueError(
+                f"LinearCrossEntropyLoss: expected input (N, {self.in_features}) and target (N,),"
+                f" got {x.shape} and {targets.shape}"
+            )
+        self._saved = None
+        self.linear.grads.clear()
+        return x, targets
 
     def _run(self, x: Array, targets: Array, *, grads: bool, upstream: Array | None = None) -> Any:
         return _loss.linear_cross_entropy(

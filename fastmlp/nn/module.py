@@ -6,12 +6,14 @@ from typing import Any, NamedTuple, Self, overload
 import numpy as np
 
 from fastmlp.arrays import as_floats, as_ids, check_shape
+from fastmlp.nn.place import AT_ONCE, Place
 from fastmlp.ops.gradient import Gradient, dense
 
 __all__ = ["LoadResult", "Module", "Parameters"]
 
 Array = np.ndarray
 Random = np.random.Generator | int | None
+UNDRAWN: Any = object()  # in place of an rng: weights are 0 until a state_dict is loaded, and take no time to be made
 
 
 class LoadResult(NamedTuple):
@@ -81,6 +83,8 @@ class Module:
     ['first.weight', 'first.bias', 'second.weight', 'second.bias']
     """
 
+    place: Place = AT_ONCE  # where its ops run
+
     def __init__(self) -> None:
         self.training = True
         self.grads: dict[str, Gradient] = {}
@@ -133,7 +137,8 @@ class Module:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but what a backward pass would need."""
-        return {**vars(self), "grads": {}, "_saved": None, "_room": {}}
+        own = {name: value for name, value in vars(self).items() if name != "place"}
+        return {**own, "grads": {}, "_saved": None, "_room": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -154,7 +159,11 @@ class Module:
 
     def parameters(self) -> Parameters:
         """All parameters, as an optimizer takes them: plain arrays, the same ones for good."""
-        return Parameters([(module, name) for _, module, name in self._named("_parameters")])
+        return Parameters([(module, name) for _, module, name in self.named_owners()])
+
+    def named_owners(self) -> Iterator[tuple[str, "Module", str]]:
+        """For each parameter its key in the state_dict, its module, and its name there."""
+        return self._named("_parameters")
 
     def named_parameters(self) -> Iterator[tuple[str, Array]]:
         """All parameters with their keys in the state_dict."""
@@ -193,6 +202,12 @@ class Module:
     def eval(self) -> Self:
         """Behave as after training: running statistics, no dropout. Returns itself."""
         return self.train(False)
+
+    def run_in(self, place: Place) -> Self:
+        """Run in a place, all modules below it too. Returns itself."""
+        for module in self.modules():
+            module.place = place
+        return self
 
     # ------------------------------------------------------------------------------------------------------- the state
 
@@ -241,7 +256,7 @@ class Module:
         """Where the gradient of a parameter is written: the same array each time."""
         if name not in self._room:
             self._room[name] = np.empty_like(getattr(self, name))
-        self.grads[name] = self._room[name]
+        self.place.call(self.grads.__setitem__, name, self._room[name])
         return self._room[name]
 
     def _kept(self) -> Any:
@@ -263,6 +278,14 @@ class Module:
         children = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         below = "\n".join(["", *children, ""]) if children else ""
         return f"{type(self).__name__}({self._arguments()}{below})"
+
+
+def drawn(rng: Random, shape: tuple[int, ...], dtype: np.dtype[Any], distribution: str, *arguments: float) -> Array:
+    """Initial weights of one of a Generator's distributions."""
+    if rng is UNDRAWN:
+        return np.zeros(shape, dtype)
+    weights: Array = getattr(np.random.default_rng(rng), distribution)(*arguments, shape)
+    return weights.astype(dtype)
 
 
 def type_of(value: Any) -> np.dtype[Any]:

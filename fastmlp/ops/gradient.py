@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ["Gradient", "RowGradient", "dense"]
+__all__ = ["FusedRule", "FusingOptimizer", "Gradient", "RowGradient", "dense"]
 
 Array = np.ndarray
 
@@ -34,6 +34,29 @@ def dense(gradient: Gradient, param: Array) -> Array:
 # The optimizers' rules, and how many arrays of state each keeps of a parameter.
 RULES = {"sgd": 0, "momentum": 1, "adagrad": 1, "adamw": 2}
 States = tuple[Array | None, ...]
+
+
+class FusedRule(NamedTuple):
+    """An optimizer's next step of one parameter, as the ops know it.
+
+    name     of the rule: the op is update_<name>
+    states   what the rule remembers of the parameter, in the op's order of arguments
+    options  of the op
+    """
+
+    name: str
+    states: tuple[Array, ...]
+    options: dict[str, Any]
+
+
+class FusingOptimizer(Protocol):
+    """What a layer whose op makes the update asks of an optimizer."""
+
+    def fused(self, module: Any, name: str) -> FusedRule:
+        """The next step of a module's parameter."""
+
+    def count_step(self, module: Any, name: str) -> None:
+        """That step was made."""
 
 
 def rule_of(

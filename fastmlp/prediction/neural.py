@@ -10,7 +10,7 @@ import numpy as np
 
 from fastmlp.errors import CheckpointError, ModelError
 from fastmlp.files import checkpoint
-from fastmlp.network.network import MLP
+from fastmlp.network.network import Network, WindowNetwork
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
 from fastmlp.text.tokenizer import Tokenizer
@@ -31,7 +31,7 @@ class NeuralModel:
     unk_trained  whether training saw `<unk>`, so that its embedding means something
     """
 
-    network: MLP
+    network: Network
     vocabulary: Vocabulary
     tokenizer: Tokenizer
     unk_trained: bool
@@ -77,10 +77,8 @@ class NeuralModel:
         vocabulary = Vocabulary(tuple(metadata["vocabulary"]))
         sizes = metadata["network"]
         shape = NetworkShape(len(vocabulary), sizes["context"], sizes["embed"], tuple(sizes["hidden"]))
-        names = [*shape.parameters(), *shape.statistics()]
-        network = MLP(
-            shape, ops, threads=threads, parameters={name: tensors[name] for name in names if name in tensors}
-        )
+        own = {name: tensors[name] for name in WindowNetwork(shape).state_dict() if name in tensors}
+        network = Network(shape, ops, threads=threads, parameters=own)
         tokenizer = get_tokenizer(metadata["tokenizer"], metadata.get("capitalized", ()))
         return cls(network, vocabulary, tokenizer, metadata["unk_trained"])
 

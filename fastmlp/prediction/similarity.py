@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastmlp.errors import TextError
-from fastmlp.network.network import MLP
+from fastmlp.network.network import Network
 from fastmlp.prediction.generation import words_of_prompt
 from fastmlp.prediction.neural import NeuralModel
 from fastmlp.text.vocabulary import UNK
@@ -11,7 +11,7 @@ from fastmlp.text.vocabulary import UNK
 Array = np.ndarray
 
 
-def directions(network: MLP) -> Array:
+def directions(network: Network) -> Array:
     """Each word's embedding in the output layer (V, H), of length 1: alike for words that follow the same words.
 
     Each of them is trained in every step (Press and Wolf 2017, "Using the Output Embedding to Improve Language

@@ -16,7 +16,7 @@ from fastmlp.events import Event, Notice, Resumed, Saved
 from fastmlp.files import checkpoint
 from fastmlp.files.atomic import write_atomically
 from fastmlp.files.run_folder import Journal, RunFolder
-from fastmlp.network.network import MLP
+from fastmlp.network.network import Network
 from fastmlp.pictures.plot import plot_loss
 from fastmlp.prediction.neural import MODEL, NeuralModel
 from fastmlp.training.state import Checkpoint, TrainingState
@@ -115,7 +115,7 @@ class Memory:
     def best(self, model: NeuralModel) -> NeuralModel:
         """A network of its own with the best weights."""
         network = model.network
-        best = MLP(network.shape, network.ops, threads=network.threads, parameters=self._best)
+        best = Network(network.shape, network.ops, threads=network.threads, parameters=self._best)
         return NeuralModel(best, model.vocabulary, model.tokenizer, model.unk_trained)
 
     def draw_is_due(self) -> bool:

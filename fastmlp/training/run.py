@@ -29,7 +29,7 @@ from fastmlp.events import (
     Writing,
 )
 from fastmlp.files.run_folder import RunFolder
-from fastmlp.network.network import MLP
+from fastmlp.network.network import Network
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops.backend import Backend
 from fastmlp.options import ConfigError
@@ -37,11 +37,11 @@ from fastmlp.prediction.evaluation import perplexity
 from fastmlp.prediction.neural import NeuralModel
 from fastmlp.training.clock import Clock
 from fastmlp.training.keeper import Folder, Keeper, Memory
+from fastmlp.training.optimizer import make_optimizer
 from fastmlp.training.progress import Progress, Result
 from fastmlp.training.samples import Samples
 from fastmlp.training.schedule import Schedule
 from fastmlp.training.state import Checkpoint, TrainingState
-from fastmlp.training.update_rules import make_optimizer
 from fastmlp.training.validation import Validation
 
 __all__ = ["Run", "SavedRun", "training_precision"]
@@ -94,9 +94,9 @@ class Run:
         self.keeper = keeper or Memory()
         shape = NetworkShape(len(corpus.vocabulary), config.context, config.embed, config.hidden)
         self.precision = training_precision(config, backend)
-        self.network = MLP(shape, self.ops, threads=threads, fp32_precision=self.precision, seed=config.seed)
+        self.network = Network(shape, self.ops, threads=threads, fp32_precision=self.precision, seed=config.seed)
         self.model = NeuralModel(self.network, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
-        self.optimizer = make_optimizer(config, self.network.parameters, self.ops, threads=threads)
+        self.optimizer = make_optimizer(config, self.network.layers)
         self.batches = corpus.batches(config)
         self.schedule = Schedule(config, self.batches)
         self.validation = Validation(corpus, config.eval_windows, self.precision)
@@ -123,7 +123,9 @@ class Run:
         """Report the network, the back-end, precision, threads, and where it is kept."""
         shape = self.network.shape
         self._report(
-            NetworkMade(shape.vocabulary, shape.context, shape.embed, list(shape.hidden), shape.parameter_count())
+            NetworkMade(
+                shape.vocabulary, shape.context, shape.embed, list(shape.hidden), self.network.parameter_count()
+            )
         )
         self._report(Running(self.ops.backend, self.backend.simd, self.precision, self.threads))
         if self.backend.notice:
@@ -207,7 +209,9 @@ class Run:
         progress = self.progress
         ids, targets = self.batches.batch(progress.step)
         progress.lr = self.schedule.learning_rate(progress.step, self._share())
-        loss = self.optimizer.step(self.network, ids, targets, progress.lr)
+        for group in self.optimizer.param_groups:
+            group["lr"] = progress.lr
+        loss = self.network.step(ids, targets, self.optimizer)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
         if progress.step == 0:  # the loss of the first batch, before any update

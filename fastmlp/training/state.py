@@ -12,10 +12,11 @@ from fastmlp.errors import CheckpointError, RunFolderError
 from fastmlp.files import checkpoint
 from fastmlp.files.checkpoint import is_checkpoint
 from fastmlp.files.run_folder import RunFolder
+from fastmlp.optim import Optimizer
 from fastmlp.options import ConfigError
 from fastmlp.prediction.neural import NeuralModel
+from fastmlp.training.optimizer import load_optimizer_state, optimizer_state
 from fastmlp.training.progress import Progress
-from fastmlp.training.update_rules import Optimizer
 
 TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
 Checkpoint = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
@@ -43,8 +44,9 @@ class TrainingState:
 
     def to_checkpoint(self) -> Checkpoint:
         """Everything that `from_checkpoint` needs; the arrays themselves, not copies."""
-        state = {f"{OPTIMIZER}{name}": array for name, array in self.optimizer.state.items()}
-        progress = {"progress": asdict(self.progress), "optimizer_steps": self.optimizer.steps}
+        remembered, steps = optimizer_state(self.optimizer, self.model.network.layers)
+        state = {f"{OPTIMIZER}{name}": array for name, array in remembered.items()}
+        progress = {"progress": asdict(self.progress), "optimizer_steps": steps}
         return {**self.model.network.state_dict(), **state}, {**self.metadata(TRAINING_STATE), **progress}
 
     def from_checkpoint(self, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
@@ -54,12 +56,13 @@ class TrainingState:
         }
         network = {name: array for name, array in tensors.items() if not name.startswith(OPTIMIZER)}
         self.model.network.load_state_dict(network)
-        self.optimizer.load_state(optimizer, metadata["optimizer_steps"])
+        load_optimizer_state(self.optimizer, self.model.network.layers, optimizer, metadata["optimizer_steps"])
         vars(self.progress).update(vars(Progress(**metadata["progress"])))
 
     def not_finite(self) -> str | None:
         """The name of an array that no checkpoint may hold, since it has a number that is infinite or none."""
-        for name, array in {**self.model.network.state_dict(), **self.optimizer.state}.items():
+        remembered, _ = optimizer_state(self.optimizer, self.model.network.layers)
+        for name, array in {**self.model.network.state_dict(), **remembered}.items():
             if not np.isfinite(array).all():
                 return name
         return None

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from fastmlp import config, ops, text
+from fastmlp import config, nn, ops, text
 from fastmlp.config import TrainConfig, is_config, options, read_toml, to_toml
+from fastmlp.ops.gradient import RULES
 from fastmlp.options import ConfigError
-from fastmlp.training import schedule, update_rules
+from fastmlp.training import schedule
+from fastmlp.training.optimizer import make_optimizer
 
 FULL = TrainConfig(
     files=("a.txt", 'quo"ted.txt'),
@@ -99,11 +101,11 @@ def test_the_names_that_are_offered_are_those_that_there_are() -> None:
     assert set(config.TOKENIZERS) == set(text.TOKENIZERS)
     assert set(config.SCHEDULES) == set(schedule.SCHEDULES)
     assert set(config.BACKENDS) == {"auto", *ops.BACKENDS}
-    rules = {rule.rule for rule in update_rules.Optimizer.__subclasses__()}
-    assert set(config.OPTIMIZERS) == set(config.LEARNING_RATES) == set(config.WEIGHT_DECAYS) == rules
+    assert set(config.OPTIMIZERS) == set(config.LEARNING_RATES) == set(config.WEIGHT_DECAYS) == set(RULES)
+    layer = nn.Linear(1, 1)
     for name in config.OPTIMIZERS:
-        made = update_rules.make_optimizer(TrainConfig(optimizer=name), {}, ops.get_ops("numpy"), threads=1)
-        assert made.rule == name
+        made = make_optimizer(TrainConfig(optimizer=name), layer)
+        assert made.fused(layer, "weight").name == name
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

@@ -20,8 +20,8 @@ from tests.commands.helpers import SMALL, call, press_ctrl_c
 from tests.runs import flags, learnable_text, metrics_of, outcome, process, small_options, write_text
 
 BUSY = {  # what a run does before its first step, and what is called meanwhile
-    "MLP": "fastmlp.network.network.MLP.__init__",
-    "make_optimizer": "fastmlp.training.update_rules.Optimizer.__init__",
+    "Network": "fastmlp.network.network.Network.__init__",
+    "make_optimizer": "fastmlp.optim.Optimizer.__init__",
     "complete": "fastmlp.training.samples.Samples.texts",
     "evaluate": "fastmlp.training.validation.Validation.trial",
 }
@@ -217,7 +217,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("fastmlp.network.network.MLP.__init__", fail)
+    monkeypatch.setattr("fastmlp.network.network.Network.__init__", fail)
     if there_before:
         Path("run").mkdir()
         Path("run/notes").write_text("mine")
@@ -279,7 +279,7 @@ def test_a_run_that_cannot_go_on_from_its_start_keeps_its_options(
     for name in ("last.safetensors", "model.safetensors"):
         Path("run", name).unlink()
     before = Path("run/config.toml").read_bytes()
-    monkeypatch.setattr("fastmlp.network.network.MLP.__init__", lambda *_, **__: exec("raise MemoryError"))
+    monkeypatch.setattr("fastmlp.network.network.Network.__init__", lambda *_, **__: exec("raise MemoryError"))
     status, _, err = call(capsys, "train", "--resume", "--out", "run")
     assert (status, "not enough memory: none is left; " in err) == (1, True)
     assert Path("run/config.toml").read_bytes() == before

@@ -140,5 +140,5 @@ def test_numpy_integers_are_whole_numbers(model: LanguageModel) -> None:
 def test_it_says_what_it_is(model: LanguageModel) -> None:
     shown = "LanguageModel(context=3, embed=6, hidden=(12, 10), backend='numpy')"
     assert repr(LanguageModel(**SMALL)) == f"{shown}: not trained"
-    count = model.network.shape.parameter_count()
+    count = model.network.parameter_count()
     assert repr(model) == f"{shown}: {len(model.vocabulary) - 1} words, {count:,} parameters"

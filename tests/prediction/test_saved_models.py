@@ -12,7 +12,7 @@ from fastmlp.errors import ModelError
 from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import model_file
 from fastmlp.language_model import LanguageModel, load_language_model
-from fastmlp.network.network import MLP
+from fastmlp.network.network import Network
 from fastmlp.ops import Ops
 from fastmlp.ops.backend import Backend
 from tests.helpers import NUMPY
@@ -96,7 +96,7 @@ def test_promise_4_a_model_that_was_saved_gives_the_same_bits(
     way: str, ops: Ops, model: LanguageModel, tmp_path: Path
 ) -> None:
     own = LanguageModel.from_network(
-        MLP(model.network.shape, ops, parameters=model.network.state_dict()),
+        Network(model.network.shape, ops, parameters=model.network.state_dict()),
         model.vocabulary,
         model.tokenizer,
         unk_trained=False,

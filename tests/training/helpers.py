@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 
 from fastmlp.events import Event, Reporter
-from fastmlp.network.network import MLP
+from fastmlp.network.network import Network
 from fastmlp.training import validation
 from fastmlp.training.samples import Samples
-from fastmlp.training.update_rules import Optimizer
 
 
 class Recorder(Reporter):
@@ -37,9 +36,9 @@ class Clock:
         self.now = 1_000.0
         monkeypatch.setattr("time.perf_counter", lambda: self.now)
         monkeypatch.setattr(validation, "TRIAL", 5)
-        losses, texts, step = MLP.losses, Samples.texts, Optimizer.step
+        losses, texts, step = Network.losses, Samples.texts, Network.step
 
-        def timed_losses(network: MLP, ids: Any, targets: Any, **options: Any) -> Any:
+        def timed_losses(network: Network, ids: Any, targets: Any, **options: Any) -> Any:
             self.now += self.WORD * len(targets)
             return losses(network, ids, targets, **options)
 
@@ -51,6 +50,6 @@ class Clock:
             self.now += self.STEP
             return step(*arguments)
 
-        monkeypatch.setattr(MLP, "losses", timed_losses)
+        monkeypatch.setattr(Network, "losses", timed_losses)
         monkeypatch.setattr(Samples, "texts", timed_texts)
-        monkeypatch.setattr(Optimizer, "step", timed_step)
+        monkeypatch.setattr(Network, "step", timed_step)

@@ -12,10 +12,11 @@ from fastmlp.events import Event, Saved
 from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import RunFolder
 from fastmlp.ops import get_ops
+from fastmlp.optim import AdamW
 from fastmlp.training.keeper import Folder, Memory
+from fastmlp.training.optimizer import optimizer_state
 from fastmlp.training.progress import Progress
 from fastmlp.training.state import TrainingState
-from fastmlp.training.update_rules import AdamW
 from tests.networks import small_language
 
 CONFIG = TrainConfig(save_every=3)
@@ -23,7 +24,7 @@ CONFIG = TrainConfig(save_every=3)
 
 def training_state(seed: int = 1) -> TrainingState:
     model = small_language(np.random.default_rng(seed), get_ops("numpy"))
-    optimizer = AdamW(model.network.parameters, model.network.ops)
+    optimizer = AdamW(model.network.layers.parameters())
     facts = {"backend": "numpy", "precision": "ieee", "config": {"eval_windows": 10}, "fastmlp": "0"}
     return TrainingState(model, optimizer, Progress(step=5, best_step=5, best_loss=1.0), facts)
 
@@ -111,5 +112,6 @@ def test_the_run_that_is_replaced_stays_until_the_first_step(folder: Callable[..
 def test_an_array_that_is_not_finite_is_named() -> None:
     state = training_state()
     assert state.not_finite() is None
-    state.optimizer.state["square.output.bias"][0] = np.inf
+    remembered, _ = optimizer_state(state.optimizer, state.model.network.layers)
+    remembered["square.output.bias"][0] = np.inf
     assert state.not_finite() == "square.output.bias"

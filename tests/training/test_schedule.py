@@ -1,11 +1,13 @@
 """The schedule: how long a run is, its learning rate, and what is due after which step."""
 
+import math
+
 import numpy as np
 import pytest
 
 from fastmlp.config import TrainConfig
 from fastmlp.data import EpochBatches, RandomBatches, Windows
-from fastmlp.training.schedule import Schedule
+from fastmlp.training.schedule import Schedule, learning_rate
 
 WINDOWS = Windows(np.arange(103), 3)  # 100 of them
 
@@ -56,3 +58,31 @@ def test_what_is_due_after_a_step() -> None:
 def test_why_no_step_is_left_is_said() -> None:
     assert schedule(steps=1_000).why_done(1_000) == "it has made 1,000 of 1,000 steps"
     assert schedule(minutes=2).why_done(5) == "its 2 minutes, which count over all sittings, are over"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [1, 1, 1, 1, 1]),
+        ("step", [1, 1, 0.1, 0.1, 0.1]),
+        ("linear", [1, 0.75, 0.5, 0.25, 0]),
+        ("cosine", [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]),
+    ],
+)
+def test_schedules(schedule: str, rates: list[float]) -> None:
+    got = [learning_rate(0.1, schedule, progress=progress) for progress in (0, 0.25, 0.5, 0.75, 1)]
+    np.testing.assert_allclose(got, [0.1 * rate for rate in rates], atol=1e-17)
+
+
+def test_the_warmup_grows_linearly_and_ends() -> None:
+    rates = [learning_rate(0.1, "constant", progress=0, step=step, warmup=4) for step in range(6)]
+    np.testing.assert_allclose(rates, [0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+
+
+def test_the_warmup_is_over_after_its_steps_or_its_share_of_the_run() -> None:
+    def rate(progress: float, step: int) -> float:
+        return learning_rate(0.1, "constant", progress=progress, step=step, warmup=4, warmup_share=0.1)
+
+    assert rate(0.0, 1) == pytest.approx(0.05)
+    assert rate(0.075, 1) == pytest.approx(0.075)
+    assert rate(0.5, 1) == rate(0.0, 3) == 0.1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastmlp.data.corpus import read_corpus
-from fastmlp.network.network import MLP
+from fastmlp.network.network import Network
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import get_ops
 from fastmlp.prediction.evaluation import evaluate
@@ -20,7 +20,7 @@ def validation_and_model(tmp_path: Path) -> tuple[Validation, NeuralModel]:
     config = small_config(write_text(tmp_path), tmp_path / "run", test_fraction=0.1)
     corpus = read_corpus(config)
     shape = NetworkShape(len(corpus.vocabulary), config.context, config.embed, config.hidden)
-    network = MLP(shape, get_ops("numpy"), seed=1)
+    network = Network(shape, get_ops("numpy"), seed=1)
     return Validation(corpus, 50, "ieee"), NeuralModel(network, corpus.vocabulary, corpus.tokenizer, False)
 
 

@@ -1,17 +1,18 @@
-"""The trainer's rules against PyTorch's, dense and sparse gradients alike, and the learning-rate schedules."""
+"""The trainer's optimizers against PyTorch's, dense and sparse gradients alike, and what checkpoints hold of them."""
 
-import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastmlp.config import TrainConfig
+from fastmlp.config import OPTIMIZERS, TrainConfig
 from fastmlp.network.shape import NetworkShape
+from fastmlp.nn.module import Module
+from fastmlp.nn.place import Bound
 from fastmlp.ops import Ops
 from fastmlp.ops.gradient import RowGradient
-from fastmlp.training.schedule import learning_rate
-from fastmlp.training.update_rules import SGD, Adagrad, AdamW, Momentum, make_optimizer
+from fastmlp.optim import SGD, Adagrad, AdamW, Optimizer
+from fastmlp.training.optimizer import load_optimizer_state, make_optimizer, optimizer_state
 from tests.helpers import NUMPY, assert_near
 from tests.networks import batch, make_model, nonzero_state, torch_model
 
@@ -41,6 +42,19 @@ def initial(rng: np.random.Generator) -> dict[str, Array]:
     }
 
 
+def module_of(parameters: dict[str, Array], ops: Ops = NUMPY) -> Module:
+    """A module of these parameters, which it changes in place, on a back-end."""
+    module = Module()
+    for name, array in parameters.items():
+        module.register_parameter(name, array)
+    return module.run_in(Bound(ops, threads=2))
+
+
+def step(optimizer: Optimizer, module: Module, gradients: dict[str, Any]) -> None:
+    module.grads.update(gradients)
+    optimizer.step()
+
+
 def by_torch(
     rule: str, parameters: dict[str, Array], gradients: list[dict[str, Any]], **options: Any
 ) -> dict[str, Array]:
@@ -63,8 +77,8 @@ def by_torch(
     [
         (SGD, "SGD", {}, {}),
         (SGD, "SGD", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
-        (Momentum, "SGD", {}, {"momentum": 0.9}),
-        (Momentum, "SGD", {"momentum": 0.5, "weight_decay": 0.1}, {"momentum": 0.5, "weight_decay": 0.1}),
+        (SGD, "SGD", {"momentum": 0.9}, {"momentum": 0.9}),
+        (SGD, "SGD", {"momentum": 0.5, "weight_decay": 0.1}, {"momentum": 0.5, "weight_decay": 0.1}),
         (Adagrad, "Adagrad", {}, {}),
         (Adagrad, "Adagrad", {"weight_decay": 0.1}, {"weight_decay": 0.1}),
         (AdamW, "AdamW", {}, {}),
@@ -78,84 +92,81 @@ def test_optimizers_equal_pytorch(
     want = by_torch(
         torch_rule, {name: param.copy() for name, param in parameters.items()}, gradients, lr=0.05, **torch_options
     )
-    optimizer = rule(parameters, ops, threads=2, **options)
+    module = module_of(parameters, ops)
+    optimizer = rule(module.parameters(), 0.05, **options)
     for gradient in gradients:
-        optimizer.update(gradient, 0.05)
+        step(optimizer, module, gradient)
     for name, param in parameters.items():
         np.testing.assert_allclose(param, want[name], rtol=2e-6, atol=2e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("rule", [SGD, Momentum, Adagrad, AdamW])
-def test_an_optimizer_goes_on_with_the_same_bits_from_its_state(rule: Any, rng: np.random.Generator) -> None:
-    parameters, gradients = initial(rng), random_gradients(rng)
-    whole = {name: param.copy() for name, param in parameters.items()}
-    uninterrupted = rule(whole, NUMPY)
-    first = rule(parameters, NUMPY)
-    for step, gradient in enumerate(gradients):
-        uninterrupted.update(gradient, 0.05)
-        if step == 2:
-            second = rule(parameters, NUMPY)
-            second.load_state({name: array.copy() for name, array in first.state.items()}, first.steps)
-            first = second
-        first.update(gradient, 0.05)
-    for name, param in parameters.items():
-        assert param.tobytes() == whole[name].tobytes(), name
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_an_optimizer_goes_on_with_the_same_bits_from_its_state(rule: str, rng: np.random.Generator) -> None:
+    config, gradients = TrainConfig(optimizer=rule, lr=0.05), random_gradients(rng)
+    parameters = initial(rng)
+    whole, parts = (module_of({name: param.copy() for name, param in parameters.items()}) for _ in range(2))
+    uninterrupted, first = make_optimizer(config, whole), make_optimizer(config, parts)
+    for number, gradient in enumerate(gradients):
+        step(uninterrupted, whole, gradient)
+        if number == 2:
+            state, steps = optimizer_state(first, parts)
+            first = make_optimizer(config, parts)
+            load_optimizer_state(first, parts, {name: array.copy() for name, array in state.items()}, steps)
+        step(first, parts, gradient)
+    for name, array in whole.state_dict().items():
+        assert array.tobytes() == parts.state_dict()[name].tobytes(), name
 
 
 def test_the_state_of_another_rule_is_refused(rng: np.random.Generator) -> None:
-    parameters = initial(rng)
+    module = module_of(initial(rng))
+    of_sgd = optimizer_state(make_optimizer(TrainConfig(optimizer="sgd"), module), module)
+    momentum = make_optimizer(TrainConfig(optimizer="momentum"), module)
     with pytest.raises(ValueError, match=r"expected velocity\.weight.*got nothing"):
-        Momentum(parameters, NUMPY).load_state(SGD(parameters, NUMPY).state, 3)
+        load_optimizer_state(momentum, module, *of_sgd)
+
+
+@pytest.mark.parametrize(
+    ("rule", "slots"),
+    [("sgd", []), ("momentum", ["velocity"]), ("adagrad", ["squares"]), ("adamw", ["mean", "square"])],
+)
+def test_a_checkpoint_before_the_first_step_has_every_slot(
+    rule: str, slots: list[str], rng: np.random.Generator
+) -> None:
+    module = module_of(initial(rng))
+    state, steps = optimizer_state(make_optimizer(TrainConfig(optimizer=rule), module), module)
+    assert list(state) == [f"{slot}.{name}" for name in ("weight", "bias", "embedding") for slot in slots]
+    assert not any(array.any() for array in state.values())
+    assert steps == 0
 
 
 @pytest.mark.parametrize(
     ("options", "rule", "used"),
     [
-        ({}, AdamW, {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.01, "eps": 1e-8}),
+        ({}, "adamw", {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.01, "eps": 1e-8, "step": 1, "lr": 0.002}),
         (
             {"betas": (0.8, 0.99), "weight_decay": 0.1},
-            AdamW,
-            {"beta1": 0.8, "beta2": 0.99, "weight_decay": 0.1, "eps": 1e-8},
+            "adamw",
+            {"beta1": 0.8, "beta2": 0.99, "weight_decay": 0.1, "eps": 1e-8, "step": 1, "lr": 0.002},
         ),
-        ({"optimizer": "sgd"}, SGD, {"weight_decay": 0.0}),
-        ({"optimizer": "momentum", "momentum": 0.5}, Momentum, {"momentum": 0.5, "weight_decay": 0.0}),
-        ({"optimizer": "adagrad", "weight_decay": 0.2}, Adagrad, {"eps": 1e-10, "weight_decay": 0.2}),
+        ({"optimizer": "sgd"}, "sgd", {"weight_decay": 0.0, "lr": 0.1}),
+        (
+            {"optimizer": "momentum", "momentum": 0.5, "lr": 1},
+            "momentum",
+            {"momentum": 0.5, "weight_decay": 0, "lr": 1},
+        ),
+        (
+            {"optimizer": "adagrad", "weight_decay": 0.2, "lr": 1},
+            "adagrad",
+            {"eps": 1e-10, "weight_decay": 0.2, "lr": 1},
+        ),
     ],
 )
 def test_the_configuration_chooses_the_rule_and_its_options(
-    options: Any, rule: Any, used: Any, rng: np.random.Generator
+    options: Any, rule: str, used: Any, rng: np.random.Generator
 ) -> None:
-    optimizer = make_optimizer(TrainConfig(**options), initial(rng), NUMPY, threads=1)
-    assert type(optimizer) is rule
-    assert optimizer.options == used
-
-
-@pytest.mark.parametrize(
-    ("schedule", "rates"),
-    [
-        ("constant", [1, 1, 1, 1, 1]),
-        ("step", [1, 1, 0.1, 0.1, 0.1]),
-        ("linear", [1, 0.75, 0.5, 0.25, 0]),
-        ("cosine", [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]),
-    ],
-)
-def test_schedules(schedule: str, rates: list[float]) -> None:
-    got = [learning_rate(0.1, schedule, progress=progress) for progress in (0, 0.25, 0.5, 0.75, 1)]
-    np.testing.assert_allclose(got, [0.1 * rate for rate in rates], atol=1e-17)
-
-
-def test_the_warmup_grows_linearly_and_ends() -> None:
-    rates = [learning_rate(0.1, "constant", progress=0, step=step, warmup=4) for step in range(6)]
-    np.testing.assert_allclose(rates, [0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
-
-
-def test_the_warmup_is_over_after_its_steps_or_its_share_of_the_run() -> None:
-    def rate(progress: float, step: int) -> float:
-        return learning_rate(0.1, "constant", progress=progress, step=step, warmup=4, warmup_share=0.1)
-
-    assert rate(0.0, 1) == pytest.approx(0.05)
-    assert rate(0.075, 1) == pytest.approx(0.075)
-    assert rate(0.5, 1) == rate(0.0, 3) == 0.1
+    module = module_of(initial(rng))
+    fused = make_optimizer(TrainConfig(**options), module).fused(module, "weight")
+    assert (fused.name, fused.options) == (rule, used)
 
 
 # ---------------------------------------------------------------------------- ten steps of the trainer's network
@@ -206,8 +217,8 @@ def test_promise_3_ten_steps_of_the_trainers_network_equal_pytorch(
     want_losses, want = ten_steps_by_torch(state, batches, torch_rule, options)
 
     model = make_model(ops, state, NETWORK, threads=2)
-    rule = make_optimizer(config, model.parameters, ops, threads=2)
-    losses = [rule.step(model, ids, targets, config.lr) for ids, targets in batches]
+    rule = make_optimizer(config, model.layers)
+    losses = [model.step(ids, targets, rule) for ids, targets in batches]
 
     np.testing.assert_allclose(losses, want_losses, rtol=1e-5)
     for name, param in model.parameters.items():

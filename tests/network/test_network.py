@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.network.network import BATCHED, MLP, HiddenActivations
+from fastmlp.network.network import Network, WindowNetwork, mean
 from fastmlp.network.shape import NetworkShape
+from fastmlp.nn.place import Bound
 from fastmlp.ops import Ops
 from fastmlp.ops.gradient import RowGradient
-from fastmlp.training.update_rules import SGD, AdamW
+from fastmlp.optim import SGD, AdamW
 from tests.helpers import NUMPY, allowed, clocked_ops, relative_norm
 from tests.networks import ROWS, SHAPE, batch, make_model, nonzero_state, torch_model
 
@@ -21,28 +22,50 @@ Array = np.ndarray
 
 @pytest.fixture
 def buffers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every value of a hidden layer has a buffer of its own, so that none is overwritten by the next."""
+    """Every value of a hidden layer has an array of its own, so that none is overwritten by the next."""
 
-    def empty(rows: int, width: int, dtype: Any) -> HiddenActivations:
-        values = {name: np.empty((rows, width), dtype) for name in BATCHED}
-        return HiddenActivations(mean=np.empty(width, dtype), inv_std=np.empty(width, dtype), **values)
+    def over(place: Bound, module: object, name: str, x: Array) -> Array:
+        return place.array(module, name, x.shape, x.dtype)
 
-    monkeypatch.setattr(HiddenActivations, "empty", empty)
+    monkeypatch.setattr(Bound, "over", over)
 
 
-def everything(model: MLP, ids: Array, targets: Array) -> dict[str, Array]:
+def everything(model: Network, ids: Array, targets: Array) -> dict[str, Array]:
     """Every intermediate value and every gradient of a training batch, by name; sparse gradients made dense."""
-    loss = model.loss_and_gradients(ids, targets)
-    a = model.activations
-    found = {"loss": np.array(loss), "emb": a.emb, "demb": a.demb, "losses": a.losses}
-    found |= {"highest": a.highest, "log_sum": a.log_sum}
-    for i, layer in enumerate(a.hidden):
-        for name in ("hprebn", "hpreact", "h"):
-            found[f"{name}.{i}"] = getattr(layer, name)
-            found[f"d{name}.{i}"] = getattr(layer, f"d{name}")
-    for name, gradient in model.gradients.items():
-        found[f"d{name}"] = dense(gradient, model.parameters[name])
+    layers, output = model.layers, model.layers.output
+    with pytest.MonkeyPatch.context() as patch:
+        found = watch(layers, patch)
+        found["loss"] = np.array(model.loss_and_gradients(ids, targets))
+    for name in ("highest", "log_sum", "losses"):
+        found[name] = output.place.array(output, name, targets.shape, found["emb"].dtype)
+    for (name, param), gradient in zip(model.parameters.items(), layers.gradients(), strict=True):
+        found[f"d{name}"] = dense(gradient, param)
     return {name: value.copy() for name, value in {**found, **model.statistics}.items()}
+
+
+def watch(layers: WindowNetwork, patch: pytest.MonkeyPatch) -> dict[str, Array]:
+    """What the layers compute from now on, by the lectures' names, and the gradients of it."""
+    values: dict[str, Array] = {}
+
+    def keep(module: Any, name: str) -> None:
+        forward, backward = module.forward, module.backward
+
+        def kept_forward(x: Array) -> Array:
+            values[name] = forward(x)
+            return values[name]
+
+        def kept_backward(grad: Array) -> Array:
+            values[f"d{name}"] = grad
+            return backward(grad)
+
+        patch.setattr(module, "forward", kept_forward)
+        patch.setattr(module, "backward", kept_backward)
+
+    keep(layers.embedding, "emb")
+    for i, layer in enumerate(layers.hidden):
+        for name, value in (("linear", "hprebn"), ("batchnorm", "hpreact"), ("tanh", "h")):
+            keep(getattr(layer, name), f"{value}.{i}")
+    return values
 
 
 def dense(gradient: Any, param: Array) -> Array:
@@ -148,14 +171,14 @@ def test_promise_3_ten_losses_equal_pytorch(
     state = nonzero_state(rng, shape)
     batches = [batch(rng, shape, rows=32) for _ in range(10)]
     model = make_model(ops, state, shape, threads=2)
-    optimizer = rule(model.parameters, ops, threads=2)
+    optimizer = rule(model.layers.parameters(), lr)
     losses = []
     for ids, targets in batches:
         if fused:
-            losses.append(optimizer.step(model, ids, targets, lr))
+            losses.append(model.step(ids, targets, optimizer))
         else:
             losses.append(model.loss_and_gradients(ids, targets))
-            optimizer.update(model.gradients, lr)
+            optimizer.step()
     np.testing.assert_allclose(losses, torch_losses(state, shape, batches, rule.__name__, lr), rtol=rtol)
     changed = [name for name, param in model.parameters.items() if relative_norm(param, state[name]) > 1e-4]
     assert changed == list(model.parameters)  # all of the network learned, not the output's bias alone
@@ -166,10 +189,10 @@ def test_the_clock_counts_the_kernels_and_changes_nothing(ops: Ops, rng: np.rand
     clocked, seconds = clocked_ops(ops.backend)
     state, (ids, targets) = nonzero_state(rng), batch(rng)
     plain, timed = (make_model(which, state) for which in (ops, clocked))
-    want = SGD(plain.parameters, ops).step(plain, ids, targets, 0.1)  # compiles what is compiled on first use
+    want = plain.step(ids, targets, SGD(plain.layers.parameters(), 0.1))  # compiles what is compiled on first use
     before, began = seconds(), time.perf_counter()
     assert before == 0
-    assert SGD(timed.parameters, clocked).step(timed, ids, targets, 0.1) == want
+    assert timed.step(ids, targets, SGD(timed.layers.parameters(), 0.1)) == want
     assert 0 < seconds() <= time.perf_counter() - began
     before = seconds()
     clocked.tanh_forward(np.zeros(3, np.float32), np.zeros(3, np.float32))
@@ -184,13 +207,13 @@ def test_first_loss_is_the_logarithm_of_the_vocabulary(rng: np.random.Generator)
     shape = NetworkShape(vocabulary=5_000)
     ids, targets = batch(rng, shape, rows=64)
     for seed in (1, 2, 3):
-        loss = MLP(shape, NUMPY, seed=seed).loss_and_gradients(ids, targets)
+        loss = Network(shape, NUMPY, seed=seed).loss_and_gradients(ids, targets)
         assert loss == pytest.approx(math.log(5_000), rel=0.01)
 
 
 def test_initial_weights_have_the_distributions_of_pytorch() -> None:
     shape = NetworkShape(vocabulary=2_000, context=4, embed=30, hidden=(300, 200))
-    p = MLP(shape, NUMPY, seed=1).parameters
+    p = Network(shape, NUMPY, seed=1).parameters
     assert p["embedding.weight"].mean() == pytest.approx(0, abs=0.02)
     assert p["embedding.weight"].std() == pytest.approx(1, rel=0.02)
     for name, inputs in (("hidden.0.linear.weight", 120), ("hidden.1.linear.weight", 300)):
@@ -205,7 +228,7 @@ def test_initial_weights_have_the_distributions_of_pytorch() -> None:
 
 
 def test_initial_weights_are_a_function_of_the_seed() -> None:
-    first, again, other = (MLP(SHAPE, NUMPY, seed=seed).parameters for seed in (1, 1, 2))
+    first, again, other = (Network(SHAPE, NUMPY, seed=seed).parameters for seed in (1, 1, 2))
     for name in ("embedding.weight", "hidden.0.linear.weight", "hidden.1.linear.weight", "output.weight"):
         assert first[name].tobytes() == again[name].tobytes()
         assert first[name].tobytes() != other[name].tobytes()
@@ -252,15 +275,13 @@ def test_batches_of_other_sizes_and_evaluation_in_between_leave_training_alone(
     """The hidden layers' ops are bound to the arrays of a batch: to those of the right one."""
     state, batches = nonzero_state(rng), [batch(rng, rows=rows) for rows in (13, 5, 13, 30, 13)]
     apart, mixed = (make_model(ops, state) for _ in range(2))
-    optimizers = [AdamW(model.parameters, ops) for model in (apart, mixed)]
+    optimizers = [AdamW(model.layers.parameters(), 0.01) for model in (apart, mixed)]
     ids, targets = batch(rng, rows=7)
     for one in batches:
         alone = make_model(ops, apart.state_dict()).losses(ids, targets)
         assert mixed.losses(ids, targets).tobytes() == alone.tobytes()
         assert mixed.logits(ids[:1]).tobytes() == make_model(ops, apart.state_dict()).logits(ids[:1]).tobytes()
-        losses = [
-            optimizer.step(model, *one, 0.01) for model, optimizer in zip((apart, mixed), optimizers, strict=True)
-        ]
+        losses = [model.step(*one, optimizer) for model, optimizer in zip((apart, mixed), optimizers, strict=True)]
         assert losses[0] == losses[1]
         for name, array in apart.state_dict().items():
             assert array.tobytes() == mixed.state_dict()[name].tobytes(), name
@@ -275,14 +296,19 @@ def test_parameters_are_the_same_arrays_for_good(rng: np.random.Generator) -> No
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
 def test_the_mean_loss_is_that_of_the_exact_sum(dtype: Any, rng: np.random.Generator) -> None:
-    model = make_model(NUMPY, nonzero_state(rng), dtype=dtype)
-    loss = model.loss_and_gradients(*batch(rng))
-    exact = sum(Fraction(float(one)) for one in model.activations.losses) / ROWS
-    assert loss == pytest.approx(float(exact), rel=1e-15)
-    model.activations.losses[0] = np.nan
-    assert math.isnan(model.activations.mean_loss())
-    model.activations.losses[0] = np.inf
-    assert model.activations.mean_loss() == math.inf
+    losses = rng.gamma(3, 2, ROWS).astype(dtype)
+    exact = sum(Fraction(float(one)) for one in losses) / ROWS
+    assert mean(losses) == pytest.approx(float(exact), rel=1e-15)
+    losses[0] = np.nan
+    assert math.isnan(mean(losses))
+    losses[0] = np.inf
+    assert mean(losses) == math.inf
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_rows(rng: np.random.Generator) -> None:
+    model = make_model(NUMPY, nonzero_state(rng), dtype=np.float64)
+    found = everything(model, *batch(rng))
+    assert found["loss"] == pytest.approx(found["losses"].mean(), rel=1e-15)
 
 
 def test_training_counts_its_batches_and_refuses_a_batch_of_one(rng: np.random.Generator) -> None:
@@ -290,7 +316,7 @@ def test_training_counts_its_batches_and_refuses_a_batch_of_one(rng: np.random.G
     ids, targets = batch(rng)
     model.loss_and_gradients(ids, targets)
     assert model.statistics["hidden.1.batchnorm.num_batches_tracked"] == 8
-    with pytest.raises(ValueError, match="at least 2 rows"):
+    with pytest.raises(ValueError, match="more than one value a channel to train on"):
         model.loss_and_gradients(ids[:1], targets[:1])
 
 
@@ -319,12 +345,13 @@ def test_a_network_without_width_is_refused(sizes: dict[str, Any], message: str)
 
 
 def test_the_originals_size_is_known() -> None:
-    assert NetworkShape(27_755).parameter_count() == 27_755 * 30 + 120 * 300 + 600 + 300 * 300 + 600 + 27_755 * 301
+    network = Network(NetworkShape(27_755), NUMPY, seed=1)
+    assert network.parameter_count() == 27_755 * 30 + 120 * 300 + 600 + 300 * 300 + 600 + 27_755 * 301
 
 
 def test_every_size_may_be_one(ops: Ops, rng: np.random.Generator) -> None:
     shape = NetworkShape(vocabulary=1, context=1, embed=1, hidden=(1,))
-    model = MLP(shape, ops, seed=1)
+    model = Network(shape, ops, seed=1)
     ids, targets = batch(rng, shape, rows=5)
     assert model.loss_and_gradients(ids, targets) == 0  # the only word is certain
     assert all(np.isfinite(model.logits(ids)).ravel())

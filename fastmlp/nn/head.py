@@ -1,0 +1,88 @@
+"""The output layer of a network that guesses one of many classes: a linear layer with its loss and its update."""
+
+import numpy as np
+
+from fastmlp.nn.linear import Linear
+from fastmlp.ops.gradient import FusingOptimizer
+
+__all__ = ["Head"]
+
+Array = np.ndarray
+
+
+class Head(Linear):
+    """A linear layer whose softmax, cross entropy and update are one op: neither logits nor gradient are ever stored.
+
+    As a layer it gives the logits. Its loss is a pass of its own: `losses` alone, or `learn` or `step`, after which
+    `loss_backward` gives the gradient of the input.
+    Arguments as in Linear, and
+    fp32_precision  of the products in `learn` and `step`, as in LinearCrossEntropyLoss
+    """
+
+    fp32_precision = "auto"
+    _made: tuple[Array, ...] = (np.empty(0),)  # the results of the last batch, if the place is bound
+
+    def losses(self, h: Array, targets: Array, row_scale: Array, *, fp32_precision: str = "auto") -> Array:
+        """The loss of each row, (B,), in nats.
+
+        h          (B, H)
+        targets    (B,)    classes
+        row_scale  (B,)    0 for a row that is ignored: its loss is 0
+        """
+        highest, log_sum, losses, _ = self._results(h)
+        inputs = h, self.weight, self.bias, targets, row_scale
+        self.place.run("linear_cross_entropy_forward", *inputs, highest, log_sum, losses, fp32_precision=fp32_precision)
+        return losses
+
+    def learn(self, h: Array, targets: Array, row_scale: Array) -> Array:
+        """The losses, as in `losses`, and in `grads` the gradients of the sum of row_scale * loss."""
+        *found, dh = self._results(h)
+        gradients = self._gradient("weight"), None if self.bias is None else self._gradient("bias")
+        inputs = h, self.weight, self.bias, targets, row_scale
+        self.place.run("linear_cross_entropy", *inputs, *found, dh, *gradients, fp32_precision=self.fp32_precision)
+        self._saved = dh
+        return found[-1]
+
+    def step(
+        self, h: Array, targets: Array, row_scale: Array, optimizer: FusingOptimizer, *, label_smoothing: float = 0.0
+    ) -> Array:
+        """The losses, as in `losses`, and the optimizer's step of this layer made on the way.
+
+        optimizer        of this layer's parameters; its own `step` then leaves them alone
+        label_smoothing  as in LinearCrossEntropyLoss
+        Where a loss is infinite or no number nothing is updated, and `loss_backward` gives None.
+        """
+        *found, dh = self._results(h)
+        rule = optimizer.fused(self, "weight")
+        bias_states = () if self.bias is None else optimizer.fused(self, "bias").states
+        states = [[*given, None, None][:2] for given in (rule.states, bias_states)]
+        updated = self.place.run(
+            "linear_cross_entropy_update",
+            *(h, self.weight, self.bias, targets, row_scale),
+            *(*states[0], *states[1], *found, dh),
+            rule=rule.name,
+            label_smoothing=label_smoothing,
+            fp32_precision=self.fp32_precision,
+            **rule.options,
+        )
+        if updated:
+            for name in self._parameters:
+                optimizer.count_step(self, name)
+        self._saved = dh if updated else None
+        return found[-1]
+
+    def loss_backward(self) -> Array | None:
+        """The gradient of the input of the last `learn` or `step`; None where the loss was not finite."""
+        dh: Array | None = self._saved
+        return dh
+
+    def _results(self, h: Array) -> tuple[Array, ...]:
+        """Where highest logits, logarithms of the sums, losses (B,) and dh (B, H) are written."""
+
+        if self.place.bound and len(self._made[-1]) == len(h):
+            return self._made
+        per_row = (self.place.array(self, name, (len(h),), h.dtype) for name in ("highest", "log_sum", "losses"))
+        made = *per_row, self.place.array(self, "dh", h.shape, h.dtype)
+        if self.place.bound:
+            self._made = made
+        return made

@@ -1,0 +1,55 @@
+"""The optimizer of a run: fastmlp.optim's, and what it remembers under the names that checkpoints have."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fastmlp.config import TrainConfig
+from fastmlp.nn.module import Module
+from fastmlp.optim import SGD, Adagrad, AdamW, Optimizer
+
+__all__ = ["load_optimizer_state", "make_optimizer", "optimizer_state"]
+
+# What checkpoints call the arrays that PyTorch's optimizers keep of a parameter.
+SLOTS = {"momentum_buffer": "velocity", "sum": "squares", "exp_avg": "mean", "exp_avg_sq": "square"}
+
+
+def make_optimizer(config: TrainConfig, layers: Module) -> Optimizer:
+    """The optimizer that a configuration asks for, of a network's layers."""
+    assert config.lr is not None
+    params, lr, decay = layers.parameters(), config.lr, config.weight_decay or 0.0
+    if config.optimizer == "sgd":
+        return SGD(params, lr, weight_decay=decay)
+    if config.optimizer == "momentum":
+        return SGD(params, lr, config.momentum, weight_decay=decay)
+    if config.optimizer == "adagrad":
+        return Adagrad(params, lr, weight_decay=decay)
+    return AdamW(params, lr, config.betas, weight_decay=decay)
+
+
+def optimizer_state(optimizer: Optimizer, layers: Module) -> tuple[dict[str, np.ndarray], int]:
+    """What the optimizer remembers, by "slot.parameter name", and how many updates it has made.
+
+    The arrays are its own, not copies: it goes on from what is written to them.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    steps = 0
+    for path, module, name in layers.named_owners():
+        remembered = optimizer.remembered(module, name)
+        steps = remembered["step"]
+        arrays |= {f"{SLOTS[slot]}.{path}": array for slot, array in remembered.items() if slot != "step"}
+    return arrays, steps
+
+
+def load_optimizer_state(optimizer: Optimizer, layers: Module, state: Mapping[str, np.ndarray], steps: int) -> None:
+    """Go on from what another optimizer of the same rule and parameters remembered after so many updates.
+
+    Raises ValueError where it remembered something else.
+    """
+    own, _ = optimizer_state(optimizer, layers)
+    if own.keys() != state.keys():
+        raise ValueError(f"state: expected {', '.join(own) or 'nothing'}, got {', '.join(state) or 'nothing'}")
+    for slot, array in own.items():
+        array[...] = state[slot]
+    for _, module, name in layers.named_owners():
+        optimizer.remembered(module, name)["step"] = steps
