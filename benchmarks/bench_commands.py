@@ -24,7 +24,6 @@ from fastmlp import cli
 from fastmlp.config import SAVE_SECONDS, TrainConfig
 from fastmlp.events import Event, Reporter, Saved, Started
 from fastmlp.files.run_folder import LAST_FILE, MODEL_FILE
-from fastmlp.prediction.evaluation import evaluate
 from fastmlp.prediction.generation import continuation, random_numbers
 from fastmlp.text import Text, read_text
 from fastmlp.trainer import run_in_memory, train
@@ -163,13 +162,13 @@ def run(text: Text) -> Run:
 def judging(run: Run, smoke: bool) -> dict[str, Result]:
     """Seconds a word of training and of evaluation on the way, in turn."""
     assert run.corpus.val is not None
-    ids, targets = run.batches.batch(0)
+    batch = run.batches.batch(0)
     run.optimizer.param_groups[0]["lr"] = 1e-6
-    step = partial(run.network.step, ids, targets, run.optimizer)
-    judge = partial(evaluate, run.model, run.corpus.val, run.validation.sample, fp32_precision=run.precision)
+    step = partial(run.network.step, batch, run.optimizer)
+    judge = partial(run.model.losses, run.corpus.val, run.validation.sample, fp32_precision=run.precision)
     seconds: dict[str, list[float]] = {"training": [], "evaluation": []}
     for _ in range(1 + (1 if smoke else ROUNDS)):
-        seconds["training"].append(median(timed(step) for _ in range(5)) / len(targets))
+        seconds["training"].append(median(timed(step) for _ in range(5)) / len(batch.targets))
         seconds["evaluation"].append(timed(judge) / len(run.validation.sample))
     return {what: Result(figures[1:]) for what, figures in seconds.items()}
 

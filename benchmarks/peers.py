@@ -133,7 +133,8 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
         loss_of = torch.compile(loss_of, dynamic=False)
     batches = corpus.batches(config)
     for step in range(config.steps):
-        ids, targets = (torch.from_numpy(array.astype(np.int64)) for array in batches.batch(step))
+        batch = batches.batch(step)
+        ids, targets = (torch.from_numpy(array.astype(np.int64)) for array in (batch.near, batch.targets))
         with torch.autocast("cpu", torch.bfloat16, enabled=how.autocast):
             loss = loss_of(ids, targets)
         loss.backward()
@@ -147,7 +148,7 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
     trained = Network(shape, choose_backend().ops, parameters=state)
     assert corpus.val is not None
     language = NeuralModel(trained, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
-    clock.tick(evaluate(language, corpus.val).perplexity)
+    clock.tick(evaluate(language, corpus.val.targets, corpus.val.before).perplexity)
 
 
 # ---------------------------------------------------------------------------------------------------------- an op

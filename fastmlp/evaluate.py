@@ -32,15 +32,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from fastmlp.errors import TextError
-    from fastmlp.prediction.evaluation import evaluate_ids
+    from fastmlp.prediction.evaluation import evaluate as evaluation
     from fastmlp.text.reading import read_text
 
     model, backend = cli.load_model(arguments.run)
     ids = model.vocabulary.encode(model.tokenizer.split(read_text(arguments.files).text))
-    cli.compile_first(backend, lambda: evaluate_ids(model, ids[:1]))
+    cli.compile_first(backend, lambda: evaluation(model, ids[:1]))
     shown = {"unit": " words", "unit_scale": True, "dynamic_ncols": True, "leave": False}
     with tqdm(total=len(ids), disable=not cli.is_terminal(sys.stderr), **shown) as bar:
-        found = evaluate_ids(model, ids, watch=bar.update)
+        found = evaluation(model, ids, watch=bar.update)
     if not found.words:
         raise TextError(f"{', '.join(arguments.files)}: none of its words is in the model's vocabulary")
     print(json.dumps(facts(found)) if arguments.json else describe(facts(found)))

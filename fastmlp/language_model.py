@@ -31,13 +31,11 @@ from fastmlp.ops import Ops
 from fastmlp.ops.backend import choose_backend
 from fastmlp.options import FEWEST_ON_MAP, ConfigError, not_negative, picture, positive_share, whole
 from fastmlp.pictures.word_map import draw_words, plot_words
-from fastmlp.prediction.evaluation import Evaluation, evaluate_ids
+from fastmlp.prediction.evaluation import Evaluation, evaluate
 from fastmlp.prediction.generation import (
-    beginning_with,
+    Continuation,
     complete,
     describe_unknown_words,
-    joiner_after,
-    next_logits,
     random_numbers,
     softmax,
     words_of_prompt,
@@ -356,9 +354,7 @@ class LanguageModel:
         with self._lock:
             vocabulary = self.vocabulary
             words = self._words_of(prompt)
-            probabilities = softmax(
-                next_logits(self._parts(), beginning_with(self._parts(), words), joiner_after(self._parts(), words))
-            )
+            probabilities = softmax(Continuation(self._parts(), words).logits())
             order = np.argsort(-probabilities, kind="stable")[: vocabulary.unk_id][:count].tolist()
             if isinstance(prompt, str):
                 return [(vocabulary.words[i], float(probabilities[i])) for i in order]
@@ -378,7 +374,7 @@ class LanguageModel:
         (3, 2)
         """
         with self._lock:
-            found = evaluate_ids(self._parts(), self._ids("text", text))
+            found = evaluate(self._parts(), self._ids("text", text))
         if not found.words:
             raise TextError("text: none of its words is in the model's vocabulary")
         return found

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastmlp.data.windows import Batch
 from fastmlp.network.network import Network
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
@@ -33,11 +34,11 @@ def nonzero_state(rng: np.random.Generator, shape: NetworkShape = SHAPE) -> dict
     return state
 
 
-def batch(rng: np.random.Generator, shape: NetworkShape = SHAPE, rows: int = ROWS) -> tuple[Array, Array]:
-    """Contexts (B, T) and targets (B,); some words come more than once."""
+def batch(rng: np.random.Generator, shape: NetworkShape = SHAPE, rows: int = ROWS) -> Batch:
+    """Some words come more than once."""
     ids = rng.integers(0, shape.vocabulary, (rows, shape.context), dtype=np.int32)
     ids[rows // 2] = ids[0]
-    return ids, rng.integers(0, shape.vocabulary, rows, dtype=np.int32)
+    return Batch(ids, None, rng.integers(0, shape.vocabulary, rows, dtype=np.int32))
 
 
 def make_model(ops: Ops, state: dict[str, Array], shape: NetworkShape = SHAPE, **options: Any) -> Network:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.data.windows import Windows, integer
+from fastmlp.data.windows import Batch, Windows, integer
 from fastmlp.errors import TextError
 
 __all__ = ["EpochBatches", "RandomBatches"]
@@ -34,21 +34,20 @@ class _Batches:
     def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
         self.windows, self.batch_size, self.seed = windows, integer("batch_size", batch_size, 1), _seed(seed)
         self.piece_size = max(1, _PIECE_ROWS // self.batch_size)
-        self._made: tuple[tuple[int, int], np.ndarray, np.ndarray] | None = None
+        self._made: tuple[tuple[int, int], Batch] | None = None
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The contexts (B, T) and targets (B,) of a step, counted from 0: a pure function of (seed, step).
-
-        They are views of a piece, and read-only.
-        """
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from 0: a pure function of (seed, step); views of a piece, and read-only."""
         piece, place = self._locate(integer("step", step, 0))
         made = self._made
         if made is None or made[0] != piece:
-            contexts, targets = self.windows.take(self._indices(*piece))
-            contexts.flags.writeable = targets.flags.writeable = False
-            made = self._made = (piece, contexts, targets)
+            made = self._made = (piece, self.windows.take(self._indices(*piece)))
+            for array in made[1]:
+                if array is not None:
+                    array.flags.writeable = False
         rows = slice(place * self.batch_size, (place + 1) * self.batch_size)
-        return made[1][rows], made[2][rows]
+        near, far, targets = made[1]
+        return Batch(near[rows], None if far is None else far[rows], targets[rows])
 
     def _locate(self, step: int) -> tuple[tuple[int, int], int]:
         """The piece of a step, which is an epoch and its number in that, and which of its batches."""

@@ -16,7 +16,7 @@ from fastmlp.text.tokenizer import Tokenizer
 from fastmlp.text.vocabulary import UNK, Vocabulary, is_word
 from fastmlp.text.words import IDS, get_tokenizer
 
-__all__ = ["Corpus", "beginning", "checked_ids", "read_corpus"]
+__all__ = ["Corpus", "checked_ids", "read_corpus"]
 
 Array = np.ndarray
 
@@ -95,18 +95,22 @@ def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus
     split = split_ids(ids, 0.0 if config.val_file else config.val_fraction, config.test_fraction)
     if len(split.train) < 2:
         raise TextError(f"the text is too short: {len(split.train)} word to train on; name a longer text")
-    start = beginning(tokenizer, vocabulary, config.context)
-    before_test = np.concatenate([start, ids[: len(ids) - len(split.test)]])
-    before_val = np.concatenate([start, split.train])
+    before_test, before_val = ids[: len(ids) - len(split.test)], split.train
     val_ids, digests = split.val, [encoded.sha256]
     if config.val_file:
         val_text = read_text([config.val_file])
         val_words = tokenizer.split(val_text.text)
         if not any(map(is_word, val_words)):
             raise TextError(f"{config.val_file}: no words, only punctuation; name a text with words in it")
-        val_ids, before_val = vocabulary.encode(val_words), start
+        val_ids, before_val = vocabulary.encode(val_words), ids[:0]
         digests.append(val_text.sha256)
-    val = _held_out(val_ids, before_val, config.context)
+
+    def windows(part: Array, before: Array) -> Windows:
+        """All words of a part, each predicted from those before it; sentence ends stand before a text."""
+        padding = vocabulary.id_of(tokenizer.sentence_end)
+        return Windows(part, config.context, history=before, padding=padding)
+
+    val = windows(val_ids, before_val) if len(val_ids) else None
     if val is not None and not len(known_targets(val, vocabulary)):
         name = config.val_file or "the validation part of the text"
         raise TextError(f"{name}: none of its words is in the vocabulary; name another text or keep more words")
@@ -117,9 +121,9 @@ def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus
         types=encoded.types,
         tokenizer=tokenizer,
         vocabulary=vocabulary,
-        train=Windows(split.train, config.context, history=start),
+        train=windows(split.train, ids[:0]),
         val=val,
-        test=_held_out(split.test, before_test, config.context),
+        test=windows(split.test, before_test) if len(split.test) else None,
         held_out=next(part for part in (val_ids, split.test, split.train) if len(part)),
         unk_trained=bool((split.train == vocabulary.unk_id).any()),
     )
@@ -152,17 +156,6 @@ def checked_ids(name: str, values: Array, size: int) -> Array:
     return as_ids(name, values)
 
 
-def beginning(tokenizer: Tokenizer, vocabulary: Vocabulary, context: int) -> Array:
-    """What stands before a text's first word: sentence ends."""
-    return np.full(context, vocabulary.id_of(tokenizer.sentence_end), np.int32)
-
-
 def known_targets(windows: Windows, vocabulary: Vocabulary) -> Array:
     """The indices of the windows whose next word is in the vocabulary."""
-    _, targets = windows.take(np.arange(len(windows)))
-    return np.flatnonzero(targets != vocabulary.unk_id)
-
-
-def _held_out(ids: Array, before: Array, context: int) -> Windows | None:
-    """The windows of a part that is held out: its first words are predicted too, from those before it."""
-    return Windows(ids, context, history=before) if len(ids) else None
+    return np.flatnonzero(windows.targets != vocabulary.unk_id)

@@ -3,12 +3,13 @@
 from collections.abc import Sized
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
 from fastmlp.errors import TextError
 
-__all__ = ["Split", "Windows", "as_ids", "evenly_spaced", "split_ids"]
+__all__ = ["Batch", "Split", "Windows", "as_ids", "evenly_spaced", "split_ids"]
 
 _INTEGER = (int, np.integer)
 
@@ -81,46 +82,79 @@ def as_ids(name: str, values: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------- windows
 
 
-class Windows:
-    """The (context -> next word) windows of a text: window i predicts the word after T others.
+class Batch(NamedTuple):
+    """What a network is trained on at a step, or guesses at once; int32.
 
-    A view of the ids: no memory of its own, but for a copy of them where `history` is given.
+    near     (B, T)          the words just before each target, in the order of the text
+    far      (B, K) or None  the words before these, likewise; -1 where the text has not begun
+    targets  (B,)            the true next words
     """
 
-    def __init__(self, ids: np.ndarray, context: int, *, history: np.ndarray | None = None) -> None:
+    near: np.ndarray
+    far: np.ndarray | None
+    targets: np.ndarray
+
+
+class Windows:
+    """The (words before -> next word) windows of a text: window i predicts the word after T others.
+
+    A view of the ids: no memory of its own, but for copies of them where `history` or `reach` is given.
+    targets  (N,)  what each window predicts
+    before   (M,)  the text's words before the first target
+    """
+
+    def __init__(
+        self,
+        ids: np.ndarray,
+        context: int,
+        *,
+        reach: int = 0,
+        history: np.ndarray | None = None,
+        padding: int | None = None,
+    ) -> None:
         """All windows of a text.
 
         ids      (N,)           in: the text
         context                 T, the number of words that are looked at
-        history  (M,) or None   in: what comes before the text, M >= T: the text's first words are predicted from its
-                                end, so that window i predicts word i; None: from word T on, window i word T + i
+        reach                   K, the number of words before these that are looked at; 0: none
+        history  (M,) or None   in: what comes before the text: the text's first words are predicted from its end, so
+                                that window i predicts word i; None: from word T on, window i word T + i
+        padding                 the id that stands before a history of less than T words
         Raises TextError where the text is too short for one window.
         """
         ids = as_ids("ids", ids)
-        context = integer("context", context, 1)
+        context, reach = integer("context", context, 1), integer("reach", reach, 0)
         needed = 1 if history is not None else context + 1
         if ids.size < needed:
             raise TextError(
                 f"the text is too short: {_count(ids.size, 'word')} where a context of"
                 f" {context} needs at least {needed}; name a longer text"
             )
+        self.context, self.reach = context, reach
+        self.before, self.targets = ids[:context], ids[context:]
         if history is not None:
-            history = as_ids("history", history)
-            if history.size < context:
-                raise ValueError(f"history: expected at least {context} words, got {history.size}")
-            ids = np.concatenate([history[-context:], ids])
-        self.context = context
-        self._contexts = np.lib.stride_tricks.sliding_window_view(ids[:-1], context)
-        self._targets = ids[context:]
+            self.before, self.targets = as_ids("history", history)[-(context + reach) :], ids
+        missing = max(context - len(self.before), 0)
+        if missing and padding is None:
+            raise ValueError(f"history: expected at least {context} words, got {len(self.before)}")
+        known = ids if history is None else np.concatenate([self.before, ids])
+        padded = np.concatenate([np.full(missing, padding, np.int32), known]) if missing else known
+        first = len(padded) - len(self.targets)  # of the padded text, which is predicted
+        self._near = _windows_of(padded[first - context : -1], context)
+        self._far = None
+        if reach:
+            nothing = np.full(max(reach + context - len(self.before), 0), -1, np.int32)
+            far = np.concatenate([nothing, known])
+            first = len(far) - len(self.targets)
+            self._far = _windows_of(far[first - context - reach : len(far) - context - 1], reach)
 
     def __len__(self) -> int:
-        return len(self._targets)
+        return len(self.targets)
 
-    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def take(self, indices: np.ndarray) -> Batch:
         """Copy windows into a batch.
 
         indices  (B,)  in:  which windows, 0 <= index < len
-        Returns contexts (B, T) and targets (B,), int32 and C-contiguous.
         """
         indices = np.asarray(indices)
         if indices.dtype.kind not in "iu":
@@ -130,7 +164,12 @@ class Windows:
         if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
             wrong = indices.min() if indices.min() < 0 else indices.max()
             raise IndexError(f"indices: expected windows in [0, {len(self)}), got {wrong}")
-        return np.ascontiguousarray(self._contexts[indices]), self._targets[indices]
+        far = None if self._far is None else np.ascontiguousarray(self._far[indices])
+        return Batch(np.ascontiguousarray(self._near[indices]), far, self.targets[indices])
+
+
+def _windows_of(ids: np.ndarray, width: int) -> np.ndarray:
+    return np.lib.stride_tricks.sliding_window_view(ids, width)
 
 
 def evenly_spaced(windows: Sized, count: int) -> np.ndarray:

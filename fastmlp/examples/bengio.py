@@ -41,8 +41,10 @@ def train(ids: "np.ndarray", vocabulary: "Vocabulary", steps: int) -> "Sequentia
     criterion = nn.LinearCrossEntropyLoss(H, V, bias=True, rng=4)
     optimizer = optim.AdamW(body.parameters() + criterion.parameters(), lr=0.002)
     for step in range(1, steps + 1):
-        x, y = batches.batch(step - 1)
-        loss = criterion.step(body(x), y, optimizer)  # updates the output layer on the way: 98 % of the work
+        batch = batches.batch(step - 1)
+        loss = criterion.step(
+            body(batch.near), batch.targets, optimizer
+        )  # updates the output layer on the way: 98 % of the work
         body.backward(criterion.backward())
         optimizer.step()
         if step in (1, steps) or step % 100 == 0:

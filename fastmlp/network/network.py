@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.data.windows import Batch
 from fastmlp.network.shape import NetworkShape
 from fastmlp.nn.activation import Tanh
 from fastmlp.nn.batchnorm import BatchNorm1d
@@ -153,26 +154,25 @@ class Network:
 
     # -------------------------------------------------------------------------------------------------------- training
 
-    def step(self, ids: Array, targets: Array, optimizer: Optimizer) -> float:
+    def step(self, batch: Batch, optimizer: Optimizer) -> float:
         """One training batch: forward, backward and update, the output layer's on the way.
 
-        ids        (B, T)  in: the words of the context, B at least 2
-        targets    (B,)    in: the true next words
-        optimizer          of `layers`
+        batch      of 2 rows at least
+        optimizer  of `layers`
         Returns the mean loss in nats before the step; where it is infinite or no number nothing is updated.
         """
-        h = self.forward(ids, training=True)
-        losses = self.layers.output.step(h, targets, self._mean_over(len(ids)), optimizer)
+        h = self.forward(batch.near, training=True)
+        losses = self.layers.output.step(h, batch.targets, self._mean_over(len(h)), optimizer)
         dh = self.layers.output.loss_backward()
         if dh is not None:
             self._backward(dh)
             optimizer.step()
         return mean(losses)
 
-    def loss_and_gradients(self, ids: Array, targets: Array) -> float:
+    def loss_and_gradients(self, batch: Batch) -> float:
         """The mean loss of a training batch in nats, as in `step`; the gradients are left in the layers."""
-        h = self.forward(ids, training=True)
-        losses = self.layers.output.learn(h, targets, self._mean_over(len(ids)))
+        h = self.forward(batch.near, training=True)
+        losses = self.layers.output.learn(h, batch.targets, self._mean_over(len(h)))
         dh = self.layers.output.loss_backward()
         assert dh is not None
         self._backward(dh)
@@ -188,48 +188,44 @@ class Network:
 
     # ------------------------------------------------------------------------------------------------------ prediction
 
-    def forward(self, ids: Array, *, training: bool, unknown: Array | None = None) -> Array:
+    def forward(self, near: Array, *, training: bool, unknown: Array | None = None) -> Array:
         """The last hidden layer's output.
 
-        ids       (B, T)  in: the words of the context, int32
+        near      (B, T)  in: the words just before, int32
         unknown   (D,)    in: what is read for the last word, `<unk>`; None: its own embedding
         training  with the batch's statistics, which the running ones follow; else with the running ones, row by row
         Returns h (B, H), valid until the next call.
         """
-        rows, place, layers = len(ids), self._place, self.layers
-        words = place.replay("ids", rows, lambda: place.array(self, "ids", ids.shape, np.int32))
-        if ids.dtype != np.int32:
-            raise TypeError(f"ids: expected int32, got {ids.dtype}")
-        words[...] = ids
+        rows, place, layers = len(near), self._place, self.layers
+        words = place.replay("near", rows, lambda: place.array(self, "near", near.shape, np.int32))
+        if near.dtype != np.int32:
+            raise TypeError(f"near: expected int32, got {near.dtype}")
+        words[...] = near
         embcat = place.replay("embed", rows, partial(layers.embed, words))
         if unknown is not None:
-            embcat.reshape(*ids.shape, -1)[ids == self.shape.vocabulary - 1] = unknown
+            embcat.reshape(*near.shape, -1)[near == self.shape.vocabulary - 1] = unknown
         if training != layers.training:
             layers.train(training)
         return place.replay("train" if training else "eval", rows, partial(layers.hidden, embcat))
 
-    def losses(
-        self, ids: Array, targets: Array, *, unknown: Array | None = None, fp32_precision: str = "auto"
-    ) -> Array:
-        """How surprised the model is by each true next word, in nats, (B,), with the running statistics.
+    def losses(self, batch: Batch, *, unknown: Array | None = None, fp32_precision: str = "auto") -> Array:
+        """How surprised the network is by each true next word, in nats, (B,), with the running statistics.
 
-        ids      (B, T)  in: the words of the context
-        targets  (B,)    in: the true next words
         unknown          as in forward
         fp32_precision   of the last layer's products; "auto": float32's, whatever training's is
         """
-        h = self.forward(ids, training=False, unknown=unknown)
-        row_scale = self._mean_over(len(ids))
-        return self.layers.output.losses(h, targets, row_scale, fp32_precision=fp32_precision).copy()
+        h = self.forward(batch.near, training=False, unknown=unknown)
+        row_scale = self._mean_over(len(h))
+        return self.layers.output.losses(h, batch.targets, row_scale, fp32_precision=fp32_precision).copy()
 
-    def logits(self, ids: Array, *, unknown: Array | None = None) -> Array:
+    def logits(self, near: Array, *, unknown: Array | None = None) -> Array:
         """The scores of every next word, (B, V), with the running statistics: what text is generated from.
 
-        ids      (B, T)  in: the words of the context
+        near     (B, T)  in: the words just before
         unknown          as in forward
         """
-        h, output = self.forward(ids, training=False, unknown=unknown), self.layers.output
-        logits = np.empty((len(ids), self.shape.vocabulary), h.dtype)
+        h, output = self.forward(near, training=False, unknown=unknown), self.layers.output
+        logits = np.empty((len(near), self.shape.vocabulary), h.dtype)
         self._place.run("linear_forward", h, output.weight, output.bias, logits)
         return logits
 

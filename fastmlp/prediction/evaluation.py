@@ -1,20 +1,18 @@
 """How well a language model guesses a text: loss and perplexity."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fastmlp.data.corpus import beginning
-from fastmlp.data.windows import Windows
-from fastmlp.prediction.neural import NeuralModel
+from fastmlp.data.windows import as_ids
+from fastmlp.prediction.predictor import Predictor, Watch
 
-__all__ = ["Evaluation", "evaluate", "evaluate_ids", "perplexity"]
+__all__ = ["Evaluation", "evaluate", "evaluation_of", "perplexity"]
 
 Array = np.ndarray
-Watch = Callable[[int], object]
-ROWS = 512  # rows at once: enough that the weights are read, and cut into tiles, seldom
+ROWS = 512  # losses that are added up at once
 
 
 @dataclass(frozen=True)
@@ -51,49 +49,33 @@ def perplexity(loss: float) -> float:
     return math.exp(min(loss, 709.0))
 
 
-def evaluate_ids(model: NeuralModel, ids: Array, *, watch: Watch | None = None) -> Evaluation:
-    """Guess each word of a text with the running statistics.
-
-    ids    (N,)  in: the text, `<unk>` for words outside the vocabulary
-    watch  is told of so many words more that are done
-    Raises TextError where it has no word.
-    """
-    history = beginning(model.tokenizer, model.vocabulary, model.context)
-    return evaluate(model, Windows(ids, model.context, history=history), watch=watch)
-
-
 def evaluate(
-    model: NeuralModel,
-    windows: Windows,
-    indices: Array | None = None,
-    *,
-    fp32_precision: str = "auto",
-    watch: Watch | None = None,
+    model: Predictor, ids: Array, before: Array | Sequence[int] = (), *, watch: Watch | None = None
 ) -> Evaluation:
-    """Guess the next word of each window with the running statistics.
+    """Guess each word of a text from those before it.
 
-    windows         (context -> next word)
-    indices         which of them; None: all
-    fp32_precision  of the last layer's products, as in ops/reference; "auto": float32's
-    watch           is told of so many more that are done; what it raises ends the evaluation
+    ids     (N,)  in: the text, `<unk>` for words outside the vocabulary
+    before  (M,)  in: the words before it; none: it begins here
+    watch   is told of so many words more that are done; what it raises ends the evaluation
+    Raises TextError where the text has no word.
     """
-    chosen = np.arange(len(windows)) if indices is None else indices
+    ids = as_ids("ids", ids)
+    losses = -model.log_probabilities(ids, as_ids("before", np.asarray(before, np.int32)), watch=watch)
+    return evaluation_of(model, losses, ids)
+
+
+def evaluation_of(model: Predictor, losses: Array, targets: Array) -> Evaluation:
+    """What the losses (N,) of words (N,) come to."""
     known_loss = unknown_loss = 0.0
-    unknown = 0
-    embedding = model.unknown_embedding()
-    for start in range(0, len(chosen), ROWS):
-        ids, targets = windows.take(chosen[start : start + ROWS])
-        losses = model.network.losses(ids, targets, unknown=embedding, fp32_precision=fp32_precision)
-        outside = targets == model.vocabulary.unk_id
-        known_loss += float(losses[~outside].sum(dtype=np.float64))
-        unknown_loss += float(losses[outside].sum(dtype=np.float64))
-        unknown += int(outside.sum())
-        if watch is not None:
-            watch(len(targets))
-    words = len(chosen) - unknown
+    outside = targets == model.vocabulary.unk_id
+    for start in range(0, len(losses), ROWS):
+        part, unknown = losses[start : start + ROWS], outside[start : start + ROWS]
+        known_loss += float(part[~unknown].sum(dtype=np.float64))
+        unknown_loss += float(part[unknown].sum(dtype=np.float64))
+    words = len(losses) - int(outside.sum())
     return Evaluation(
         words=words,
         loss=known_loss / words if words else math.nan,
-        unknown=unknown,
-        loss_with_unknown=(known_loss + unknown_loss) / len(chosen) if model.unk_trained else None,
+        unknown=len(losses) - words,
+        loss_with_unknown=(known_loss + unknown_loss) / len(losses) if model.unk_trained else None,
     )

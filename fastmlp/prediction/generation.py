@@ -6,19 +6,15 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 
-from fastmlp.data.corpus import beginning
-from fastmlp.prediction.neural import NeuralModel
-from fastmlp.text.tokenizer import Joiner
+from fastmlp.prediction.predictor import Predictor
 from fastmlp.text.vocabulary import UNK
 
 __all__ = [
-    "beginning_with",
+    "Continuation",
     "complete",
     "continuation",
     "describe_unknown_words",
     "draw",
-    "joiner_after",
-    "next_logits",
     "random_numbers",
     "softmax",
     "words_of_prompt",
@@ -37,59 +33,57 @@ class Limits(TypedDict, total=False):
 
 
 def complete(
-    model: NeuralModel, prompt: list[str], words: int, rng: np.random.Generator, **limits: Unpack[Limits]
+    model: Predictor, prompt: list[str], words: int, rng: np.random.Generator, **limits: Unpack[Limits]
 ) -> list[str]:
     """So many words to go on with; the arguments are those of `continuation`."""
     return list(islice(continuation(model, prompt, rng, **limits), words))
 
 
 def continuation(
-    model: NeuralModel, prompt: list[str], rng: np.random.Generator, **limits: Unpack[Limits]
+    model: Predictor, prompt: list[str], rng: np.random.Generator, **limits: Unpack[Limits]
 ) -> Iterator[str]:
     """The words to go on with, without end, each drawn when it is asked for; none that may not come next.
 
-    prompt  what stands before; a short one is filled on the left with the tokenizer's sentence end
+    prompt  what stands before; none: the beginning of a text
     rng     random numbers, one a word
     limits  what is drawn from, as in `draw`
     """
-    ids, joiner = beginning_with(model, prompt)[-model.context :], joiner_after(model, prompt)
+    place = Continuation(model, prompt)
     while True:
-        ids = [*ids[1:], draw(next_logits(model, ids, joiner), rng, **limits)]
-        word = model.vocabulary.words[ids[-1]]
-        joiner.add(word)
-        yield word
+        yield place.add(draw(place.logits(), rng, **limits))
 
 
-def words_of_prompt(model: NeuralModel, prompt: str) -> list[str]:
+class Continuation:
+    """A text that is being written: the model's place in it, and what may stand there."""
+
+    def __init__(self, model: Predictor, prompt: list[str]) -> None:
+        """prompt  the words so far"""
+        self._vocabulary, self._joiner = model.vocabulary, model.tokenizer.joiner()
+        self._cursor = model.cursor(model.vocabulary.encode(prompt).tolist())
+        for word in prompt:
+            self._joiner.add(word)
+
+    def logits(self) -> Array:
+        """The scores (V,) of every next word; -inf for <unk> and for what the joiner says may not come next.
+
+        A vocabulary may have nothing else, such as a paragraph mark alone: then all but <unk> may come.
+        """
+        vocabulary, logits = self._vocabulary, self._cursor.logits()
+        excluded = {vocabulary.id_of(word) for word in (UNK, *self._joiner.excluded())}
+        logits[list(excluded) if len(excluded) < len(vocabulary) else vocabulary.unk_id] = -np.inf
+        return logits
+
+    def add(self, word: int) -> str:
+        """The text goes on with this word, an id. Returns the word."""
+        written = self._vocabulary.words[word]
+        self._cursor.add(word)
+        self._joiner.add(written)
+        return written
+
+
+def words_of_prompt(model: Predictor, prompt: str) -> list[str]:
     """The words of a prompt, in the capitals in which the vocabulary has them."""
     return [model.vocabulary.in_its_case(word) for word in model.tokenizer.split(prompt)]
-
-
-def beginning_with(model: NeuralModel, prompt: list[str]) -> list[int]:
-    """The ids of a prompt, with what stands before a text's first word on its left."""
-    vocabulary, context = model.vocabulary, model.context
-    return [*beginning(model.tokenizer, vocabulary, context).tolist(), *vocabulary.encode(prompt).tolist()]
-
-
-def joiner_after(model: NeuralModel, prompt: list[str]) -> Joiner:
-    """The joiner that has put a prompt together."""
-    joiner = model.tokenizer.joiner()
-    for word in prompt:
-        joiner.add(word)
-    return joiner
-
-
-def next_logits(model: NeuralModel, ids: list[int], joiner: Joiner) -> Array:
-    """The scores (V,) of every word after these; -inf for <unk> and for what the joiner says may not come next.
-
-    A vocabulary may have nothing else, such as a paragraph mark alone: then all but <unk> may come.
-    """
-    vocabulary, window = model.vocabulary, ids[-model.context :]
-    unknown = model.unknown_embedding() if vocabulary.unk_id in window else None
-    logits: Array = model.network.logits(np.array([window], np.int32), unknown=unknown)[0]
-    excluded = {vocabulary.id_of(word) for word in (UNK, *joiner.excluded())}
-    logits[list(excluded) if len(excluded) < len(vocabulary) else vocabulary.unk_id] = -np.inf
-    return logits
 
 
 def softmax(logits: Array) -> Array:
@@ -150,7 +144,7 @@ def random_numbers(seed: int | None, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(None if seed is None else (seed, stream))))
 
 
-def describe_unknown_words(model: NeuralModel, words: list[str]) -> str | None:
+def describe_unknown_words(model: Predictor, words: list[str]) -> str | None:
     """One line on the words that the vocabulary lacks, each once, with close ones; None where it has them all."""
     unknown = [word for word in dict.fromkeys(words) if word not in model.vocabulary]
     if not unknown:

@@ -2,23 +2,26 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastmlp.data.windows import Windows
 from fastmlp.errors import CheckpointError, ModelError
 from fastmlp.files import checkpoint
 from fastmlp.network.network import Network, WindowNetwork
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
+from fastmlp.prediction.predictor import Watch
 from fastmlp.text.tokenizer import Tokenizer
 from fastmlp.text.vocabulary import Vocabulary
 from fastmlp.text.words import IDS, TOKENIZERS, get_tokenizer
 
 Array = np.ndarray
 MODEL = "model"  # what a checkpoint says it is
+ROWS = 512  # at once: enough that the weights are read, and cut into tiles, seldom
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,48 @@ class NeuralModel:
             return None
         known = self.network.parameters["embedding.weight"][:-1]
         return np.asarray(known.mean(axis=0, dtype=np.float64), known.dtype)
+
+    def windows(self, ids: Array, before: Array) -> Windows:
+        """The windows in which the network guesses each word of a text, from the words before it."""
+        return Windows(ids, self.context, history=before, padding=self._padding)
+
+    @property
+    def _padding(self) -> int:
+        """What stands before a text's first word: sentence ends."""
+        return self.vocabulary.id_of(self.tokenizer.sentence_end)
+
+    def losses(
+        self,
+        windows: Windows,
+        indices: Array | None = None,
+        *,
+        fp32_precision: str = "auto",
+        watch: Watch | None = None,
+    ) -> Array:
+        """How surprised the network is by the next word of each window, (N,) in nats, with the running statistics.
+
+        windows         (words before -> next word)
+        indices         which of them; None: all
+        fp32_precision  of the last layer's products, as in ops/reference; "auto": float32's
+        watch           is told of so many more that are done; what it raises ends the work
+        """
+        chosen = np.arange(len(windows)) if indices is None else indices
+        losses, unknown = np.empty(len(chosen), np.float32), self.unknown_embedding()
+        for start in range(0, len(chosen), ROWS):
+            batch = windows.take(chosen[start : start + ROWS])
+            rows = slice(start, start + len(batch.targets))
+            losses[rows] = self.network.losses(batch, unknown=unknown, fp32_precision=fp32_precision)
+            if watch is not None:
+                watch(len(batch.targets))
+        return losses
+
+    def log_probabilities(self, ids: Array, before: Array, *, watch: Watch | None = None) -> Array:
+        """The log-probability of each word of a text, as `Predictor` has it."""
+        return -self.losses(self.windows(ids, before), watch=watch)
+
+    def cursor(self, before: Sequence[int]) -> "NeuralCursor":
+        """The place after these words."""
+        return NeuralCursor(self, before)
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold, beside the network's arrays, to make this again."""
@@ -87,6 +132,25 @@ class NeuralModel:
         """The model of a .safetensors file. Raises ModelError where it cannot be read or is something else."""
         with load_errors(file):
             return cls.from_checkpoint(*checkpoint.load(file), ops, threads=threads)
+
+
+class NeuralCursor:
+    """A place in a text that a network goes on with."""
+
+    def __init__(self, model: NeuralModel, before: Sequence[int]) -> None:
+        self._model, self._ids = model, [model._padding] * model.context
+        for word in before:
+            self.add(word)
+
+    def logits(self) -> Array:
+        """The scores of every next word, (V,)."""
+        unknown = self._model.unknown_embedding() if self._model.vocabulary.unk_id in self._ids else None
+        logits: Array = self._model.network.logits(np.array([self._ids], np.int32), unknown=unknown)[0]
+        return logits
+
+    def add(self, word: int) -> None:
+        """The text goes on with this word."""
+        self._ids = [*self._ids[1:], word]
 
 
 @contextlib.contextmanager

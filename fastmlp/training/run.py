@@ -207,20 +207,20 @@ class Run:
     def _step(self) -> None:
         """One batch: its loss and gradients, then the update, unless the loss is no number."""
         progress = self.progress
-        ids, targets = self.batches.batch(progress.step)
+        batch = self.batches.batch(progress.step)
         progress.lr = self.schedule.learning_rate(progress.step, self._share())
         for group in self.optimizer.param_groups:
             group["lr"] = progress.lr
-        loss = self.network.step(ids, targets, self.optimizer)
+        loss = self.network.step(batch, self.optimizer)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
         if progress.step == 0:  # the loss of the first batch, before any update
             self._write_metrics(loss, words_per_second=0.0)
         progress.step += 1
-        progress.words += len(targets)
+        progress.words += len(batch.targets)
         progress.interval_loss += loss
         progress.interval_steps += 1
-        progress.interval_words += len(targets)
+        progress.interval_words += len(batch.targets)
         self.reporter.step(progress.step, self._share(), loss)
 
     def _between_steps(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastmlp.data.corpus import Corpus
 from fastmlp.data.windows import evenly_spaced
-from fastmlp.prediction.evaluation import evaluate
+from fastmlp.prediction.evaluation import evaluate, evaluation_of
 from fastmlp.prediction.neural import NeuralModel
 
 __all__ = ["Validation"]
@@ -31,7 +31,8 @@ class Validation:
     def loss(self, model: NeuralModel) -> float:
         """The mean loss on the sample."""
         assert self.corpus.val is not None
-        return evaluate(model, self.corpus.val, self.sample, fp32_precision=self.fp32_precision).loss
+        losses = model.losses(self.corpus.val, self.sample, fp32_precision=self.fp32_precision)
+        return evaluation_of(model, losses, self.corpus.val.targets[self.sample]).loss
 
     def trial(self, model: NeuralModel) -> int:
         """Guess a few words, for whoever wants to know how long that takes. Returns how many."""
@@ -39,7 +40,7 @@ class Validation:
         if windows is None:
             return 0
         chosen = evenly_spaced(windows, TRIAL)
-        evaluate(model, windows, chosen)
+        model.losses(windows, chosen)
         return len(chosen)
 
     def figures(self, model: NeuralModel, watch: Callable[[int], object]) -> dict[str, Any]:
@@ -49,6 +50,6 @@ class Validation:
         """
         figures: dict[str, Any] = {}
         for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
-            if windows is not None and (evaluation := evaluate(model, windows, watch=watch)).words:
-                figures |= {f"kept_{part}_{name}": value for name, value in evaluation.figures().items()}
+            if windows is not None and (found := evaluate(model, windows.targets, windows.before, watch=watch)).words:
+                figures |= {f"kept_{part}_{name}": value for name, value in found.figures().items()}
         return figures

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastmlp.data.windows import Batch
 from fastmlp.network.network import Network, WindowNetwork, mean
 from fastmlp.network.shape import NetworkShape
 from fastmlp.nn.place import Bound
@@ -30,14 +31,14 @@ def buffers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bound, "over", over)
 
 
-def everything(model: Network, ids: Array, targets: Array) -> dict[str, Array]:
+def everything(model: Network, batch: Batch) -> dict[str, Array]:
     """Every intermediate value and every gradient of a training batch, by name; sparse gradients made dense."""
     layers, output = model.layers, model.layers.output
     with pytest.MonkeyPatch.context() as patch:
         found = watch(layers, patch)
-        found["loss"] = np.array(model.loss_and_gradients(ids, targets))
+        found["loss"] = np.array(model.loss_and_gradients(batch))
     for name in ("highest", "log_sum", "losses"):
-        found[name] = output.place.array(output, name, targets.shape, found["emb"].dtype)
+        found[name] = output.place.array(output, name, batch.targets.shape, found["emb"].dtype)
     for (name, param), gradient in zip(model.parameters.items(), layers.gradients(), strict=True):
         found[f"d{name}"] = dense(gradient, param)
     return {name: value.copy() for name, value in {**found, **model.statistics}.items()}
@@ -68,6 +69,10 @@ def watch(layers: WindowNetwork, patch: pytest.MonkeyPatch) -> dict[str, Array]:
     return values
 
 
+def row_of(batch: Batch, row: int) -> Batch:
+    return Batch(batch.near[row : row + 1], None, batch.targets[row : row + 1])
+
+
 def dense(gradient: Any, param: Array) -> Array:
     if not isinstance(gradient, RowGradient):
         return gradient
@@ -76,13 +81,13 @@ def dense(gradient: Any, param: Array) -> Array:
     return full
 
 
-def everything_by_torch(state: dict[str, Array], ids: Array, targets: Array) -> dict[str, Array]:
+def everything_by_torch(state: dict[str, Array], one: Batch) -> dict[str, Array]:
     """The same by PyTorch's autograd in float64."""
     torch = pytest.importorskip("torch")
     model = torch_model(state, dtype="float64")
     values = keep_values(model)
-    logits = model(torch.from_numpy(ids).long())
-    losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long(), reduction="none")
+    logits = model(torch.from_numpy(one.near).long())
+    losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(one.targets).long(), reduction="none")
     losses.mean().backward()
     highest = logits.amax(1)
     found = {"loss": losses.mean(), "losses": losses, "highest": highest, "log_sum": logits.logsumexp(1) - highest}
@@ -114,9 +119,9 @@ def keep_values(model: Any) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("buffers_apart")
 def test_every_intermediate_gradient_equals_autograd(rng: np.random.Generator) -> None:
-    state, (ids, targets) = nonzero_state(rng), batch(rng)
-    want = everything_by_torch(state, ids, targets)
-    got = everything(make_model(NUMPY, state, dtype=np.float64), ids, targets)
+    state, one = nonzero_state(rng), batch(rng)
+    want = everything_by_torch(state, one)
+    got = everything(make_model(NUMPY, state, dtype=np.float64), one)
     assert got.keys() == want.keys()
     for name, value in want.items():
         assert np.linalg.norm(value) > 0, name
@@ -125,10 +130,10 @@ def test_every_intermediate_gradient_equals_autograd(rng: np.random.Generator) -
 
 @pytest.mark.usefixtures("buffers_apart")
 def test_promise_2_every_intermediate_gradient_in_float32(ops: Ops, rng: np.random.Generator) -> None:
-    state, (ids, targets) = nonzero_state(rng), batch(rng)
-    want = everything(make_model(NUMPY, state, dtype=np.float64), ids, targets)
-    plain = everything(make_model(NUMPY, state), ids, targets)
-    got = everything(make_model(ops, state, threads=2), ids, targets)
+    state, one = nonzero_state(rng), batch(rng)
+    want = everything(make_model(NUMPY, state, dtype=np.float64), one)
+    plain = everything(make_model(NUMPY, state), one)
+    got = everything(make_model(ops, state, threads=2), one)
     for name, value in want.items():
         own_error = relative_norm(plain[name], value)
         assert relative_norm(got[name], value) <= allowed(own_error) < 1e-3, name
@@ -137,24 +142,24 @@ def test_promise_2_every_intermediate_gradient_in_float32(ops: Ops, rng: np.rand
 def test_values_in_one_buffer_give_the_same_gradients(
     ops: Ops, rng: np.random.Generator, request: pytest.FixtureRequest
 ) -> None:
-    state, (ids, targets) = nonzero_state(rng), batch(rng)
-    shared = everything(make_model(ops, state), ids, targets)
+    state, one = nonzero_state(rng), batch(rng)
+    shared = everything(make_model(ops, state), one)
     request.getfixturevalue("buffers_apart")
-    apart = everything(make_model(ops, state), ids, targets)
+    apart = everything(make_model(ops, state), one)
     overwritten = {f"{name}.{i}" for name in ("hpreact", "dhpreact", "dh") for i in range(2)}
     assert {name for name, value in apart.items() if value.tobytes() != shared[name].tobytes()} == overwritten
 
 
 def torch_losses(
-    state: dict[str, Array], shape: NetworkShape, batches: list[tuple[Array, Array]], rule: str, lr: float
+    state: dict[str, Array], shape: NetworkShape, batches: list[Batch], rule: str, lr: float
 ) -> list[float]:
     torch = pytest.importorskip("torch")
     model = torch_model(state, shape)
     optimizer = getattr(torch.optim, rule)(model.parameters(), lr=lr)
     losses = []
-    for ids, targets in batches:
-        logits = model(torch.from_numpy(ids).long())
-        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long())
+    for one in batches:
+        logits = model(torch.from_numpy(one.near).long())
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(one.targets).long())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -173,11 +178,11 @@ def test_promise_3_ten_losses_equal_pytorch(
     model = make_model(ops, state, shape, threads=2)
     optimizer = rule(model.layers.parameters(), lr)
     losses = []
-    for ids, targets in batches:
+    for one in batches:
         if fused:
-            losses.append(model.step(ids, targets, optimizer))
+            losses.append(model.step(one, optimizer))
         else:
-            losses.append(model.loss_and_gradients(ids, targets))
+            losses.append(model.loss_and_gradients(one))
             optimizer.step()
     np.testing.assert_allclose(losses, torch_losses(state, shape, batches, rule.__name__, lr), rtol=rtol)
     changed = [name for name, param in model.parameters.items() if relative_norm(param, state[name]) > 1e-4]
@@ -187,12 +192,12 @@ def test_promise_3_ten_losses_equal_pytorch(
 def test_the_clock_counts_the_kernels_and_changes_nothing(ops: Ops, rng: np.random.Generator) -> None:
     """What benchmarks divide a step by: each kernel counts, once, and what is not a kernel does not."""
     clocked, seconds = clocked_ops(ops.backend)
-    state, (ids, targets) = nonzero_state(rng), batch(rng)
+    state, one = nonzero_state(rng), batch(rng)
     plain, timed = (make_model(which, state) for which in (ops, clocked))
-    want = plain.step(ids, targets, SGD(plain.layers.parameters(), 0.1))  # compiles what is compiled on first use
+    want = plain.step(one, SGD(plain.layers.parameters(), 0.1))  # compiles what is compiled on first use
     before, began = seconds(), time.perf_counter()
     assert before == 0
-    assert timed.step(ids, targets, SGD(timed.layers.parameters(), 0.1)) == want
+    assert timed.step(one, SGD(timed.layers.parameters(), 0.1)) == want
     assert 0 < seconds() <= time.perf_counter() - began
     before = seconds()
     clocked.tanh_forward(np.zeros(3, np.float32), np.zeros(3, np.float32))
@@ -205,9 +210,9 @@ def test_the_clock_counts_the_kernels_and_changes_nothing(ops: Ops, rng: np.rand
 
 def test_first_loss_is_the_logarithm_of_the_vocabulary(rng: np.random.Generator) -> None:
     shape = NetworkShape(vocabulary=5_000)
-    ids, targets = batch(rng, shape, rows=64)
+    one = batch(rng, shape, rows=64)
     for seed in (1, 2, 3):
-        loss = Network(shape, NUMPY, seed=seed).loss_and_gradients(ids, targets)
+        loss = Network(shape, NUMPY, seed=seed).loss_and_gradients(one)
         assert loss == pytest.approx(math.log(5_000), rel=0.01)
 
 
@@ -240,20 +245,20 @@ def test_a_state_dict_of_torch_goes_in_and_gives_the_same_outputs(ops: Ops, rng:
     state = {name: value.numpy() for name, value in peer.state_dict().items()}
     model = make_model(ops, state)
     assert model.state_dict().keys() == state.keys()
-    ids, targets = batch(rng)
+    one = batch(rng)
     with torch.no_grad():
-        want = peer(torch.from_numpy(ids).long())
-    np.testing.assert_allclose(model.logits(ids), want, rtol=1e-4, atol=1e-6)
-    losses = torch.nn.functional.cross_entropy(want, torch.from_numpy(targets).long(), reduction="none")
-    np.testing.assert_allclose(model.losses(ids, targets), losses, rtol=1e-4)
+        want = peer(torch.from_numpy(one.near).long())
+    np.testing.assert_allclose(model.logits(one.near), want, rtol=1e-4, atol=1e-6)
+    losses = torch.nn.functional.cross_entropy(want, torch.from_numpy(one.targets).long(), reduction="none")
+    np.testing.assert_allclose(model.losses(one), losses, rtol=1e-4)
 
 
 def test_evaluation_uses_the_running_statistics_row_by_row(ops: Ops, rng: np.random.Generator) -> None:
     model = make_model(ops, nonzero_state(rng))
-    ids, targets = batch(rng)
+    one = batch(rng)
     before = {name: statistic.copy() for name, statistic in model.statistics.items()}
-    together = model.losses(ids, targets)
-    alone = [model.losses(ids[i : i + 1], targets[i : i + 1])[0] for i in range(ROWS)]
+    together = model.losses(one)
+    alone = [model.losses(row_of(one, i))[0] for i in range(ROWS)]
     np.testing.assert_allclose(alone, together, rtol=1e-5)
     for name, statistic in model.statistics.items():
         np.testing.assert_array_equal(statistic, before[name])
@@ -262,10 +267,10 @@ def test_evaluation_uses_the_running_statistics_row_by_row(ops: Ops, rng: np.ran
 def test_a_smaller_batch_leaves_nothing_of_the_larger_one_behind(ops: Ops, rng: np.random.Generator) -> None:
     state, large, small = nonzero_state(rng), batch(rng), batch(rng, rows=5)
     used = make_model(ops, state)
-    used.loss_and_gradients(*large)
+    used.loss_and_gradients(large)
     used.load_state_dict(state)
-    fresh = everything(make_model(ops, state), *small)
-    for name, value in everything(used, *small).items():
+    fresh = everything(make_model(ops, state), small)
+    for name, value in everything(used, small).items():
         assert value.tobytes() == fresh[name].tobytes(), name
 
 
@@ -276,12 +281,13 @@ def test_batches_of_other_sizes_and_evaluation_in_between_leave_training_alone(
     state, batches = nonzero_state(rng), [batch(rng, rows=rows) for rows in (13, 5, 13, 30, 13)]
     apart, mixed = (make_model(ops, state) for _ in range(2))
     optimizers = [AdamW(model.layers.parameters(), 0.01) for model in (apart, mixed)]
-    ids, targets = batch(rng, rows=7)
+    held_out = batch(rng, rows=7)
     for one in batches:
-        alone = make_model(ops, apart.state_dict()).losses(ids, targets)
-        assert mixed.losses(ids, targets).tobytes() == alone.tobytes()
-        assert mixed.logits(ids[:1]).tobytes() == make_model(ops, apart.state_dict()).logits(ids[:1]).tobytes()
-        losses = [model.step(*one, optimizer) for model, optimizer in zip((apart, mixed), optimizers, strict=True)]
+        alone = make_model(ops, apart.state_dict()).losses(held_out)
+        assert mixed.losses(held_out).tobytes() == alone.tobytes()
+        near = held_out.near[:1]
+        assert mixed.logits(near).tobytes() == make_model(ops, apart.state_dict()).logits(near).tobytes()
+        losses = [model.step(one, optimizer) for model, optimizer in zip((apart, mixed), optimizers, strict=True)]
         assert losses[0] == losses[1]
         for name, array in apart.state_dict().items():
             assert array.tobytes() == mixed.state_dict()[name].tobytes(), name
@@ -307,17 +313,17 @@ def test_the_mean_loss_is_that_of_the_exact_sum(dtype: Any, rng: np.random.Gener
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_rows(rng: np.random.Generator) -> None:
     model = make_model(NUMPY, nonzero_state(rng), dtype=np.float64)
-    found = everything(model, *batch(rng))
+    found = everything(model, batch(rng))
     assert found["loss"] == pytest.approx(found["losses"].mean(), rel=1e-15)
 
 
 def test_training_counts_its_batches_and_refuses_a_batch_of_one(rng: np.random.Generator) -> None:
     model = make_model(NUMPY, nonzero_state(rng))
-    ids, targets = batch(rng)
-    model.loss_and_gradients(ids, targets)
+    one = batch(rng)
+    model.loss_and_gradients(one)
     assert model.statistics["hidden.1.batchnorm.num_batches_tracked"] == 8
     with pytest.raises(ValueError, match="more than one value a channel to train on"):
-        model.loss_and_gradients(ids[:1], targets[:1])
+        model.loss_and_gradients(row_of(one, 0))
 
 
 def test_a_state_that_does_not_fit_is_refused_by_name(rng: np.random.Generator) -> None:
@@ -352,6 +358,6 @@ def test_the_originals_size_is_known() -> None:
 def test_every_size_may_be_one(ops: Ops, rng: np.random.Generator) -> None:
     shape = NetworkShape(vocabulary=1, context=1, embed=1, hidden=(1,))
     model = Network(shape, ops, seed=1)
-    ids, targets = batch(rng, shape, rows=5)
-    assert model.loss_and_gradients(ids, targets) == 0  # the only word is certain
-    assert all(np.isfinite(model.logits(ids)).ravel())
+    one = batch(rng, shape, rows=5)
+    assert model.loss_and_gradients(one) == 0  # the only word is certain
+    assert all(np.isfinite(model.logits(one.near)).ravel())

@@ -45,7 +45,7 @@ def test_ten_lines_give_the_trainers_bits(rule: str, ops: Ops, library_runs: Cal
     for array, name in zip(layers, run.network.layers.state_dict(), strict=True):
         array[...] = start[name]
     for step in range(STEPS):
-        ids, targets = run.batches.batch(step)
+        ids, _, targets = run.batches.batch(step)
         criterion.step(body(ids), targets, optimizer)
         body.backward(criterion.backward())
         optimizer.step()

@@ -8,6 +8,7 @@ import pytest
 from fastmlp.data.windows import Windows
 from fastmlp.ops import Ops
 from fastmlp.prediction.evaluation import ROWS, evaluate, perplexity
+from fastmlp.prediction.generation import softmax
 from tests.helpers import NUMPY
 from tests.networks import small_language
 
@@ -23,14 +24,14 @@ def test_unknown_words_are_left_out_and_counted(ops: Ops, unk_trained: bool, rng
     language = small_language(rng, ops, unk_trained=unk_trained)
     windows = random_windows(rng, 2 * ROWS + 40, [5, 6, 300])
     done: list[int] = []
-    found = evaluate(language, windows, watch=done.append)
+    found = evaluate(language, windows.targets, windows.before, watch=done.append)
     assert done == [ROWS, ROWS, len(windows) - 2 * ROWS]
     weights = {name: array.copy() for name, array in language.network.parameters.items()}
     if not unk_trained:
         language.network.parameters["embedding.weight"][-1] = weights["embedding.weight"][:-1].mean(axis=0)
-    losses = language.network.losses(*windows.take(np.arange(len(windows))))
+    losses = language.network.losses(windows.take(np.arange(len(windows))))
     language.network.load_state_dict(language.network.state_dict() | weights)
-    known = windows.take(np.arange(len(windows)))[1] != 8
+    known = windows.targets != 8
     assert (found.words, found.unknown) == (len(windows) - 3, 3)
     assert found.loss == pytest.approx(losses[known].mean(), rel=1e-6)
     assert found.perplexity == pytest.approx(math.exp(found.loss))
@@ -44,13 +45,13 @@ def test_chosen_windows_only(rng: np.random.Generator) -> None:
     language = small_language(rng, NUMPY)
     windows = random_windows(rng, 100, [])
     chosen = np.array([3, 50, 96])
-    assert evaluate(language, windows, chosen).loss == pytest.approx(
-        language.network.losses(*windows.take(chosen)).mean(), rel=1e-6
-    )
+    losses = language.losses(windows, chosen)
+    np.testing.assert_allclose(losses, language.network.losses(windows.take(chosen)), rtol=1e-6)
+    np.testing.assert_allclose(losses, language.losses(windows)[chosen], rtol=1e-5)
 
 
 def test_where_no_word_is_known_there_is_no_loss(rng: np.random.Generator) -> None:
-    found = evaluate(small_language(rng, NUMPY), Windows(np.full(10, 8, np.int32), 3))
+    found = evaluate(small_language(rng, NUMPY), np.full(7, 8, np.int32))
     assert math.isnan(found.loss)
     assert (found.words, found.unknown) == (0, 7)
 
@@ -58,3 +59,18 @@ def test_where_no_word_is_known_there_is_no_loss(rng: np.random.Generator) -> No
 def test_the_perplexity_of_a_lost_network_is_still_a_number() -> None:
     assert perplexity(math.log(100)) == pytest.approx(100)
     assert math.isfinite(perplexity(1e6))
+
+
+@pytest.mark.parametrize("unk_trained", [False, True])
+def test_a_cursor_expects_what_an_evaluation_finds(ops: Ops, unk_trained: bool, rng: np.random.Generator) -> None:
+    """Word by word, from the beginning of a text and after others; an unknown word among them."""
+    language = small_language(rng, ops, unk_trained=unk_trained)
+    before, ids = [1, 8, 2], rng.integers(0, 8, 12).astype(np.int32)
+    ids[5] = 8
+    for history in ([], before):
+        cursor, expected = language.cursor(history), []
+        for word in ids:
+            expected.append(np.log(softmax(cursor.logits())[word]))
+            cursor.add(int(word))
+        found = language.log_probabilities(ids, np.array(history, np.int32))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -15,7 +15,6 @@ from fastmlp.prediction.generation import (
     continuation,
     describe_unknown_words,
     draw,
-    next_logits,
     random_numbers,
 )
 from tests.helpers import NUMPY
@@ -174,9 +173,9 @@ def test_sampling_never_uses_batch_statistics(ops: Ops, rng: np.random.Generator
         np.testing.assert_array_equal(array, before[name])
     ids = [1, 2, 3]
     network.statistics["hidden.0.batchnorm.running_mean"][:] += 1
-    moved = next_logits(language, ids, language.tokenizer.joiner())
+    moved = language.cursor(ids).logits()
     network.statistics["hidden.0.batchnorm.running_mean"][:] -= 1
-    alone = next_logits(language, ids, language.tokenizer.joiner())
+    alone = language.cursor(ids).logits()
     assert np.abs(moved[:-1] - alone[:-1]).max() > 0.1
     beside_others = network.logits(np.array([[4, 5, 6], ids, [7, 0, 1]], np.int32))[1]
     np.testing.assert_allclose(alone[:-1], beside_others[:-1], rtol=1e-5, atol=1e-5)

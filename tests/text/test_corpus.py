@@ -19,7 +19,7 @@ def corpus_of(text: str, **options: Any) -> Corpus:
 
 def targets_of(corpus: Corpus, windows: Windows | None) -> str:
     assert windows is not None
-    return " ".join(corpus.vocabulary.decode(windows.take(np.arange(len(windows)))[1]))
+    return " ".join(corpus.vocabulary.decode(windows.targets))
 
 
 TEXT = "one two three. four five six. seven eight nine. ten eleven twelve."  # 16 words, of which 4 are '.'

@@ -27,7 +27,7 @@ def numbered(count, context=1):
 
 
 def indices_of(batch, context=1):
-    contexts, targets = batch
+    contexts, _, targets = batch
     np.testing.assert_array_equal(contexts, targets[:, None] - np.arange(context, 0, -1))
     return (targets - context).tolist()
 
@@ -93,7 +93,7 @@ def test_windows_are_those_of_a_loop(words, context, before):
     expected = [(text[place - context : place], text[place]) for place in range(context, len(text))]
     assert len(windows) == len(expected) == words - (context if history is None else 0)
     order = [*reversed(range(len(windows))), 0, 0]
-    contexts, targets = windows.take(order)
+    contexts, _, targets = windows.take(order)
     assert contexts.tolist() == [expected[index][0] for index in order]
     assert targets.tolist() == [expected[index][1] for index in order]
     assert contexts.dtype == targets.dtype == np.int32
@@ -105,7 +105,7 @@ def test_every_word_of_a_part_is_predicted_once():
     split = split_ids(np.arange(1000), 0.05, 0.1)
     for before, part in ((split.train, split.val), (split.val, split.test)):
         windows = Windows(part, 4, history=before)
-        contexts, targets = windows.take(np.arange(len(windows)))
+        contexts, _, targets = windows.take(np.arange(len(windows)))
         np.testing.assert_array_equal(targets, part)
         np.testing.assert_array_equal(contexts[:, -1], part - 1)
 
@@ -121,7 +121,7 @@ def test_every_word_of_a_part_is_predicted_once():
     ],
 )
 def test_promise_12_any_vector_of_integers_is_welcome(convert):
-    contexts, targets = Windows(convert(np.arange(10)), 3, history=convert(np.arange(5))).take(convert(np.arange(2)))
+    contexts, _, targets = Windows(convert(np.arange(10)), 3, history=convert(np.arange(5))).take(convert(np.arange(2)))
     assert (contexts.tolist(), targets.tolist()) == ([[2, 3, 4], [3, 4, 0]], [0, 1])
 
 
@@ -208,10 +208,10 @@ def test_promise_4_same_batches_in_fresh_processes():
         "import numpy as np; from fastmlp.data import *\n"
         "windows = Windows(np.arange(100), 4)\n"
         "kinds = (RandomBatches, EpochBatches)\n"
-        "print([kind(windows, 5, 1).batch(step)[1].tolist() for kind in kinds for step in (0, 40)])"
+        "print([kind(windows, 5, 1).batch(step).targets.tolist() for kind in kinds for step in (0, 40)])"
     )
     expected = [
-        kind(Windows(np.arange(100), 4), 5, 1).batch(step)[1].tolist()
+        kind(Windows(np.arange(100), 4), 5, 1).batch(step).targets.tolist()
         for kind in (RandomBatches, EpochBatches)
         for step in (0, 40)
     ]
@@ -250,7 +250,7 @@ def test_the_batches_of_a_piece_are_made_at_once_and_cannot_be_changed(monkeypat
     take = batches.windows.take
     monkeypatch.setattr(batches.windows, "take", lambda indices: made.append(len(indices)) or take(indices))
     for step in range(128):
-        contexts, targets = batches.batch(step)
+        contexts, _, targets = batches.batch(step)
         for array in (contexts, targets):
             assert array.flags.c_contiguous
             with pytest.raises(ValueError, match="read-only"):
@@ -315,7 +315,7 @@ def test_promise_16_threads_may_share_the_batches(monkeypatch):
     def read(order):
         for _ in range(5):
             right.extend(
-                batches.batch(epoch)[1].tolist() == [index + 1 for index in expected[epoch]] for epoch in order
+                batches.batch(epoch).targets.tolist() == [index + 1 for index in expected[epoch]] for epoch in order
             )
 
     threads = [threading.Thread(target=read, args=(order,)) for order in (range(20), range(19, -1, -1))]
@@ -324,3 +324,26 @@ def test_promise_16_threads_may_share_the_batches(monkeypatch):
     for thread in threads:
         thread.join()
     assert right == [True] * 200
+
+
+@given(
+    words=st.integers(2, 30), context=st.integers(1, 4), reach=st.integers(1, 9), before=st.none() | st.integers(0, 9)
+)
+def test_what_lies_further_back_is_that_of_a_loop(words, context, reach, before):
+    """-1 where the text has not begun, and padding for the words just before."""
+    ids = np.arange(100, 100 + words)
+    if before is None and words <= context:
+        return
+    history = None if before is None else np.arange(before)
+    windows = Windows(ids, context, reach=reach, history=history, padding=77)
+    text = [*range(before or 0), *ids.tolist()]
+    first = context if before is None else before
+    near, far, targets = windows.take(np.arange(len(windows)))
+    for row, place in enumerate(range(first, len(text))):
+        known = text[:place]
+        assert near[row].tolist() == ([77] * context + known)[-context:]
+        assert far[row].tolist() == ([-1] * reach + known[: max(place - context, 0)])[-reach:]
+        assert targets[row] == text[place]
+    assert far.dtype == np.int32
+    assert far.flags.c_contiguous
+    assert windows.before.tolist() == text[:first][-(context + reach) :] if before is not None else text[:first]

@@ -38,9 +38,9 @@ class Clock:
         monkeypatch.setattr(validation, "TRIAL", 5)
         losses, texts, step = Network.losses, Samples.texts, Network.step
 
-        def timed_losses(network: Network, ids: Any, targets: Any, **options: Any) -> Any:
-            self.now += self.WORD * len(targets)
-            return losses(network, ids, targets, **options)
+        def timed_losses(network: Network, batch: Any, **options: Any) -> Any:
+            self.now += self.WORD * len(batch.targets)
+            return losses(network, batch, **options)
 
         def timed_texts(samples: Samples, model: Any) -> dict[str, str]:
             self.now += self.SAMPLE * len(samples.prompts)

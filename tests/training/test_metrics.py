@@ -76,7 +76,7 @@ def test_the_figures_at_the_end_say_what_they_leave_out(unk_trained: bool, file:
     assert corpus.unk_trained == unk_trained
     for part, windows in (("val", corpus.val), ("test", corpus.test)):
         assert windows is not None
-        found = evaluate(model, windows)
+        found = evaluate(model, windows.targets, windows.before)
         assert found.unknown > 0
         figures = {"loss": found.loss, "perplexity": found.perplexity, "unknown_words": found.unknown}
         if unk_trained:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastmlp.config import OPTIMIZERS, TrainConfig
+from fastmlp.data.windows import Batch
 from fastmlp.network.shape import NetworkShape
 from fastmlp.nn.module import Module
 from fastmlp.nn.place import Bound
@@ -175,16 +176,16 @@ NETWORK = NetworkShape(vocabulary=509, context=4, embed=6, hidden=(31, 23))
 
 
 def ten_steps_by_torch(
-    state: dict[str, Array], batches: list[tuple[Array, Array]], rule: str, options: dict[str, Any]
+    state: dict[str, Array], batches: list[Batch], rule: str, options: dict[str, Any]
 ) -> tuple[list[float], dict[str, Array]]:
     """Losses, and the parameters after them, in float64."""
     torch = pytest.importorskip("torch")
     model = torch_model(state, NETWORK, "float64")
     optimizer = getattr(torch.optim, rule)(model.parameters(), **options)
     losses = []
-    for ids, targets in batches:
-        logits = model(torch.from_numpy(ids).long())
-        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long())
+    for one in batches:
+        logits = model(torch.from_numpy(one.near).long())
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(one.targets).long())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -218,7 +219,7 @@ def test_promise_3_ten_steps_of_the_trainers_network_equal_pytorch(
 
     model = make_model(ops, state, NETWORK, threads=2)
     rule = make_optimizer(config, model.layers)
-    losses = [model.step(ids, targets, rule) for ids, targets in batches]
+    losses = [model.step(one, rule) for one in batches]
 
     np.testing.assert_allclose(losses, want_losses, rtol=1e-5)
     for name, param in model.parameters.items():

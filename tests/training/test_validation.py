@@ -29,9 +29,9 @@ def test_the_loss_is_that_of_the_sample(validation_and_model: tuple[Validation, 
     val = validation.corpus.val
     assert val is not None
     assert len(validation.sample) == 50
-    losses = model.network.losses(*val.take(validation.sample))
+    losses = model.network.losses(val.take(validation.sample))
     assert validation.loss(model) == pytest.approx(losses.mean(dtype=np.float64))
-    assert validation.loss(model) != evaluate(model, val).loss
+    assert validation.loss(model) != evaluate(model, val.targets, val.before).loss
 
 
 def test_the_figures_are_those_of_all_words(validation_and_model: tuple[Validation, NeuralModel]) -> None:
@@ -40,8 +40,8 @@ def test_the_figures_are_those_of_all_words(validation_and_model: tuple[Validati
     assert corpus.val is not None
     assert corpus.test is not None
     figures = validation.figures(model, seen.append)
-    assert figures["kept_val_loss"] == evaluate(model, corpus.val).loss
-    assert figures["kept_test_perplexity"] == evaluate(model, corpus.test).perplexity
+    assert figures["kept_val_loss"] == evaluate(model, corpus.val.targets, corpus.val.before).loss
+    assert figures["kept_test_perplexity"] == evaluate(model, corpus.test.targets, corpus.test.before).perplexity
     assert sum(seen) == validation.held_out == len(corpus.val) + len(corpus.test)
     assert 0 < validation.trial(model) <= len(corpus.val)
 
