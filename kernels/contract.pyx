@@ -25,6 +25,7 @@ cdef enum:
 ctypedef struct Want:
     int axes                     # how many, or ANY_SHAPE
     int letters[MOST_AXES][2]    # an axis is as long as one letter says, or as the product of two; else NONE
+    bint longer[MOST_AXES]       # or at least as long
     int below                    # the letter whose size bounds the ids, or NONE
     bint ids
     bint written
@@ -32,8 +33,10 @@ ctypedef struct Want:
     bint ascending
 
 
-cdef bint same_letter(Py_ssize_t *sizes, const int *letters, Py_ssize_t size) noexcept:
+cdef bint same_letter(Py_ssize_t *sizes, const int *letters, bint longer, Py_ssize_t size) noexcept:
     """Whether an axis of that size fits; a letter that is new takes its size."""
+    if longer:
+        return size >= sizes[letters[0]]
     if letters[1] != NONE:
         return size == sizes[letters[0]] * sizes[letters[1]]
     if sizes[letters[0]] == NONE:
@@ -97,14 +100,16 @@ cdef class Contract:
                 self.row_scale = i
             self.wants[i] = Want(
                 axes=ANY_SHAPE if array.axes is None else len(array.axes),
-                letters=[[NONE, NONE], [NONE, NONE], [NONE, NONE]],
+                letters=[[NONE, NONE], [NONE, NONE], [NONE, NONE]], longer=[False, False, False],
                 below=NONE if array.below is None else letters.setdefault(array.below, len(letters)),
                 ids=array.holds == "id", written=array.written, optional=array.optional, ascending=array.ascending,
             )
             assert self.wants[i].axes <= MOST_AXES
             for j, axis in enumerate(array.axes or ()):
-                factors = axis.split("*")
-                assert len(factors) == 1 or (len(factors) == 2 and certain.issuperset(factors))
+                self.wants[i].longer[j] = axis.endswith("+")
+                factors = axis.rstrip("+").split("*")
+                assert len(factors) <= 2
+                assert certain.issuperset(factors) or not (len(factors) == 2 or self.wants[i].longer[j])
                 if not array.optional:
                     certain.update(factors)
                 for k, factor in enumerate(factors):
@@ -173,7 +178,7 @@ cdef class Contract:
                 if array.ndim != want.axes:
                     return False
                 for j in range(array.ndim):
-                    if not same_letter(sizes, want.letters[j], array.shape[j]):
+                    if not same_letter(sizes, want.letters[j], want.longer[j], array.shape[j]):
                         return False
         for i in range(self.count):
             if self.wants[i].ids and not self.wants[i].written and not self.ids_fit(views, i, sizes):

@@ -131,7 +131,7 @@ def arguments(op: str, given: Inputs, place: Callable[[Array], Array] = framed) 
     sizes = {axis: size for name in known for axis, size in zip(wanted[name].axes or (), known[name].shape)}  # noqa: B905
 
     def empty(want: Any) -> Array:
-        axes = want.axes and [math.prod(sizes[factor] for factor in axis.split("*")) for axis in want.axes]
+        axes = want.axes and [math.prod(sizes[letter] for letter in axis.rstrip("+").split("*")) for axis in want.axes]
         return np.full(any_shape if axes is None else axes, unwritten(dtypes[want.holds]), dtypes[want.holds])
 
     arrays = {name: given[name] if name in given else empty(want) for name, want in wanted.items()}

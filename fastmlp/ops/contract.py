@@ -2,8 +2,9 @@
 
 A reference op declares its arguments once, by name, with `@contract(...)`; `get_ops` holds every back-end to that
 declaration. Axis letters bind to the first size seen and must agree from then on, so `x (B, I)` and `weight (O, I)`
-share I. What does not fit is refused with the op's and the argument's name, what was expected and what came:
-TypeError for a wrong type, ValueError for a wrong shape or layout, IndexError for an id out of range.
+share I; an axis "T+" is at least as long as T. What does not fit is refused with the op's and the argument's name, what
+was expected and what came: TypeError for a wrong type, ValueError for a wrong shape or layout, IndexError for an id out
+of range.
 """
 
 import functools
@@ -59,7 +60,7 @@ def ids(*axes: str, below: str | None = None, ascending: bool = False) -> Array:
 
 
 def out(*axes: str) -> Array:
-    """A float array of the caller that the op overwrites completely."""
+    """A float array of the caller that the op overwrites completely; of an axis `"T+"` only T places."""
     return Array(_axes(axes), written=True)
 
 
@@ -175,7 +176,7 @@ def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ..
                 _size(axis, size, sizes) == size for axis, size in zip(want.axes, array.shape, strict=True)
             )
         if not fits:
-            known = {axis: size for axis, size in sizes.items() if want.axes and axis in want.axes}
+            known = {axis: size for axis, size in sizes.items() if want.axes and {axis, f"{axis}+"} & {*want.axes}}
             where = f" with {', '.join(f'{axis} = {size}' for axis, size in known.items())}" if known else ""
             shape = want.describe() if want.axes else common_shape
             raise ValueError(f"{op}: {name}: expected shape {shape}{where}, got {array.shape}")
@@ -200,7 +201,9 @@ def _check_bounds(op: str, options: dict[str, Any]) -> None:
 
 
 def _size(axis: str, seen: int, sizes: dict[str, int]) -> int:
-    """What an axis must measure: "B*T" is a product of axes bound before, a new letter binds to what is seen."""
+    """What an axis must measure: "B*T" is a product of axes bound before and "T+" at least one; a new letter binds."""
+    if axis.endswith("+"):
+        return max(sizes[axis[:-1]], seen)
     return math.prod(sizes[factor] for factor in axis.split("*")) if "*" in axis else sizes.setdefault(axis, seen)
 
 

@@ -68,6 +68,7 @@ CHANGES = {  # of an argument that fits: not all are faults of every argument
     **{name: spoil for name, (spoil, *_) in FAULTS.items()},
     "a row less": lambda array: array[:-1],
     "a column less": lambda array: np.ascontiguousarray(array[..., :-1]),
+    "a place more": lambda array: np.concatenate([array, array[:, :1]], axis=1) if array.ndim > 1 else array,
     "transposed": lambda array: np.ascontiguousarray(array.T),
     "flat": np.ravel,
     "empty": lambda array: np.empty((0,) * array.ndim, array.dtype),
