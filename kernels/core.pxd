@@ -69,6 +69,8 @@ cdef extern from "core.h" nogil:
         void (*row_log_softmax_backward)(long n, const float *dy, const float *y, float *dx) noexcept nogil
         void (*tanh_forward)(long n, const float *x, float *y) noexcept nogil
         void (*tanh_backward)(long n, const float *dy, const float *y, float *dx) noexcept nogil
+        void (*gelu_forward)(long n, const float *x, float *y) noexcept nogil
+        void (*gelu_backward)(long n, const float *dy, const float *x, float *dx) noexcept nogil
         void (*batchnorm_statistics)(long rows, long stride, long columns, const float *x, float *mean,
                                      float *var) noexcept nogil
         void (*batchnorm_normalize)(long rows, long stride, long columns, const float *x, const float *mean,

@@ -66,6 +66,10 @@ def tanh(rng: np.random.Generator, *shape: int) -> Inputs:
     return {"x": normal(rng, *shape, scale=2), "dy": normal(rng, *shape)}
 
 
+def gelu(rng: np.random.Generator, *shape: int) -> Inputs:
+    return {"x": normal(rng, *shape, scale=2), "dy": normal(rng, *shape)}
+
+
 def softmax(rng: np.random.Generator, B: int, V: int) -> Inputs:
     return {"x": normal(rng, B, V, scale=2), "dy": normal(rng, B, V)}
 
@@ -141,6 +145,7 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
         "linear": lambda: linear(rng, B, D, H),
         "batchnorm": lambda: batchnorm(rng, B, H),
         "tanh": lambda: tanh(rng, B, H),
+        "gelu": lambda: gelu(rng, B, H),
         "softmax": lambda: softmax(rng, B, V),
         "cross_entropy": lambda: cross_entropy(rng, B, V),
         "linear_cross_entropy": lambda: linear_cross_entropy(rng, B, H, V),

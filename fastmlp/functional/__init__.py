@@ -28,6 +28,7 @@ range, each with the function's and the argument's name, what was expected and w
 from fastmlp.functional.batchnorm import batch_norm, batch_norm_backward
 from fastmlp.functional.cross_entropy import cross_entropy, cross_entropy_backward
 from fastmlp.functional.embedding import embedding, embedding_backward
+from fastmlp.functional.gelu import gelu, gelu_backward
 from fastmlp.functional.linear import linear, linear_backward
 from fastmlp.functional.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_backward
 from fastmlp.functional.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
@@ -40,6 +41,8 @@ __all__ = [
     "cross_entropy_backward",
     "embedding",
     "embedding_backward",
+    "gelu",
+    "gelu_backward",
     "linear",
     "linear_backward",
     "linear_cross_entropy",

@@ -41,6 +41,8 @@ class Ops:
     batchnorm_backward: Callable[..., None]
     tanh_forward: Callable[..., None]
     tanh_backward: Callable[..., None]
+    gelu_forward: Callable[..., None]
+    gelu_backward: Callable[..., None]
     softmax_forward: Callable[..., None]
     softmax_backward: Callable[..., None]
     cross_entropy_forward: Callable[..., None]

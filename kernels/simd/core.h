@@ -75,6 +75,9 @@ typedef struct {
     void (*tanh_forward)(long n, const float *x, float *y);
     void (*tanh_backward)(long n, const float *dy, const float *y, float *dx);
 
+    void (*gelu_forward)(long n, const float *x, float *y);
+    void (*gelu_backward)(long n, const float *dy, const float *x, float *dx);
+
     void (*batchnorm_statistics)(long rows, long stride, long columns, const float *x, float *mean, float *var);
     void (*batchnorm_normalize)(long rows, long stride, long columns, const float *x, const float *mean,
                                 const float *inv_std, const float *weight, const float *bias, float *y);

@@ -501,6 +501,26 @@ static void tanh_backward(long n, const float *dy, const float *y, float *dx)
         dx[i] = dy[i] * (1 - y[i] * y[i]);
 }
 
+/* ------------------------------------------------------------------------------------------------------------- gelu */
+
+static void gelu_forward(long n, const float *x, float *y)
+{
+    long i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(y + i, gelu_of(load(x + i)));
+    if (i < n)
+        store_some(y + i, gelu_of(load_some(x + i, n - i)), n - i);
+}
+
+static void gelu_backward(long n, const float *dy, const float *x, float *dx)
+{
+    long i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(dx + i, load(dy + i) * gelu_slope(load(x + i)));
+    if (i < n)
+        store_some(dx + i, load_some(dy + i, n - i) * gelu_slope(load_some(x + i, n - i)), n - i);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- batchnorm
  *
  * For up to COLUMN_BLOCK columns (channels) of matrices whose rows are `stride` apart; the reference gives the
@@ -659,6 +679,8 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .row_log_softmax_backward = row_log_softmax_backward,
     .tanh_forward = tanh_forward,
     .tanh_backward = tanh_backward,
+    .gelu_forward = gelu_forward,
+    .gelu_backward = gelu_backward,
     .batchnorm_statistics = batchnorm_statistics,
     .batchnorm_normalize = batchnorm_normalize,
     .batchnorm_sums = batchnorm_sums,

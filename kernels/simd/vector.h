@@ -52,6 +52,11 @@ INLINE vec all(float x)
     return x - (vec){0};
 }
 
+INLINE vec absolute(vec x)
+{
+    return (vec)((ivec)x & 0x7fffffff);
+}
+
 INLINE vec where(ivec condition, vec then, vec otherwise)
 {
     return (vec)((condition & (ivec)then) | (~condition & (ivec)otherwise));
@@ -182,4 +187,45 @@ INLINE vec tanh_of(vec x)
     vec y = x * p / q;
     y = where(y > 1.0f, all(1.0f), y);
     return where(y < -1.0f, all(-1.0f), y);
+}
+
+/* |x|, but for gelu no larger than where its tail is 0: an infinity times 0 would be NaN. */
+INLINE vec gelu_distance(vec x)
+{
+    vec t = absolute(x);
+    return where(t > 14.0f, all(14.0f), t);
+}
+
+/* Phi(-t) = exp(-t^2 / 2) P(t) / Q(t), the area under the normal curve's tail: the quotient, of degrees 4 and 5, falls
+ * from 1/2 like 1 / t, so that the area keeps its relative accuracy. A minimax fit for the relative error over [0, 14]
+ * (Lawson's reweighting) of 6e-9, 1.6e-8 with these coefficients. */
+INLINE vec normal_tail_ratio(vec t)
+{
+    vec p = t * 4.07760497e-3f + 4.0372517e-2f;
+    p = p * t + 1.82461709e-1f;
+    p = p * t + 4.37250733e-1f;
+    p = p * t + 0.5f;
+    vec q = t * 1.02209114e-2f + 1.01205699e-1f;
+    q = q * t + 4.67428774e-1f;
+    q = q * t + 1.19929028f;
+    q = q * t + 1.67238641f;
+    q = q * t + 1.0f;
+    return p / q;
+}
+
+/* gelu(x) = max(x, 0) - t Phi(-t) with t = |x|: no difference where x < 0, and none that cancels where x > 0. Measured,
+ * the relative error is at most 8e-7 above -5 and, with the rounding of t^2, 4.2e-6 at -13; below -13.2 it is 0. */
+INLINE vec gelu_of(vec x)
+{
+    vec t = gelu_distance(x);
+    vec tail = exp_nonpositive(t * t * -0.5f) * normal_tail_ratio(t);
+    return where(x > 0.0f, x, all(0.0f)) - t * tail;
+}
+
+/* Its derivative, Phi(x) + x phi(x): s = Phi(-t) - t phi(t) where x < 0 and 1 - s where x > 0. */
+INLINE vec gelu_slope(vec x)
+{
+    vec t = gelu_distance(x);
+    vec s = exp_nonpositive(t * t * -0.5f) * (normal_tail_ratio(t) - t * 0.398942280f); /* 1 / sqrt(2 pi) */
+    return where(x > 0.0f, 1.0f - s, s);
 }

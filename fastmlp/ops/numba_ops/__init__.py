@@ -16,6 +16,7 @@ from fastmlp.ops.numba_ops._compiling import compile_ops
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
 from fastmlp.ops.numba_ops.embedding import embedding_backward, embedding_forward
+from fastmlp.ops.numba_ops.gelu import gelu_backward, gelu_forward
 from fastmlp.ops.numba_ops.linear import linear_backward, linear_forward
 from fastmlp.ops.numba_ops.linear_cross_entropy import (
     linear_cross_entropy,
@@ -45,6 +46,8 @@ __all__ = [
     "cross_entropy_forward",
     "embedding_backward",
     "embedding_forward",
+    "gelu_backward",
+    "gelu_forward",
     "linear_backward",
     "linear_cross_entropy",
     "linear_cross_entropy_backward",

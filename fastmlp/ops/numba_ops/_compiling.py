@@ -7,6 +7,7 @@ import numpy as np
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
 from fastmlp.ops.numba_ops.embedding import embedding_backward, embedding_forward
+from fastmlp.ops.numba_ops.gelu import gelu_backward, gelu_forward
 from fastmlp.ops.numba_ops.linear import linear_backward, linear_forward
 from fastmlp.ops.numba_ops.linear_cross_entropy import linear_cross_entropy
 from fastmlp.ops.numba_ops.softmax import softmax_backward, softmax_forward
@@ -40,6 +41,8 @@ def compile_ops(ids_dtype: Any = np.int32) -> None:
     batchnorm_backward(dy, x, vector, mean, inv_std, y, dvector, dvector)
     tanh_forward(x, y)
     tanh_backward(dy, y, x)
+    gelu_forward(x, y)
+    gelu_backward(dy, x, y)
     cross_entropy_forward(x, targets, vector, mean, inv_std, dvector)
     cross_entropy_backward(x, targets, vector, mean, inv_std, y)
     cross_entropy(x, targets, vector, mean, inv_std, dvector, y)
