@@ -1,7 +1,7 @@
 """fastmlp.functional on arrays of the network's sizes beside the NumPy that one writes without it; and a tiny call.
 
 NumPy's side takes softmax, loss and gradients as the lectures write them, in float32, with as many temporaries. Both
-sides give new arrays.
+sides give new arrays. dropout is left out: both must compute the same, and of one seed NumPy makes another mask.
 """
 
 import math

@@ -28,6 +28,7 @@ ctypedef struct Want:
     bint longer[MOST_AXES]       # or at least as long
     int below                    # the letter whose size bounds the ids, or NONE
     bint ids
+    bint int64s                  # they are no ids, and of that type
     bint written
     bint optional
     bint ascending
@@ -44,13 +45,13 @@ cdef bint same_letter(Py_ssize_t *sizes, const int *letters, bint longer, Py_ssi
     return size == sizes[letters[0]]
 
 
-cdef bint is_of_type(const Py_buffer *array, bint ids) noexcept:
+cdef bint is_of_type(const Py_buffer *array, const Want *want) noexcept:
     """float32, or int32 or int64, in the byte order of this machine: the format is then a single letter."""
     cdef char letter = array.format[0]
     if array.format[1] != 0:
         return False
-    if ids:
-        return letter in (c"i", c"l", c"q") and array.itemsize in (4, 8)
+    if want.ids or want.int64s:
+        return letter in (c"i", c"l", c"q") and (array.itemsize == 8 or (array.itemsize == 4 and want.ids))
     return letter == c"f"
 
 
@@ -76,6 +77,12 @@ cdef bint bounded(dict options) except -1:
         if name == "threads" or name == "step":
             if type(value) is not int or value < 1:
                 return False
+        elif name == "layer":
+            if type(value) is not int or not 0 <= value < 1 << 32:
+                return False
+        elif name == "p":
+            if type(value) is not float or not 0.0 <= <double> value < 1.0:
+                return False
         elif name == "label_smoothing":
             if type(value) is not float or not 0.0 <= <double> value <= 1.0:
                 return False
@@ -87,6 +94,7 @@ cdef class Contract:
 
     cdef Want wants[MOST_ARRAYS]
     cdef int count
+    cdef Py_ssize_t sizes[MOST_LETTERS]  # of axes that are numbers; of letters NONE
     cdef int row_scale           # which argument that is, or NONE
 
     def __init__(self, arrays):
@@ -102,7 +110,8 @@ cdef class Contract:
                 axes=ANY_SHAPE if array.axes is None else len(array.axes),
                 letters=[[NONE, NONE], [NONE, NONE], [NONE, NONE]], longer=[False, False, False],
                 below=NONE if array.below is None else letters.setdefault(array.below, len(letters)),
-                ids=array.holds == "id", written=array.written, optional=array.optional, ascending=array.ascending,
+                ids=array.holds == "id", int64s=array.holds == "int64", written=array.written,
+                optional=array.optional, ascending=array.ascending,
             )
             assert self.wants[i].axes <= MOST_AXES
             for j, axis in enumerate(array.axes or ()):
@@ -115,6 +124,11 @@ cdef class Contract:
                 for k, factor in enumerate(factors):
                     self.wants[i].letters[j][k] = letters.setdefault(factor, len(letters))
         assert len(letters) <= MOST_LETTERS
+        for i in range(MOST_LETTERS):
+            self.sizes[i] = NONE
+        for letter, i in letters.items():
+            if letter.isdigit():
+                self.sizes[i] = int(letter)
         for array in arrays.values():
             if array.holds == "id":
                 assert not array.optional
@@ -152,13 +166,13 @@ cdef class Contract:
         cdef Py_ssize_t id_size = 0
         cdef int i, j
         for i in range(MOST_LETTERS):
-            sizes[i] = NONE
+            sizes[i] = self.sizes[i]
         for i in range(self.count):
             want, array = &self.wants[i], &views[i]
             if array.format == NULL:
                 continue
             if (
-                not is_of_type(array, want.ids)
+                not is_of_type(array, want)
                 or (want.ids and id_size not in (0, array.itemsize))
                 or (want.written and array.readonly)
                 or <size_t> array.buf % array.itemsize != 0

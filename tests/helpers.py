@@ -104,11 +104,14 @@ def framed(array: Array) -> Array:
     return frame[MARGIN:-MARGIN].reshape(array.shape)
 
 
+NO_IDS = ("counter",)  # of integers that are int64 whatever the ids are
+
+
 def cast(given: Inputs, dtype: type) -> dict[str, Array | None]:
     """The same inputs, with the float arrays in a float `dtype` or the id arrays in an integer one."""
     kind = np.dtype(dtype).kind
     return {
-        name: array.astype(dtype) if array is not None and array.dtype.kind == kind else array
+        name: array.astype(dtype) if array is not None and array.dtype.kind == kind and name not in NO_IDS else array
         for name, array in given.items()
     }
 

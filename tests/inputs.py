@@ -70,6 +70,10 @@ def gelu(rng: np.random.Generator, *shape: int) -> Inputs:
     return {"x": normal(rng, *shape, scale=2), "dy": normal(rng, *shape)}
 
 
+def dropout(rng: np.random.Generator, *shape: int) -> Inputs:
+    return {"x": normal(rng, *shape), "counter": rng.integers(-(2**63), 2**63, 2), "dy": normal(rng, *shape)}
+
+
 def softmax(rng: np.random.Generator, B: int, V: int) -> Inputs:
     return {"x": normal(rng, B, V, scale=2), "dy": normal(rng, B, V)}
 
@@ -146,6 +150,7 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
         "batchnorm": lambda: batchnorm(rng, B, H),
         "tanh": lambda: tanh(rng, B, H),
         "gelu": lambda: gelu(rng, B, H),
+        "dropout": lambda: dropout(rng, B, H),
         "softmax": lambda: softmax(rng, B, V),
         "cross_entropy": lambda: cross_entropy(rng, B, V),
         "linear_cross_entropy": lambda: linear_cross_entropy(rng, B, H, V),
@@ -154,7 +159,8 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
     if op == "linear_cross_entropy_update":
         given |= last_layer_state(rng, given)
     if op.endswith("_backward"):
-        given |= run(NUMPY, op.replace("_backward", "_forward"), given)
+        forward = op.replace("_backward", "_forward")
+        given |= run(NUMPY, forward, given, **options_of(forward))
     return {name: array for name, array in given.items() if name in contract_of(op)}
 
 
@@ -163,5 +169,5 @@ def options_of(op: str, **options: Any) -> dict[str, Any]:
     known = dict(inspect.signature(getattr(reference, op)).parameters)
     if "rule" in known:
         known |= inspect.signature(reference.update_adamw).parameters
-    wanted = {"rule": "adamw", "lr": 0.1, "step": 1, **options}
+    wanted = {"rule": "adamw", "lr": 0.1, "step": 1, "layer": 1, "p": 0.25, **options}
     return {name: value for name, value in wanted.items() if name in known}

@@ -43,6 +43,8 @@ class Ops:
     tanh_backward: Callable[..., None]
     gelu_forward: Callable[..., None]
     gelu_backward: Callable[..., None]
+    dropout_forward: Callable[..., None]
+    dropout_backward: Callable[..., None]
     softmax_forward: Callable[..., None]
     softmax_backward: Callable[..., None]
     cross_entropy_forward: Callable[..., None]

@@ -16,10 +16,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["Array", "checked", "contract", "floats", "ids", "inout", "optional", "out", "out_ids"]
+__all__ = ["Array", "checked", "contract", "floats", "ids", "inout", "int64s", "optional", "out", "out_ids"]
 
 Op = TypeVar("Op", bound=Callable[..., Any])
-BOUNDS = {"threads": (1, math.inf), "step": (1, math.inf), "label_smoothing": (0, 1)}  # of options
+BOUNDS = {  # of options
+    "threads": (1, math.inf),
+    "step": (1, math.inf),
+    "label_smoothing": (0, 1),
+    "layer": (0, 2**32 - 1),
+    "p": (0, math.nextafter(1, 0)),  # 1 itself is not allowed
+}
 INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
@@ -28,7 +34,7 @@ class Array:
     """One array argument: its axes, what it holds and what the op does with it."""
 
     axes: tuple[str, ...] | None  # None: any shape, the same for every such argument of the op
-    holds: str = "float"  # "float", or "id": int32 or int64
+    holds: str = "float"  # "float"; "id": int32 or int64; or "int64"
     written: bool = False
     optional: bool = False
     below: str | None = None  # ids must be below the size of this axis; they are never below 0
@@ -57,6 +63,11 @@ def optional(array: Array) -> Array:
 def ids(*axes: str, below: str | None = None, ascending: bool = False) -> Array:
     """An int32 or int64 array of ids from 0 on; where `below` names an axis, each is below its size."""
     return Array(axes, "id", below=below, ascending=ascending)
+
+
+def int64s(*axes: str) -> Array:
+    """An int64 array of numbers that are no ids; an axis that is a number measures that."""
+    return Array(axes, "int64")
 
 
 def out(*axes: str) -> Array:
@@ -164,6 +175,9 @@ def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ..
                 wanted = "int32 or int64" if id_dtype is None else id_dtype
                 raise TypeError(f"{op}: {name}: expected {wanted}, got {array.dtype}")
             id_dtype = array.dtype
+        elif want.holds == "int64":
+            if array.dtype != np.int64:
+                raise TypeError(f"{op}: {name}: expected int64, got {array.dtype}")
         else:
             if array.dtype != dtype and (dtype is not None or array.dtype.kind != "f"):
                 raise TypeError(f"{op}: {name}: expected {dtype or 'a float type'}, got {array.dtype}")
@@ -197,11 +211,15 @@ def _check_bounds(op: str, options: dict[str, Any]) -> None:
         low, high = BOUNDS[name]
         if not low <= options[name] <= high:
             wanted = f"at least {low}" if high == math.inf else f"a number from {low} to {high}"
+            if name == "p":
+                wanted = "a probability below 1"
             raise ValueError(f"{op}: {name}: expected {wanted}, got {options[name]}")
 
 
 def _size(axis: str, seen: int, sizes: dict[str, int]) -> int:
     """What an axis must measure: "B*T" is a product of axes bound before and "T+" at least one; a new letter binds."""
+    if axis.isdigit():
+        return int(axis)
     if axis.endswith("+"):
         return max(sizes[axis[:-1]], seen)
     return math.prod(sizes[factor] for factor in axis.split("*")) if "*" in axis else sizes.setdefault(axis, seen)

@@ -31,6 +31,13 @@ typedef struct {
     float correction;   /* 1 / sqrt(1 - beta2^step) */
 } update_rule;
 
+/* What a mask of dropout is made of: the reference says how. */
+typedef struct {
+    uint32_t key[2], step, layer;
+    uint32_t threshold; /* the smallest word whose element is kept */
+    float scale;
+} dropout_mask;
+
 /* Of a row of logits the highest, the sum of exp(logit - highest) and the sum of these differences. */
 typedef struct {
     float highest;
@@ -77,6 +84,8 @@ typedef struct {
 
     void (*gelu_forward)(long n, const float *x, float *y);
     void (*gelu_backward)(long n, const float *dy, const float *x, float *dx);
+
+    void (*dropout)(const dropout_mask *mask, uint64_t block, long n, const float *x, float *y);
 
     void (*batchnorm_statistics)(long rows, long stride, long columns, const float *x, float *mean, float *var);
     void (*batchnorm_normalize)(long rows, long stride, long columns, const float *x, const float *mean,

@@ -521,6 +521,80 @@ static void gelu_backward(long n, const float *dy, const float *x, float *dx)
         store_some(dx + i, load_some(dy + i, n - i) * gelu_slope(load_some(x + i, n - i)), n - i);
 }
 
+/* ------------------------------------------------------------------------------------------------------------ dropout
+ *
+ * Philox4x32-10 on as many blocks as there are wide lanes: a word lies in the low half of its lane, and what is in the
+ * high half takes no part in the next product. */
+
+enum { PHILOX_ROUNDS = 10, WIDE_LANES = LANES / 2 };
+
+typedef struct {
+    wide first, second; /* of each round */
+} round_keys;
+
+static void schedule(const uint32_t key[2], round_keys *keys)
+{
+    uint32_t first = key[0], second = key[1];
+    for (int i = 0; i < PHILOX_ROUNDS; i++, first += 0x9E3779B9u, second += 0xBB67AE85u) {
+        keys[i].first = (wide){0} + first;
+        keys[i].second = (wide){0} + second;
+    }
+}
+
+/* The words of the blocks from `block` on, four a block: two vectors in the order of the elements. Lanes 0, 2, ... have
+ * the first half of the blocks, lanes 1, 3, ... the second one. */
+INLINE void random_words(const round_keys *keys, uint64_t block, const dropout_mask *mask, uvec words[2])
+{
+    wide c0, c2 = (wide){0} + mask->step, c3 = (wide){0} + mask->layer;
+    for (int i = 0; i < WIDE_LANES; i++)
+        c0[i] = (uint64_t)(i / 2 + i % 2 * (WIDE_LANES / 2));
+    c0 += block;
+    wide c1 = c0 >> 32;
+    UNROLL
+    for (int i = 0; i < PHILOX_ROUNDS; i++) {
+        wide product0 = multiply_low_halves(c0, (wide){0} + 0xD2511F53u);
+        wide product2 = multiply_low_halves(c2, (wide){0} + 0xCD9E8D57u);
+        c0 = product2 >> 32 ^ c1 ^ keys[i].first;
+        c1 = product2;
+        c2 = product0 >> 32 ^ c3 ^ keys[i].second;
+        c3 = product0;
+    }
+    wide early = (c0 & UINT32_MAX) | c1 << 32, late = (c2 & UINT32_MAX) | c3 << 32;
+    words[0] = (uvec)every_other_lane(early, late, 0);
+    words[1] = (uvec)every_other_lane(early, late, 1);
+}
+
+INLINE vec kept(vec x, uvec words, const dropout_mask *mask)
+{
+    return (vec)((ivec)(x * mask->scale) & (ivec)(words >= mask->threshold));
+}
+
+/* y = x * scale where the mask keeps it, else 0, for n elements from 4 * block on. */
+static void dropout(const dropout_mask *mask, uint64_t block, long n, const float *x, float *y)
+{
+    round_keys keys[PHILOX_ROUNDS];
+    uvec words[2];
+    if (mask->threshold == 0) { /* nothing is left out, and the scale is 1 */
+        if (x != y)
+            memcpy(y, x, (size_t)n * sizeof *x);
+        return;
+    }
+    schedule(mask->key, keys);
+    long i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES, block += WIDE_LANES) {
+        random_words(keys, block, mask, words);
+        store(y + i, kept(load(x + i), words[0], mask));
+        store(y + i + LANES, kept(load(x + i + LANES), words[1], mask));
+    }
+    if (i < n) {
+        random_words(keys, block, mask, words);
+        store_some(y + i, kept(load_some(x + i, n - i), words[0], mask), n - i);
+        i += LANES;
+    }
+    if (i < n)
+        store_some(y + i, kept(load_some(x + i, n - i), words[1], mask), n - i);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- batchnorm
  *
  * For up to COLUMN_BLOCK columns (channels) of matrices whose rows are `stride` apart; the reference gives the
@@ -681,6 +755,7 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .tanh_backward = tanh_backward,
     .gelu_forward = gelu_forward,
     .gelu_backward = gelu_backward,
+    .dropout = dropout,
     .batchnorm_statistics = batchnorm_statistics,
     .batchnorm_normalize = batchnorm_normalize,
     .batchnorm_sums = batchnorm_sums,

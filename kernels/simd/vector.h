@@ -5,9 +5,14 @@
 #include <float.h>
 #include <math.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
+typedef uint64_t wide __attribute__((vector_size(4 * LANES))); /* half as many lanes, twice as long */
 typedef float vec_in_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias)); /* at any float's address */
 
 #define INLINE static inline __attribute__((always_inline))
@@ -117,6 +122,35 @@ INLINE void swap_blocks(vec *a, vec *b, int width)
     *a = __builtin_shuffle(over, under, (lane ^ (second & width)) + (second & LANES));
     *b = __builtin_shuffle(over, under, (lane ^ (~second & width)) + (second & LANES));
 #endif
+}
+
+/* The products of the low halves of all lanes. */
+INLINE wide multiply_low_halves(wide a, wide b)
+{
+#if LANES == 16 && defined(__AVX512F__)
+    return (wide)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif LANES == 8 && defined(__AVX2__)
+    return (wide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif LANES == 4 && defined(__SSE2__)
+    return (wide)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else /* clang makes one instruction of it for any target; its macros do not tell which one that is */
+    return (a & UINT32_MAX) * (b & UINT32_MAX);
+#endif
+}
+
+/* Lanes 0, 2, ... of a and of b in turn, or lanes 1, 3, ...: what one instruction of x86 does. */
+INLINE wide every_other_lane(wide a, wide b, int first)
+{
+    wide mixed;
+#ifdef __clang__
+    for (int i = 0; i < LANES / 2; i++)
+        mixed[i] = i % 2 ? b[i - 1 + first] : a[i + first];
+#else
+    for (int i = 0; i < LANES / 2; i++) /* the numbers of the lanes, b's from LANES / 2 on */
+        mixed[i] = (uint64_t)(i % 2 ? LANES / 2 + i - 1 + first : i + first);
+    mixed = __builtin_shuffle(a, b, mixed);
+#endif
+    return mixed;
 }
 
 /* LANES vectors as a square matrix, transposed in place: its 2 x 2 blocks of halves, then those of quarters, and so

@@ -128,7 +128,7 @@ def test_promise_12_options_out_of_range_are_seen(compiled, name, value):
     low, high = contract.BOUNDS[name]
     arrays = tuple(arguments("tanh_forward", example("tanh_forward")).values())
     passes = compiled(contract_of("tanh_forward")).fits(arrays, {name: value})
-    assert passes == (low <= value <= high and type(value) is (float if name == "label_smoothing" else int))
+    assert passes == (low <= value <= high and type(value) is (float if name in ("label_smoothing", "p") else int))
 
 
 # ------------------------------------------------------ nothing is remembered: arrays change, others take their place

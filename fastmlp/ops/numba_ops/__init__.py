@@ -15,6 +15,7 @@ An op cuts its problem into slices and hands them to a team of threads (team.py)
 from fastmlp.ops.numba_ops._compiling import compile_ops
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
+from fastmlp.ops.numba_ops.dropout import dropout_backward, dropout_forward
 from fastmlp.ops.numba_ops.embedding import embedding_backward, embedding_forward
 from fastmlp.ops.numba_ops.gelu import gelu_backward, gelu_forward
 from fastmlp.ops.numba_ops.linear import linear_backward, linear_forward
@@ -44,6 +45,8 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_backward",
     "cross_entropy_forward",
+    "dropout_backward",
+    "dropout_forward",
     "embedding_backward",
     "embedding_forward",
     "gelu_backward",

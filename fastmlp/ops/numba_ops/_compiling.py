@@ -6,6 +6,7 @@ import numpy as np
 
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
+from fastmlp.ops.numba_ops.dropout import dropout_forward
 from fastmlp.ops.numba_ops.embedding import embedding_backward, embedding_forward
 from fastmlp.ops.numba_ops.gelu import gelu_backward, gelu_forward
 from fastmlp.ops.numba_ops.linear import linear_backward, linear_forward
@@ -41,6 +42,7 @@ def compile_ops(ids_dtype: Any = np.int32) -> None:
     batchnorm_backward(dy, x, vector, mean, inv_std, y, dvector, dvector)
     tanh_forward(x, y)
     tanh_backward(dy, y, x)
+    dropout_forward(x, np.zeros(2, np.int64), y, layer=0, p=0.5)
     gelu_forward(x, y)
     gelu_backward(dy, x, y)
     cross_entropy_forward(x, targets, vector, mean, inv_std, dvector)

@@ -25,6 +25,7 @@ gradient some 3e-3 off. Sums are float32 in each. Here and in Numba there is "ie
 
 from fastmlp.ops.reference.batchnorm import batchnorm_backward, batchnorm_forward
 from fastmlp.ops.reference.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
+from fastmlp.ops.reference.dropout import dropout_backward, dropout_forward
 from fastmlp.ops.reference.embedding import embedding_backward, embedding_forward
 from fastmlp.ops.reference.gelu import gelu_backward, gelu_forward
 from fastmlp.ops.reference.linear import linear_backward, linear_forward
@@ -53,6 +54,8 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_backward",
     "cross_entropy_forward",
+    "dropout_backward",
+    "dropout_forward",
     "embedding_backward",
     "embedding_forward",
     "gelu_backward",
