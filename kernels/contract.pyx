@@ -27,6 +27,7 @@ ctypedef struct Want:
     int letters[MOST_AXES][2]    # an axis is as long as one letter says, or as the product of two; else NONE
     bint longer[MOST_AXES]       # or at least as long
     int below                    # the letter whose size bounds the ids, or NONE
+    int lowest                   # what bounds them on the other side
     bint ids
     bint int64s                  # they are no ids, and of that type
     bint written
@@ -55,16 +56,17 @@ cdef bint is_of_type(const Py_buffer *array, const Want *want) noexcept:
     return letter == c"f"
 
 
-cdef bint in_range(const ids_t *ids, Py_ssize_t count, uint64_t size, const float *row_scale, bint ascending) noexcept:
-    """Whether 0 <= id < size for all ids, but for those of ignored rows; and each above the one before it."""
+cdef bint in_range(const ids_t *ids, Py_ssize_t count, uint64_t shift, uint64_t size, const float *row_scale,
+                   bint ascending) noexcept:
+    """Whether 0 <= id + shift < size for all ids, but for those of ignored rows; and each above the one before it."""
     cdef bint fits = True
     cdef Py_ssize_t i
-    for i in range(count):  # a negative id is a large one of its unsigned type
-        fits &= <uint64_t> <int64_t> ids[i] < size
+    for i in range(count):  # a negative number is a large one of its unsigned type
+        fits &= <uint64_t> <int64_t> ids[i] + shift < size
     if not fits and row_scale != NULL:
         fits = True
         for i in range(count):
-            fits &= <uint64_t> <int64_t> ids[i] < size or row_scale[i] == 0
+            fits &= <uint64_t> <int64_t> ids[i] + shift < size or row_scale[i] == 0
     if ascending:
         for i in range(1, count):
             fits &= ids[i] > ids[i - 1]
@@ -110,6 +112,7 @@ cdef class Contract:
                 axes=ANY_SHAPE if array.axes is None else len(array.axes),
                 letters=[[NONE, NONE], [NONE, NONE], [NONE, NONE]], longer=[False, False, False],
                 below=NONE if array.below is None else letters.setdefault(array.below, len(letters)),
+                lowest=array.lowest,
                 ids=array.holds == "id", int64s=array.holds == "int64", written=array.written,
                 optional=array.optional, ascending=array.ascending,
             )
@@ -202,9 +205,10 @@ cdef class Contract:
     cdef bint ids_fit(self, const Py_buffer *views, int which, const Py_ssize_t *sizes) noexcept:
         """Whether the ids of an argument are in their range."""
         want, array = &self.wants[which], &views[which]
-        cdef uint64_t size = sizes[want.below] if want.below != NONE else <uint64_t> 1 << 63
+        cdef uint64_t shift = -<int64_t> want.lowest
+        cdef uint64_t size = shift + (sizes[want.below] if want.below != NONE else <uint64_t> 1 << 63)
         cdef const float *row_scale = <const float *> views[self.row_scale].buf if self.row_scale != NONE else NULL
         cdef Py_ssize_t count = array.len // array.itemsize
         if array.itemsize == sizeof(int32_t):
-            return in_range(<const int32_t *> array.buf, count, size, row_scale, want.ascending)
-        return in_range(<const int64_t *> array.buf, count, size, row_scale, want.ascending)
+            return in_range(<const int32_t *> array.buf, count, shift, size, row_scale, want.ascending)
+        return in_range(<const int64_t *> array.buf, count, shift, size, row_scale, want.ascending)

@@ -79,6 +79,10 @@ cdef extern from "core.h" nogil:
         void (*gelu_forward)(long n, const float *x, float *y) noexcept nogil
         void (*gelu_backward)(long n, const float *dy, const float *x, float *dx) noexcept nogil
         void (*dropout)(const dropout_mask *mask, uint64_t block, long n, const float *x, float *y) noexcept nogil
+        void (*add_rows)(long words, const float *const *rows, const long *which, long sums, const float *factors,
+                         long columns, bint anew, float *to) noexcept nogil
+        void (*shift_average)(long n, float decay, const float *before, float gain, const float *added, float loss,
+                              const float *dropped, float *to) noexcept nogil
         void (*batchnorm_statistics)(long rows, long stride, long columns, const float *x, float *mean,
                                      float *var) noexcept nogil
         void (*batchnorm_normalize)(long rows, long stride, long columns, const float *x, const float *mean,

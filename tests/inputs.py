@@ -41,6 +41,17 @@ def embedding(rng: np.random.Generator, B: int, T: int, D: int, V: int) -> Input
     return {"weight": normal(rng, V, D), "ids": ids, "demb": normal(rng, B, T, D)}
 
 
+def context_averages(rng: np.random.Generator, B: int, K: int, D: int, V: int, *, stretch: int = 10) -> Inputs:
+    """Windows of a text, stretches of neighbours, of which the first ones begin before the text does."""
+    text = np.minimum(rng.zipf(1.3, 3 * B + K) - 1, V - 1)
+    text[0], text[-1], text[: K // 2] = V - 1, 0, -1
+    starts = rng.integers(0, 2 * B + 1, -(-B // stretch))
+    starts[0] = 0
+    rows = (starts[:, None] + np.arange(stretch)).ravel()[:B]
+    far = text[np.minimum(rows, 3 * B)[:, None] + np.arange(K)].astype(np.int32)
+    return {"weight": normal(rng, V, D), "far": far, "decays": np.array([0.7, 0.95], np.float32)}
+
+
 def linear(rng: np.random.Generator, B: int, inputs: int, outputs: int) -> Inputs:
     return {
         "x": normal(rng, B, inputs),
@@ -146,6 +157,7 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
     rng = np.random.default_rng(0)
     given = {
         "embedding": lambda: embedding(rng, B, T, D, V),
+        "context_averages": lambda: context_averages(rng, B, T + 5, D, V),
         "linear": lambda: linear(rng, B, D, H),
         "batchnorm": lambda: batchnorm(rng, B, H),
         "tanh": lambda: tanh(rng, B, H),

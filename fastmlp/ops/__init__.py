@@ -35,6 +35,7 @@ class Ops:
     backend: str
     embedding_forward: Callable[..., None]
     embedding_backward: Callable[..., int]
+    context_averages_forward: Callable[..., None]
     linear_forward: Callable[..., None]
     linear_backward: Callable[..., None]
     batchnorm_forward: Callable[..., None]

@@ -37,7 +37,8 @@ class Array:
     holds: str = "float"  # "float"; "id": int32 or int64; or "int64"
     written: bool = False
     optional: bool = False
-    below: str | None = None  # ids must be below the size of this axis; they are never below 0
+    below: str | None = None  # ids must be below the size of this axis
+    lowest: int = 0  # ids must be at least that: with -1 there may be places where no id is
     ascending: bool = False  # ids must be ascending and unique
 
     def describe(self) -> str:
@@ -60,9 +61,9 @@ def optional(array: Array) -> Array:
     return Array(array.axes, array.holds, array.written, optional=True)
 
 
-def ids(*axes: str, below: str | None = None, ascending: bool = False) -> Array:
-    """An int32 or int64 array of ids from 0 on; where `below` names an axis, each is below its size."""
-    return Array(axes, "id", below=below, ascending=ascending)
+def ids(*axes: str, below: str | None = None, lowest: int = 0, ascending: bool = False) -> Array:
+    """An int32 or int64 array of ids from `lowest` on; where `below` names an axis, each is below its size."""
+    return Array(axes, "id", below=below, lowest=lowest, ascending=ascending)
 
 
 def int64s(*axes: str) -> Array:
@@ -240,8 +241,8 @@ def _check_ids(
         if not array.size:
             return
     low, high = int(array.min()), int(array.max())
-    if low < 0 or (size is not None and high >= size):
-        wanted = "ids of at least 0" if size is None else f"ids in [0, {size})"
-        raise IndexError(f"{op}: {name}: expected {wanted}, got {low if low < 0 else high}")
+    if low < want.lowest or (size is not None and high >= size):
+        wanted = f"ids of at least {want.lowest}" if size is None else f"ids in [{want.lowest}, {size})"
+        raise IndexError(f"{op}: {name}: expected {wanted}, got {low if low < want.lowest else high}")
     if want.ascending and not (array[1:] > array[:-1]).all():
         raise ValueError(f"{op}: {name}: expected ascending ids without duplicates")

@@ -87,6 +87,11 @@ typedef struct {
 
     void (*dropout)(const dropout_mask *mask, uint64_t block, long n, const float *x, float *y);
 
+    void (*add_rows)(long words, const float *const *rows, const long *which, long sums, const float *factors,
+                     long columns, bool anew, float *to);
+    void (*shift_average)(long n, float decay, const float *before, float gain, const float *added, float loss,
+                          const float *dropped, float *to);
+
     void (*batchnorm_statistics)(long rows, long stride, long columns, const float *x, float *mean, float *var);
     void (*batchnorm_normalize)(long rows, long stride, long columns, const float *x, const float *mean,
                                 const float *inv_std, const float *weight, const float *bias, float *y);

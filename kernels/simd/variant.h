@@ -595,6 +595,74 @@ static void dropout(const dropout_mask *mask, uint64_t block, long n, const floa
         store_some(y + i, kept(load_some(x + i, n - i), words[1], mask), n - i);
 }
 
+/* ---------------------------------------------------------------------------------------------------- context averages
+ *
+ * Rows of a table, scattered over memory, times factors, a sum for each of several factors: a row is read once for all
+ * sums of a pair, and asked for while those before it are added. */
+
+INLINE void add_rows_block(const int sums, const int vectors, long words, const float *const *rows, const long *which,
+                           long factors_row, const float *factors, long column, long count, long columns, bool anew,
+                           float *to)
+{
+    vec totals[2][4];
+    UNROLL
+    for (int i = 0; i < sums; i++)
+        UNROLL
+        for (int j = 0; j < vectors; j++)
+            totals[i][j] = anew ? (vec){0} : load_some(to + i * columns + column + j * LANES, count);
+    for (long k = 0; k < words; k++) {
+        const float *row = rows[k] + column, *factor = factors + which[k] * factors_row;
+        if (k + ROWS_AHEAD < words)
+            UNROLL
+            for (int j = 0; j < vectors * LANES; j += LINE)
+                __builtin_prefetch(rows[k + ROWS_AHEAD] + column + j);
+        UNROLL
+        for (int j = 0; j < vectors; j++) {
+            vec some = load_some(row + j * LANES, count);
+            UNROLL
+            for (int i = 0; i < sums; i++)
+                totals[i][j] += some * factor[i];
+        }
+    }
+    UNROLL
+    for (int i = 0; i < sums; i++)
+        UNROLL
+        for (int j = 0; j < vectors; j++)
+            store_some(to + i * columns + column + j * LANES, totals[i][j], count);
+}
+
+INLINE void add_rows_to(const int sums, long words, const float *const *rows, const long *which, long factors_row,
+                        const float *factors, long columns, bool anew, float *to)
+{
+    long i = 0;
+    for (; i + 4 * LANES <= columns; i += 4 * LANES)
+        add_rows_block(sums, 4, words, rows, which, factors_row, factors, i, LANES, columns, anew, to);
+    for (; i + LANES <= columns; i += LANES)
+        add_rows_block(sums, 1, words, rows, which, factors_row, factors, i, LANES, columns, anew, to);
+    if (i < columns)
+        add_rows_block(sums, 1, words, rows, which, factors_row, factors, i, columns - i, columns, anew, to);
+}
+
+/* to (sums, columns): to[i] = the sum of factors[which[k]][i] * rows[k] over the words in their order, `factors` being
+ * (?, sums); added to what is there unless anew. */
+static void add_rows(long words, const float *const *rows, const long *which, long sums, const float *factors,
+                     long columns, bool anew, float *to)
+{
+    long i = 0;
+    for (; i + 2 <= sums; i += 2)
+        add_rows_to(2, words, rows, which, sums, factors + i, columns, anew, to + i * columns);
+    if (i < sums)
+        add_rows_to(1, words, rows, which, sums, factors + i, columns, anew, to + i * columns);
+}
+
+/* to = decay * before + gain * added - loss * dropped; either of the two may be NULL, for zeros. */
+static void shift_average(long n, float decay, const float *before, float gain, const float *added, float loss,
+                          const float *dropped, float *to)
+{
+    for (long i = 0; i < n; i++)
+        to[i] = decay * before[i] + gain * (added != NULL ? added[i] : 0) - loss * (dropped != NULL ? dropped[i] : 0);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- batchnorm
  *
  * For up to COLUMN_BLOCK columns (channels) of matrices whose rows are `stride` apart; the reference gives the
@@ -756,6 +824,8 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .gelu_forward = gelu_forward,
     .gelu_backward = gelu_backward,
     .dropout = dropout,
+    .add_rows = add_rows,
+    .shift_average = shift_average,
     .batchnorm_statistics = batchnorm_statistics,
     .batchnorm_normalize = batchnorm_normalize,
     .batchnorm_sums = batchnorm_sums,

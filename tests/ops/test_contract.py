@@ -76,6 +76,7 @@ CHANGES = {  # of an argument that fits: not all are faults of every argument
     "int64 for ids": lambda array: array.astype(np.int64) if array.dtype.kind == "i" else array,
     "unsigned ids": lambda array: array.view(f"u{array.itemsize}") if array.dtype.kind == "i" else array,
     "ids too large": lambda array: array + 7 if array.dtype.kind == "i" else array,
+    "ids of -1": lambda array: array * 0 - 1 if array.dtype.kind == "i" else array,
     "ids below 0": lambda array: array - 7 if array.dtype.kind == "i" else array,
     "descending": lambda array: array[::-1].copy() if array.dtype.kind == "i" else array,
     "float16": lambda array: np.zeros(array.shape, np.float16),

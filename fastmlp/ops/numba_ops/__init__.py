@@ -14,6 +14,7 @@ An op cuts its problem into slices and hands them to a team of threads (team.py)
 
 from fastmlp.ops.numba_ops._compiling import compile_ops
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
+from fastmlp.ops.numba_ops.context_averages import context_averages_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
 from fastmlp.ops.numba_ops.dropout import dropout_backward, dropout_forward
 from fastmlp.ops.numba_ops.embedding import embedding_backward, embedding_forward
@@ -42,6 +43,7 @@ __all__ = [
     "batchnorm_backward",
     "batchnorm_forward",
     "compile_ops",
+    "context_averages_forward",
     "cross_entropy",
     "cross_entropy_backward",
     "cross_entropy_forward",

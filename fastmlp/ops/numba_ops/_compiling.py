@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
+from fastmlp.ops.numba_ops.context_averages import context_averages_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
 from fastmlp.ops.numba_ops.dropout import dropout_forward
 from fastmlp.ops.numba_ops.embedding import embedding_backward, embedding_forward
@@ -36,6 +37,7 @@ def compile_ops(ids_dtype: Any = np.int32) -> None:
 
     embedding_forward(weight, ids, np.empty((2, 1, 2), np.float32))
     embedding_backward(ids, np.zeros((2, 1, 2), np.float32), np.empty(2, ids_dtype), dy)
+    context_averages_forward(weight, ids, vector, np.empty((2, 2, 2), np.float32))
     linear_forward(x, weight, vector, y)
     linear_backward(dy, x, weight, y, dweight, dvector)
     batchnorm_forward(x, vector, vector, mean, running[0], mean, inv_std, y)
