@@ -18,8 +18,8 @@ def context_averages_forward(weight: Array, far: Array, decays: Array, emb: Arra
     There is no gradient: the table is read through it, not trained. The other back-ends make the averages of a row
     whose words are those of the row before it and one more from that row's, beginning anew at every sixteenth: so a
     number that is not finite may reach up to 15 rows behind the last in which its word is.
-    Source: the exponential traces of Mikolov et al. (2014), Learning longer memory in recurrent neural networks,
-    section 3, with decays that are given and a scale that keeps the variance of independent embeddings.
+    Source: the context features of Mikolov et al. (2014), Learning longer memory in recurrent neural networks, with
+    decays that are given and a scale under which averages of independent embeddings vary much as one of them does.
     """
     averages = emb[:, emb.shape[1] - len(decays) :]
     averages[...] = 0

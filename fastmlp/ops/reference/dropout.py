@@ -25,7 +25,7 @@ def dropout_forward(x: Array, counter: Array, y: Array, *, layer: int, p: float,
         low and high half of (element // 4),  low half of step,  layer
 
     which gives four words; element is kept if word element % 4 >= min(round(p * 2^32), 2^32 - 1).
-    Sources: Srivastava et al. (2014), scaled in training as PyTorch does; Salmon et al. (2011), section 3.
+    Sources: Srivastava et al. (2014), scaled in training as PyTorch does; Salmon et al. (2011).
     """
     kept = _kept(counter, layer, p, x.size).reshape(x.shape)
     np.multiply(x, x.dtype.type(1 / (1 - p)), out=y, where=kept)
