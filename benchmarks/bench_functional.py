@@ -1,12 +1,12 @@
 """fastmlp.functional on arrays of the network's sizes beside the NumPy that one writes without it; and a tiny call.
 
 NumPy's side takes softmax, loss and gradients as the lectures write them, in float32, with as many temporaries. Both
-sides give new arrays.
+sides give new arrays. dropout is left out: both must compute the same, and of one seed NumPy makes another mask.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from math import ceil
 from operator import attrgetter
 from typing import Any
 
@@ -61,6 +61,8 @@ FUNCTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "batch_norm_backward": lambda a: F.batch_norm_backward(a["dh"], a["h"], None, None, a["scale"], a["shift"], True),
     "tanh": lambda a: F.tanh(a["h"]),
     "tanh_backward": lambda a: F.tanh_backward(a["dh"], a["h"]),
+    "gelu": lambda a: F.gelu(a["h"]),
+    "gelu_backward": lambda a: F.gelu_backward(a["dh"], a["h"]),
     "softmax": lambda a: F.softmax(a["logits"], 1),
     "softmax_backward": lambda a: F.softmax_backward(a["dlogits"], a["p"], 1),
     "log_softmax": lambda a: F.log_softmax(a["logits"], 1),
@@ -100,6 +102,14 @@ def plain_batch_norm_backward(a: dict[str, Any]) -> tuple[Array, Array, Array]:
     return a["scale"] * inv_std / rows * (rows * dy - dbias - xhat * dweight), dweight, dbias
 
 
+erf = np.vectorize(math.erf, otypes=[np.float32])  # NumPy has none
+
+
+def plain_gelu_backward(dy: Array, x: Array) -> Array:
+    density = np.exp(-x * x / 2) / np.float32(math.sqrt(2 * math.pi))
+    return dy * ((1 + erf(x / np.float32(math.sqrt(2)))) / 2 + x * density)
+
+
 def plain_log_softmax(x: Array) -> Array:
     x = x - x.max(1, keepdims=True)
     return x - np.log(np.exp(x).sum(1, keepdims=True))
@@ -130,6 +140,8 @@ PLAIN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "batch_norm_backward": plain_batch_norm_backward,
     "tanh": lambda a: np.tanh(a["h"]),
     "tanh_backward": lambda a: a["dh"] * (1 - a["h"] ** 2),
+    "gelu": lambda a: a["h"] * (1 + erf(a["h"] / np.float32(math.sqrt(2)))) / 2,
+    "gelu_backward": lambda a: plain_gelu_backward(a["dh"], a["h"]),
     "softmax": lambda a: plain_softmax(a["logits"]),
     "softmax_backward": lambda a: a["p"] * (a["dlogits"] - (a["dlogits"] * a["p"]).sum(1, keepdims=True)),
     "log_softmax": lambda a: plain_log_softmax(a["logits"]),
@@ -149,7 +161,7 @@ def play(clock: Clock, contender: str, function: str, B: int) -> None:
     work = {"fastmlp": FUNCTIONS, "NumPy": PLAIN}[contender][function]
     found = work(given)
     total = float(sum(np.abs(part).sum(dtype=np.float64) for part in (found if isinstance(found, tuple) else (found,))))
-    calls = ceil(LEAST_SECONDS / timed(lambda: work(given)))
+    calls = math.ceil(LEAST_SECONDS / timed(lambda: work(given)))
     while True:
         for _ in range(calls):
             work(given)

@@ -13,6 +13,7 @@ from benchmarks.contest import Contender, Contest, Result, timed
 from benchmarks.report import machine
 from fastmlp.threads import default_threads
 from tests.helpers import NUMPY, Inputs, arguments, require_ops, run
+from tests.inputs import options_of
 
 THREADS = default_threads()
 SECONDS = 0.3  # that the rounds of one benchmark take together: many rounds of a short op, a few of a long one
@@ -37,7 +38,8 @@ def measure(benchmark: Any, smoke: bool) -> Callable[..., None]:
 
     def measure(contender: str, op: str, given: Inputs, *, sizes: dict[str, int], **options: Any) -> None:
         if op.endswith("_backward"):
-            given = {**given, **run(NUMPY, op.replace("_backward", "_forward"), given)}
+            forward = op.replace("_backward", "_forward")
+            given = {**given, **run(NUMPY, forward, given, **options_of(forward, **options))}
         ops = require_ops(contender)
         call = partial(getattr(ops, op), *arguments(op, given, np.copy).values(), threads=THREADS, **options)
         benchmark.group = f"{op} {', '.join(f'{letter} = {size}' for letter, size in sizes.items())}"

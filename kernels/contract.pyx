@@ -25,15 +25,20 @@ cdef enum:
 ctypedef struct Want:
     int axes                     # how many, or ANY_SHAPE
     int letters[MOST_AXES][2]    # an axis is as long as one letter says, or as the product of two; else NONE
+    bint longer[MOST_AXES]       # or at least as long
     int below                    # the letter whose size bounds the ids, or NONE
+    int lowest                   # what bounds them on the other side
     bint ids
+    bint int64s                  # they are no ids, and of that type
     bint written
     bint optional
     bint ascending
 
 
-cdef bint same_letter(Py_ssize_t *sizes, const int *letters, Py_ssize_t size) noexcept:
+cdef bint same_letter(Py_ssize_t *sizes, const int *letters, bint longer, Py_ssize_t size) noexcept:
     """Whether an axis of that size fits; a letter that is new takes its size."""
+    if longer:
+        return size >= sizes[letters[0]]
     if letters[1] != NONE:
         return size == sizes[letters[0]] * sizes[letters[1]]
     if sizes[letters[0]] == NONE:
@@ -41,26 +46,27 @@ cdef bint same_letter(Py_ssize_t *sizes, const int *letters, Py_ssize_t size) no
     return size == sizes[letters[0]]
 
 
-cdef bint is_of_type(const Py_buffer *array, bint ids) noexcept:
+cdef bint is_of_type(const Py_buffer *array, const Want *want) noexcept:
     """float32, or int32 or int64, in the byte order of this machine: the format is then a single letter."""
     cdef char letter = array.format[0]
     if array.format[1] != 0:
         return False
-    if ids:
-        return letter in (c"i", c"l", c"q") and array.itemsize in (4, 8)
+    if want.ids or want.int64s:
+        return letter in (c"i", c"l", c"q") and (array.itemsize == 8 or (array.itemsize == 4 and want.ids))
     return letter == c"f"
 
 
-cdef bint in_range(const ids_t *ids, Py_ssize_t count, uint64_t size, const float *row_scale, bint ascending) noexcept:
-    """Whether 0 <= id < size for all ids, but for those of ignored rows; and each above the one before it."""
+cdef bint in_range(const ids_t *ids, Py_ssize_t count, uint64_t shift, uint64_t size, const float *row_scale,
+                   bint ascending) noexcept:
+    """Whether 0 <= id + shift < size for all ids, but for those of ignored rows; and each above the one before it."""
     cdef bint fits = True
     cdef Py_ssize_t i
-    for i in range(count):  # a negative id is a large one of its unsigned type
-        fits &= <uint64_t> <int64_t> ids[i] < size
+    for i in range(count):  # a negative number is a large one of its unsigned type
+        fits &= <uint64_t> <int64_t> ids[i] + shift < size
     if not fits and row_scale != NULL:
         fits = True
         for i in range(count):
-            fits &= <uint64_t> <int64_t> ids[i] < size or row_scale[i] == 0
+            fits &= <uint64_t> <int64_t> ids[i] + shift < size or row_scale[i] == 0
     if ascending:
         for i in range(1, count):
             fits &= ids[i] > ids[i - 1]
@@ -73,6 +79,12 @@ cdef bint bounded(dict options) except -1:
         if name == "threads" or name == "step":
             if type(value) is not int or value < 1:
                 return False
+        elif name == "layer":
+            if type(value) is not int or not 0 <= value < 1 << 32:
+                return False
+        elif name == "p":
+            if type(value) is not float or not 0.0 <= <double> value < 1.0:
+                return False
         elif name == "label_smoothing":
             if type(value) is not float or not 0.0 <= <double> value <= 1.0:
                 return False
@@ -84,6 +96,7 @@ cdef class Contract:
 
     cdef Want wants[MOST_ARRAYS]
     cdef int count
+    cdef Py_ssize_t sizes[MOST_LETTERS]  # of axes that are numbers; of letters NONE
     cdef int row_scale           # which argument that is, or NONE
 
     def __init__(self, arrays):
@@ -97,19 +110,28 @@ cdef class Contract:
                 self.row_scale = i
             self.wants[i] = Want(
                 axes=ANY_SHAPE if array.axes is None else len(array.axes),
-                letters=[[NONE, NONE], [NONE, NONE], [NONE, NONE]],
+                letters=[[NONE, NONE], [NONE, NONE], [NONE, NONE]], longer=[False, False, False],
                 below=NONE if array.below is None else letters.setdefault(array.below, len(letters)),
-                ids=array.holds == "id", written=array.written, optional=array.optional, ascending=array.ascending,
+                lowest=array.lowest,
+                ids=array.holds == "id", int64s=array.holds == "int64", written=array.written,
+                optional=array.optional, ascending=array.ascending,
             )
             assert self.wants[i].axes <= MOST_AXES
             for j, axis in enumerate(array.axes or ()):
-                factors = axis.split("*")
-                assert len(factors) == 1 or (len(factors) == 2 and certain.issuperset(factors))
+                self.wants[i].longer[j] = axis.endswith("+")
+                factors = axis.rstrip("+").split("*")
+                assert len(factors) <= 2
+                assert certain.issuperset(factors) or not (len(factors) == 2 or self.wants[i].longer[j])
                 if not array.optional:
                     certain.update(factors)
                 for k, factor in enumerate(factors):
                     self.wants[i].letters[j][k] = letters.setdefault(factor, len(letters))
         assert len(letters) <= MOST_LETTERS
+        for i in range(MOST_LETTERS):
+            self.sizes[i] = NONE
+        for letter, i in letters.items():
+            if letter.isdigit():
+                self.sizes[i] = int(letter)
         for array in arrays.values():
             if array.holds == "id":
                 assert not array.optional
@@ -147,13 +169,13 @@ cdef class Contract:
         cdef Py_ssize_t id_size = 0
         cdef int i, j
         for i in range(MOST_LETTERS):
-            sizes[i] = NONE
+            sizes[i] = self.sizes[i]
         for i in range(self.count):
             want, array = &self.wants[i], &views[i]
             if array.format == NULL:
                 continue
             if (
-                not is_of_type(array, want.ids)
+                not is_of_type(array, want)
                 or (want.ids and id_size not in (0, array.itemsize))
                 or (want.written and array.readonly)
                 or <size_t> array.buf % array.itemsize != 0
@@ -173,7 +195,7 @@ cdef class Contract:
                 if array.ndim != want.axes:
                     return False
                 for j in range(array.ndim):
-                    if not same_letter(sizes, want.letters[j], array.shape[j]):
+                    if not same_letter(sizes, want.letters[j], want.longer[j], array.shape[j]):
                         return False
         for i in range(self.count):
             if self.wants[i].ids and not self.wants[i].written and not self.ids_fit(views, i, sizes):
@@ -183,9 +205,10 @@ cdef class Contract:
     cdef bint ids_fit(self, const Py_buffer *views, int which, const Py_ssize_t *sizes) noexcept:
         """Whether the ids of an argument are in their range."""
         want, array = &self.wants[which], &views[which]
-        cdef uint64_t size = sizes[want.below] if want.below != NONE else <uint64_t> 1 << 63
+        cdef uint64_t shift = -<int64_t> want.lowest
+        cdef uint64_t size = shift + (sizes[want.below] if want.below != NONE else <uint64_t> 1 << 63)
         cdef const float *row_scale = <const float *> views[self.row_scale].buf if self.row_scale != NONE else NULL
         cdef Py_ssize_t count = array.len // array.itemsize
         if array.itemsize == sizeof(int32_t):
-            return in_range(<const int32_t *> array.buf, count, size, row_scale, want.ascending)
-        return in_range(<const int64_t *> array.buf, count, size, row_scale, want.ascending)
+            return in_range(<const int32_t *> array.buf, count, shift, size, row_scale, want.ascending)
+        return in_range(<const int64_t *> array.buf, count, shift, size, row_scale, want.ascending)

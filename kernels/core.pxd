@@ -1,7 +1,7 @@
 """What the ops take from the module `core`: its api and the shape of its parts (simd/core.h)."""
 
 from libc.math cimport pow, sqrt
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 ctypedef fused ids_t:
     int32_t
@@ -33,6 +33,13 @@ cdef extern from "core.h" nogil:
         double beta2
         float eps
         float correction
+
+    ctypedef struct dropout_mask:
+        uint32_t key[2]
+        uint32_t step
+        uint32_t layer
+        uint32_t threshold
+        float scale
 
     ctypedef struct row_sums:
         float highest
@@ -69,6 +76,13 @@ cdef extern from "core.h" nogil:
         void (*row_log_softmax_backward)(long n, const float *dy, const float *y, float *dx) noexcept nogil
         void (*tanh_forward)(long n, const float *x, float *y) noexcept nogil
         void (*tanh_backward)(long n, const float *dy, const float *y, float *dx) noexcept nogil
+        void (*gelu_forward)(long n, const float *x, float *y) noexcept nogil
+        void (*gelu_backward)(long n, const float *dy, const float *x, float *dx) noexcept nogil
+        void (*dropout)(const dropout_mask *mask, uint64_t block, long n, const float *x, float *y) noexcept nogil
+        void (*add_rows)(long words, const float *const *rows, const long *which, long sums, const float *factors,
+                         long columns, bint anew, float *to) noexcept nogil
+        void (*shift_average)(long n, float decay, const float *before, float gain, const float *added, float loss,
+                              const float *dropped, float *to) noexcept nogil
         void (*batchnorm_statistics)(long rows, long stride, long columns, const float *x, float *mean,
                                      float *var) noexcept nogil
         void (*batchnorm_normalize)(long rows, long stride, long columns, const float *x, const float *mean,

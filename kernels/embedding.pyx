@@ -15,20 +15,21 @@ cdef const core_api *core = import_core()
 
 
 cdef void look_up(const float[:, ::1] weight, const ids_t[:, ::1] ids, float[:, :, ::1] emb) noexcept:
-    cdef long words = ids.shape[0] * ids.shape[1], D = weight.shape[1], i
+    cdef long T = ids.shape[1], D = weight.shape[1], i, t
     cdef const ids_t *id_at
     cdef float *to
-    if words == 0 or D == 0:
+    if ids.shape[0] * T == 0 or D == 0:
         return
-    id_at = &ids[0, 0]
-    to = &emb[0, 0, 0]
     with nogil:
-        for i in range(words):
-            memcpy(to + i * D, &weight[id_at[i], 0], D * sizeof(float))
+        for i in range(ids.shape[0]):
+            id_at = &ids[i, 0]
+            to = &emb[i, 0, 0]
+            for t in range(T):
+                memcpy(to + t * D, &weight[id_at[t], 0], D * sizeof(float))
 
 
 def embedding_forward(const float[:, ::1] weight, ids, float[:, :, ::1] emb, *, int threads=1):
-    """emb = weight[ids]: a copy of B * T rows, over before a second thread is awake."""
+    """emb[:, :T] = weight[ids]: a copy of B * T rows, over before a second thread is awake."""
     if ids.itemsize == sizeof(int32_t):
         look_up[int32_t](weight, ids, emb)
     else:
@@ -73,7 +74,7 @@ cdef Occurrence *sorted_by_id(Occurrence *items, Occurrence *spare, long count) 
 
 cdef long sum_up(const ids_t[:, ::1] ids, const float[:, :, ::1] demb, ids_t[::1] rows,
                  float[:, ::1] drows) except -1:
-    cdef long words = ids.shape[0] * ids.shape[1], D = demb.shape[2], i, j, unique = 0
+    cdef long T = ids.shape[1], S = demb.shape[1], D = demb.shape[2], words = ids.shape[0] * T, i, j, unique = 0
     cdef Occurrence *found
     cdef Occurrence *by_id
     cdef const ids_t *id_at
@@ -87,7 +88,7 @@ cdef long sum_up(const ids_t[:, ::1] ids, const float[:, :, ::1] demb, ids_t[::1
     id_at = &ids[0, 0]
     with nogil:
         for i in range(words):
-            found[i] = Occurrence(id_at[i], i)
+            found[i] = Occurrence(id_at[i], i // T * S + i % T)
         by_id = sorted_by_id(found, found + words, words)
         for i in range(words):
             gradient = &demb[0, 0, 0] + by_id[i].position * D

@@ -104,11 +104,14 @@ def framed(array: Array) -> Array:
     return frame[MARGIN:-MARGIN].reshape(array.shape)
 
 
+NO_IDS = ("counter",)  # of integers that are int64 whatever the ids are
+
+
 def cast(given: Inputs, dtype: type) -> dict[str, Array | None]:
     """The same inputs, with the float arrays in a float `dtype` or the id arrays in an integer one."""
     kind = np.dtype(dtype).kind
     return {
-        name: array.astype(dtype) if array is not None and array.dtype.kind == kind else array
+        name: array.astype(dtype) if array is not None and array.dtype.kind == kind and name not in NO_IDS else array
         for name, array in given.items()
     }
 
@@ -131,7 +134,7 @@ def arguments(op: str, given: Inputs, place: Callable[[Array], Array] = framed) 
     sizes = {axis: size for name in known for axis, size in zip(wanted[name].axes or (), known[name].shape)}  # noqa: B905
 
     def empty(want: Any) -> Array:
-        axes = want.axes and [math.prod(sizes[factor] for factor in axis.split("*")) for axis in want.axes]
+        axes = want.axes and [math.prod(sizes[letter] for letter in axis.rstrip("+").split("*")) for axis in want.axes]
         return np.full(any_shape if axes is None else axes, unwritten(dtypes[want.holds]), dtypes[want.holds])
 
     arrays = {name: given[name] if name in given else empty(want) for name, want in wanted.items()}

@@ -41,6 +41,17 @@ def embedding(rng: np.random.Generator, B: int, T: int, D: int, V: int) -> Input
     return {"weight": normal(rng, V, D), "ids": ids, "demb": normal(rng, B, T, D)}
 
 
+def context_averages(rng: np.random.Generator, B: int, K: int, D: int, V: int, *, stretch: int = 10) -> Inputs:
+    """Windows of a text, stretches of neighbours, of which the first ones begin before the text does."""
+    text = np.minimum(rng.zipf(1.3, 3 * B + K) - 1, V - 1)
+    text[0], text[-1], text[: K // 2] = V - 1, 0, -1
+    starts = rng.integers(0, 2 * B + 1, -(-B // stretch))
+    starts[0] = 0
+    rows = (starts[:, None] + np.arange(stretch)).ravel()[:B]
+    far = text[np.minimum(rows, 3 * B)[:, None] + np.arange(K)].astype(np.int32)
+    return {"weight": normal(rng, V, D), "far": far, "decays": np.array([0.7, 0.95], np.float32)}
+
+
 def linear(rng: np.random.Generator, B: int, inputs: int, outputs: int) -> Inputs:
     return {
         "x": normal(rng, B, inputs),
@@ -64,6 +75,14 @@ def batchnorm(rng: np.random.Generator, B: int, C: int) -> Inputs:
 
 def tanh(rng: np.random.Generator, *shape: int) -> Inputs:
     return {"x": normal(rng, *shape, scale=2), "dy": normal(rng, *shape)}
+
+
+def gelu(rng: np.random.Generator, *shape: int) -> Inputs:
+    return {"x": normal(rng, *shape, scale=2), "dy": normal(rng, *shape)}
+
+
+def dropout(rng: np.random.Generator, *shape: int) -> Inputs:
+    return {"x": normal(rng, *shape), "counter": rng.integers(-(2**63), 2**63, 2), "dy": normal(rng, *shape)}
 
 
 def softmax(rng: np.random.Generator, B: int, V: int) -> Inputs:
@@ -138,9 +157,12 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
     rng = np.random.default_rng(0)
     given = {
         "embedding": lambda: embedding(rng, B, T, D, V),
+        "context_averages": lambda: context_averages(rng, B, T + 5, D, V),
         "linear": lambda: linear(rng, B, D, H),
         "batchnorm": lambda: batchnorm(rng, B, H),
         "tanh": lambda: tanh(rng, B, H),
+        "gelu": lambda: gelu(rng, B, H),
+        "dropout": lambda: dropout(rng, B, H),
         "softmax": lambda: softmax(rng, B, V),
         "cross_entropy": lambda: cross_entropy(rng, B, V),
         "linear_cross_entropy": lambda: linear_cross_entropy(rng, B, H, V),
@@ -149,7 +171,8 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
     if op == "linear_cross_entropy_update":
         given |= last_layer_state(rng, given)
     if op.endswith("_backward"):
-        given |= run(NUMPY, op.replace("_backward", "_forward"), given)
+        forward = op.replace("_backward", "_forward")
+        given |= run(NUMPY, forward, given, **options_of(forward))
     return {name: array for name, array in given.items() if name in contract_of(op)}
 
 
@@ -158,5 +181,5 @@ def options_of(op: str, **options: Any) -> dict[str, Any]:
     known = dict(inspect.signature(getattr(reference, op)).parameters)
     if "rule" in known:
         known |= inspect.signature(reference.update_adamw).parameters
-    wanted = {"rule": "adamw", "lr": 0.1, "step": 1, **options}
+    wanted = {"rule": "adamw", "lr": 0.1, "step": 1, "layer": 1, "p": 0.25, **options}
     return {name: value for name, value in wanted.items() if name in known}

@@ -7,8 +7,8 @@
 
 Arguments, their order, defaults and meaning are those of PyTorch 2.13; what it has and this has not is refused with
 NotImplementedError. There is no tape: `<name>_backward` takes the gradient of what `<name>` returned, then what it took
-(tanh, softmax and log_softmax: its output), and returns the gradients of the differentiable inputs in their order, None
-for those that were None.
+(tanh, softmax and log_softmax: its output; dropout: no array), and returns the gradients of the differentiable inputs
+in their order, None for those that were None.
 
 Arrays      NumPy arrays, or what gives its memory without a copy: DLPack (CPU tensors of PyTorch), the buffer protocol.
             Of any layout and byte order, read-only ones too; not C-contiguous ones are copied, for the call.
@@ -27,7 +27,9 @@ range, each with the function's and the argument's name, what was expected and w
 
 from fastmlp.functional.batchnorm import batch_norm, batch_norm_backward
 from fastmlp.functional.cross_entropy import cross_entropy, cross_entropy_backward
+from fastmlp.functional.dropout import dropout, dropout_backward
 from fastmlp.functional.embedding import embedding, embedding_backward
+from fastmlp.functional.gelu import gelu, gelu_backward
 from fastmlp.functional.linear import linear, linear_backward
 from fastmlp.functional.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_backward
 from fastmlp.functional.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
@@ -38,8 +40,12 @@ __all__ = [
     "batch_norm_backward",
     "cross_entropy",
     "cross_entropy_backward",
+    "dropout",
+    "dropout_backward",
     "embedding",
     "embedding_backward",
+    "gelu",
+    "gelu_backward",
     "linear",
     "linear_backward",
     "linear_cross_entropy",

@@ -2,8 +2,9 @@
 
 A reference op declares its arguments once, by name, with `@contract(...)`; `get_ops` holds every back-end to that
 declaration. Axis letters bind to the first size seen and must agree from then on, so `x (B, I)` and `weight (O, I)`
-share I. What does not fit is refused with the op's and the argument's name, what was expected and what came:
-TypeError for a wrong type, ValueError for a wrong shape or layout, IndexError for an id out of range.
+share I; an axis "T+" is at least as long as T. What does not fit is refused with the op's and the argument's name, what
+was expected and what came: TypeError for a wrong type, ValueError for a wrong shape or layout, IndexError for an id out
+of range.
 """
 
 import functools
@@ -15,10 +16,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["Array", "checked", "contract", "floats", "ids", "inout", "optional", "out", "out_ids"]
+__all__ = ["Array", "checked", "contract", "floats", "ids", "inout", "int64s", "optional", "out", "out_ids"]
 
 Op = TypeVar("Op", bound=Callable[..., Any])
-BOUNDS = {"threads": (1, math.inf), "step": (1, math.inf), "label_smoothing": (0, 1)}  # of options
+BOUNDS = {  # of options
+    "threads": (1, math.inf),
+    "step": (1, math.inf),
+    "label_smoothing": (0, 1),
+    "layer": (0, 2**32 - 1),
+    "p": (0, math.nextafter(1, 0)),  # 1 itself is not allowed
+}
 INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
@@ -27,10 +34,11 @@ class Array:
     """One array argument: its axes, what it holds and what the op does with it."""
 
     axes: tuple[str, ...] | None  # None: any shape, the same for every such argument of the op
-    holds: str = "float"  # "float", or "id": int32 or int64
+    holds: str = "float"  # "float"; "id": int32 or int64; or "int64"
     written: bool = False
     optional: bool = False
-    below: str | None = None  # ids must be below the size of this axis; they are never below 0
+    below: str | None = None  # ids must be below the size of this axis
+    lowest: int = 0  # ids must be at least that: with -1 there may be places where no id is
     ascending: bool = False  # ids must be ascending and unique
 
     def describe(self) -> str:
@@ -53,13 +61,18 @@ def optional(array: Array) -> Array:
     return Array(array.axes, array.holds, array.written, optional=True)
 
 
-def ids(*axes: str, below: str | None = None, ascending: bool = False) -> Array:
-    """An int32 or int64 array of ids from 0 on; where `below` names an axis, each is below its size."""
-    return Array(axes, "id", below=below, ascending=ascending)
+def ids(*axes: str, below: str | None = None, lowest: int = 0, ascending: bool = False) -> Array:
+    """An int32 or int64 array of ids from `lowest` on; where `below` names an axis, each is below its size."""
+    return Array(axes, "id", below=below, lowest=lowest, ascending=ascending)
+
+
+def int64s(*axes: str) -> Array:
+    """An int64 array of numbers that are no ids; an axis that is a number measures that."""
+    return Array(axes, "int64")
 
 
 def out(*axes: str) -> Array:
-    """A float array of the caller that the op overwrites completely."""
+    """A float array of the caller that the op overwrites completely; of an axis `"T+"` only T places."""
     return Array(_axes(axes), written=True)
 
 
@@ -163,6 +176,9 @@ def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ..
                 wanted = "int32 or int64" if id_dtype is None else id_dtype
                 raise TypeError(f"{op}: {name}: expected {wanted}, got {array.dtype}")
             id_dtype = array.dtype
+        elif want.holds == "int64":
+            if array.dtype != np.int64:
+                raise TypeError(f"{op}: {name}: expected int64, got {array.dtype}")
         else:
             if array.dtype != dtype and (dtype is not None or array.dtype.kind != "f"):
                 raise TypeError(f"{op}: {name}: expected {dtype or 'a float type'}, got {array.dtype}")
@@ -175,7 +191,7 @@ def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ..
                 _size(axis, size, sizes) == size for axis, size in zip(want.axes, array.shape, strict=True)
             )
         if not fits:
-            known = {axis: size for axis, size in sizes.items() if want.axes and axis in want.axes}
+            known = {axis: size for axis, size in sizes.items() if want.axes and {axis, f"{axis}+"} & {*want.axes}}
             where = f" with {', '.join(f'{axis} = {size}' for axis, size in known.items())}" if known else ""
             shape = want.describe() if want.axes else common_shape
             raise ValueError(f"{op}: {name}: expected shape {shape}{where}, got {array.shape}")
@@ -196,11 +212,17 @@ def _check_bounds(op: str, options: dict[str, Any]) -> None:
         low, high = BOUNDS[name]
         if not low <= options[name] <= high:
             wanted = f"at least {low}" if high == math.inf else f"a number from {low} to {high}"
+            if name == "p":
+                wanted = "a probability below 1"
             raise ValueError(f"{op}: {name}: expected {wanted}, got {options[name]}")
 
 
 def _size(axis: str, seen: int, sizes: dict[str, int]) -> int:
-    """What an axis must measure: "B*T" is a product of axes bound before, a new letter binds to what is seen."""
+    """What an axis must measure: "B*T" is a product of axes bound before and "T+" at least one; a new letter binds."""
+    if axis.isdigit():
+        return int(axis)
+    if axis.endswith("+"):
+        return max(sizes[axis[:-1]], seen)
     return math.prod(sizes[factor] for factor in axis.split("*")) if "*" in axis else sizes.setdefault(axis, seen)
 
 
@@ -219,8 +241,8 @@ def _check_ids(
         if not array.size:
             return
     low, high = int(array.min()), int(array.max())
-    if low < 0 or (size is not None and high >= size):
-        wanted = "ids of at least 0" if size is None else f"ids in [0, {size})"
-        raise IndexError(f"{op}: {name}: expected {wanted}, got {low if low < 0 else high}")
+    if low < want.lowest or (size is not None and high >= size):
+        wanted = f"ids of at least {want.lowest}" if size is None else f"ids in [{want.lowest}, {size})"
+        raise IndexError(f"{op}: {name}: expected {wanted}, got {low if low < want.lowest else high}")
     if want.ascending and not (array[1:] > array[:-1]).all():
         raise ValueError(f"{op}: {name}: expected ascending ids without duplicates")

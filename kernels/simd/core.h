@@ -31,6 +31,13 @@ typedef struct {
     float correction;   /* 1 / sqrt(1 - beta2^step) */
 } update_rule;
 
+/* What a mask of dropout is made of: the reference says how. */
+typedef struct {
+    uint32_t key[2], step, layer;
+    uint32_t threshold; /* the smallest word whose element is kept */
+    float scale;
+} dropout_mask;
+
 /* Of a row of logits the highest, the sum of exp(logit - highest) and the sum of these differences. */
 typedef struct {
     float highest;
@@ -74,6 +81,16 @@ typedef struct {
 
     void (*tanh_forward)(long n, const float *x, float *y);
     void (*tanh_backward)(long n, const float *dy, const float *y, float *dx);
+
+    void (*gelu_forward)(long n, const float *x, float *y);
+    void (*gelu_backward)(long n, const float *dy, const float *x, float *dx);
+
+    void (*dropout)(const dropout_mask *mask, uint64_t block, long n, const float *x, float *y);
+
+    void (*add_rows)(long words, const float *const *rows, const long *which, long sums, const float *factors,
+                     long columns, bool anew, float *to);
+    void (*shift_average)(long n, float decay, const float *before, float gain, const float *added, float loss,
+                          const float *dropped, float *to);
 
     void (*batchnorm_statistics)(long rows, long stride, long columns, const float *x, float *mean, float *var);
     void (*batchnorm_normalize)(long rows, long stride, long columns, const float *x, const float *mean,

@@ -501,6 +501,168 @@ static void tanh_backward(long n, const float *dy, const float *y, float *dx)
         dx[i] = dy[i] * (1 - y[i] * y[i]);
 }
 
+/* ------------------------------------------------------------------------------------------------------------- gelu */
+
+static void gelu_forward(long n, const float *x, float *y)
+{
+    long i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(y + i, gelu_of(load(x + i)));
+    if (i < n)
+        store_some(y + i, gelu_of(load_some(x + i, n - i)), n - i);
+}
+
+static void gelu_backward(long n, const float *dy, const float *x, float *dx)
+{
+    long i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(dx + i, load(dy + i) * gelu_slope(load(x + i)));
+    if (i < n)
+        store_some(dx + i, load_some(dy + i, n - i) * gelu_slope(load_some(x + i, n - i)), n - i);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ dropout
+ *
+ * Philox4x32-10 on as many blocks as there are wide lanes: a word lies in the low half of its lane, and what is in the
+ * high half takes no part in the next product. */
+
+enum { PHILOX_ROUNDS = 10, WIDE_LANES = LANES / 2 };
+
+typedef struct {
+    wide first, second; /* of each round */
+} round_keys;
+
+static void schedule(const uint32_t key[2], round_keys *keys)
+{
+    uint32_t first = key[0], second = key[1];
+    for (int i = 0; i < PHILOX_ROUNDS; i++, first += 0x9E3779B9u, second += 0xBB67AE85u) {
+        keys[i].first = (wide){0} + first;
+        keys[i].second = (wide){0} + second;
+    }
+}
+
+/* The words of the blocks from `block` on, four a block: two vectors in the order of the elements. Lanes 0, 2, ... have
+ * the first half of the blocks, lanes 1, 3, ... the second one. */
+INLINE void random_words(const round_keys *keys, uint64_t block, const dropout_mask *mask, uvec words[2])
+{
+    wide c0, c2 = (wide){0} + mask->step, c3 = (wide){0} + mask->layer;
+    for (int i = 0; i < WIDE_LANES; i++)
+        c0[i] = (uint64_t)(i / 2 + i % 2 * (WIDE_LANES / 2));
+    c0 += block;
+    wide c1 = c0 >> 32;
+    UNROLL
+    for (int i = 0; i < PHILOX_ROUNDS; i++) {
+        wide product0 = multiply_low_halves(c0, (wide){0} + 0xD2511F53u);
+        wide product2 = multiply_low_halves(c2, (wide){0} + 0xCD9E8D57u);
+        c0 = product2 >> 32 ^ c1 ^ keys[i].first;
+        c1 = product2;
+        c2 = product0 >> 32 ^ c3 ^ keys[i].second;
+        c3 = product0;
+    }
+    wide early = (c0 & UINT32_MAX) | c1 << 32, late = (c2 & UINT32_MAX) | c3 << 32;
+    words[0] = (uvec)every_other_lane(early, late, 0);
+    words[1] = (uvec)every_other_lane(early, late, 1);
+}
+
+INLINE vec kept(vec x, uvec words, const dropout_mask *mask)
+{
+    return (vec)((ivec)(x * mask->scale) & (ivec)(words >= mask->threshold));
+}
+
+/* y = x * scale where the mask keeps it, else 0, for n elements from 4 * block on. */
+static void dropout(const dropout_mask *mask, uint64_t block, long n, const float *x, float *y)
+{
+    round_keys keys[PHILOX_ROUNDS];
+    uvec words[2];
+    if (mask->threshold == 0) { /* nothing is left out, and the scale is 1 */
+        if (x != y)
+            memcpy(y, x, (size_t)n * sizeof *x);
+        return;
+    }
+    schedule(mask->key, keys);
+    long i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES, block += WIDE_LANES) {
+        random_words(keys, block, mask, words);
+        store(y + i, kept(load(x + i), words[0], mask));
+        store(y + i + LANES, kept(load(x + i + LANES), words[1], mask));
+    }
+    if (i < n) {
+        random_words(keys, block, mask, words);
+        store_some(y + i, kept(load_some(x + i, n - i), words[0], mask), n - i);
+        i += LANES;
+    }
+    if (i < n)
+        store_some(y + i, kept(load_some(x + i, n - i), words[1], mask), n - i);
+}
+
+/* ---------------------------------------------------------------------------------------------------- context averages
+ *
+ * Rows of a table, scattered over memory, times factors, a sum for each of several factors: a row is read once for all
+ * sums of a pair, and asked for while those before it are added. */
+
+INLINE void add_rows_block(const int sums, const int vectors, long words, const float *const *rows, const long *which,
+                           long factors_row, const float *factors, long column, long count, long columns, bool anew,
+                           float *to)
+{
+    vec totals[2][4];
+    UNROLL
+    for (int i = 0; i < sums; i++)
+        UNROLL
+        for (int j = 0; j < vectors; j++)
+            totals[i][j] = anew ? (vec){0} : load_some(to + i * columns + column + j * LANES, count);
+    for (long k = 0; k < words; k++) {
+        const float *row = rows[k] + column, *factor = factors + which[k] * factors_row;
+        if (k + ROWS_AHEAD < words)
+            UNROLL
+            for (int j = 0; j < vectors * LANES; j += LINE)
+                __builtin_prefetch(rows[k + ROWS_AHEAD] + column + j);
+        UNROLL
+        for (int j = 0; j < vectors; j++) {
+            vec some = load_some(row + j * LANES, count);
+            UNROLL
+            for (int i = 0; i < sums; i++)
+                totals[i][j] += some * factor[i];
+        }
+    }
+    UNROLL
+    for (int i = 0; i < sums; i++)
+        UNROLL
+        for (int j = 0; j < vectors; j++)
+            store_some(to + i * columns + column + j * LANES, totals[i][j], count);
+}
+
+INLINE void add_rows_to(const int sums, long words, const float *const *rows, const long *which, long factors_row,
+                        const float *factors, long columns, bool anew, float *to)
+{
+    long i = 0;
+    for (; i + 4 * LANES <= columns; i += 4 * LANES)
+        add_rows_block(sums, 4, words, rows, which, factors_row, factors, i, LANES, columns, anew, to);
+    for (; i + LANES <= columns; i += LANES)
+        add_rows_block(sums, 1, words, rows, which, factors_row, factors, i, LANES, columns, anew, to);
+    if (i < columns)
+        add_rows_block(sums, 1, words, rows, which, factors_row, factors, i, columns - i, columns, anew, to);
+}
+
+/* to (sums, columns): to[i] = the sum of factors[which[k]][i] * rows[k] over the words in their order, `factors` being
+ * (?, sums); added to what is there unless anew. */
+static void add_rows(long words, const float *const *rows, const long *which, long sums, const float *factors,
+                     long columns, bool anew, float *to)
+{
+    long i = 0;
+    for (; i + 2 <= sums; i += 2)
+        add_rows_to(2, words, rows, which, sums, factors + i, columns, anew, to + i * columns);
+    if (i < sums)
+        add_rows_to(1, words, rows, which, sums, factors + i, columns, anew, to + i * columns);
+}
+
+/* to = decay * before + gain * added - loss * dropped; either of the two may be NULL, for zeros. */
+static void shift_average(long n, float decay, const float *before, float gain, const float *added, float loss,
+                          const float *dropped, float *to)
+{
+    for (long i = 0; i < n; i++)
+        to[i] = decay * before[i] + gain * (added != NULL ? added[i] : 0) - loss * (dropped != NULL ? dropped[i] : 0);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- batchnorm
  *
  * For up to COLUMN_BLOCK columns (channels) of matrices whose rows are `stride` apart; the reference gives the
@@ -659,6 +821,11 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .row_log_softmax_backward = row_log_softmax_backward,
     .tanh_forward = tanh_forward,
     .tanh_backward = tanh_backward,
+    .gelu_forward = gelu_forward,
+    .gelu_backward = gelu_backward,
+    .dropout = dropout,
+    .add_rows = add_rows,
+    .shift_average = shift_average,
     .batchnorm_statistics = batchnorm_statistics,
     .batchnorm_normalize = batchnorm_normalize,
     .batchnorm_sums = batchnorm_sums,

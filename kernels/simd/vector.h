@@ -5,9 +5,14 @@
 #include <float.h>
 #include <math.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
+typedef uint64_t wide __attribute__((vector_size(4 * LANES))); /* half as many lanes, twice as long */
 typedef float vec_in_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias)); /* at any float's address */
 
 #define INLINE static inline __attribute__((always_inline))
@@ -50,6 +55,11 @@ INLINE void store_some(float *at, vec x, long count)
 INLINE vec all(float x)
 {
     return x - (vec){0};
+}
+
+INLINE vec absolute(vec x)
+{
+    return (vec)((ivec)x & 0x7fffffff);
 }
 
 INLINE vec where(ivec condition, vec then, vec otherwise)
@@ -112,6 +122,35 @@ INLINE void swap_blocks(vec *a, vec *b, int width)
     *a = __builtin_shuffle(over, under, (lane ^ (second & width)) + (second & LANES));
     *b = __builtin_shuffle(over, under, (lane ^ (~second & width)) + (second & LANES));
 #endif
+}
+
+/* The products of the low halves of all lanes. */
+INLINE wide multiply_low_halves(wide a, wide b)
+{
+#if LANES == 16 && defined(__AVX512F__)
+    return (wide)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif LANES == 8 && defined(__AVX2__)
+    return (wide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif LANES == 4 && defined(__SSE2__)
+    return (wide)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else /* clang makes one instruction of it for any target; its macros do not tell which one that is */
+    return (a & UINT32_MAX) * (b & UINT32_MAX);
+#endif
+}
+
+/* Lanes 0, 2, ... of a and of b in turn, or lanes 1, 3, ...: what one instruction of x86 does. */
+INLINE wide every_other_lane(wide a, wide b, int first)
+{
+    wide mixed;
+#ifdef __clang__
+    for (int i = 0; i < LANES / 2; i++)
+        mixed[i] = i % 2 ? b[i - 1 + first] : a[i + first];
+#else
+    for (int i = 0; i < LANES / 2; i++) /* the numbers of the lanes, b's from LANES / 2 on */
+        mixed[i] = (uint64_t)(i % 2 ? LANES / 2 + i - 1 + first : i + first);
+    mixed = __builtin_shuffle(a, b, mixed);
+#endif
+    return mixed;
 }
 
 /* LANES vectors as a square matrix, transposed in place: its 2 x 2 blocks of halves, then those of quarters, and so
@@ -182,4 +221,45 @@ INLINE vec tanh_of(vec x)
     vec y = x * p / q;
     y = where(y > 1.0f, all(1.0f), y);
     return where(y < -1.0f, all(-1.0f), y);
+}
+
+/* |x|, but for gelu no larger than where its tail is 0: an infinity times 0 would be NaN. */
+INLINE vec gelu_distance(vec x)
+{
+    vec t = absolute(x);
+    return where(t > 14.0f, all(14.0f), t);
+}
+
+/* Phi(-t) = exp(-t^2 / 2) P(t) / Q(t), the area under the normal curve's tail: the quotient, of degrees 4 and 5, falls
+ * from 1/2 like 1 / t, so that the area keeps its relative accuracy. A minimax fit for the relative error over [0, 14]
+ * (Lawson's reweighting) of 6e-9, 1.6e-8 with these coefficients. */
+INLINE vec normal_tail_ratio(vec t)
+{
+    vec p = t * 4.07760497e-3f + 4.0372517e-2f;
+    p = p * t + 1.82461709e-1f;
+    p = p * t + 4.37250733e-1f;
+    p = p * t + 0.5f;
+    vec q = t * 1.02209114e-2f + 1.01205699e-1f;
+    q = q * t + 4.67428774e-1f;
+    q = q * t + 1.19929028f;
+    q = q * t + 1.67238641f;
+    q = q * t + 1.0f;
+    return p / q;
+}
+
+/* gelu(x) = max(x, 0) - t Phi(-t) with t = |x|: no difference where x < 0, and none that cancels where x > 0. Measured,
+ * the relative error is at most 8e-7 above -5 and, with the rounding of t^2, 4.2e-6 at -13; below -13.2 it is 0. */
+INLINE vec gelu_of(vec x)
+{
+    vec t = gelu_distance(x);
+    vec tail = exp_nonpositive(t * t * -0.5f) * normal_tail_ratio(t);
+    return where(x > 0.0f, x, all(0.0f)) - t * tail;
+}
+
+/* Its derivative, Phi(x) + x phi(x): s = Phi(-t) - t phi(t) where x < 0 and 1 - s where x > 0. */
+INLINE vec gelu_slope(vec x)
+{
+    vec t = gelu_distance(x);
+    vec s = exp_nonpositive(t * t * -0.5f) * (normal_tail_ratio(t) - t * 0.398942280f); /* 1 / sqrt(2 pi) */
+    return where(x > 0.0f, 1.0f - s, s);
 }

@@ -18,6 +18,8 @@ DIFFERENTIABLE = {
     "linear": ("input", "weight", "bias"),
     "batch_norm": ("input", "weight", "bias"),
     "tanh": ("input",),
+    "gelu": ("input",),
+    "dropout": ("input",),
     "softmax": ("input",),
     "log_softmax": ("input",),
     "cross_entropy": ("input",),
@@ -46,6 +48,8 @@ def example(name: str, N: int = 5, C: int = 4) -> dict[str, Any]:
             "training": True,
         },
         "tanh": {"input": normal(N, 4)},
+        "gelu": {"input": normal(N, 4)},
+        "dropout": {"input": normal(N, 4), "p": 0.25, "seed": 7},
         "softmax": {"input": normal(N, 4), "dim": -1},
         "log_softmax": {"input": normal(N, 4), "dim": -1},
         "cross_entropy": {"input": normal(N, 6), "target": target, "weight": np.abs(normal(6)) + 1},
@@ -110,11 +114,18 @@ def run_torch(name: str, arguments: dict[str, Any], options: dict[str, Any]) -> 
     torch = pytest.importorskip("torch")
     tensors = {n: torch.tensor(v) if isinstance(v, Array) else v for n, v in arguments.items()}
     leaves = {n: tensors[n].requires_grad_() for n in DIFFERENTIABLE[name] if tensors.get(n) is not None}
-    output = getattr(torch.nn.functional, name)(**tensors, **options)
+    function = dropout_with_our_mask if name == "dropout" else getattr(torch.nn.functional, name)
+    output = function(**tensors, **options)
     grad = torch.tensor(upstream(output.shape), dtype=output.dtype)
     found = torch.autograd.grad(output, list(leaves.values()), grad)
     updated = {n: tensors[n].numpy() for n in STATISTICS if tensors.get(n) is not None}
     return output.detach().numpy(), {n: g.numpy() for n, g in zip(leaves, found, strict=True)}, updated
+
+
+def dropout_with_our_mask(input: Any, p: float, seed: int, training: bool = True) -> Any:
+    """What PyTorch makes of a mask, which it would draw by itself."""
+    ones = np.ones(tuple(input.shape), input.detach().numpy().dtype)
+    return input * input.new_tensor(F.dropout(ones, p, training, seed=seed))
 
 
 def upstream(shape: tuple[int, ...]) -> Array:
@@ -183,6 +194,8 @@ LARGE = {
     "linear": lambda: {"input": normal(150, 120), "weight": normal(170, 120), "bias": normal(170)},
     "batch_norm": lambda: example("batch_norm", N=700, C=200),
     "tanh": lambda: {"input": normal(300, 400)},
+    "gelu": lambda: {"input": normal(300, 400)},
+    "dropout": lambda: {"input": normal(300, 400), "p": 0.5, "seed": 7},
     "softmax": lambda: {"input": normal(150, 700), "dim": 1},
     "log_softmax": lambda: {"input": normal(150, 700), "dim": 1},
     "cross_entropy": lambda: {"input": normal(150, 700), "target": RNG.integers(0, 700, 150)},

@@ -31,9 +31,11 @@ from tests.helpers import CLOSE, relative_norm, require_ops
 def test_arguments_are_pytorchs(torch, name):
     """Names, order and defaults; what is ours alone is keyword-only."""
     ours = inspect.signature(getattr(F, name)).parameters
-    if name == "linear":  # a builtin without a signature
-        assert list(ours)[:3] == ["input", "weight", "bias"]
-        assert torch.nn.functional.linear.__doc__.lstrip().startswith("linear(input, weight, bias=None)")
+    if name in ("linear", "gelu"):  # builtins without a signature
+        takes = {"linear": ["input", "weight", "bias"], "gelu": ["input", "approximate"]}[name]
+        assert list(ours)[: len(takes)] == takes
+        written = {"linear": "linear(input, weight, bias=None)", "gelu": "gelu(input, approximate = 'none')"}[name]
+        assert getattr(torch.nn.functional, name).__doc__.lstrip().startswith(written)
         return
     theirs = inspect.signature(getattr(torch.nn.functional, name)).parameters
     assert list(theirs) == list(ours)[: len(theirs)]

@@ -91,6 +91,29 @@ def test_gradients_are_added_in_the_order_of_the_batch(ops):
     assert run(ops, "embedding_backward", given)["drows"].ravel().tolist()[:2] == [1, 0]
 
 
+@id_types
+def test_other_places_of_a_row_are_left_alone(ops, rng, id_type):
+    """Of five places a row the first three are the context's; something else is kept in the others."""
+    given = cast(inputs.embedding(rng, 7, 3, 5, 31), id_type)
+    want = run_chain(ops, CHAIN, given)
+    emb, demb = np.full((2, 7, 5, 5), 0.5, np.float32)
+    demb[:, :3] = given["demb"]
+    demb[:, 3:] = np.nan
+    ops.embedding_forward(given["weight"], given["ids"], emb, threads=2)
+    np.testing.assert_array_equal(emb[:, :3], want["emb"])
+    np.testing.assert_array_equal(emb[:, 3:], np.float32(0.5))
+    got = run(ops, "embedding_backward", {"ids": given["ids"], "demb": demb})
+    for name in ("rows", "drows", "returned"):
+        np.testing.assert_array_equal(got[name], want[name])
+
+
+def test_fewer_places_than_words_are_refused(ops, rng):
+    given = inputs.embedding(rng, 7, 3, 5, 31)
+    message = r"emb: expected shape \(B, T\+, D\) with .*B = 7, T = 3.*, got \(7, 2, 5\)"
+    with pytest.raises(ValueError, match=f"^embedding_forward: {message}"):
+        ops.embedding_forward(given["weight"], given["ids"], np.zeros((7, 2, 5), np.float32))
+
+
 def test_zero_rows(ops, rng):
     given = inputs.embedding(rng, 1, 4, 3, 7)
     got = run_chain(ops, CHAIN, given | {"ids": given["ids"][:0], "demb": given["demb"][:0]})

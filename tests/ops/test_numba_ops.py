@@ -71,7 +71,7 @@ def test_promise_12_the_bounds_are_checked(checking_bounds):
     """Or the test above would prove nothing; also in a kernel that another kernel calls."""
     table, ids = np.zeros((3, 2), np.float32), np.array([3], np.int32)
     with pytest.raises(IndexError):
-        checking_bounds.embedding._embedding_forward(table, ids, np.zeros((1, 2), np.float32))
+        checking_bounds.embedding._embedding_forward(table, ids, np.zeros((1, 2), np.float32), 0, 1, 1, 1)
     with pytest.raises(IndexError):
         checking_bounds.update._update_sgd_rows(ids, np.zeros((1, 2), np.float32), table, np.float32(1))
     x, short = np.zeros((5, 2), np.float32), np.zeros((4, 3), np.float32)

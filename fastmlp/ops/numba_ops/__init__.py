@@ -14,8 +14,11 @@ An op cuts its problem into slices and hands them to a team of threads (team.py)
 
 from fastmlp.ops.numba_ops._compiling import compile_ops
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
+from fastmlp.ops.numba_ops.context_averages import context_averages_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
+from fastmlp.ops.numba_ops.dropout import dropout_backward, dropout_forward
 from fastmlp.ops.numba_ops.embedding import embedding_backward, embedding_forward
+from fastmlp.ops.numba_ops.gelu import gelu_backward, gelu_forward
 from fastmlp.ops.numba_ops.linear import linear_backward, linear_forward
 from fastmlp.ops.numba_ops.linear_cross_entropy import (
     linear_cross_entropy,
@@ -40,11 +43,16 @@ __all__ = [
     "batchnorm_backward",
     "batchnorm_forward",
     "compile_ops",
+    "context_averages_forward",
     "cross_entropy",
     "cross_entropy_backward",
     "cross_entropy_forward",
+    "dropout_backward",
+    "dropout_forward",
     "embedding_backward",
     "embedding_forward",
+    "gelu_backward",
+    "gelu_forward",
     "linear_backward",
     "linear_cross_entropy",
     "linear_cross_entropy_backward",

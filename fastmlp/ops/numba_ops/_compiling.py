@@ -5,8 +5,11 @@ from typing import Any
 import numpy as np
 
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
+from fastmlp.ops.numba_ops.context_averages import context_averages_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
+from fastmlp.ops.numba_ops.dropout import dropout_forward
 from fastmlp.ops.numba_ops.embedding import embedding_backward, embedding_forward
+from fastmlp.ops.numba_ops.gelu import gelu_backward, gelu_forward
 from fastmlp.ops.numba_ops.linear import linear_backward, linear_forward
 from fastmlp.ops.numba_ops.linear_cross_entropy import linear_cross_entropy
 from fastmlp.ops.numba_ops.softmax import softmax_backward, softmax_forward
@@ -34,12 +37,16 @@ def compile_ops(ids_dtype: Any = np.int32) -> None:
 
     embedding_forward(weight, ids, np.empty((2, 1, 2), np.float32))
     embedding_backward(ids, np.zeros((2, 1, 2), np.float32), np.empty(2, ids_dtype), dy)
+    context_averages_forward(weight, ids, vector, np.empty((2, 2, 2), np.float32))
     linear_forward(x, weight, vector, y)
     linear_backward(dy, x, weight, y, dweight, dvector)
     batchnorm_forward(x, vector, vector, mean, running[0], mean, inv_std, y)
     batchnorm_backward(dy, x, vector, mean, inv_std, y, dvector, dvector)
     tanh_forward(x, y)
     tanh_backward(dy, y, x)
+    dropout_forward(x, np.zeros(2, np.int64), y, layer=0, p=0.5)
+    gelu_forward(x, y)
+    gelu_backward(dy, x, y)
     cross_entropy_forward(x, targets, vector, mean, inv_std, dvector)
     cross_entropy_backward(x, targets, vector, mean, inv_std, y)
     cross_entropy(x, targets, vector, mean, inv_std, dvector, y)

@@ -10,15 +10,18 @@ Array = np.ndarray
 
 def embedding_forward(weight: Array, ids: Array, emb: Array, *, threads: int = 1) -> None:
     """Sliced over the places of the batch."""
-    ids, emb = ids.reshape(-1), emb.reshape(ids.size, weight.shape[1])
-    slices = team.cut(ids.size, rows_worth_waking(weight))
-    team.run_slices(lambda first, last: _embedding_forward(weight, ids[first:last], emb[first:last]), slices, threads)
+    words, (rows, places, width) = ids.reshape(-1), emb.shape
+    flat = emb.reshape(rows * places, width)
+    slices = team.cut(words.size, rows_worth_waking(weight))
+    team.run_slices(
+        lambda first, last: _embedding_forward(weight, words, flat, first, last, ids.shape[1], places), slices, threads
+    )
 
 
 @jit
-def _embedding_forward(weight: Array, ids: Array, emb: Array) -> None:
-    for i in range(ids.size):
-        word, place = weight[ids[i]], emb[i]
+def _embedding_forward(weight: Array, ids: Array, emb: Array, first: int, last: int, context: int, places: int) -> None:
+    for i in range(first, last):
+        word, place = weight[ids[i]], emb[i // context * places + i % context]
         for d in range(word.size):
             place[d] = word[d]
 
@@ -26,11 +29,15 @@ def _embedding_forward(weight: Array, ids: Array, emb: Array) -> None:
 def embedding_backward(ids: Array, demb: Array, rows: Array, drows: Array, *, threads: int = 1) -> int:
     """A stable sort brings the places of each id together, in the order of the batch; one thread adds them up."""
     order = np.argsort(ids, axis=None, kind="stable")
-    return int(_embedding_backward(order, ids.reshape(-1), demb.reshape(drows.shape), rows, drows))
+    places, width = demb.shape[1:]
+    flat = demb.reshape(len(demb) * places, width)
+    return int(_embedding_backward(order, ids.reshape(-1), flat, rows, drows, ids.shape[1], places))
 
 
 @jit
-def _embedding_backward(order: Array, ids: Array, demb: Array, rows: Array, drows: Array) -> int:
+def _embedding_backward(
+    order: Array, ids: Array, demb: Array, rows: Array, drows: Array, context: int, places: int
+) -> int:
     unique = 0
     for u in range(rows.size):
         rows[u] = -1
@@ -40,7 +47,7 @@ def _embedding_backward(order: Array, ids: Array, demb: Array, rows: Array, drow
         if unique == 0 or rows[unique - 1] != ids[place]:
             rows[unique] = ids[place]
             unique += 1
-        row, drow = drows[unique - 1], demb[place]
+        row, drow = drows[unique - 1], demb[place // context * places + place % context]
         for d in range(row.size):
             row[d] += drow[d]
     return unique

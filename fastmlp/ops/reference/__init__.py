@@ -5,7 +5,7 @@ Letters, here and everywhere else:
     B  batch: rows of a step              V  vocabulary: words, the classes of the last layer
     T  context: words that are looked at  H  hidden width
     D  embedding width                    I, O  inputs and outputs of a linear layer; C  channels of a batchnorm
-    U  unique ids of a batch
+    U  unique ids of a batch                     K  words before the context;  A  averages of them
 
 A gradient is `d` + the name: `dlogits`, `dh`. Arguments come in this order: inputs, saved statistics, outputs. Outputs
 belong to the caller and are completely overwritten; "in/out" marks arrays that are read and updated. `threads` is how
@@ -24,8 +24,11 @@ gradient some 3e-3 off. Sums are float32 in each. Here and in Numba there is "ie
 """
 
 from fastmlp.ops.reference.batchnorm import batchnorm_backward, batchnorm_forward
+from fastmlp.ops.reference.context_averages import context_averages_forward
 from fastmlp.ops.reference.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
+from fastmlp.ops.reference.dropout import dropout_backward, dropout_forward
 from fastmlp.ops.reference.embedding import embedding_backward, embedding_forward
+from fastmlp.ops.reference.gelu import gelu_backward, gelu_forward
 from fastmlp.ops.reference.linear import linear_backward, linear_forward
 from fastmlp.ops.reference.linear_cross_entropy import (
     linear_cross_entropy,
@@ -49,11 +52,16 @@ from fastmlp.ops.reference.update import (
 __all__ = [
     "batchnorm_backward",
     "batchnorm_forward",
+    "context_averages_forward",
     "cross_entropy",
     "cross_entropy_backward",
     "cross_entropy_forward",
+    "dropout_backward",
+    "dropout_forward",
     "embedding_backward",
     "embedding_forward",
+    "gelu_backward",
+    "gelu_forward",
     "linear_backward",
     "linear_cross_entropy",
     "linear_cross_entropy_backward",
