@@ -1,7 +1,16 @@
-"""The network: embedding -> [linear -> batchnorm -> tanh] x L -> linear -> softmax, composed of fastmlp.nn.
+"""The network: words -> embeddings -> [linear -> batchnorm -> activation] x L -> linear -> softmax, made of fastmlp.nn.
+
+    near    the last T words' embeddings side by side                                     (T D)
+    far     averages of the K words before these, if there are any                        (A D)
+    x       dropout([near, far])
+    h       dropout(act(batchnorm(W1 x)))                                                 (H)
+    h       h + dropout(act(batchnorm(Wi h)))     a block; or without the sum a layer     (H)
+    o       dropout(P h + c)                      the projection, if there is one         (D)
+    logits  E o + b                               E the embeddings' table, if tied        (V)
 
 Parameters and running statistics have the names and layouts of a PyTorch state_dict.
-Source: Bengio, Ducharme, Vincent and Jauvin (2003), with batch normalization, without the direct connections.
+Source: Bengio, Ducharme, Vincent and Jauvin (2003), with batch normalization, without the direct connections; tied
+weights: Press and Wolf (2017); the rest is in benchmarks/README.md, with what each part is worth.
 """
 
 import math
@@ -15,60 +24,101 @@ from typing import Any
 import numpy as np
 
 from fastmlp.data.windows import Batch
+from fastmlp.network.context import Context
 from fastmlp.network.shape import NetworkShape
-from fastmlp.nn.activation import Tanh
+from fastmlp.nn.activation import GELU, ReLU, Tanh
 from fastmlp.nn.batchnorm import BatchNorm1d
-from fastmlp.nn.containers import Flatten, Sequential
-from fastmlp.nn.embedding import Embedding
+from fastmlp.nn.containers import Residual, Sequential
+from fastmlp.nn.dropout import Dropout
 from fastmlp.nn.head import Head
 from fastmlp.nn.linear import Linear
 from fastmlp.nn.module import UNDRAWN, Module
 from fastmlp.nn.place import Bound
 from fastmlp.ops import Ops
+from fastmlp.ops.gradient import RowGradient
 from fastmlp.optim import Optimizer
 
 __all__ = ["Network", "WindowNetwork"]
 
 Array = np.ndarray
+ACTIVATION: dict[str, type[Module]] = {"tanh": Tanh, "gelu": GELU, "relu": ReLU}
 OUTPUT_STD = 0.01  # of the output weights at the start: logits near 0, so the first loss is ln V
 
 
 class WindowNetwork(Module):
-    """The layers of a network that guesses the next word from a window of words.
+    """The layers of a network that guesses the next word from the words before it.
 
     As a module it gives the logits; its weights are 0 until they are loaded.
+    counter  (2,)  int64: the seed of dropout's masks, and the step
     """
 
     def __init__(self, shape: NetworkShape, dtype: Any = np.float32) -> None:
         super().__init__()
-        self.embedding = Embedding(shape.vocabulary, shape.embed, dtype=dtype, rng=UNDRAWN)
-        self.flatten = Flatten()
-        widths = [shape.context * shape.embed, *shape.hidden]
-        self.hidden = Sequential(*(_hidden_layer(*sizes, dtype) for sizes in pairwise(widths)))
-        self.output = Head(widths[-1], shape.vocabulary, dtype=dtype, rng=UNDRAWN)
+        self.counter = np.zeros(2, np.int64)
+        self._dropouts = 0
+        at_input, in_hidden, at_output = shape.dropout
+        self.embedding = Context(shape.vocabulary, shape.embed, shape.averages, dtype)
+        self.dropout = self._dropout(at_input)
+        widths = [shape.inputs, *shape.hidden, *[shape.hidden[-1]] * shape.blocks]
+        self.hidden = Sequential(
+            *(
+                self._hidden_layer(shape, *sizes, in_hidden, dtype, residual=shape.residual and i >= len(shape.hidden))
+                for i, sizes in enumerate(pairwise(widths))
+            )
+        )
+        width = widths[-1]
+        if shape.projection:
+            self.projection = Linear(width, shape.embed, dtype=dtype, rng=UNDRAWN)
+            width = shape.embed
+        self.output_dropout = self._dropout(at_output)
+        tied_to = self.embedding if shape.tied else None
+        self.output = Head(width, shape.vocabulary, dtype=dtype, rng=UNDRAWN, tied_to=tied_to)
 
-    def embed(self, ids: Array) -> Array:
-        """Words (B, T) as what the hidden layers read (B, T*D)."""
-        embcat: Array = self.flatten(self.embedding(ids))
-        return embcat
+    def _dropout(self, p: float) -> Dropout:
+        dropout = Dropout(p, rng=0)
+        dropout.counter, dropout.layer = self.counter, self._dropouts
+        self._dropouts += 1
+        return dropout
 
-    def forward(self, ids: Array) -> Array:
-        """Words (B, T) -> logits of the next one (B, V)."""
-        logits: Array = self.output(self.hidden(self.embed(ids)))
+    def _hidden_layer(
+        self, shape: NetworkShape, inputs: int, width: int, dropout: float, dtype: Any, *, residual: bool
+    ) -> Sequential:
+        modules: dict[str, Module] = {
+            "linear": Linear(inputs, width, bias=False, dtype=dtype, rng=UNDRAWN),
+            "batchnorm": BatchNorm1d(width, dtype=dtype),
+            shape.activation: ACTIVATION[shape.activation](),
+            "dropout": self._dropout(dropout),
+        }
+        return (Residual if residual else Sequential)(OrderedDict(modules))
+
+    def embed(self, near: Array, far: Array | None = None) -> Array:
+        """Words near (B, T) and far (B, K) as what the hidden layers read, (B, I)."""
+        x: Array = self.embedding(near, far)
+        return x
+
+    def body(self, x: Array) -> Array:
+        """What `embed` gives as what the output layer reads, (B, H)."""
+        h = self.hidden(self.dropout(x))
+        if hasattr(self, "projection"):
+            h = self.projection(h)
+        o: Array = self.output_dropout(h)
+        return o
+
+    def forward(self, near: Array, far: Array | None = None) -> Array:
+        """Words near (B, T) and far (B, K) -> logits of the next one (B, V)."""
+        logits: Array = self.output(self.body(self.embed(near, far)))
         return logits
 
     def backward(self, grad: Array) -> None:
         """The gradient of the logits (B, V); words have none."""
-        self.backward_from_hidden(self.output.backward(grad))
+        self.backward_from_output(self.output.backward(grad))
 
-    def backward_from_hidden(self, dh: Array) -> None:
-        """The gradient of the last hidden layer's output (B, H)."""
-        self.embedding.backward(self.flatten.backward(self.hidden.backward(dh)))
-
-
-def _hidden_layer(inputs: int, width: int, dtype: Any) -> Sequential:
-    linear = Linear(inputs, width, bias=False, dtype=dtype, rng=UNDRAWN)
-    return Sequential(OrderedDict(linear=linear, batchnorm=BatchNorm1d(width, dtype=dtype), tanh=Tanh()))
+    def backward_from_output(self, dh: Array) -> None:
+        """The gradient of what the output layer reads (B, H)."""
+        dh = self.output_dropout.backward(dh)
+        if hasattr(self, "projection"):
+            dh = self.projection.backward(dh)
+        self.embedding.backward(self.dropout.backward(self.hidden.backward(dh)))
 
 
 class Network:
@@ -87,6 +137,7 @@ class Network:
         threads: int = 1,
         fp32_precision: str = "auto",
         seed: int | None = None,
+        counts: Array | None = None,
         parameters: Mapping[str, Array] | None = None,
         dtype: Any = np.float32,
     ) -> None:
@@ -96,7 +147,8 @@ class Network:
         ops         the back-end
         threads     how many threads may work; no result depends on it
         fp32_precision  how training makes the last layer's products (ops/reference)
-        seed        of the initial weights; or
+        seed        of the initial weights and of dropout's masks; or
+        counts      (V,) how often each word comes: the output's bias begins with the logarithm; None: with 0
         parameters  a state_dict: parameters and running statistics, which are copied
         dtype       float32; with the NumPy back-end also float64
         """
@@ -114,20 +166,25 @@ class Network:
         if parameters is not None:
             self.load_state_dict(parameters)
         elif seed is not None:
-            self._initialize(seed)
+            self.layers.counter[0] = seed
+            self._initialize(seed, counts)
 
-    def _initialize(self, seed: int) -> None:
-        """Hidden layers and embedding as PyTorch initialises them; the output such that the first loss is ln V.
+    def _initialize(self, seed: int, counts: Array | None) -> None:
+        """Linear layers as PyTorch initialises them; the output such that the first loss is that of the word counts.
 
-        embedding N(0, 1); linear U(-1/sqrt(inputs), 1/sqrt(inputs)); batchnorm 1 and 0; output N(0, OUTPUT_STD) and 0.
+        embedding N(0, embed_std); linear U(-1/sqrt(inputs), 1/sqrt(inputs)); batchnorm 1 and 0; output N(0, OUTPUT_STD)
+        unless it is the embedding, and log((count + 1) / sum) or 0.
         """
         for stream, (name, param) in enumerate(self.parameters.items()):
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, stream))))
             if name == "embedding.weight":
                 param[...] = rng.standard_normal(param.shape, np.float32)
+                param *= np.float32(self.shape.embed_std)
             elif name == "output.weight":
                 param[...] = rng.standard_normal(param.shape, np.float32) * np.float32(OUTPUT_STD)
-            elif name.endswith("linear.weight"):
+            elif name == "output.bias" and counts is not None:
+                param[...] = np.log((counts + 1.0) / (counts + 1.0).sum())
+            elif name.endswith("linear.weight") or name == "projection.weight":
                 bound = np.float32(1 / math.sqrt(param.shape[1]))
                 param[...] = (2 * rng.random(param.shape, np.float32) - 1) * bound
 
@@ -154,16 +211,24 @@ class Network:
 
     # -------------------------------------------------------------------------------------------------------- training
 
-    def step(self, batch: Batch, optimizer: Optimizer) -> float:
+    def step(self, batch: Batch, optimizer: Optimizer, step: int = 0) -> float:
         """One training batch: forward, backward and update, the output layer's on the way.
 
         batch      of 2 rows at least
         optimizer  of `layers`
+        step       its number, of which dropout's masks are a function
         Returns the mean loss in nats before the step; where it is infinite or no number nothing is updated.
         """
-        h = self.forward(batch.near, training=True)
-        losses = self.layers.output.step(h, batch.targets, self._mean_over(len(h)), optimizer)
-        dh = self.layers.output.loss_backward()
+        output = self.layers.output
+        self.layers.counter[1] = step
+        h = self.forward(batch.near, batch.far, training=True)
+        if output.tied:
+            loss = self._gradients(h, batch.targets)
+            if math.isfinite(loss):
+                optimizer.step()
+            return loss
+        losses = output.step(h, batch.targets, self._mean_over(len(h)), optimizer)
+        dh = output.loss_backward()
         if dh is not None:
             self._backward(dh)
             optimizer.step()
@@ -171,15 +236,24 @@ class Network:
 
     def loss_and_gradients(self, batch: Batch) -> float:
         """The mean loss of a training batch in nats, as in `step`; the gradients are left in the layers."""
-        h = self.forward(batch.near, training=True)
-        losses = self.layers.output.learn(h, batch.targets, self._mean_over(len(h)))
-        dh = self.layers.output.loss_backward()
+        return self._gradients(self.forward(batch.near, batch.far, training=True), batch.targets)
+
+    def _gradients(self, h: Array, targets: Array) -> float:
+        output = self.layers.output
+        losses = output.learn(h, targets, self._mean_over(len(h)))
+        dh, of_output = output.loss_backward(), self.layers.embedding.grads.get("weight")
         assert dh is not None
         self._backward(dh)
+        if output.tied:
+            of_input = self.layers.embedding.grads["weight"]
+            assert isinstance(of_output, np.ndarray)
+            assert isinstance(of_input, RowGradient)
+            of_output[of_input.rows] += of_input.drows
+            self.layers.embedding.grads["weight"] = of_output
         return mean(losses)
 
     def _backward(self, dh: Array) -> None:
-        self._place.replay("backward", len(dh), partial(self.layers.backward_from_hidden, dh))
+        self._place.replay("backward", len(dh), partial(self.layers.backward_from_output, dh))
 
     def _mean_over(self, rows: int) -> Array:
         """What each row's loss counts (rows,): it is their mean that is trained."""
@@ -188,25 +262,38 @@ class Network:
 
     # ------------------------------------------------------------------------------------------------------ prediction
 
-    def forward(self, near: Array, *, training: bool, unknown: Array | None = None) -> Array:
-        """The last hidden layer's output.
+    def forward(self, near: Array, far: Array | None = None, *, training: bool, unknown: Array | None = None) -> Array:
+        """What the output layer reads.
 
         near      (B, T)  in: the words just before, int32
-        unknown   (D,)    in: what is read for the last word, `<unk>`; None: its own embedding
-        training  with the batch's statistics, which the running ones follow; else with the running ones, row by row
+        far       (B, K)  in: the words before these, int32, -1 where the text has not begun; None without averages
+        unknown   (D,)    in: what is read for the last word, `<unk>`, just before; None: its own embedding. Further
+                          back it then adds nothing to the averages
+        training  with the batch's statistics, which the running ones follow, and dropout; else with the running ones,
+                  row by row
         Returns h (B, H), valid until the next call.
         """
-        rows, place, layers = len(near), self._place, self.layers
-        words = place.replay("near", rows, lambda: place.array(self, "near", near.shape, np.int32))
-        if near.dtype != np.int32:
-            raise TypeError(f"near: expected int32, got {near.dtype}")
-        words[...] = near
-        embcat = place.replay("embed", rows, partial(layers.embed, words))
+        rows, layers, unk = len(near), self.layers, self.shape.vocabulary - 1
+        words, words_far = self._place.replay("words", rows, partial(self._words, rows))
+        for own, given, name in ((words, near, "near"), (words_far, far, "far")):
+            if own is not None:
+                if given is None or given.dtype != np.int32:
+                    raise TypeError(f"{name}: expected int32, got {None if given is None else given.dtype}")
+                own[...] = given
+        if unknown is not None and words_far is not None:
+            words_far[words_far == unk] = -1
+        x = self._place.replay("embed", rows, partial(layers.embed, words, words_far))
         if unknown is not None:
-            embcat.reshape(*near.shape, -1)[near == self.shape.vocabulary - 1] = unknown
+            x.reshape(rows, -1, self.shape.embed)[:, : self.shape.context][near == unk] = unknown
         if training != layers.training:
             layers.train(training)
-        return place.replay("train" if training else "eval", rows, partial(layers.hidden, embcat))
+        return self._place.replay("train" if training else "eval", rows, partial(layers.body, x))
+
+    def _words(self, rows: int) -> tuple[Array, Array | None]:
+        """Where the words of a batch are written, near and far."""
+        near = self._place.array(self, "near", (rows, self.shape.context), np.int32)
+        far = self._place.array(self, "far", (rows, self.shape.reach), np.int32) if self.shape.reach else None
+        return near, far
 
     def losses(self, batch: Batch, *, unknown: Array | None = None, fp32_precision: str = "auto") -> Array:
         """How surprised the network is by each true next word, in nats, (B,), with the running statistics.
@@ -214,17 +301,16 @@ class Network:
         unknown          as in forward
         fp32_precision   of the last layer's products; "auto": float32's, whatever training's is
         """
-        h = self.forward(batch.near, training=False, unknown=unknown)
+        h = self.forward(batch.near, batch.far, training=False, unknown=unknown)
         row_scale = self._mean_over(len(h))
         return self.layers.output.losses(h, batch.targets, row_scale, fp32_precision=fp32_precision).copy()
 
-    def logits(self, near: Array, *, unknown: Array | None = None) -> Array:
+    def logits(self, near: Array, far: Array | None = None, *, unknown: Array | None = None) -> Array:
         """The scores of every next word, (B, V), with the running statistics: what text is generated from.
 
-        near     (B, T)  in: the words just before
-        unknown          as in forward
+        near, far, unknown  as in forward
         """
-        h, output = self.forward(near, training=False, unknown=unknown), self.layers.output
+        h, output = self.forward(near, far, training=False, unknown=unknown), self.layers.output
         logits = np.empty((len(near), self.shape.vocabulary), h.dtype)
         self._place.run("linear_forward", h, output.weight, output.bias, logits)
         return logits

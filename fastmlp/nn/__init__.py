@@ -21,9 +21,9 @@ result depends on it. Random numbers are NumPy's: `rng` is a seed or a Generator
 they differ from run to run. Their distributions are PyTorch's, the numbers of a seed are not.
 """
 
-from fastmlp.nn.activation import ReLU, Tanh
+from fastmlp.nn.activation import GELU, ReLU, Tanh
 from fastmlp.nn.batchnorm import BatchNorm1d
-from fastmlp.nn.containers import Flatten, Sequential
+from fastmlp.nn.containers import Flatten, Residual, Sequential
 from fastmlp.nn.dropout import Dropout
 from fastmlp.nn.embedding import Embedding
 from fastmlp.nn.linear import Linear
@@ -31,6 +31,7 @@ from fastmlp.nn.loss import CrossEntropyLoss, LinearCrossEntropyLoss
 from fastmlp.nn.module import LoadResult, Module, Parameters
 
 __all__ = [
+    "GELU",
     "BatchNorm1d",
     "CrossEntropyLoss",
     "Dropout",
@@ -42,6 +43,7 @@ __all__ = [
     "Module",
     "Parameters",
     "ReLU",
+    "Residual",
     "Sequential",
     "Tanh",
 ]

@@ -1,4 +1,4 @@
-"""The activations tanh and ReLU."""
+"""The activations tanh, ReLU and GELU."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from fastmlp.arrays import as_floats
 from fastmlp.nn.module import Module, refuse, type_of
 
-__all__ = ["ReLU", "Tanh"]
+__all__ = ["GELU", "ReLU", "Tanh"]
 
 Array = np.ndarray
 
@@ -63,6 +63,38 @@ class ReLU(Module):
         dy = self._upstream(grad, y.dtype, y.shape)
         dx = self.place.over(self, "dx", dy)
         self.place.call(_zero_where_zero, dy, y, dx)
+        return dx
+
+
+class GELU(Module):
+    """x times the share of the normal distribution below x, of each number: the exact form.
+
+    approximate  NotImplementedError for "tanh"
+    Source: Hendrycks and Gimpel (2016).
+
+    >>> GELU()([-100.0, 0.0, 100.0]).tolist()
+    [-0.0, 0.0, 100.0]
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        refuse("GELU", approximate=approximate != "none" and approximate)
+
+    def forward(self, input: Any) -> Array:
+        """Any shape; float64 stays float64, all else becomes float32."""
+        x = as_floats("GELU: input", input, type_of(input))
+        self.place.keep(x)
+        y = self.place.over(self, "y", x)
+        self.place.run("gelu_forward", x, y)
+        self._saved = x
+        return y
+
+    def backward(self, grad: Any) -> Array:
+        """grad of the output's shape -> gradient of the input."""
+        x: Array = self._kept()
+        dy = self._upstream(grad, x.dtype, x.shape)
+        dx = self.place.over(self, "dx", dy)
+        self.place.run("gelu_backward", dy, x, dx)
         return dx
 
 

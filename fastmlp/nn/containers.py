@@ -1,4 +1,4 @@
-"""Layers in a row, and the layer that makes rows of their input."""
+"""Layers in a row, with and without their input added, and the layer that makes rows of their input."""
 
 import math
 from collections import OrderedDict
@@ -7,9 +7,10 @@ from typing import Any, overload
 
 import numpy as np
 
-from fastmlp.nn.module import Module
+from fastmlp.arrays import as_floats
+from fastmlp.nn.module import Module, type_of
 
-__all__ = ["Flatten", "Sequential"]
+__all__ = ["Flatten", "Residual", "Sequential"]
 
 Array = np.ndarray
 
@@ -66,6 +67,36 @@ class Sequential(Module):
         for module in reversed(list(self)):
             grad = module.backward(grad)
         return grad
+
+
+class Residual(Sequential):
+    """Modules one after the other, and their input added to what comes out: x + f(x).
+
+    Source: He, Zhang, Ren and Sun (2015).
+
+    >>> Residual(Linear(3, 4, rng=1), Tanh(), Linear(4, 3, rng=2))(np.ones((5, 3))).shape
+    (5, 3)
+    """
+
+    def forward(self, input: Any) -> Array:
+        """Raises ValueError where the output has another shape than the input."""
+        x = as_floats("Residual: input", input, type_of(input))
+        self.place.keep(x)
+        y: Array = super().forward(x)
+        if y.shape != x.shape:
+            raise ValueError(f"Residual: expected modules that keep the shape {x.shape}, got {y.shape}")
+        total = self.place.array(self, "sum", x.shape, x.dtype)
+        self.place.call(np.add, x, y, out=total)
+        return total
+
+    def backward(self, grad: Any) -> Array:
+        """The gradient of the input."""
+        dy = as_floats("Residual.backward: grad", grad, type_of(grad))
+        self.place.keep(dy)
+        dx: Array = super().backward(dy)
+        total = self.place.over(self, "dx", dx)
+        self.place.call(np.add, dx, dy, out=total)
+        return total
 
 
 class Flatten(Module):

@@ -15,13 +15,18 @@ Array = np.ndarray
 class Dropout(Module):
     """In training, each number is 0 with probability p and else divided by 1 - p; after training, nothing happens.
 
-    p    probability of 0
-    rng  seed or Generator of what is dropped
-    Source: Srivastava et al. (2014), scaled in training as PyTorch does.
+    p        probability of 0
+    rng      seed or Generator of what is dropped
+    counter  (2,) or None  seed and step, int64: which mask it is, for whoever sets them; None: a new one each time
+    layer    which of the masks of a seed and a step
+    Source: Srivastava et al. (2014), scaled in training as PyTorch does. The mask is that of the op dropout.
 
     >>> Dropout(0.5, rng=1)(np.ones(6)).tolist()
-    [2.0, 2.0, 0.0, 2.0, 0.0, 0.0]
+    [2.0, 0.0, 2.0, 0.0, 0.0, 0.0]
     """
+
+    counter: Array | None = None
+    layer = 0
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, rng: Random = None) -> None:
         super().__init__()
@@ -33,18 +38,30 @@ class Dropout(Module):
     def forward(self, input: Any) -> Array:
         """Any shape; float64 stays float64, all else becomes float32."""
         x = as_floats("Dropout: input", input, type_of(input))
-        scale = np.ones((), x.dtype)
-        if self.training and self.p:
-            scale = (self.rng.random(x.shape) >= self.p) * x.dtype.type(1 / (1 - self.p) if self.p < 1 else 0)
-        self._saved = scale, x.dtype, x.shape
-        y: Array = x * scale
+        y, p, counter = x, self.p if self.training else 0, self.counter
+        if p:
+            if counter is None:
+                counter = np.array([self.rng.integers(0, 2**63), 0])
+            y = self.place.over(self, "y", x)
+            self._mask("dropout_forward", x, counter, y, p)
+        self._saved = p, counter, x.dtype, x.shape
         return y
 
     def backward(self, grad: Any) -> Array:
         """grad of the output's shape -> gradient of the input."""
-        scale, dtype, shape = self._kept()
-        dx: Array = self._upstream(grad, dtype, shape) * scale
+        p, counter, dtype, shape = self._kept()
+        dy = self._upstream(grad, dtype, shape)
+        if not p:
+            return dy
+        dx = self.place.over(self, "dx", dy)
+        self._mask("dropout_backward", dy, counter, dx, p)
         return dx
+
+    def _mask(self, op: str, x: Array, counter: Array, y: Array, p: float) -> None:
+        if p == 1:
+            self.place.call(y.fill, 0)
+        else:
+            self.place.run(op, x, counter, y, layer=self.layer, p=p)
 
     def _arguments(self) -> str:
         return f"p={self.p}"

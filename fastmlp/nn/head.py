@@ -1,8 +1,12 @@
 """The output layer of a network that guesses one of many classes: a linear layer with its loss and its update."""
 
+from typing import Any
+
 import numpy as np
 
+from fastmlp.nn.embedding import Embedding
 from fastmlp.nn.linear import Linear
+from fastmlp.nn.module import Module, Random
 from fastmlp.ops.gradient import FusingOptimizer
 
 __all__ = ["Head"]
@@ -16,11 +20,36 @@ class Head(Linear):
     As a layer it gives the logits. Its loss is a pass of its own: `losses` alone, or `learn` or `step`, after which
     `loss_backward` gives the gradient of the input.
     Arguments as in Linear, and
+    tied_to         an embedding whose weight is this layer's too: it is the embedding's parameter, not this layer's
     fp32_precision  of the products in `learn` and `step`, as in LinearCrossEntropyLoss
     """
 
     fp32_precision = "auto"
     _made: tuple[Array, ...] = (np.empty(0),)  # the results of the last batch, if the place is bound
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        rng: Random = None,
+        tied_to: Embedding | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device, dtype, rng=rng)
+        self._weight_owner: tuple[Module] = (self if tied_to is None else tied_to,)  # in a tuple it is no child
+        if tied_to is not None:
+            if tied_to.weight.shape != self.weight.shape or tied_to.dtype != self.dtype:
+                raise ValueError(f"tied_to: expected a weight of {self.weight.shape}, got {tied_to.weight.shape}")
+            self._parameters.remove("weight")
+            self.weight = tied_to.weight
+
+    @property
+    def tied(self) -> bool:
+        """Whether its weight is an embedding's."""
+        return self._weight_owner[0] is not self
 
     def losses(self, h: Array, targets: Array, row_scale: Array, *, fp32_precision: str = "auto") -> Array:
         """The loss of each row, (B,), in nats.
@@ -35,11 +64,15 @@ class Head(Linear):
         return losses
 
     def learn(self, h: Array, targets: Array, row_scale: Array) -> Array:
-        """The losses, as in `losses`, and in `grads` the gradients of the sum of row_scale * loss."""
+        """The losses, as in `losses`, and in `grads` the gradients of the sum of row_scale * loss.
+
+        That of a tied weight is in `grads` of the embedding, whose backward pass adds its rows.
+        """
         *found, dh = self._results(h)
-        gradients = self._gradient("weight"), None if self.bias is None else self._gradient("bias")
+        dweight = self._weight_owner[0]._gradient("weight")
+        dbias = None if self.bias is None else self._gradient("bias")
         inputs = h, self.weight, self.bias, targets, row_scale
-        self.place.run("linear_cross_entropy", *inputs, *found, dh, *gradients, fp32_precision=self.fp32_precision)
+        self.place.run("linear_cross_entropy", *inputs, *found, dh, dweight, dbias, fp32_precision=self.fp32_precision)
         self._saved = dh
         return found[-1]
 
@@ -78,7 +111,6 @@ class Head(Linear):
 
     def _results(self, h: Array) -> tuple[Array, ...]:
         """Where highest logits, logarithms of the sums, losses (B,) and dh (B, H) are written."""
-
         if self.place.bound and len(self._made[-1]) == len(h):
             return self._made
         per_row = (self.place.array(self, name, (len(h),), h.dtype) for name in ("highest", "log_sum", "losses"))

@@ -161,8 +161,7 @@ class LinearCrossEntropyLoss(Module):
         total = counted.sum() if self.reduction == "mean" else 1
         with np.errstate(divide="ignore"):
             row_scale = np.where(counted, 1 / np.float64(total), 0).astype(x.dtype)
-        options = {"label_smoothing": self.label_smoothing}
-        losses = self.linear.step(rows, classes, row_scale, optimizer, **options)
+        losses = self.linear.step(rows, classes, row_scale, optimizer, label_smoothing=self.label_smoothing)
         dinput = self.linear.loss_backward()
         self._saved = x, targets, (np.full_like(rows, np.nan) if dinput is None else dinput, None, None)
         with np.errstate(invalid="ignore"):  # the mean over no row is NaN, as in PyTorch

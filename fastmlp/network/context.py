@@ -1,0 +1,43 @@
+"""What a network sees of a text: the embeddings of the words just before, and averages of those further back."""
+
+from typing import Any
+
+import numpy as np
+
+from fastmlp.nn.embedding import Embedding
+from fastmlp.nn.module import UNDRAWN
+
+__all__ = ["Context"]
+
+Array = np.ndarray
+
+
+class Context(Embedding):
+    """One table of embeddings, read twice: T words side by side, and averages of the K words before them.
+
+    The gradient is that of the words side by side: the table is read through the averages, not trained.
+    """
+
+    def __init__(self, vocabulary: int, embed: int, averages: tuple[float, ...], dtype: Any) -> None:
+        """averages  the decay of each, as in the op context_averages"""
+        super().__init__(vocabulary, embed, dtype=dtype, rng=UNDRAWN)
+        self.decays = np.array(averages, self.dtype)
+
+    def forward(self, near: Array, far: Array | None = None) -> Array:
+        """near (B, T) and far (B, K), -1 where no word is, -> (B, (T + averages) * D)."""
+        rows, context = near.shape
+        places = context + len(self.decays)
+        emb = self.place.array(self, "emb", (rows, places, self.embedding_dim), self.dtype)
+        self.place.run("embedding_forward", self.weight, near, emb)
+        if len(self.decays):
+            self.place.run("context_averages_forward", self.weight, far, self.decays, emb)
+        self._saved = near
+        return emb.reshape(rows, places * self.embedding_dim)
+
+    def backward(self, grad: Array) -> None:
+        """grad of the output's shape; words have none."""
+        near = self._kept()
+        demb = grad.reshape(len(near), -1, self.embedding_dim)
+        rows = self.place.array(self, "rows", (near.size,), near.dtype)
+        drows = self.place.array(self, "drows", (near.size, self.embedding_dim), self.dtype)
+        self.place.call(self._sum_rows, near, demb, rows, drows)
