@@ -37,7 +37,7 @@ def config(**options: Any) -> TrainConfig:
     quiet = dict.fromkeys(("eval_every", "log_every", "sample_every", "save_every"), RARE)
     # The rate is so high that the losses of a few steps show who does not train.
     sgd = {"optimizer": "sgd", "lr": 0.5, "schedule": "constant", "warmup": 0}
-    text = {"tokenizer": "whitespace", "val_fraction": 0}
+    text = {"tokenizer": "whitespace", "val_fraction": 0, "hidden": (300, 300)}
     return TrainConfig.layered({**quiet, **sgd, **text, "steps": RARE}, options)
 
 

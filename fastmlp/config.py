@@ -17,10 +17,15 @@ from fastmlp.options import (
     ConfigError,
     Option,
     Reader,
+    between_0_and_1,
     choice,
     closest,
+    either,
     file,
+    none_or,
     not_negative,
+    of_each,
+    one_or_several,
     option,
     positive,
     several,
@@ -50,24 +55,71 @@ SCHEDULES = ("cosine", "linear", "step", "constant")
 BACKENDS = ("auto", "cython", "numba", "numpy")
 PRECISIONS = ("auto", "ieee", "bf16x3", "bf16")
 LEARNING_RATES = {"adamw": 0.002, "sgd": 0.1, "momentum": 0.02, "adagrad": 0.02}
+WINDOW_RATE = 0.003  # of adamw, for a network with one width of hidden layers
 WEIGHT_DECAYS = {"adamw": 0.01, "sgd": 0.0, "momentum": 0.0, "adagrad": 0.0}
+ACTIVATIONS = ("gelu", "tanh", "relu")
+OUTPUT_BIASES = ("frequencies", "zero")
 STEPS = 10_000
 WARMUP, WARMUP_SHARE = 500, 0.1  # steps; of the run, where that is less
 SAVE_SECONDS = 60.0
 FIRST_LINE = "# The configuration of a fastmlp run."  # of config.toml, with what is not set behind it
 BUDGETS = ("steps", "epochs", "minutes")
 EITHER = "give either this or {other}"
-MODEL_OPTIONS = ("context", "embed", "hidden", "tokenizer", "vocab_size", "min_count", "seed", "threads", "backend")
+NETWORK_OPTIONS = (
+    *("context", "embed", "hidden", "averages", "reach", "blocks", "residual", "activation", "projection", "tied"),
+    "dropout",
+)
+MODEL_OPTIONS = (*NETWORK_OPTIONS, "tokenizer", "vocab_size", "min_count", "seed", "threads", "backend")
+# Defaults of a network with one width of hidden layers, and of the original's list of widths. What stands in neither
+# depends on the text and on the length of the run: fastmlp.training.recipe.
+WINDOW: dict[str, Any] = {
+    "context": 6,
+    "embed": 128,
+    "hidden": 512,
+    "averages": (0.7, 0.95),
+    "reach": 100,
+    "blocks": 1,
+    "residual": True,
+    "activation": "gelu",
+    "projection": True,
+    "tied": True,
+    "embed_std": 0.02,
+    "output_bias": "frequencies",
+}
+LAYERS: dict[str, Any] = {
+    "context": 4,
+    "embed": 30,
+    "hidden": (300, 300),
+    "averages": (),
+    "reach": 0,
+    "blocks": 0,
+    "residual": False,
+    "activation": "tanh",
+    "projection": False,
+    "tied": False,
+    "dropout": (0.0, 0.0, 0.0),
+    "embed_std": 1.0,
+    "output_bias": "zero",
+    "batch_size": 128,
+    "patience": 0,
+    "eval_every": 1_000,
+    "log_every": 100,
+    "sample_every": 2_500,
+}
+NEW = ("averages", "reach", "blocks", "residual", "activation", "projection", "tied", "dropout")  # since there are two
 RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # mean something else for another optimizer
 PRESETS: dict[str, dict[str, Any]] = {
+    "small": {"embed": 128, "hidden": 512, "blocks": 1},
+    "large": {"embed": 256, "hidden": 1024, "blocks": 2},
     "original": {
+        "hidden": (300, 300),
         "batch_size": 32,
         "optimizer": "sgd",
         "lr": 0.1,
         "schedule": "constant",
         "warmup": 0,
         "steps": 10_000,
-    }
+    },
 }
 
 
@@ -96,9 +148,9 @@ class TrainConfig:
     steps: int | None = option(
         None,
         whole(1),
-        "how many batches to train on; windows are drawn with replacement",
+        "how many batches to train on",
         metavar="N",
-        shown=f"{STEPS:,}, unless --epochs or --minutes",
+        shown=f"by the text's length; of a list of widths {STEPS:,}",
     )
     epochs: int | None = option(
         None, whole(1), "go so many times through the text; every window once each time", metavar="N", shown="not set"
@@ -110,14 +162,69 @@ class TrainConfig:
         metavar="N",
         shown="not set",
     )
-    batch_size: int = option(128, whole(2), "rows of a step", metavar="N", fixed=True)
-    context: int = option(4, whole(1), "words that are looked at to guess the next", metavar="N", fixed=True)
-    embed: int = option(30, whole(1), "width of the embedding of a word", metavar="N", fixed=True)
-    hidden: tuple[int, ...] = option(
-        (300, 300),
-        several(whole(1), "widths of at least 1 separated by commas, as in 300,300"),
-        "widths of the hidden layers",
-        metavar="N,N",
+    batch_size: int = option(
+        None, whole(2), "rows of a step", metavar="N", shown="by the text's length; of a list of widths 128", fixed=True
+    )
+    context: int = option(
+        None, whole(1), "words just before that are looked at to guess the next", metavar="N", shown="6", fixed=True
+    )
+    embed: int = option(None, whole(1), "width of the embedding of a word", metavar="N", shown="128", fixed=True)
+    hidden: int | tuple[int, ...] = option(
+        None,
+        one_or_several(whole(1), "a width, or the original's widths separated by commas, as in 300,300"),
+        "width of the hidden layers; or a list of widths, as in 300,300: then all else is by default the original's",
+        metavar="N",
+        shown="512",
+        fixed=True,
+    )
+    averages: tuple[float, ...] = option(
+        None,
+        none_or(several(between_0_and_1, "decays above 0 and below 1 separated by commas, as in 0.7,0.95")),
+        "decays of the averages of what lies further back; none",
+        metavar="X,X",
+        shown="0.7,0.95",
+        fixed=True,
+    )
+    reach: int = option(
+        None, whole(0), "words before the context that are averaged", metavar="N", shown="100", fixed=True
+    )
+    blocks: int = option(
+        None, whole(0), "hidden layers after the first, of the same width", metavar="N", shown="1", fixed=True
+    )
+    residual: bool = option(
+        None, either, "whether a block is added to its input", metavar="YES|NO", shown="yes", fixed=True
+    )
+    activation: str = option(
+        None, choice(ACTIVATIONS), ", ".join(ACTIVATIONS), metavar="NAME", shown="gelu", fixed=True
+    )
+    projection: bool = option(
+        None,
+        either,
+        "whether a layer of the embedding's width precedes the output",
+        metavar="YES|NO",
+        shown="yes",
+        fixed=True,
+    )
+    tied: bool = option(
+        None, either, "whether the output layer has the embedding's weights", metavar="YES|NO", shown="yes", fixed=True
+    )
+    dropout: tuple[float, float, float] = option(
+        None,
+        of_each(share, "a share of at least 0 and below 1, or three, as in 0.1,0.2,0.2", 3),
+        "shares left out in training: of the input, of hidden layers, before the output",
+        metavar="X,X,X",
+        shown="by the size and the passes over the text",
+        fixed=True,
+    )
+    embed_std: float = option(
+        None, positive, "spread of the embedding at the start", metavar="X", shown="0.02", fixed=True
+    )
+    output_bias: str = option(
+        None,
+        choice(OUTPUT_BIASES),
+        "of the output layer at the start: frequencies (the logarithm of the words'), zero",
+        metavar="NAME",
+        shown="frequencies",
         fixed=True,
     )
     optimizer: str = option("adamw", choice(OPTIMIZERS), ", ".join(OPTIMIZERS), metavar="NAME", fixed=True)
@@ -126,7 +233,7 @@ class TrainConfig:
         positive,
         "highest learning rate",
         metavar="RATE",
-        shown=", ".join(f"{name} {rate}" for name, rate in LEARNING_RATES.items()),
+        shown=f"adamw {WINDOW_RATE}, of a list of widths {LEARNING_RATES['adamw']}; sgd 0.1, momentum and adagrad 0.02",
     )
     schedule: str = option(
         "cosine",
@@ -152,9 +259,9 @@ class TrainConfig:
     weight_decay: float = option(
         None,
         not_negative,
-        "pull of the weights towards 0",
+        "pull of the weights towards 0; vectors are left alone, but not those of a list of widths",
         metavar="X",
-        shown=", ".join(f"{name} {decay:g}" for name, decay in WEIGHT_DECAYS.items()),
+        shown="adamw by the size and the passes over the text, of a list of widths 0.01; else 0",
     )
     tokenizer: str = option(
         "words",
@@ -182,12 +289,25 @@ class TrainConfig:
     val_file: str | None = option(
         None, file, "validate on this file, not on a part of the text", metavar="FILE", shown="not set"
     )
-    eval_every: int = option(1_000, whole(1), "steps from one validation to the next", metavar="N")
+    eval_every: int = option(
+        None, whole(1), "steps from one validation to the next", metavar="N", shown="by the length of the run"
+    )
     eval_windows: int = option(
         8_192, whole(1), "words to validate on while training, evenly spaced; at the end all", metavar="N"
     )
-    log_every: int = option(100, whole(1), "steps from one line of metrics.jsonl to the next", metavar="N")
-    sample_every: int = option(2_500, whole(1), "steps from one sample text to the next", metavar="N")
+    log_every: int = option(
+        None, whole(1), "steps from one line of metrics.jsonl to the next", metavar="N", shown="by the run's length"
+    )
+    sample_every: int = option(
+        None, whole(1), "steps from one sample text to the next", metavar="N", shown="by the length of the run"
+    )
+    patience: int = option(
+        None,
+        whole(0),
+        "stop after so many validations in a row that are worse than the best by far; 0: never",
+        metavar="N",
+        shown="6; of a list of widths 0",
+    )
     prompt: tuple[str, ...] = option(
         (), texts, "what the sample texts begin with", metavar="TEXT", shown="from the held-out text", repeated=True
     )
@@ -226,15 +346,38 @@ class TrainConfig:
 
     def _fill_in(self) -> None:
         """Defaults that depend on other options."""
-        if self.steps is None and self.epochs is None and self.minutes is None:
-            object.__setattr__(self, "steps", STEPS)
-        if self.lr is None:
-            object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer])
-        if self.weight_decay is None:
-            object.__setattr__(self, "weight_decay", WEIGHT_DECAYS[self.optimizer])
+        usual = dict(WINDOW if self.window else LAYERS)
+        if self.averages:
+            usual["reach"] = WINDOW["reach"]
+        if self.tied:
+            usual["projection"] = True
+        if not self.window and self.steps is None and self.epochs is None and self.minutes is None:
+            usual["steps"] = STEPS
+        if self.window and self.averages == ():
+            usual["reach"] = 0
+        if self.window and self.blocks == 0:
+            usual["residual"] = False
+        usual["lr"] = LEARNING_RATES[self.optimizer]
+        if self.window and self.optimizer == "adamw":
+            usual["lr"] = WINDOW_RATE
+        else:
+            usual["weight_decay"] = WEIGHT_DECAYS[self.optimizer]
+        for name, value in usual.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
     def _check_together(self) -> None:
         """Options that only make sense beside each other."""
+        if not self.window and self.blocks and len(self.hidden) > 1:  # type: ignore[arg-type]
+            raise ConfigError("blocks", "expected 0 beside a list of widths; give one width: {other}", other="hidden")
+        if self.averages and not self.reach:
+            raise ConfigError("reach", "expected at least 1 word, for {other} of them", other="averages")
+        if self.reach and not self.averages:
+            raise ConfigError("reach", "there are no averages of so many words: give {other} too", other="averages")
+        if self.tied and not self.projection:
+            raise ConfigError("projection", "expected yes with {other}, as the output has that width", other="tied")
+        if self.residual and not self.blocks:
+            raise ConfigError("residual", "there is no block to add to its input: give {other} too", other="blocks")
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) > 1:
             raise ConfigError(budgets[1], EITHER, other=budgets[0])
@@ -260,14 +403,33 @@ class TrainConfig:
         return cls(**merged)
 
     @property
+    def window(self) -> bool:
+        """Whether the network has one width of hidden layers, and not the original's list of widths."""
+        return not isinstance(self.hidden, tuple)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the hidden layers before the blocks."""
+        return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,)
+
+    @property
     def budget(self) -> str:
         """What decides how long the run is: steps, epochs or minutes."""
-        return next(name for name in BUDGETS if getattr(self, name) is not None)
+        return next((name for name in BUDGETS if getattr(self, name) is not None), "steps")
+
+    def filled_from(self, other: "TrainConfig") -> "TrainConfig":
+        """This configuration, and what it leaves open as in another."""
+        names = [name for name in options() if getattr(self, name) is None and name not in ("out", *BUDGETS)]
+        if all(getattr(self, name) is None for name in BUDGETS):
+            names += BUDGETS
+        return dataclasses.replace(self, **{name: getattr(other, name) for name in names})
 
     def changed_for(self, other: "TrainConfig") -> list[str]:
         """The options that a run of this configuration would have to keep if it went on as `other`, and does not."""
         changed = [
-            name for name, known in options().items() if known.fixed and getattr(self, name) != getattr(other, name)
+            name
+            for name, known in options().items()
+            if known.fixed and getattr(other, name) not in (None, getattr(self, name))
         ]
         if (self.val_file is None) != (other.val_file is None):  # its content may be elsewhere; val_fraction follows it
             changed.insert(0, "val_file")
@@ -295,7 +457,7 @@ class TrainingOptions(TypedDict, total=False):
     steps: int | None
     epochs: int | None
     minutes: float | None
-    batch_size: int
+    batch_size: int | None
     optimizer: str
     lr: float | None
     schedule: str
@@ -306,10 +468,13 @@ class TrainingOptions(TypedDict, total=False):
     val_fraction: float
     test_fraction: float
     val_file: str | Path | None
-    eval_every: int
+    eval_every: int | None
     eval_windows: int
-    log_every: int
-    sample_every: int
+    log_every: int | None
+    sample_every: int | None
+    patience: int | None
+    embed_std: float | None
+    output_bias: str | None
     prompt: str | Sequence[str]
     save_every: int | None
     precision: str
@@ -371,18 +536,23 @@ def _lay_over(merged: dict[str, Any], layer: Mapping[str, Any]) -> None:
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The options that a TOML file sets.
 
+    One that names neither a preset nor an option of the newer networks is of before there were any: it means the
+    original's hidden layers.
     Raises ConfigError where it cannot be read or is not TOML.
     """
     import tomllib
 
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("config", f"{path} is not a TOML file: {error}") from None
     except (OSError, ValueError) as error:
         near = "" if Path(path).exists() else closest(str(path), map(str, Path(path).parent.glob("*.toml")))
         reason = getattr(error, "strerror", None) or error
         raise ConfigError("config", f"{path} cannot be read: {reason}{near}") from None
+    if not any(name in given for name in (*NEW, "hidden", "preset")):
+        given["hidden"] = list(LAYERS["hidden"])
+    return given
 
 
 def is_config(path: Path) -> bool:

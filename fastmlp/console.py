@@ -121,12 +121,7 @@ class Console(Printer):
             case TextRead():
                 self.fact("text", describe_text(event))
             case NetworkMade():
-                layers = " -> ".join(str(width) for width in event.hidden)
-                self.fact(
-                    "network",
-                    f"{plural(event.context, 'word')} x {event.embed} -> {layers} -> {event.vocabulary:,} words;"
-                    f" {event.parameters:,} parameters",
-                )
+                self.fact("network", describe_network(event))
             case Running():
                 simd = f" ({event.simd})" if event.simd else ""
                 threads = plural(event.threads, "thread")
@@ -368,6 +363,18 @@ def indented(text: str, label: str, width: int = WIDTH) -> str:
     lines = [wrap.fill(paragraphs[0])]
     wrap.initial_indent = wrap.subsequent_indent
     return "\n".join([*lines, *(wrap.fill(paragraph) for paragraph in paragraphs[1:])])
+
+
+def describe_network(network: NetworkMade) -> str:
+    """Its sizes, and how often it will go through the text."""
+    widths = [*network.hidden, *([network.embed] if network.projection else [])]
+    far = f" and {len(network.averages)} averages of the {network.reach} before" if network.averages else ""
+    passes = "" if network.passes is None else f"; {network.passes:.2g} passes over the text"
+    dropped = f", dropout {', '.join(f'{share:g}' for share in network.dropout)}" if any(network.dropout) else ""
+    return (
+        f"{plural(network.context, 'word')}{far} x {network.embed} -> {' -> '.join(map(str, widths))}"
+        f" -> {network.vocabulary:,} words; {network.parameters:,} parameters{passes}{dropped}"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ that is infinite or none at all is null there, as JSON has no other word for it.
 
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 __all__ = [
@@ -67,13 +67,23 @@ class TextRead(Event):
 
 @dataclass(frozen=True)
 class NetworkMade(Event):
-    """The network's sizes."""
+    """The network's sizes: `hidden` has those of the blocks too, `passes` is how often it will go through the text.
+
+    passes is None where time decides.
+    """
 
     vocabulary: int
     context: int
     embed: int
     hidden: list[int]
     parameters: int
+    averages: list[float] = field(default_factory=list)
+    reach: int = 0
+    activation: str = "tanh"
+    projection: bool = False
+    tied: bool = False
+    dropout: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    passes: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import numpy as np
 
 from fastmlp import __version__
-from fastmlp.config import MODEL_OPTIONS, TrainConfig, TrainingOptions, check_training_options
+from fastmlp.config import MODEL_OPTIONS, NETWORK_OPTIONS, TrainConfig, TrainingOptions, check_training_options
 from fastmlp.data.corpus import checked_ids
 from fastmlp.data.given import Ids, TextOrIds, integers, source_of
 from fastmlp.errors import ModelError, NotTrainedError, TextError
@@ -27,6 +27,7 @@ from fastmlp.events import Reporter, Warnings
 from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import model_file
 from fastmlp.network.network import Network
+from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
 from fastmlp.ops.backend import choose_backend
 from fastmlp.options import FEWEST_ON_MAP, ConfigError, not_negative, picture, positive_share, whole
@@ -88,9 +89,17 @@ class LanguageModel:
     def __init__(
         self,
         *,
-        context: int = 4,
-        embed: int = 30,
-        hidden: Sequence[int] = (300, 300),
+        context: int | None = None,
+        embed: int | None = None,
+        hidden: int | Sequence[int] | None = None,
+        averages: Sequence[float] | None = None,
+        reach: int | None = None,
+        blocks: int | None = None,
+        residual: bool | None = None,
+        activation: str | None = None,
+        projection: bool | None = None,
+        tied: bool | None = None,
+        dropout: float | Sequence[float] | None = None,
         tokenizer: str = "words",
         vocab_size: int | None = None,
         min_count: int = 1,
@@ -100,9 +109,18 @@ class LanguageModel:
     ) -> None:
         """A model that is not trained yet; where no other is given, defaults are those of `python -m fastmlp.train`.
 
-        context     words that are looked at to guess the next
-        embed       width of the embedding of a word
-        hidden      widths of the hidden layers
+        context     words just before that are looked at to guess the next (6)
+        embed       width of the embedding of a word (128)
+        hidden      width of the hidden layers (512); or a list of widths, the original's network: then all that is not
+                    said is the original's too, context 4, embed 30, tanh, and nothing of what follows
+        averages    decays of the averages of the words further back (0.7, 0.95); () for none
+        reach       how many words these are made of (100)
+        blocks      hidden layers after the first (1), `residual` whether each is added to its input (True)
+        activation  "gelu", "tanh", "relu"
+        projection  whether a layer of width `embed` precedes the output (True)
+        tied        whether the output layer has the embedding's weights (True)
+        dropout     shares left out in training: of the input, of hidden layers, before the output; by the passes over
+                    the text
         tokenizer   how a text becomes words: "words" (lower case; '.' is a word), "prose" (capitals, punctuation and
                     paragraphs), "whitespace" (tokenized already)
         vocab_size  words to keep, the most frequent, `<unk>` among them; None: all. For ids: they are below it; the
@@ -113,7 +131,8 @@ class LanguageModel:
         backend     "cython", "numba", "numpy"; "auto": cython where it is built, else numba with a warning
         Raises ConfigError, a ValueError, which names the argument.
         """
-        given = (context, embed, hidden, tokenizer, vocab_size, min_count, seed, threads, backend)
+        network = (context, embed, hidden, averages, reach, blocks, residual, activation, projection, tied, dropout)
+        given = (*network, tokenizer, vocab_size, min_count, seed, threads, backend)
         self._set_options(dict(zip(MODEL_OPTIONS, given, strict=True)))
         self._trained: NeuralModel | None = None
 
@@ -121,7 +140,7 @@ class LanguageModel:
         """Take over the arguments of a new model, in the form in which a run's configuration has them."""
         default, config = TrainConfig(), TrainConfig(**options)
         for name, value in options.items():
-            if value is None and (usual := getattr(default, name)) is not None:
+            if value is None and name not in NETWORK_OPTIONS and (usual := getattr(default, name)) is not None:
                 raise ConfigError(name, f"expected a value, such as {usual!r}, got None")
         self._options = {name: getattr(config, name) for name in MODEL_OPTIONS}
         self._lock = threading.RLock()  # held by who uses the network: its buffers serve one call at a time
@@ -142,9 +161,7 @@ class LanguageModel:
         """The same with this class's methods: its arguments are those that would have made the network."""
         network, shape, ids = trained.network, trained.network.shape, trained.tokenizer is IDS
         model = cls(
-            context=shape.context,
-            embed=shape.embed,
-            hidden=shape.hidden,
+            **_options_of(shape),
             threads=network.threads,
             backend=network.ops.backend,
             **({"vocab_size": trained.vocabulary.unk_id} if ids else {"tokenizer": trained.tokenizer.name}),
@@ -181,7 +198,7 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         always = ("context", "embed", "hidden")
-        default = TrainConfig()
+        default = TrainConfig(hidden=self._options["hidden"])
         shown = {
             name: value for name, value in self._options.items() if name in always or value != getattr(default, name)
         }
@@ -217,15 +234,18 @@ class LanguageModel:
         should_stop  asked before each step, and while the held-out words are guessed at the end; training ends there
                      if it says so
         options      how to train, each None or left out: the default of the command
-            preset                                "original": batches of 32, SGD at a constant rate of 0.1, 10,000 steps
-            steps, epochs, minutes                how long: one of them (10,000 steps)
-            batch_size                            rows of a step (128)
+            preset                                "small", "large", "original" (batches of 32, SGD)
+            steps, epochs, minutes                how long: one of them (by the text's length)
+            batch_size                            rows of a step (by the text's length)
             optimizer                             "adamw", "sgd", "momentum", "adagrad"
-            lr, schedule, warmup                  highest learning rate (adamw 0.002, sgd 0.1, others 0.02); "cosine",
+            lr, schedule, warmup                  highest learning rate (adamw 0.003, sgd 0.1, others 0.02); "cosine",
                                                   "linear", "step", "constant"; steps until it is reached
             momentum, betas, weight_decay         of the optimizer
             val_fraction, test_fraction, val_file what is held out of the text (0.05, 0), or a file instead
-            eval_every, eval_windows, log_every   steps between measurements (1,000, 100), words of a validation (8,192)
+            embed_std, output_bias                the start: spread of the embedding (0.02), "frequencies" or "zero"
+            eval_every, eval_windows, log_every   steps between measurements, by the run's length; words of a validation
+                                                  (8,192)
+            patience                              worse validations in a row after which it stops (6); 0: never
             sample_every, prompt                  the samples that are told to the reporter
             save_every                            steps between checkpoints; needs `out`
             precision                             of the last layer's products: "auto", "ieee", "bf16x3", "bf16"
@@ -564,6 +584,13 @@ def _renew_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
+
+
+def _options_of(shape: NetworkShape) -> dict[str, Any]:
+    """The arguments of a model with this network."""
+    of_before = NetworkShape(shape.vocabulary, shape.context, shape.embed, shape.hidden) == shape
+    hidden = shape.hidden if of_before or len(shape.hidden) > 1 else shape.hidden[0]
+    return {name: getattr(shape, name) for name in NETWORK_OPTIONS} | {"hidden": hidden}
 
 
 def _read(name: str, read: Callable[[Any], Any], value: Any) -> Any:

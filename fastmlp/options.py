@@ -104,6 +104,58 @@ def several(read_one: Reader, wanted: str, count: int | None = None) -> Reader:
     return read
 
 
+def none_or(read: Reader) -> Reader:
+    """A value, or "none" or an empty list: nothing, which is ()."""
+
+    def read_or_none(value: Any) -> Any:
+        if value == "none" or (isinstance(value, (list, tuple)) and not value):
+            return ()
+        try:
+            return read(value)
+        except ValueError as error:
+            raise ValueError(str(error).replace("expected ", "expected none or ", 1)) from None
+
+    return read_or_none
+
+
+def either(value: Any) -> bool:
+    """Yes or no."""
+    known = {"yes": True, "no": False, "true": True, "false": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in known:
+        raise ValueError(f"expected yes or no, got {value!r}")
+    return known[value.lower()]
+
+
+def one_or_several(read_one: Reader, wanted: str) -> Reader:
+    """A value, or several separated by commas or in a list: these are a tuple, even if there is one in the list."""
+    read_list = several(read_one, wanted)
+
+    def read(value: Any) -> Any:
+        if isinstance(value, (list, tuple)) or (isinstance(value, str) and "," in value):
+            return read_list(value)
+        try:
+            return read_one(value)
+        except ValueError:
+            raise ValueError(f"expected {wanted}, got {value!r}") from None
+
+    return read
+
+
+def of_each(read_one: Reader, wanted: str, count: int) -> Reader:
+    """So many values separated by commas or in a list; or one, for all of them."""
+    read_list = several(read_one, wanted)
+
+    def read(value: Any) -> tuple[Any, ...]:
+        values: tuple[Any, ...] = read_list(value)
+        if len(values) not in (1, count):
+            raise ValueError(f"expected {wanted}, got {value!r}")
+        return values * count if len(values) == 1 else values
+
+    return read
+
+
 def choice(names: tuple[str, ...]) -> Reader:
     """One of a few names."""
 
@@ -156,6 +208,7 @@ positive = number("a number above 0", lambda value: value > 0)
 not_negative = number("a number of at least 0", lambda value: value >= 0)
 positive_share = number("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 share = number("a share of at least 0 and below 1", lambda value: 0 <= value < 1)
+between_0_and_1 = number("a number above 0 and below 1", lambda value: 0 < value < 1)
 
 
 # ------------------------------------------------------------------------------------------------------------ options
@@ -184,4 +237,8 @@ def option(
 
 def typed_value(value: Any) -> str:
     """A value as it is typed."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) if value else "none"
+    return str(value)

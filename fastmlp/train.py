@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
-from fastmlp.config import EITHER, TrainConfig, is_config, options, read_toml
+from fastmlp.config import EITHER, NETWORK_OPTIONS, TrainConfig, is_config, options, read_toml
 from fastmlp.options import ConfigError, closest
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 GROUPS = {
     "length": ("steps", "epochs", "minutes", "batch_size"),
-    "network": ("context", "embed", "hidden"),
+    "network": (*NETWORK_OPTIONS, "embed_std", "output_bias"),
     "optimizer": ("optimizer", "lr", "schedule", "warmup", "momentum", "betas", "weight_decay"),
     "text": ("tokenizer", "vocab_size", "min_count", "val_fraction", "test_fraction", "val_file"),
-    "watching": ("eval_every", "eval_windows", "log_every", "sample_every", "prompt"),
+    "watching": ("eval_every", "eval_windows", "patience", "log_every", "sample_every", "prompt"),
     "running": ("save_every", "seed", "threads", "backend", "precision"),
 }
 TAKES_LESS = "less text, or a smaller --vocab-size, --context, --embed, --hidden or --batch-size, takes less"
@@ -54,7 +54,7 @@ def make_parser(prog: str) -> cli.Parser:
     parser.add_argument(
         "--preset",
         metavar="NAME",
-        help="original: batches of 32, SGD at a constant rate of 0.1, 10,000 steps (default: none)",
+        help="small; large; original: the network of Bengio et al., batches of 32, SGD (default: small)",
     )
     parser.add_argument(
         "--config",

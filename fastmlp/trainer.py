@@ -38,8 +38,9 @@ from fastmlp.options import ConfigError
 from fastmlp.text.reading import Text
 from fastmlp.threads import default_threads
 from fastmlp.training.progress import Result
-from fastmlp.training.run import Run, SavedRun, training_precision
-from fastmlp.training.state import load_state, source_name
+from fastmlp.training.recipe import filled_in
+from fastmlp.training.run import Run, SavedRun, training_precision, words_per_second
+from fastmlp.training.state import Checkpoint, load_state, source_name
 
 __all__ = ["DivergedError", "Result", "Run", "SavedRun", "open_run", "run_in_memory", "train"]
 
@@ -89,6 +90,7 @@ def open_run(
                 f"{folder.path} already holds a run: go on with it (--resume), replace it (--overwrite) or name another"
             )
         state = load_state(folder, config, corpus) if resume and not overwrite else None
+        config = _filled_in(config, corpus, backend, threads, state)
         if others := folder.others_files(overwrite=overwrite):  # a run that was killed has left more than these
             or_replace = "" if others[0] in folder.known_by else ", or replace it (--overwrite)"
             raise RunFolderError(f"{others[0]} is there, and not of a run: name another folder{or_replace}")
@@ -119,6 +121,7 @@ def run_in_memory(
     """A run that is ready to train and writes nothing. The arguments are those of `train`."""
     reporter = reporter or Reporter()
     backend, threads, corpus = _prepare(config, text, reporter)
+    config = _filled_in(config, corpus, backend, threads)
     run = Run(config, corpus, backend, threads, reporter)
     run.report_setup()
     run.prepare()
@@ -146,6 +149,18 @@ def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Repo
         )
     )
     return backend, threads, corpus
+
+
+def _filled_in(
+    config: TrainConfig, corpus: Corpus, backend: Backend, threads: int, saved: Checkpoint | None = None
+) -> TrainConfig:
+    """The configuration with what it leaves open: as it was in the run to resume, else as suits the text."""
+    if saved is not None:
+        config = config.filled_from(TrainConfig.layered(saved[1]["config"]))
+    words, passes = len(corpus.train), None
+    if config.minutes is not None and config.window:
+        passes = config.minutes * 60 * words_per_second(config, corpus, backend, threads) / words
+    return filled_in(config, words, passes)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastmlp.config import TrainConfig
-from fastmlp.data.batches import EpochBatches, RandomBatches
+from fastmlp.data.batches import Batches, EpochBatches, RandomBatches, StretchBatches
 from fastmlp.data.windows import Windows, as_ids, evenly_spaced, split_ids
 from fastmlp.errors import TextError
 from fastmlp.options import ConfigError
@@ -54,10 +54,16 @@ class Corpus:
         known = known_targets(self.val, self.vocabulary)
         return np.asarray(known[evenly_spaced(known, count)])
 
-    def batches(self, config: TrainConfig) -> RandomBatches | EpochBatches:
+    def batches(self, config: TrainConfig) -> Batches:
         """How a run of this configuration draws its batches."""
-        kind = RandomBatches if config.epochs is None else EpochBatches
+        kind: type[Batches] = RandomBatches if config.epochs is None else EpochBatches
+        if config.window:
+            kind = StretchBatches
         return kind(self.train, config.batch_size, config.seed)
+
+    def counts(self) -> Array:
+        """How often each word comes in the training part, (V,)."""
+        return np.bincount(self.train.targets, minlength=len(self.vocabulary))
 
     def default_prompt(self) -> list[str]:
         """The beginning of a sentence of the held-out text, as many words as the network looks at."""
@@ -108,7 +114,7 @@ def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus
     def windows(part: Array, before: Array) -> Windows:
         """All words of a part, each predicted from those before it; sentence ends stand before a text."""
         padding = vocabulary.id_of(tokenizer.sentence_end)
-        return Windows(part, config.context, history=before, padding=padding)
+        return Windows(part, config.context, reach=config.reach, history=before, padding=padding)
 
     val = windows(val_ids, before_val) if len(val_ids) else None
     if val is not None and not len(known_targets(val, vocabulary)):

@@ -22,7 +22,7 @@ class Dropout(Module):
     Source: Srivastava et al. (2014), scaled in training as PyTorch does. The mask is that of the op dropout.
 
     >>> Dropout(0.5, rng=1)(np.ones(6)).tolist()
-    [2.0, 0.0, 2.0, 0.0, 0.0, 0.0]
+    [0.0, 2.0, 0.0, 0.0, 2.0, 0.0]
     """
 
     counter: Array | None = None

@@ -56,7 +56,7 @@ class NeuralModel:
 
     def windows(self, ids: Array, before: Array) -> Windows:
         """The windows in which the network guesses each word of a text, from the words before it."""
-        return Windows(ids, self.context, history=before, padding=self._padding)
+        return Windows(ids, self.context, reach=self.network.shape.reach, history=before, padding=self._padding)
 
     @property
     def _padding(self) -> int:
@@ -98,9 +98,8 @@ class NeuralModel:
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold, beside the network's arrays, to make this again."""
-        shape = self.network.shape
         return {
-            "network": {"context": shape.context, "embed": shape.embed, "hidden": list(shape.hidden)},
+            "network": self.network.shape.to_dict(),
             "tokenizer": self.tokenizer.name,
             "capitalized": sorted(self.tokenizer.capitalized),
             "vocabulary": list(self.vocabulary.words),
@@ -120,8 +119,7 @@ class NeuralModel:
         if metadata["tokenizer"] not in (*TOKENIZERS, IDS.name):
             raise ValueError(f"its tokenizer {metadata['tokenizer']!r} is not known to this fastmlp; upgrade fastmlp")
         vocabulary = Vocabulary(tuple(metadata["vocabulary"]))
-        sizes = metadata["network"]
-        shape = NetworkShape(len(vocabulary), sizes["context"], sizes["embed"], tuple(sizes["hidden"]))
+        shape = NetworkShape.from_dict(len(vocabulary), metadata["network"])
         own = {name: tensors[name] for name in WindowNetwork(shape).state_dict() if name in tensors}
         network = Network(shape, ops, threads=threads, parameters=own)
         tokenizer = get_tokenizer(metadata["tokenizer"], metadata.get("capitalized", ()))
@@ -138,19 +136,24 @@ class NeuralCursor:
     """A place in a text that a network goes on with."""
 
     def __init__(self, model: NeuralModel, before: Sequence[int]) -> None:
-        self._model, self._ids = model, [model._padding] * model.context
+        self._model, shape = model, model.network.shape
+        self._near = [model._padding] * shape.context
+        self._far = [-1] * (shape.context + shape.reach)  # and the words of _near, but for what stands before a text
         for word in before:
             self.add(word)
 
     def logits(self) -> Array:
         """The scores of every next word, (V,)."""
-        unknown = self._model.unknown_embedding() if self._model.vocabulary.unk_id in self._ids else None
-        logits: Array = self._model.network.logits(np.array([self._ids], np.int32), unknown=unknown)[0]
+        network, unk_id = self._model.network, self._model.vocabulary.unk_id
+        unknown = self._model.unknown_embedding() if unk_id in (*self._near, *self._far) else None
+        near, far = np.array([self._near], np.int32), np.array([self._far[: network.shape.reach]], np.int32)
+        logits: Array = network.logits(near, far if network.shape.reach else None, unknown=unknown)[0]
         return logits
 
     def add(self, word: int) -> None:
         """The text goes on with this word."""
-        self._ids = [*self._ids[1:], word]
+        self._near = [*self._near[1:], word]
+        self._far = [*self._far[1:], word]
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ def directions(network: Network) -> Array:
     near in them is what was near by chance. What lies along the mean of all words is left out: it says how rare a
     word is, and would make all rare ones alike (Mu and Viswanath 2018, "All-but-the-Top").
     """
-    weight = network.parameters["output.weight"]
+    weight = network.layers.output.weight
     common = _unit(weight.mean(axis=0, keepdims=True))
     return _unit(weight - weight @ common.T * common)
 

@@ -1,11 +1,12 @@
 """The optimizer of a run: fastmlp.optim's, and what it remembers under the names that checkpoints have."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from fastmlp.config import TrainConfig
-from fastmlp.nn.module import Module
+from fastmlp.nn.module import Module, Parameters
 from fastmlp.optim import SGD, Adagrad, AdamW, Optimizer
 
 __all__ = ["load_optimizer_state", "make_optimizer", "optimizer_state"]
@@ -16,8 +17,7 @@ SLOTS = {"momentum_buffer": "velocity", "sum": "squares", "exp_avg": "mean", "ex
 
 def make_optimizer(config: TrainConfig, layers: Module) -> Optimizer:
     """The optimizer that a configuration asks for, of a network's layers."""
-    assert config.lr is not None
-    params, lr, decay = layers.parameters(), config.lr, config.weight_decay or 0.0
+    params, lr, decay = _groups(config, layers), config.lr, config.weight_decay
     if config.optimizer == "sgd":
         return SGD(params, lr, weight_decay=decay)
     if config.optimizer == "momentum":
@@ -25,6 +25,18 @@ def make_optimizer(config: TrainConfig, layers: Module) -> Optimizer:
     if config.optimizer == "adagrad":
         return Adagrad(params, lr, weight_decay=decay)
     return AdamW(params, lr, config.betas, weight_decay=decay)
+
+
+def _groups(config: TrainConfig, layers: Module) -> Parameters | list[dict[str, Any]]:
+    """Matrices decay, vectors do not; of the original's network all do."""
+    if not config.window:
+        return layers.parameters()
+    owners = [(module, name) for _, module, name in layers.named_owners()]
+    matrices, vectors = (
+        Parameters([(module, name) for module, name in owners if (getattr(module, name).ndim > 1) == are_matrices])
+        for are_matrices in (True, False)
+    )
+    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def optimizer_state(optimizer: Optimizer, layers: Module) -> tuple[dict[str, np.ndarray], int]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp import __version__
-from fastmlp.config import LEARNING_RATES, TrainConfig, to_dict
+from fastmlp.config import LEARNING_RATES, NETWORK_OPTIONS, TrainConfig, to_dict
 from fastmlp.data.corpus import Corpus
 from fastmlp.errors import DivergedError
 from fastmlp.events import (
@@ -39,12 +39,16 @@ from fastmlp.training.clock import Clock
 from fastmlp.training.keeper import Folder, Keeper, Memory
 from fastmlp.training.optimizer import make_optimizer
 from fastmlp.training.progress import Progress, Result
+from fastmlp.training.recipe import filled_in
 from fastmlp.training.samples import Samples
 from fastmlp.training.schedule import Schedule
 from fastmlp.training.state import Checkpoint, TrainingState
 from fastmlp.training.validation import Validation
 
 __all__ = ["Run", "SavedRun", "training_precision"]
+
+
+OF_SHAPE = (*NETWORK_OPTIONS, "embed_std")
 
 
 class StoppedError(Exception):
@@ -65,6 +69,32 @@ def training_precision(config: TrainConfig, backend: Backend) -> str:
             "precision", f"expected auto or {', '.join(here)}, which {kernels} has, got {config.precision!r}"
         )
     return config.precision
+
+
+def shape_of(config: TrainConfig, vocabulary: int) -> NetworkShape:
+    """The network that a configuration asks for, for so many words."""
+    return NetworkShape(
+        vocabulary, hidden=config.widths, **{name: getattr(config, name) for name in OF_SHAPE if name != "hidden"}
+    )
+
+
+def words_per_second(config: TrainConfig, corpus: Corpus, backend: Backend, threads: int) -> float:
+    """How fast a network of this configuration trains here: the second of two steps of one that is thrown away."""
+    config = filled_in(config, len(corpus.train), 1.0)
+    network = Network(
+        shape_of(config, len(corpus.vocabulary)),
+        backend.ops,
+        threads=threads,
+        fp32_precision=training_precision(config, backend),
+        seed=config.seed,
+    )
+    batch, optimizer = corpus.batches(config).batch(0), make_optimizer(config, network.layers)
+    seconds = 0.0
+    for _ in range(3):
+        began = time.perf_counter()
+        network.step(batch, optimizer)
+        seconds = time.perf_counter() - began
+    return len(batch.targets) / max(seconds, 1e-9)
 
 
 class Run:
@@ -92,9 +122,12 @@ class Run:
         self.config, self.corpus, self.reporter = config, corpus, reporter
         self.backend, self.ops, self.threads = backend, backend.ops, threads
         self.keeper = keeper or Memory()
-        shape = NetworkShape(len(corpus.vocabulary), config.context, config.embed, config.hidden)
+        shape = shape_of(config, len(corpus.vocabulary))
+        counts = corpus.counts() if config.output_bias == "frequencies" else None
         self.precision = training_precision(config, backend)
-        self.network = Network(shape, self.ops, threads=threads, fp32_precision=self.precision, seed=config.seed)
+        self.network = Network(
+            shape, self.ops, threads=threads, fp32_precision=self.precision, seed=config.seed, counts=counts
+        )
         self.model = NeuralModel(self.network, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
         self.optimizer = make_optimizer(config, self.network.layers)
         self.batches = corpus.batches(config)
@@ -121,10 +154,21 @@ class Run:
 
     def report_setup(self) -> None:
         """Report the network, the back-end, precision, threads, and where it is kept."""
-        shape = self.network.shape
+        shape, total = self.network.shape, self.schedule.total
         self._report(
             NetworkMade(
-                shape.vocabulary, shape.context, shape.embed, list(shape.hidden), self.network.parameter_count()
+                vocabulary=shape.vocabulary,
+                context=shape.context,
+                embed=shape.embed,
+                hidden=[*shape.hidden, *[shape.hidden[-1]] * shape.blocks],
+                parameters=self.network.parameter_count(),
+                averages=list(shape.averages),
+                reach=shape.reach,
+                activation=shape.activation,
+                projection=shape.projection,
+                tied=shape.tied,
+                dropout=list(shape.dropout),
+                passes=None if total is None else total * self.config.batch_size / len(self.corpus.train),
             )
         )
         self._report(Running(self.ops.backend, self.backend.simd, self.precision, self.threads))
@@ -211,7 +255,7 @@ class Run:
         progress.lr = self.schedule.learning_rate(progress.step, self._share())
         for group in self.optimizer.param_groups:
             group["lr"] = progress.lr
-        loss = self.network.step(batch, self.optimizer)
+        loss = self.network.step(batch, self.optimizer, progress.step)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
         if progress.step == 0:  # the loss of the first batch, before any update

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from fastmlp.config import WARMUP_SHARE, TrainConfig
-from fastmlp.data.batches import EpochBatches, RandomBatches
+from fastmlp.data.batches import Batches, EpochBatches
 
 __all__ = ["Schedule", "learning_rate"]
 
@@ -40,11 +40,12 @@ class Schedule:
     warmup  steps over which the learning rate grows
     """
 
-    def __init__(self, config: TrainConfig, batches: RandomBatches | EpochBatches) -> None:
+    def __init__(self, config: TrainConfig, batches: Batches) -> None:
         self.config = config
         self.total = config.steps
-        if isinstance(batches, EpochBatches):
-            self.total = (config.epochs or 1) * batches.batches_per_epoch
+        if config.epochs is not None:
+            assert isinstance(batches, EpochBatches)
+            self.total = config.epochs * batches.batches_per_epoch
         self.warmup = config.warmup_steps(self.total)
         self._warmup_share = WARMUP_SHARE if self.total is None and config.warmup is None else 0.0
 

@@ -8,6 +8,7 @@ import pytest
 
 from fastmlp import config, nn, ops, text
 from fastmlp.config import TrainConfig, is_config, options, read_toml, to_toml
+from fastmlp.network.shape import ACTIVATIONS
 from fastmlp.ops.gradient import RULES
 from fastmlp.options import ConfigError
 from fastmlp.training import schedule
@@ -34,21 +35,61 @@ FULL = TrainConfig(
 
 def test_the_defaults_are_the_documented_ones() -> None:
     config = TrainConfig()
-    assert (config.steps, config.epochs, config.minutes) == (10_000, None, None)
-    assert (config.batch_size, config.context, config.embed, config.hidden) == (128, 4, 30, (300, 300))
+    assert (config.steps, config.epochs, config.minutes) == (None, None, None)
+    assert (config.context, config.embed, config.hidden, config.blocks) == (6, 128, 512, 1)
+    assert (config.averages, config.reach, config.activation) == ((0.7, 0.95), 100, "gelu")
+    assert (config.residual, config.projection, config.tied) == (True, True, True)
     assert (config.optimizer, config.lr, config.schedule, config.warmup_steps(10_000)) == (
         "adamw",
-        0.002,
+        0.003,
         "cosine",
         500,
     )
+    of_the_text = ("batch_size", "dropout", "weight_decay", "eval_every", "log_every", "sample_every", "patience")
+    assert [getattr(config, name) for name in of_the_text] == [None] * 7
     assert (config.tokenizer, config.vocab_size, config.min_count) == ("words", None, 1)
     assert (config.val_fraction, config.test_fraction, config.val_file) == (0.05, 0, None)
-    assert (config.eval_every, config.eval_windows, config.log_every, config.sample_every) == (1_000, 8_192, 100, 2_500)
+    assert config.eval_windows == 8_192
     assert (config.seed, config.threads, config.backend, config.precision) == (1, None, "auto", "auto")
 
 
-@pytest.mark.parametrize(("rule", "rate"), [("adamw", 0.002), ("sgd", 0.1), ("momentum", 0.02), ("adagrad", 0.02)])
+def test_a_list_of_widths_is_the_network_of_before() -> None:
+    config = TrainConfig(hidden=(300, 300))
+    assert config == TrainConfig(hidden=[300, 300], context=4, embed=30, averages="none", blocks=0, tied="no")
+    assert (config.steps, config.epochs, config.minutes) == (10_000, None, None)
+    assert (config.batch_size, config.context, config.embed, config.hidden) == (128, 4, 30, (300, 300))
+    assert (config.lr, config.weight_decay, config.dropout, config.patience) == (0.002, 0.01, (0, 0, 0), 0)
+    assert (config.averages, config.reach, config.blocks, config.residual) == ((), 0, 0, False)
+    assert (config.activation, config.projection, config.tied) == ("tanh", False, False)
+    assert (config.embed_std, config.output_bias) == (1, "zero")
+    assert (config.eval_every, config.log_every, config.sample_every) == (1_000, 100, 2_500)
+
+
+def test_one_option_may_bring_another() -> None:
+    assert TrainConfig(averages="none").reach == 0
+    assert TrainConfig(blocks=0).residual is False
+    assert TrainConfig(hidden=(5, 5), tied=True).projection is True
+    assert TrainConfig(hidden=(5, 5), averages=(0.9,)).reach == 100
+    assert TrainConfig(dropout=0.2).dropout == (0.2, 0.2, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("written", "hidden"),
+    [
+        *(("", (300, 300)), ("embed = 40\n", (300, 300)), ("hidden = [9]\n", (9,)), ("hidden = 9\n", 9)),
+        *(("tied = true\n", 512), ('preset = "small"\n', 512), ('preset = "original"\n', (300, 300))),
+    ],
+)
+def test_a_file_without_the_newer_options_means_the_network_of_before(
+    written: str, hidden: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "some.toml"
+    file.write_text(f"batch_size = 64\n{written}")
+    config = TrainConfig.layered(read_toml(file))
+    assert (config.hidden, config.batch_size) == (hidden, 64)
+
+
+@pytest.mark.parametrize(("rule", "rate"), [("adamw", 0.003), ("sgd", 0.1), ("momentum", 0.02), ("adagrad", 0.02)])
 def test_the_learning_rate_depends_on_the_optimizer(rule: str, rate: float) -> None:
     assert TrainConfig(optimizer=rule).lr == rate
 
@@ -101,13 +142,17 @@ def test_the_names_that_are_offered_are_those_that_there_are() -> None:
     assert set(config.TOKENIZERS) == set(text.TOKENIZERS)
     assert set(config.SCHEDULES) == set(schedule.SCHEDULES)
     assert set(config.BACKENDS) == {"auto", *ops.BACKENDS}
+    assert set(config.ACTIVATIONS) == set(ACTIVATIONS)
     assert set(config.OPTIMIZERS) == set(config.LEARNING_RATES) == set(config.WEIGHT_DECAYS) == set(RULES)
     layer = nn.Linear(1, 1)
     for name in config.OPTIMIZERS:
-        made = make_optimizer(TrainConfig(optimizer=name), layer)
+        made = make_optimizer(TrainConfig(optimizer=name, hidden=(1,)), layer)
         assert made.fused(layer, "weight").name == name
 
 
+WIDTHS = "a width, or the original's widths separated by commas, as in 300,300"
+DECAYS = "decays above 0 and below 1 separated by commas, as in 0.7,0.95"
+SHARES = "a share of at least 0 and below 1, or three, as in 0.1,0.2,0.2"
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
     ({"steps": "ten"}, "steps: expected a whole number of at least 1, got 'ten'"),
@@ -123,9 +168,42 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"batch_size": 1}, "batch_size: expected a whole number of at least 2, got 1"),
     ({"context": 0}, "context: expected a whole number of at least 1, got 0"),
     ({"embed": -3}, "embed: expected a whole number of at least 1, got -3"),
-    ({"hidden": "300,x"}, "hidden: expected widths of at least 1 separated by commas, as in 300,300, got '300,x'"),
-    ({"hidden": [300, 0]}, "hidden: expected widths of at least 1 separated by commas, as in 300,300, got [300, 0]"),
-    ({"hidden": ""}, "hidden: expected widths of at least 1 separated by commas, as in 300,300, got ''"),
+    (
+        {"hidden": "300,x"},
+        f"hidden: expected {WIDTHS}, got '300,x'",
+    ),
+    (
+        {"hidden": [300, 0]},
+        f"hidden: expected {WIDTHS}, got [300, 0]",
+    ),
+    ({"hidden": 0}, f"hidden: expected {WIDTHS}, got 0"),
+    (
+        {"averages": 1},
+        f"averages: expected none or {DECAYS}, got 1",
+    ),
+    (
+        {"averages": "0.5,x"},
+        f"averages: expected none or {DECAYS}, got '0.5,x'",
+    ),
+    ({"reach": 0}, "reach: expected at least 1 word, for averages of them"),
+    ({"averages": (), "reach": 5}, "reach: there are no averages of so many words: give averages too"),
+    ({"hidden": (3, 3), "reach": 5}, "reach: there are no averages of so many words: give averages too"),
+    ({"blocks": -1}, "blocks: expected a whole number of at least 0, got -1"),
+    ({"hidden": (3, 3), "blocks": 1}, "blocks: expected 0 beside a list of widths; give one width: hidden"),
+    ({"residual": "perhaps"}, "residual: expected yes or no, got 'perhaps'"),
+    ({"residual": True, "blocks": 0}, "residual: there is no block to add to its input: give blocks too"),
+    ({"activation": "gelo"}, "activation: expected one of gelu, tanh, relu, got 'gelo'; did you mean 'gelu'?"),
+    ({"projection": False}, "projection: expected yes with tied, as the output has that width"),
+    ({"tied": 2}, "tied: expected yes or no, got 2"),
+    ({"dropout": 1}, f"dropout: expected {SHARES}, got 1"),
+    (
+        {"dropout": (0.1, 0.2)},
+        f"dropout: expected {SHARES}, got (0.1, 0.2)",
+    ),
+    ({"embed_std": 0}, "embed_std: expected a number above 0, got 0"),
+    ({"output_bias": "none"}, "output_bias: expected one of frequencies, zero, got 'none'"),
+    ({"patience": -1}, "patience: expected a whole number of at least 0, got -1"),
+    ({"hidden": ""}, f"hidden: expected {WIDTHS}, got ''"),
     (
         {"optimizer": "adam"},
         "optimizer: expected one of adamw, sgd, momentum, adagrad, got 'adam'; did you mean 'adamw'?",
@@ -161,7 +239,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"threads": 0}, "threads: expected a whole number from 1 to 1024, got 0"),
     ({"backend": "cuda"}, "backend: expected one of auto, cython, numba, numpy, got 'cuda'"),
     ({"precision": "tf32"}, "precision: expected one of auto, ieee, bf16x3, bf16, got 'tf32'"),
-    ({"preset": "orginal"}, "preset: expected one of original, got 'orginal'; did you mean 'original'?"),
+    ({"preset": "orginal"}, "preset: expected one of small, large, original, got 'orginal'; did you mean 'original'?"),
     ({"batchsize": 32}, "batchsize: no such option; did you mean 'batch_size'?"),
     ({"zzz": 32}, "zzz: no such option"),
 ]
@@ -191,8 +269,12 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
 def test_a_resumed_run_keeps_its_network_and_text() -> None:
     old = TrainConfig(steps=100)
     assert old.changed_for(dataclasses.replace(old, steps=200, lr=0.1, threads=1, backend="numpy", out="x")) == []
-    assert old.changed_for(TrainConfig(steps=100, hidden=(5,), seed=2)) == ["hidden", "seed"]
+    assert old.changed_for(TrainConfig(steps=100, hidden=5, seed=2)) == ["hidden", "seed"]
     assert old.changed_for(TrainConfig(epochs=1)) == ["epochs"]
+    filled = dataclasses.replace(old, batch_size=256, dropout=0.2)
+    assert filled.changed_for(old) == []  # what is left open is as it was
+    assert filled.changed_for(TrainConfig(steps=100, dropout=0.3)) == ["dropout"]
+    assert old.filled_from(filled) == filled
     assert TrainConfig(epochs=1).changed_for(TrainConfig(minutes=1)) == ["minutes"]
     assert TrainConfig(val_fraction=0.1).changed_for(TrainConfig(val_file="v")) == ["val_file", "val_fraction"]
     assert TrainConfig(val_file="v").changed_for(TrainConfig(val_file="w")) == []  # it may have been moved
@@ -209,7 +291,7 @@ def test_a_resumed_run_keeps_its_network_and_text() -> None:
     ],
 )
 def test_what_a_resumed_run_keeps_is_shown_as_it_is_typed(name: str, kept: str) -> None:
-    assert TrainConfig().kept(name) == f"a run that is resumed keeps what it began with: {kept}"
+    assert TrainConfig(hidden=(300, 300)).kept(name) == f"a run that is resumed keeps what it began with: {kept}"
     assert TrainConfig(epochs=2).kept("minutes") == "a run by epochs cannot go on by minutes"
 
 

@@ -51,8 +51,8 @@ def watch(layers: WindowNetwork, patch: pytest.MonkeyPatch) -> dict[str, Array]:
     def keep(module: Any, name: str) -> None:
         forward, backward = module.forward, module.backward
 
-        def kept_forward(x: Array) -> Array:
-            values[name] = forward(x)
+        def kept_forward(*inputs: Array) -> Array:
+            values[name] = forward(*inputs)
             return values[name]
 
         def kept_backward(grad: Array) -> Array:
@@ -95,7 +95,9 @@ def everything_by_torch(state: dict[str, Array], one: Batch) -> dict[str, Array]
         found |= {name: value, f"d{name}": value.grad}
     found |= {f"d{name}": param.grad for name, param in model.named_parameters()}
     found |= dict(model.named_buffers())
-    return {name: value.detach().numpy() for name, value in found.items()}
+    arrays = {name: value.detach().numpy() for name, value in found.items()}
+    side_by_side = {name: arrays[name].reshape(len(one.near), -1) for name in ("emb", "demb")}
+    return arrays | side_by_side
 
 
 def keep_values(model: Any) -> dict[str, Any]:

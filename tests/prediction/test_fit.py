@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.config import MODEL_OPTIONS, TrainConfig, TrainingOptions, options
+from fastmlp.config import MODEL_OPTIONS, NETWORK_OPTIONS, TrainConfig, TrainingOptions, options
 from fastmlp.console import Console
 from fastmlp.errors import DivergedError, RunFolderError
 from fastmlp.events import Event, Finished, Reporter
@@ -183,7 +183,7 @@ def test_the_arguments_are_those_of_the_configuration() -> None:
     default, arguments = TrainConfig(), inspect.signature(LanguageModel).parameters
     assert tuple(arguments) == MODEL_OPTIONS
     assert {name: item.default for name, item in arguments.items()} == {
-        name: getattr(default, name) for name in MODEL_OPTIONS
+        name: None if name in NETWORK_OPTIONS else getattr(default, name) for name in MODEL_OPTIONS
     }
     assert {*MODEL_OPTIONS, *TrainingOptions.__annotations__, "files", "out"} == {*options(), "preset"}
     described = inspect.getdoc(LanguageModel.fit) or ""

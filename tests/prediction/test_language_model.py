@@ -107,9 +107,9 @@ def test_words_that_are_not_known_are_told_and_counted(model: LanguageModel) -> 
         (lambda m: m.fit("a b", save_every=3), ValueError, "save_every: expected a folder beside it"),
         (lambda m: LanguageModel(seed=None), ConfigError, "seed: expected a value, such as 1, got None"),
         (
-            lambda m: LanguageModel(hidden=None),
+            lambda m: LanguageModel(tokenizer=None),
             ConfigError,
-            r"hidden: expected a value, such as \(300, 300\), got None",
+            r"tokenizer: expected a value, such as 'words', got None",
         ),
         (lambda m: LanguageModel(context=0), ConfigError, "context: expected a whole number of at least 1, got 0"),
         (lambda m: LanguageModel(threads=0), ConfigError, "threads: expected a whole number from 1 to 1024, got 0"),

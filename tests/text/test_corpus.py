@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastmlp.config import TrainConfig
-from fastmlp.data.batches import EpochBatches, RandomBatches
+from fastmlp.data.batches import EpochBatches, RandomBatches, StretchBatches
 from fastmlp.data.corpus import Corpus, read_corpus
 from fastmlp.data.windows import Windows
 from fastmlp.text import Text, TextError
@@ -55,8 +55,10 @@ def test_what_was_read_is_counted_before_the_vocabulary_is_cut() -> None:
 
 
 def test_epochs_and_steps_draw_in_their_own_ways() -> None:
-    assert isinstance(corpus_of(TEXT).batches(TrainConfig()), RandomBatches)
-    assert isinstance(corpus_of(TEXT).batches(TrainConfig(epochs=1)), EpochBatches)
+    original = {"hidden": (3, 3)}
+    assert type(corpus_of(TEXT).batches(TrainConfig(**original))) is RandomBatches
+    assert type(corpus_of(TEXT).batches(TrainConfig(**original, epochs=1))) is EpochBatches
+    assert type(corpus_of(TEXT).batches(TrainConfig(batch_size=4))) is StretchBatches
 
 
 def test_the_default_prompt_begins_a_whole_held_out_sentence_of_known_words() -> None:

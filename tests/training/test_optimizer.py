@@ -103,7 +103,7 @@ def test_optimizers_equal_pytorch(
 
 @pytest.mark.parametrize("rule", OPTIMIZERS)
 def test_an_optimizer_goes_on_with_the_same_bits_from_its_state(rule: str, rng: np.random.Generator) -> None:
-    config, gradients = TrainConfig(optimizer=rule, lr=0.05), random_gradients(rng)
+    config, gradients = TrainConfig(hidden=(1,), optimizer=rule, lr=0.05), random_gradients(rng)
     parameters = initial(rng)
     whole, parts = (module_of({name: param.copy() for name, param in parameters.items()}) for _ in range(2))
     uninterrupted, first = make_optimizer(config, whole), make_optimizer(config, parts)
@@ -120,8 +120,8 @@ def test_an_optimizer_goes_on_with_the_same_bits_from_its_state(rule: str, rng: 
 
 def test_the_state_of_another_rule_is_refused(rng: np.random.Generator) -> None:
     module = module_of(initial(rng))
-    of_sgd = optimizer_state(make_optimizer(TrainConfig(optimizer="sgd"), module), module)
-    momentum = make_optimizer(TrainConfig(optimizer="momentum"), module)
+    of_sgd = optimizer_state(make_optimizer(TrainConfig(hidden=(1,), optimizer="sgd"), module), module)
+    momentum = make_optimizer(TrainConfig(hidden=(1,), optimizer="momentum"), module)
     with pytest.raises(ValueError, match=r"expected velocity\.weight.*got nothing"):
         load_optimizer_state(momentum, module, *of_sgd)
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_before_the_first_step_has_every_slot(
     rule: str, slots: list[str], rng: np.random.Generator
 ) -> None:
     module = module_of(initial(rng))
-    state, steps = optimizer_state(make_optimizer(TrainConfig(optimizer=rule), module), module)
+    state, steps = optimizer_state(make_optimizer(TrainConfig(hidden=(1,), optimizer=rule), module), module)
     assert list(state) == [f"{slot}.{name}" for name in ("weight", "bias", "embedding") for slot in slots]
     assert not any(array.any() for array in state.values())
     assert steps == 0
@@ -166,7 +166,7 @@ def test_the_configuration_chooses_the_rule_and_its_options(
     options: Any, rule: str, used: Any, rng: np.random.Generator
 ) -> None:
     module = module_of(initial(rng))
-    fused = make_optimizer(TrainConfig(**options), module).fused(module, "weight")
+    fused = make_optimizer(TrainConfig(hidden=(1,), **options), module).fused(module, "weight")
     assert (fused.name, fused.options) == (rule, used)
 
 
@@ -211,7 +211,7 @@ def test_promise_3_ten_steps_of_the_trainers_network_equal_pytorch(
     What a step adds to a parameter is judged, not the parameter, of which it is a thousandth. The bound is ten times
     what float32 PyTorch itself is off; a wrong number of the step in AdamW's update shows at 3e-2.
     """
-    config = TrainConfig(optimizer=optimizer, weight_decay=weight_decay)
+    config = TrainConfig(hidden=(1,), optimizer=optimizer, weight_decay=weight_decay)
     options = {name: getattr(config, name) for name in ("lr", "weight_decay", *taken_over)}
     state = {name: array.astype(np.float32) for name, array in nonzero_state(rng, NETWORK).items()}
     batches = [batch(rng, NETWORK, rows=32) for _ in range(10)]
