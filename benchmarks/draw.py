@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import training
-from benchmarks.bench_step import Steps, measure_steps
+from benchmarks import bench_step, training
+from benchmarks.bench_step import Steps
 from benchmarks.contest import Contender, Contest
 from benchmarks.peers import is_pytorch
 from benchmarks.report import machine_line
@@ -29,7 +29,7 @@ def draw_loss(run: Path, title: str, out: Path) -> None:
 def draw_words_per_second(out: Path) -> None:
     contenders = [contender for contender in training.contenders(long=True) if "AVX2" not in contender.name]
     with Contest() as contest:
-        by_size = [measure_steps(contest, contenders, B) for B in BATCH_SIZES]
+        by_size = [bench_step.measure_steps(contest, contenders, B) for B in BATCH_SIZES]
     for steps in by_size:
         steps.assert_same_training()
     plot_words_per_second(contenders, by_size, out / "words_per_second.png")

@@ -1,13 +1,13 @@
 """What a user would run instead: PyTorch at its best settings, and NumPy."""
 
 import getpass
+import importlib.util
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,9 @@ def missing(name: str) -> bool:
     """Whether a contender of that name needs what this machine has not: only then it may fail."""
     if not name.startswith("PyTorch"):
         return False
-    return find_spec("torch") is None or ("compiled" in name and shutil.which(os.environ.get("CXX", "g++")) is None)
+    return importlib.util.find_spec("torch") is None or (
+        "compiled" in name and shutil.which(os.environ.get("CXX", "g++")) is None
+    )
 
 
 def unexpected(failed: Mapping[str, str]) -> dict[str, str]:

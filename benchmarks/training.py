@@ -11,10 +11,11 @@ from unittest.mock import patch
 
 from benchmarks import peers, setting
 from benchmarks.contest import Clock, Contender, Result
-from fastmlp import trainer
+from fastmlp import ops, trainer
 from fastmlp.events import Reporter
-from fastmlp.ops import BackendUnavailableError, get_ops
-from tests.helpers import clocked_ops, module_of
+from fastmlp.ops import BackendUnavailableError
+from fastmlp.ops.backend import choose_backend
+from tests import helpers
 
 TRAINER = "benchmarks.training:train_fastmlp"
 CLOCKED = "fastmlp, clocked"
@@ -30,7 +31,8 @@ def train_fastmlp(clock: Clock, **options: Any) -> None:
 
 def train_clocked(clock: Clock, **options: Any) -> None:
     """A contender: the same, but with each tick go the seconds that the step took beyond its kernels."""
-    ops, kernel_seconds = clocked_ops(options["backend"])
+    clocked_ops, kernel_seconds = helpers.clocked_ops(options["backend"])
+    backend = replace(choose_backend(options["backend"]), ops=clocked_ops)
     began = 0.0
 
     def tick(_loss: float) -> None:
@@ -38,7 +40,7 @@ def train_clocked(clock: Clock, **options: Any) -> None:
         clock.tick(perf_counter() - kernel_seconds() - began)
         began = perf_counter() - kernel_seconds()
 
-    with patch("fastmlp.ops.backend.get_ops", return_value=ops):
+    with patch("fastmlp.ops.backend.choose_backend", return_value=backend):
         told_of_each_step(tick, options)
 
 
@@ -58,7 +60,7 @@ def told_of_each_step(tell: Callable[[float], None], options: Mapping[str, Any])
 def kernels(**options: Any) -> list[Contender]:
     """The compiled kernels: each variant that this CPU runs, with each precision that it adds to those below it."""
     try:
-        module = module_of(get_ops("cython"))
+        module = helpers.module_of(ops.get_ops("cython"))
     except BackendUnavailableError:
         if os.environ.get("FASTMLP_REQUIRE_KERNELS") == "1":
             raise

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TextIO
 
-from fastmlp.cli import is_terminal, say, silence
+from fastmlp import cli
 from fastmlp.events import (
     Compiled,
     Compiling,
@@ -60,7 +60,7 @@ class Printer(Reporter):
             print(text, flush=True)
         except OSError as error:  # its reader is gone, or its disk full
             self.closed = error
-            silence(sys.stdout)
+            cli.silence(sys.stdout)
 
 
 class Quiet(Printer):
@@ -72,11 +72,11 @@ class Quiet(Printer):
         """Only notices, and how a run that was stopped goes on."""
         match event:
             case Notice():
-                say(f"note: {event.text}")
+                cli.say(f"note: {event.text}")
             case Stopped():
                 self.stopped = True
             case GoOn() if self.stopped:
-                say(f"to go on: {event.commands[0]}")
+                cli.say(f"to go on: {event.commands[0]}")
 
 
 class JsonLines(Printer):
@@ -163,7 +163,7 @@ class Console(Printer):
     def fact(self, label: str, text: str) -> None:
         """One of the first lines; a narrow terminal gets it in several."""
         label = f"{label:<10}"
-        if is_terminal(sys.stdout):
+        if cli.is_terminal(sys.stdout):
             text = indented(text, label, shutil.get_terminal_size().columns)[len(label) :]
         self.write(self.paint(label, DIM) + text)
 
@@ -296,7 +296,7 @@ def colors(text: str, style: str) -> str:
 
 def shows_colors(stream: TextIO | None) -> bool:
     """Whether a stream is a terminal that shows colors to a user who wants them (https://no-color.org)."""
-    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return cli.is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def describe_sample(event: Sampled, paint: Paint = plain) -> str:

@@ -28,7 +28,7 @@ from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import model_file
 from fastmlp.network.network import MLP
 from fastmlp.ops import Ops
-from fastmlp.ops.backend import choose_backend
+from fastmlp.ops import backend as backends
 from fastmlp.options import FEWEST_ON_MAP, ConfigError, not_negative, picture, positive_share, whole
 from fastmlp.pictures.word_map import draw_words, plot_words
 from fastmlp.prediction.evaluation import Evaluation, evaluate_ids
@@ -584,7 +584,7 @@ def _seed(seed: int | None) -> int | None:
 
 def _at_work(backend: str, threads: int | None) -> tuple[Ops, int]:
     """The back-end's ops and the number of threads; warns where it is not the fastest back-end."""
-    chosen = choose_backend(backend)
+    chosen = backends.choose_backend(backend)
     if chosen.notice:
         warnings.warn(chosen.notice, stacklevel=3)
     return chosen.ops, default_threads(threads)

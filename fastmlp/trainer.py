@@ -33,7 +33,8 @@ from fastmlp.events import (
 )
 from fastmlp.files.atomic import lock_folder, write_atomically
 from fastmlp.files.run_folder import RunFolder, find_folder
-from fastmlp.ops.backend import Backend, choose_backend
+from fastmlp.ops import backend as backends
+from fastmlp.ops.backend import Backend
 from fastmlp.options import ConfigError
 from fastmlp.text.reading import Text
 from fastmlp.threads import default_threads
@@ -127,7 +128,7 @@ def run_in_memory(
 
 def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Reporter) -> tuple[Backend, int, Corpus]:
     """What a run needs: a back-end, threads, and its text, read."""
-    backend, threads = choose_backend(config.backend), _threads(config)
+    backend, threads = backends.choose_backend(config.backend), _threads(config)
     training_precision(config, backend)  # refused before the text is read
     corpus = read_corpus(config, text)
     for prompt in config.prompt:

@@ -10,8 +10,8 @@ from fastmlp.data.batches import EpochBatches, RandomBatches
 from fastmlp.data.windows import Windows, as_ids, evenly_spaced, split_ids
 from fastmlp.errors import TextError
 from fastmlp.options import ConfigError
+from fastmlp.text import standard_library
 from fastmlp.text.reading import Text, TextFile, read_text
-from fastmlp.text.standard_library import standard_library_text
 from fastmlp.text.tokenizer import Tokenizer
 from fastmlp.text.vocabulary import UNK, Vocabulary, is_word
 from fastmlp.text.words import IDS, get_tokenizer
@@ -89,7 +89,7 @@ def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus
     Raises TextError for a text that cannot be used; TypeError, ValueError, IndexError or ConfigError for such ids.
     """
     if text is None:
-        text = read_text(config.files) if config.files else standard_library_text()
+        text = read_text(config.files) if config.files else standard_library.standard_library_text()
     encoded = _encode_text(config, text) if isinstance(text, Text) else _encode_ids(config, text)
     tokenizer, vocabulary, ids = encoded.tokenizer, encoded.vocabulary, encoded.ids
     split = split_ids(ids, 0.0 if config.val_file else config.val_fraction, config.test_fraction)

@@ -229,7 +229,7 @@ def test_a_reader_who_goes_away_is_noticed_and_ends_nothing(monkeypatch: pytest.
             raise BrokenPipeError
 
     silenced: list[bool] = []
-    monkeypatch.setattr("fastmlp.console.silence", lambda stream: silenced.append(True))
+    monkeypatch.setattr("fastmlp.cli.silence", lambda stream: silenced.append(True))
     monkeypatch.setattr(sys, "stdout", Gone())
     console = Console(bar=False)
     console.report(Notice("hello"))
