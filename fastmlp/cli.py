@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from fastmlp import __version__
-from fastmlp.errors import UsageError
+from fastmlp.errors import ReportedError, UsageError
 from fastmlp.options import ConfigError, Reader, closest
 
 if TYPE_CHECKING:
@@ -192,19 +192,13 @@ def run(command: Callable[[argparse.Namespace], int], parser: Parser, arguments:
 
 
 def explain(error: Exception) -> tuple[int, str]:
-    """The exit status of an error, and its line."""
+    """Return the exit status of an error and the line that reports it."""
     if isinstance(error, UsageError):
-        return UNUSABLE, f"{error} (see --help)"
+        return error.status, f"{error} (see --help)"
     if isinstance(error, ConfigError):
-        return UNUSABLE, error.described(flag) if error.file is None else f"{error.file}: {error}"
-
-    from fastmlp.errors import CheckpointError, DivergedError, ModelError, RunFolderError, TextError, ThreadsError
-    from fastmlp.ops import BackendUnavailableError
-
-    if isinstance(error, TextError | ModelError | RunFolderError | BackendUnavailableError | ThreadsError):
-        return UNUSABLE, str(error)
-    if isinstance(error, CheckpointError | DivergedError):
-        return FAILED, str(error)
+        return error.status, error.described(flag) if error.file is None else f"{error.file}: {error}"
+    if isinstance(error, ReportedError):
+        return error.status, str(error)
     if isinstance(error, OSError) and error.strerror:
         return FAILED, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastmlp.errors import ReportedError
+
 __all__ = ["ConfigError", "Option", "closest"]
 
 Reader = Callable[[Any], Any]
 FEWEST_ON_MAP = 3  # words: two always lie on a line
 
 
-class ConfigError(ValueError):
-    """A value that cannot be used.
+class ConfigError(ReportedError, ValueError):
+    """The value of an option cannot be used.
 
     option   the option's name, as in the dataclass
     problem  what was expected and what came, in one line

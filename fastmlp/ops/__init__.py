@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.errors import ReportedError
 from fastmlp.ops import reference
 from fastmlp.ops.contract import checked
 
@@ -24,8 +25,8 @@ __all__ = ["BACKENDS", "OPS", "BackendUnavailableError", "Ops", "get_ops", "stem
 BACKENDS = {"cython": "cython_ops", "numba": "numba_ops", "numpy": "reference"}
 
 
-class BackendUnavailableError(ImportError):
-    """A back-end that was asked for by name is not there; the message says why and what to do."""
+class BackendUnavailableError(ReportedError, ImportError):
+    """The back-end cannot be used on this machine; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
