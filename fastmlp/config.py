@@ -52,13 +52,13 @@ PRECISIONS = ("auto", "ieee", "bf16x3", "bf16")
 LEARNING_RATES = {"adamw": 0.002, "sgd": 0.1, "momentum": 0.02, "adagrad": 0.02}
 WEIGHT_DECAYS = {"adamw": 0.01, "sgd": 0.0, "momentum": 0.0, "adagrad": 0.0}
 STEPS = 10_000
-WARMUP, WARMUP_SHARE = 500, 0.1  # steps; of the run, where that is less
+WARMUP, WARMUP_SHARE = 500, 0.1  # steps, but at most this share of the run
 SAVE_SECONDS = 60.0
-FIRST_LINE = "# The configuration of a fastmlp run."  # of config.toml, with what is not set behind it
+FIRST_LINE = "# The configuration of a fastmlp run."  # of config.toml; the names of the unset options follow
 BUDGETS = ("steps", "epochs", "minutes")
 EITHER = "give either this or {other}"
 MODEL_OPTIONS = ("context", "embed", "hidden", "tokenizer", "vocab_size", "min_count", "seed", "threads", "backend")
-RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # mean something else for another optimizer
+RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # dropped when a layer changes the optimizer
 PRESETS: dict[str, dict[str, Any]] = {
     "original": {
         "batch_size": 32,
@@ -78,7 +78,7 @@ def options() -> dict[str, Option]:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that decides what a training run does.
+    """The options of a training run.
 
     Raises ConfigError, which names the option, for a value that cannot be used.
     """
@@ -225,7 +225,7 @@ class TrainConfig:
         self._check_together()
 
     def _fill_in(self) -> None:
-        """Defaults that depend on other options."""
+        """Set the defaults that depend on other options."""
         if self.steps is None and self.epochs is None and self.minutes is None:
             object.__setattr__(self, "steps", STEPS)
         if self.lr is None:
@@ -234,7 +234,7 @@ class TrainConfig:
             object.__setattr__(self, "weight_decay", WEIGHT_DECAYS[self.optimizer])
 
     def _check_together(self) -> None:
-        """Options that only make sense beside each other."""
+        """Raise ConfigError for options that contradict each other."""
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) > 1:
             raise ConfigError(budgets[1], EITHER, other=budgets[0])
@@ -248,10 +248,10 @@ class TrainConfig:
 
     @classmethod
     def layered(cls, *layers: Mapping[str, Any]) -> "TrainConfig":
-        """The configuration of several layers of options, each going before those left of it.
+        """Merge layers of options into a configuration; each layer overrides those before it.
 
-        A layer may name a "preset", which lies below its own options. What a layer says of one of steps, epochs and
-        minutes replaces what lower ones say of the others; another optimizer does not take over the rates of the first.
+        A layer may name a "preset", which the layer's own options override. A layer that sets one of steps, epochs and
+        minutes drops the others; one that changes the optimizer drops the rates and momenta of the optimizer before.
         """
         merged: dict[str, Any] = {}
         for layer in layers:
@@ -261,20 +261,20 @@ class TrainConfig:
 
     @property
     def budget(self) -> str:
-        """What decides how long the run is: steps, epochs or minutes."""
+        """The option that limits the run: "steps", "epochs" or "minutes"."""
         return next(name for name in BUDGETS if getattr(self, name) is not None)
 
     def changed_for(self, other: "TrainConfig") -> list[str]:
-        """The options that a run of this configuration would have to keep if it went on as `other`, and does not."""
+        """Return the options that must not change on resume, but differ in `other`."""
         changed = [
             name for name, known in options().items() if known.fixed and getattr(self, name) != getattr(other, name)
         ]
-        if (self.val_file is None) != (other.val_file is None):  # its content may be elsewhere; val_fraction follows it
+        if (self.val_file is None) != (other.val_file is None):  # the same content may have another path
             changed.insert(0, "val_file")
         return changed if (self.epochs is None) == (other.epochs is None) else [*changed, other.budget]
 
     def kept(self, name: str) -> str:
-        """What a resumed run is told that has changed an option."""
+        """Return the error message for an option that must not change on resume."""
         if name in BUDGETS:
             return f"a run by {self.budget} cannot go on by {name}"
         value = getattr(self, name)
@@ -282,14 +282,14 @@ class TrainConfig:
         return f"a run that is resumed keeps what it began with: {shown}"
 
     def warmup_steps(self, total: int | None) -> int:
-        """Steps of warmup in a run of `total` steps; None where time decides."""
+        """Return the warmup steps of a run of `total` steps; None: time limits the run."""
         if self.warmup is not None:
             return self.warmup
         return WARMUP if total is None else min(WARMUP, int(total * WARMUP_SHARE))
 
 
 class TrainingOptions(TypedDict, total=False):
-    """The types of the options that `LanguageModel.fit` takes; their meaning and defaults stand in TrainConfig."""
+    """The types of the options that `LanguageModel.fit` takes; TrainConfig documents them."""
 
     preset: str | None
     steps: int | None
@@ -316,7 +316,7 @@ class TrainingOptions(TypedDict, total=False):
 
 
 def check_training_options(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for what LanguageModel.fit does not take."""
+    """Raise TypeError for an option that LanguageModel.fit does not have."""
     known = TrainingOptions.__annotations__
     for name in options:
         if name in MODEL_OPTIONS:
@@ -369,9 +369,9 @@ def _lay_over(merged: dict[str, Any], layer: Mapping[str, Any]) -> None:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The options that a TOML file sets.
+    """Read the options in a TOML file.
 
-    Raises ConfigError where it cannot be read or is not TOML.
+    Raises ConfigError if it cannot be read or is not TOML.
     """
     import tomllib
 
@@ -386,7 +386,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def is_config(path: Path) -> bool:
-    """Whether a file is the configuration of a run, as `to_toml` writes it: by its first line."""
+    """Whether a file begins with the first line that `to_toml` writes."""
     try:
         with path.open("rb") as file:
             return file.read(len(FIRST_LINE)) == FIRST_LINE.encode()
@@ -395,7 +395,7 @@ def is_config(path: Path) -> bool:
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """The options that are set, as JSON and TOML hold them, but for `out`: another run may be given them."""
+    """Return the set options in types of JSON and TOML; without `out`, so that another run can use them."""
     values = {name: getattr(config, name) for name in options() if name != "out"}
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
@@ -403,7 +403,7 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """The complete configuration as TOML, but for `out`. TOML has no null: what is not set stands in a comment."""
+    """Return the configuration without `out` as TOML. TOML has no null: a comment lists the unset options."""
     import tomli_w
 
     values = to_dict(config)
