@@ -93,11 +93,11 @@ class Parser(argparse.ArgumentParser):
             if name in self._option_string_actions:
                 raise UsageError(f"{name}: no option behind --, where all are arguments; write it before that")
             if name.startswith("-"):
-                raise UsageError(f"{name}: {self._meant(name)}")
+                raise UsageError(f"{name}: {self._problem_of_unknown(name)}")
             raise UsageError(f"{argument}: one argument too many")
         return parsed
 
-    def _meant(self, name: str) -> str:
+    def _problem_of_unknown(self, name: str) -> str:
         """Return the end of an unknown option's error: it belongs to another command, or is misspelt."""
         parsers = {other: importlib.import_module(f"fastmlp.{other}").make_parser(other) for other in COMMANDS}
         others = [other for other, parser in parsers.items() if name in parser._option_string_actions]
