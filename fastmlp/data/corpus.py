@@ -23,15 +23,15 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is trained on and what is held out.
+    """The text of a run, encoded and split.
 
-    files          what was read
-    sha256         of the text, and of the validation file where there is one
+    files          those that were read
+    sha256         of the text, and of the validation file if there is one
     words          of the text, all parts together
     types          different words of the text, before the vocabulary is cut
     train          windows to train on
-    val, test      windows that are held out; None where nothing is
-    held_out       ids of the part that prompts are taken from: validation, else test, else where nothing is training
+    val, test      held-out windows; None if the part is empty
+    held_out       ids of the part for prompts: the first non-empty one of validation, test, training
     unk_trained    whether the training part has words outside the vocabulary
     """
 
@@ -48,19 +48,19 @@ class Corpus:
     unk_trained: bool
 
     def validation_sample(self, count: int) -> Array:
-        """At most so many of the validation windows whose word is in the vocabulary, evenly spaced."""
+        """Return up to `count` validation windows whose word is in the vocabulary, evenly spaced."""
         if self.val is None:
             return np.empty(0, np.int64)
         known = known_targets(self.val, self.vocabulary)
         return np.asarray(known[evenly_spaced(known, count)])
 
     def batches(self, config: TrainConfig) -> RandomBatches | EpochBatches:
-        """How a run of this configuration draws its batches."""
+        """Return the batches of a run with this configuration."""
         kind = RandomBatches if config.epochs is None else EpochBatches
         return kind(self.train, config.batch_size, config.seed)
 
     def default_prompt(self) -> list[str]:
-        """The beginning of a sentence of the held-out text, as many words as the network looks at."""
+        """Return the beginning of a sentence of the held-out text, as long as the context."""
         context, end = self.train.context, self.vocabulary.id_of(self.tokenizer.sentence_end)
         for start in (*(np.flatnonzero(self.held_out == end) + 1).tolist(), 0):
             ids = self.held_out[start : start + context].tolist()
@@ -71,7 +71,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A text as ids, before it is cut into parts. The fields that Corpus has are the same here."""
+    """A text as ids, before the split. Fields have the same meaning as in Corpus."""
 
     files: tuple[TextFile, ...]
     sha256: str
@@ -82,10 +82,10 @@ class Encoded:
 
 
 def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus:
-    """Read, tokenize, count and split.
+    """Read, tokenize, count and split the text of a run.
 
-    text  where it is in memory already, or ids (N,) below config.vocab_size instead of one; None: the configuration's
-          files, or the standard library's documentation
+    text  a text in memory, or ids (N,) below config.vocab_size; None: the configuration's files, or the standard
+          library's documentation
     Raises TextError for a text that cannot be used; TypeError, ValueError, IndexError or ConfigError for such ids.
     """
     if text is None:
@@ -144,7 +144,7 @@ def _encode_ids(config: TrainConfig, given: Array) -> Encoded:
 
 
 def checked_ids(name: str, values: Array, size: int) -> Array:
-    """A vector of ids below `size` as int32; raises TypeError, ValueError or IndexError, which names the argument."""
+    """Return ids below `size` as int32; raise TypeError, ValueError or IndexError, which names the argument."""
     if values.size and values.dtype.kind in "iu":
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= size:
@@ -153,16 +153,16 @@ def checked_ids(name: str, values: Array, size: int) -> Array:
 
 
 def beginning(tokenizer: Tokenizer, vocabulary: Vocabulary, context: int) -> Array:
-    """What stands before a text's first word: sentence ends."""
+    """Return the context of a text's first word: sentence ends."""
     return np.full(context, vocabulary.id_of(tokenizer.sentence_end), np.int32)
 
 
 def known_targets(windows: Windows, vocabulary: Vocabulary) -> Array:
-    """The indices of the windows whose next word is in the vocabulary."""
+    """Return the indices of the windows whose next word is in the vocabulary."""
     _, targets = windows.take(np.arange(len(windows)))
     return np.flatnonzero(targets != vocabulary.unk_id)
 
 
 def _held_out(ids: Array, before: Array, context: int) -> Windows | None:
-    """The windows of a part that is held out: its first words are predicted too, from those before it."""
+    """Return the windows of a held-out part; its first words are predicted from the words before the part."""
     return Windows(ids, context, history=before) if len(ids) else None
