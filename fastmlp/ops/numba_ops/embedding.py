@@ -24,7 +24,7 @@ def _embedding_forward(weight: Array, ids: Array, emb: Array) -> None:
 
 
 def embedding_backward(ids: Array, demb: Array, rows: Array, drows: Array, *, threads: int = 1) -> int:
-    """A stable sort brings the places of each id together, in the order of the batch; one thread adds them up."""
+    """A stable sort brings the places of each id together, in the order of the batch; one thread sums them."""
     order = np.argsort(ids, axis=None, kind="stable")
     return int(_embedding_backward(order, ids.reshape(-1), demb.reshape(drows.shape), rows, drows))
 
