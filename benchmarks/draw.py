@@ -1,7 +1,7 @@
 """Draw the pictures of the README files into figures/.
 
 python -m benchmarks.draw loss runs/hp "author: titles"    the loss curve of a run of your own
-python -m benchmarks.draw words-per-second                 over the batch size, everybody on this machine, measured now
+python -m benchmarks.draw words-per-second                 over the batch size, of all contenders, measured now
 """
 
 import argparse
@@ -36,7 +36,7 @@ def draw_words_per_second(out: Path) -> None:
 
 
 def plot_words_per_second(contenders: list[Contender], by_size: list[Steps], path: Path) -> None:
-    """A line for each contender, ours in colours and PyTorch's modes dashed and grey; the legend in lines' order."""
+    """Plot a line for each contender: ours in colours, PyTorch's dashed and grey; the legend in the lines' order."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter

@@ -1,4 +1,4 @@
-"""The benchmarks compare like with like, and who cannot run is not passed over in silence."""
+"""The benchmarks compare equal work, and a contender that cannot run is reported."""
 
 import importlib.util
 import shutil
@@ -26,7 +26,7 @@ OTHERS = {
 
 @pytest.fixture(autouse=True)
 def without_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These results have none, which is an error where the kernels are required."""
+    """The results here have no ceilings, which is an error if the kernels are required."""
     monkeypatch.delenv("FASTMLP_REQUIRE_KERNELS", raising=False)
 
 
@@ -38,7 +38,7 @@ def contest() -> Iterator[Contest]:
 
 @pytest.fixture(scope="module")
 def results(contest: Contest) -> dict[str, Result]:
-    """Of as many steps as a smoke run has."""
+    """The results of a smoke run's steps."""
     others = [replace(OURS, name=name, arguments={**OURS.arguments, **options}) for name, options in OTHERS.items()]
     return contest.run([OURS, *others], rounds=1, turn=Turn(seconds=0), batch_size=32)
 

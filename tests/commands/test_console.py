@@ -1,4 +1,4 @@
-"""What a run looks like: the progress bar, the lines, and how figures are written."""
+"""The console: the progress bar, the lines, and the format of figures."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Which folder a run gets, and files that grow by whole lines."""
+"""The folder of a run, and files that grow by whole lines."""
 
 import os
 from pathlib import Path

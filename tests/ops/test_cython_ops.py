@@ -257,7 +257,7 @@ def test_nothing_of_the_size_of_the_logits_is_kept_beyond_the_limit(call, share)
 @pytest.mark.usefixtures("ops")
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_what_is_kept_below_the_limit_shows():
-    """Or the test above would be blind."""
+    """Otherwise the test above would detect nothing."""
     call = f"ops.linear_cross_entropy_update(h, weight, None, targets, row_scale, {UPDATE})"
     assert peak_memory(call, rows=512) > 512 * 70_000 * 4 // 2**20 / 2
 

@@ -179,7 +179,7 @@ def test_words_of_a_kind_lie_together_on_the_map(model: LanguageModel, tmp_path:
 
 
 def test_the_arguments_are_those_of_the_configuration() -> None:
-    """One dataclass has all defaults; every option is the model's, of its training, or says where the text is."""
+    """TrainConfig has all defaults; each option belongs to the model, to fit, or to the text."""
     default, arguments = TrainConfig(), inspect.signature(LanguageModel).parameters
     assert tuple(arguments) == MODEL_OPTIONS
     assert {name: item.default for name, item in arguments.items()} == {

@@ -218,7 +218,7 @@ def bishop() -> LanguageModel:
 
 
 def assert_marks_pair(text: str) -> None:
-    """Marks open and close one inside of the other; what the end of the text cut short may be open."""
+    """Marks are properly nested; only at the end of the text may some be open."""
     *paragraphs, last = text.split("\n\n")
     for paragraph in (*paragraphs, last):
         unpaired = re.sub(r"(?<=\w)’(?=\w)", "", paragraph)
