@@ -131,7 +131,7 @@ def update_large_layer(clock: Clock, fp32_precision: str, **_task: object) -> No
     given = mean_over_batch(inputs.linear_cross_entropy(rng, LARGE_B, REAL.H, LARGE_V))
     arrays = arguments("linear_cross_entropy_update", given, np.copy)
     while True:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is in use
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
         before = status("VmRSS")
         get_ops("cython").linear_cross_entropy_update(
             *arrays.values(), rule="sgd", lr=1e-3, fp32_precision=fp32_precision, threads=default_threads()

@@ -112,7 +112,7 @@ def loss_and_gradients(clock: Clock, way: dict[str, Any], sizes: Sequence[int]) 
     tensors = given(*sizes)
     parameters = [tensor for tensor in tensors.values() if tensor.requires_grad]
     while True:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is in use
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
         before = status("VmRSS") + sum(tensor.nbytes for tensor in parameters)
         loss = call(**tensors)
         for tensor in parameters:
@@ -161,7 +161,7 @@ def measure(contest: Contest, sizes: Sequence[int], *, long: bool, smoke: bool =
     rounds, turn = (1, Turn(seconds=0, least=1)) if smoke else (3, Turn(seconds=1.0, least=1, warm=0))
     times = contest.run(everybody, rounds=rounds, turn=turn, warm_up=1, sizes=sizes)
     with Contest() as fresh:
-        plain = [replace(contender, environment={}) for contender in everybody]  # what is freed is given back
+        plain = [replace(contender, environment={}) for contender in everybody]  # return freed memory to the system
         measured = plain if long and not smoke else [one for one in plain if one.name in ("fastmlp", EAGER)]
         memory = fresh.run(measured, rounds=0, warm_up=1, sizes=sizes)
     return Losses(sizes, times, memory)

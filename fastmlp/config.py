@@ -101,12 +101,12 @@ class TrainConfig:
         shown=f"{STEPS:,}, unless --epochs or --minutes",
     )
     epochs: int | None = option(
-        None, whole(1), "go so many times through the text; every window once each time", metavar="N", shown="not set"
+        None, whole(1), "passes over the text; each pass visits every window once", metavar="N", shown="not set"
     )
     minutes: float | None = option(
         None,
         positive,
-        "be done in so long, over all sittings, with the evaluation at the end; the schedule ends with the training",
+        "time limit over all sittings, with the evaluation at the end; the schedule ends with the training",
         metavar="N",
         shown="not set",
     )
@@ -137,7 +137,7 @@ class TrainConfig:
     warmup: int | None = option(
         None,
         whole(0),
-        "steps over which the learning rate grows to its height",
+        "steps over which the learning rate rises to its highest value",
         metavar="N",
         shown=f"{WARMUP}, at most a tenth of the run",
     )
@@ -167,24 +167,24 @@ class TrainConfig:
     vocab_size: int | None = option(
         None,
         whole(2),
-        "keep the most frequent words, <unk> among them, which the training loss has and the validation leaves out",
+        "keep the most frequent words, and <unk> as one of them; the training loss includes it, the validation not",
         metavar="N",
         shown="all",
         fixed=True,
     )
     min_count: int = option(1, whole(1), "words that come less often become <unk>", metavar="N", fixed=True)
     val_fraction: float = option(
-        0.05, share, "share of the text, before the test part, that validates", metavar="X", fixed=True
+        0.05, share, "share of the text, before the test part, to validate on", metavar="X", fixed=True
     )
     test_fraction: float = option(
-        0.0, share, "share of the text, its end, that is held out to test", metavar="X", shown="0", fixed=True
+        0.0, share, "share of the text, at its end, that is held out to test on", metavar="X", shown="0", fixed=True
     )
     val_file: str | None = option(
         None, file, "validate on this file, not on a part of the text", metavar="FILE", shown="not set"
     )
     eval_every: int = option(1_000, whole(1), "steps from one validation to the next", metavar="N")
     eval_windows: int = option(
-        8_192, whole(1), "words to validate on while training, evenly spaced; at the end all", metavar="N"
+        8_192, whole(1), "words of a validation while training, evenly spaced; at the end all", metavar="N"
     )
     log_every: int = option(100, whole(1), "steps from one line of metrics.jsonl to the next", metavar="N")
     sample_every: int = option(2_500, whole(1), "steps from one sample text to the next", metavar="N")

@@ -226,14 +226,14 @@ class LanguageModel:
             lr, schedule, warmup                  highest learning rate (adamw 0.002, sgd 0.1, others 0.02); "cosine",
                                                   "linear", "step", "constant"; steps until it is reached
             momentum, betas, weight_decay         of the optimizer
-            val_fraction, test_fraction, val_file what is held out of the text (0.05, 0), or a file instead
+            val_fraction, test_fraction, val_file held-out shares of the text (0.05, 0), or a file instead
             eval_every, eval_windows, log_every   steps between measurements (1,000, 100), words of a validation (8,192)
             sample_every, prompt                  the samples that the reporter receives
             save_every                            steps between checkpoints; needs `out`
             precision                             of the last layer's products: "auto", "ieee", "bf16x3", "bf16"
         Returns the losses by step.
         Raises TextError, ConfigError, TypeError, ValueError or IndexError for unusable arguments, with the argument's
-        name, what was expected and what came; DivergedError where the loss becomes infinite or no number; with `out`
+        name, what was expected and what came; DivergedError where the loss becomes infinite or NaN; with `out`
         RunFolderError and CheckpointError for what cannot be written.
 
         >>> history = LanguageModel(context=1, embed=2, hidden=(4,)).fit("to be or not to be. " * 50, steps=10)

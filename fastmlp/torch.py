@@ -55,7 +55,7 @@ def linear_cross_entropy(
     As `torch.nn.functional.linear_cross_entropy` of PyTorch 2.13, for classes as targets, on the CPU:
 
     input            (N, H) or (H,)   rows of the batch
-    linear_weight    (V, H)           read in place if contiguous, as are the others
+    linear_weight    (V, H)           read in place if contiguous, like the other tensors
     target           (N,) or ()       classes in [0, V), int64 or int32
     linear_bias      (V,) or None
     weight           (V,) or None     of each class; gets no gradient

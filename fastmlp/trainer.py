@@ -64,7 +64,7 @@ def train(
     resume       go on with the run in config.out
     overwrite    replace the run in config.out
     Raises TextError, ConfigError, RunFolderError or BackendUnavailableError where the run cannot begin, CheckpointError
-    where a file cannot be read or written, DivergedError where the loss becomes infinite or no number.
+    where a file cannot be read or written, DivergedError where the loss becomes infinite or NaN.
     """
     with open_run(config, text=text, reporter=reporter, resume=resume, overwrite=overwrite) as run:
         return run.train(should_stop)

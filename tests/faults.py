@@ -70,7 +70,7 @@ class Done:
     """The outcome of a process.
 
     status  as a shell has it: 128 + number of the signal that ended it
-    steps   those that were reached, as "write last.safetensors"; a temporary file is called after what it becomes
+    steps   those that were reached, as "write last.safetensors"; a temporary file is named after its final file
     """
 
     status: int
@@ -217,7 +217,7 @@ def program(arguments: list[str], folder: Path, stdin: bytes = b"") -> Done:
 def started(
     arguments: list[str], folder: Path, fault: Fault = NOTHING
 ) -> contextlib.AbstractContextManager[tuple[Any, Path]]:
-    """The process that trains, and the folder of what it says; ended at the latest with the block."""
+    """Yield the process that trains and the folder of its output; the process ends with the block at the latest."""
     return _started(_train, arguments, folder, fault)
 
 
@@ -256,7 +256,7 @@ def _done(process: Any, told: Path) -> Done:
 
 
 def _named(steps: list[str]) -> list[str]:
-    """The steps with each temporary file called after what it becomes."""
+    """Return the steps, with each temporary file named after its final file."""
     becomes = {}
     for call, *names in map(str.split, reversed(steps)):
         if call == "replace":

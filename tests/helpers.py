@@ -202,9 +202,9 @@ def assert_close_like_numpy(
     """Promise 2: each output is close to the float64 reference.
 
     The relative norm of the difference is at most what float32 NumPy's own error allows; for products of bf16
-    max(2^-7, 4 x what the reference itself is off with its operands rounded).
+    max(2^-7, 4 x the error of the reference with its operands rounded).
 
-    parts         for some outputs, masks of the entries that are judged apart, by what they are
+    parts         for some outputs, masks of the entries that are compared separately, by name
     numpy_within  what float32 NumPy's own error may be, a bound on the tolerance; for the NumPy back-end
                   that is the whole test
     few           two or three products make a number: where they cancel, less is left than each is off in bf16

@@ -32,11 +32,11 @@ def write_atomically(path: PathLike, data: bytes) -> None:
 
     The bytes are written to a temporary file beside it, flushed to the disk and renamed; the renaming is flushed too.
     On any failure, or Ctrl-C, the temporary file is removed; only a killed process leaves it behind, for the next
-    `lock_folder` to remove. The file's mode is what the umask allows.
+    `lock_folder` to remove. The umask sets the file's mode.
 
     path  file to write or replace; its folder must exist
     data  all of its bytes
-    Raises CheckpointError: what was being written, how many bytes that takes and the system's reason.
+    Raises CheckpointError with the path, the number of bytes and the system's reason.
     """
     try:
         _write(Path(path), data)

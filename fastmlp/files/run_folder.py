@@ -60,7 +60,7 @@ class RunFolder:
         return [file for file in (self.run_files if overwrite else self.files) if file.exists()]
 
     def clear(self) -> None:
-        """Remove what a run wrote, and nothing else."""
+        """Remove the files of a run, and nothing else."""
         for file in self.files:
             try:
                 file.unlink(missing_ok=True)

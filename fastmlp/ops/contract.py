@@ -24,7 +24,7 @@ INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 @dataclass(frozen=True)
 class Array:
-    """One array argument: its axes, what it holds and what the op does with it."""
+    """One array argument: its axes, its type and its use by the op."""
 
     axes: tuple[str, ...] | None  # None: any shape, the same for every such argument of the op
     holds: str = "float"  # "float", or "id": int32 or int64

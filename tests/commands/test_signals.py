@@ -23,7 +23,7 @@ from fastmlp.files import checkpoint
 from tests.commands.helpers import LONG, SMALL, call, press_ctrl_c
 from tests.runs import flags, lines_in, outcome, process, small_config, small_options, wait_for, write_text
 
-BUSY = {  # what a run does before its first step, and what is called meanwhile
+BUSY = {  # the work before the first step, and a function called in it
     "reading": "fastmlp.text.vocabulary.Vocabulary.from_words",
     "writing": "fastmlp.training.samples.Samples.texts",
 }
@@ -179,7 +179,7 @@ def test_promise_9_ctrl_c_while_standard_input_is_waited_for() -> None:
         assert child.stdout is not None
         assert child.stderr is not None
         assert child.stdout.read() == ""
-        assert child.wait() in (130, -signal.SIGINT)  # what a shell shows as 130: Python may end itself by the signal
+        assert child.wait() in (130, -signal.SIGINT)  # a shell shows both as 130: Python may end itself by the signal
         assert child.stderr.read() == "stopped before training began: there is nothing to save\n"
 
 

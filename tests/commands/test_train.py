@@ -1,4 +1,4 @@
-"""fastmlp train as its users see it: what it prints, the commands to go on with, runs that cannot begin."""
+"""fastmlp train as its users see it: its output, the commands that follow, runs that cannot begin."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from fastmlp.files.run_folder import RunFolder
 from tests.commands.helpers import SMALL, call, press_ctrl_c
 from tests.runs import flags, learnable_text, metrics_of, outcome, process, small_options, write_text
 
-BUSY = {  # what a run does before its first step, and what is called meanwhile
+BUSY = {  # the work before the first step, and a function called in it
     "MLP": "fastmlp.network.network.MLP.__init__",
     "make_optimizer": "fastmlp.training.update_rules.Optimizer.__init__",
     "complete": "fastmlp.training.samples.Samples.texts",

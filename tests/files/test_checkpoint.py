@@ -1,4 +1,4 @@
-"""Promises 5 and 8: what is saved comes back exactly; a damaged or foreign file is refused in one line."""
+"""Promises 5 and 8: a checkpoint is restored exactly; a damaged or foreign file is refused in one line."""
 
 import errno
 import hashlib

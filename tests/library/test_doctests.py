@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the public modules run, and give what they say."""
+"""The examples in the docstrings of the public modules run, with the shown results."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""What importing fastmlp costs, and what it offers."""
+"""The modules that `import fastmlp` loads, and its public names."""
 
 import json
 import subprocess

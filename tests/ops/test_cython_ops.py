@@ -36,7 +36,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 def a_step(ops, seed: int, threads: int) -> list[np.ndarray]:
-    """A last layer large enough for several threads: what it gives for numbers made of the seed."""
+    """A last layer large enough for several threads: its results for random numbers of the seed."""
     rng = np.random.default_rng(seed)
     B, H, V = 33, 64, 3_000
     h, weight = rng.standard_normal((B, H), np.float32), rng.standard_normal((V, H), np.float32)
@@ -209,7 +209,7 @@ UPDATE = f"None, None, None, None, {STATISTICS}, losses, dh, rule='sgd', lr=0.1"
 
 
 def peak_memory(code: str, rows: int = 1_024) -> int:
-    """Megabytes that the process held at most, above what it held before `code` ran."""
+    """Return the peak megabytes of the process above those before `code` ran."""
     result = python(
         "import numpy as np\n"
         "from fastmlp.ops import get_ops\n"

@@ -82,7 +82,7 @@ def test_the_history_has_what_a_run_of_the_command_writes(val_fraction: float, t
 
 
 def test_the_model_has_the_weights_of_the_best_validation() -> None:
-    """A rate that grows until it ruins the network: what was best before is kept, as if training had ended there."""
+    """A rate grows until it ruins the network: the best weights before are kept, as if training had ended there."""
     ruinous = {**QUICK, "schedule": "constant", "optimizer": "sgd", "lr": 200.0, "warmup": 60, "eval_every": 1}
     model = LanguageModel(**SMALL)
     history = model.fit(learnable_text(100), **ruinous)

@@ -1,4 +1,4 @@
-"""The prose tokenizer: what is a word, which capitals go, how a page is put together, and what a round trip changes."""
+"""The prose tokenizer: words, capitals, joining a page, and the changes of a round trip."""
 
 import difflib
 import re
@@ -31,7 +31,7 @@ SPLIT = [
     # stops
     ("so, so; so: so! so?! so...", "so , so ; so : so ! so ? ! so …"),
     ("a,b 1,b a,1", "a , b 1 , b a , 1"),
-    # dashes, and lines for what is not told
+    # dashes, and lines for omitted words
     ("so--so---so — so – so", "so — so — so — so — so"),
     ("so ----; D----n Mr ----'s", "so —— ; D——n Mr ——’s"),
     # quotation marks

@@ -94,7 +94,7 @@ def linear_cross_entropy_backward(
 
     h, weight, bias, targets, row_scale  in:  as in the forward pass
     highest, log_sum  (B,)   in:  outputs of the forward pass
-    dh       (B, H) or None  out: None: not wanted, as for the others
+    dh       (B, H) or None  out; None, here and below: not wanted
     dweight  (V, H) or None  out
     dbias    (V,) or None    out
     """
