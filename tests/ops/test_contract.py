@@ -1,6 +1,6 @@
-"""The contract of an op's arguments: that its compiled form lets pass what the one in Python does, and nothing else.
+"""The contract of an op's arguments: the compiled check accepts the same arguments as the one in Python.
 
-What is refused, and in which words, is tested with all ops (test_ops.py).
+test_ops.py tests the refusals and their messages, for all ops.
 """
 
 import sys
