@@ -1,7 +1,7 @@
-"""A busy machine: the mean training step at B = 32 while another process keeps one of the cores, beside PyTorch.
+"""A busy machine: the mean training step at B = 32 while another process occupies one of the cores, beside PyTorch.
 
-Who cuts a step into a fixed share for each thread waits for the slower one; fixed slices that the threads take as they
-come free need not.
+If a step is cut into one fixed share a thread, it waits for the slower thread; if free threads take the next of many
+slices, it need not.
 """
 
 import os
@@ -19,13 +19,13 @@ from benchmarks.peers import is_pytorch, unexpected
 from benchmarks.report import markdown_table
 
 B = 32
-STEPS, STEPS_OF_PYTORCH = 1_000, 100  # it may take a second each
+STEPS, STEPS_OF_PYTORCH = 1_000, 100  # PyTorch may take a second a step
 SPIN = "import os\nos.sched_setaffinity(0, {%d})\nwhile True: pass"
 
 
 @contextmanager
 def one_core_taken() -> Iterator[None]:
-    """Another process spins on one of our cores."""
+    """Run another process that spins on one of our cores."""
     spinning = subprocess.Popen([sys.executable, "-c", SPIN % max(os.sched_getaffinity(0))])
     try:
         yield
@@ -35,7 +35,7 @@ def one_core_taken() -> Iterator[None]:
 
 
 def measure(contest: Contest, *, smoke: bool = False) -> dict[str, list[Result]]:
-    """By name, the results on the quiet and on the busy machine; for smoke without what has to be compiled first."""
+    """Return the results on the quiet and the busy machine by name; for smoke without modes that compile first."""
     steps, steps_of_pytorch = (5, 2) if smoke else (STEPS, STEPS_OF_PYTORCH)
     ours = training.kernels()
     peers = [contender for contender in training.contenders(long=not smoke) if is_pytorch(contender)]
@@ -54,7 +54,7 @@ def measure(contest: Contest, *, smoke: bool = False) -> dict[str, list[Result]]
 
 
 def describe(results: dict[str, list[Result]]) -> str:
-    """Means, for what a core that is taken away costs is seldom and much."""
+    """A table of means: the loss of a core costs much in few steps, which a median would hide."""
     rows = []
     for name, (quiet, busy) in results.items():
         if failed := quiet.failed or busy.failed:

@@ -1,6 +1,6 @@
-"""What a user waits for: help, a usage error, the first step; and how fast text is judged, saved and written.
+"""The commands' times: help, a usage error, the first step; evaluation, saving and generation.
 
-On a generated text as long as six novels, or with `--text FILE` on that, with the default options.
+On a generated text as long as six novels, or with `--text` on FILE, with the default options.
 """
 
 import json
@@ -45,7 +45,7 @@ Show = Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def novels(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, smoke: bool) -> Path:
-    """The text; for smoke one in which each word comes once."""
+    """Return the text; for smoke one with each word once."""
     if given := pytestconfig.getoption("text"):
         return Path(given)
     words = iter(setting.words_of_a_text(0 if smoke else WORDS))
@@ -76,7 +76,7 @@ def bench_answer(benchmark: Any, smoke: bool, command: str, argument: str, statu
 
 
 def until_first_step(*arguments: str) -> float:
-    """Seconds from the command to the end of the first step, which writes the first line of metrics."""
+    """Return the seconds from the command to the end of the first step, which writes the first line of metrics."""
     began = perf_counter()
     command = [sys.executable, "-m", "fastmlp.train", *arguments, "--json", "--backend", "cython"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -124,15 +124,15 @@ class Saves(Reporter):
 
 @pytest.fixture(scope="session")
 def saving(text: Text, tmp_path_factory: pytest.TempPathFactory, smoke: bool) -> dict[str, Result]:
-    """A run that saves after each step, the weights also as the best, since nothing validates."""
+    """Run with a save after each step; without validation the last weights are also saved as the best."""
     clock = Saves()
     often = {"save_every": 1, "steps": 2 if smoke else 2 * ROUNDS, "val_fraction": 0.0}
     train(TrainConfig(out=str(tmp_path_factory.mktemp("run")), **often), text=text, reporter=clock)
-    return {what: Result(seconds[:-1]) for what, seconds in clock.seconds.items()}  # at the end more is done
+    return {what: Result(seconds[:-1]) for what, seconds in clock.seconds.items()}  # the end does more
 
 
 def describe_saving(saving: dict[str, Result]) -> str:
-    """In parts of the time that default options train for."""
+    """A table with shares of the training time of a default run."""
     step, last, model = (saving[what].median for what in ("training", LAST_FILE, MODEL_FILE))
     every_best = (last + model) / (TrainConfig().eval_every * step)
     return (
@@ -151,7 +151,7 @@ def bench_saving(record: Record, show: Show, saving: dict[str, Result], what: st
 
 @pytest.fixture(scope="session")
 def run(text: Text) -> Run:
-    """A run of default options, whose network knows so far how often each word comes."""
+    """Return a run of default options whose network has learned the words' frequencies only."""
     run = run_in_memory(TrainConfig(), text=text)
     counts = np.bincount(run.corpus.held_out, minlength=len(run.corpus.vocabulary))
     run.network.parameters["output.bias"][:] = np.log(counts + 0.1)
@@ -160,7 +160,7 @@ def run(text: Text) -> Run:
 
 @pytest.fixture(scope="session")
 def judging(run: Run, smoke: bool) -> dict[str, Result]:
-    """Seconds a word of training and of evaluation on the way, in turn."""
+    """Measure the seconds a word of training and of evaluation during training, in turn."""
     assert run.corpus.val is not None
     batch = run.batches.batch(0)
     run.optimizer.param_groups[0]["lr"] = 1e-6
@@ -190,7 +190,7 @@ def bench_evaluation(record: Record, show: Show, judging: dict[str, Result], wha
 
 @pytest.fixture(scope="session")
 def writing(run: Run, smoke: bool) -> dict[str, Result]:
-    """Seconds from word to word of one text, each kind of limits in turn."""
+    """Measure the seconds between generated words, each kind of limits in turn."""
     texts: dict[str, Iterator[str]] = {
         name: continuation(run.model, [], random_numbers(1, 0), **limits) for name, limits in LIMITS.items()
     }

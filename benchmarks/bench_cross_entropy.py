@@ -1,4 +1,4 @@
-"""cross_entropy: softmax and loss over every word of the vocabulary, from logits that are there already."""
+"""cross_entropy: softmax and loss over every word of the vocabulary, from given logits."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""fastmlp.functional on arrays of the network's sizes beside the NumPy that one writes without it; and a tiny call.
+"""fastmlp.functional on arrays of the network's sizes beside equivalent NumPy code; and the cost of a tiny call.
 
 NumPy's side takes softmax, loss and gradients as the lectures write them, in float32, with as many temporaries. Both
 sides give new arrays. dropout is left out: both must compute the same, and of one seed NumPy makes another mask.
@@ -21,14 +21,14 @@ from benchmarks.setting import BATCH_SIZES, batch_sizes, taking_part
 from tests.inputs import REAL, normal
 
 Array = np.ndarray
-LEAST_SECONDS = 0.5e-3  # between two looks at the clock
+LEAST_SECONDS = 0.5e-3  # between two readings of the clock
 PLAY = "benchmarks.bench_functional:play"
 CONTENDERS = [Contender(name, PLAY, {"contender": name}) for name in ("fastmlp", "NumPy")]
 
 
 @cache
 def arrays(B: int, V: int, H: int, D: int, T: int) -> dict[str, Any]:
-    """What the functions take, by the letters of the reference; made once, for that takes longer than most of them."""
+    """Make the functions' inputs, by the letters of the reference; once, since it takes longer than most of them."""
     rng = np.random.default_rng(2003)
     logits = normal(rng, B, V)
     return {
@@ -156,7 +156,7 @@ PLAIN: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def play(clock: Clock, contender: str, function: str, B: int) -> None:
-    """A contender: a function again and again; with each tick goes the sum over all that it gave first."""
+    """A contender: call a function repeatedly; each tick reports the sum over its first results."""
     given = arrays(B, REAL.V, REAL.H, REAL.D, REAL.T)
     work = {"fastmlp": FUNCTIONS, "NumPy": PLAIN}[contender][function]
     found = work(given)
@@ -171,7 +171,7 @@ def play(clock: Clock, contender: str, function: str, B: int) -> None:
 def measure_function(
     contest: Contest, function: str, sizes: Sequence[int], *, smoke: bool = False
 ) -> dict[int, dict[str, Result]]:
-    """By batch size, the results of both, who must have computed the same."""
+    """Return both results by batch size; they must agree."""
     rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.05, least=2))
     by_size = {}
     for B in sizes:
@@ -182,7 +182,7 @@ def measure_function(
 
 
 def describe(by_size: dict[int, dict[str, Result]], function: str) -> str:
-    """A line a batch size."""
+    """A table with a line a batch size."""
     rows = []
     for B, results in by_size.items():
         ours, numpy = (results[contender.name].median for contender in CONTENDERS)
@@ -209,7 +209,7 @@ def bench_functional(record, show, results_of, contender, function, B):
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def bench_tiny_call(benchmark, smoke, function):
-    """What a call costs beside its work: arrays of a few numbers."""
+    """Measure the overhead of a call, on arrays of a few numbers."""
     given, work = arrays(B=4, V=8, H=4, D=4, T=2), FUNCTIONS[function]
     benchmark.group = "a tiny call"
     benchmark.pedantic(work, args=(given,), rounds=1 if smoke else 100, iterations=1 if smoke else 200, warmup_rounds=2)

@@ -1,6 +1,6 @@
 """linear: the matrix products alone, forward and backward, beside NumPy's BLAS and PyTorch.
 
-And the forward pass of one row, a matrix-vector product: it reads the weights as fast as the memory gives them.
+And the forward pass of one row, a matrix-vector product, limited by reading the weights from memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ def play(clock: Clock, contender: str, op: str, B: int, I: int, O: int) -> None:
 def measure_product(
     contest: Contest, op: str, layer: str, sizes: Sequence[int], *, smoke: bool = False
 ) -> dict[int, dict[str, Result]]:
-    """By batch size, the contenders' results."""
+    """Return the contenders' results by batch size."""
     rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.05, least=2))
     I, O = LAYERS[layer]  # noqa: E741
     by_size = {}
@@ -50,7 +50,7 @@ def measure_product(
 
 
 def assert_same_totals(results: dict[str, Result]) -> None:
-    """All have computed the same."""
+    """Assert that all results agree."""
     totals = {c.name: results[c.name].values[0] for c in CONTENDERS if not results[c.name].failed}
     assert np.allclose(list(totals.values()), totals[BLAS], rtol=1e-4), totals
 
@@ -78,7 +78,7 @@ WEIGHTS = 4 * REAL.H * REAL.V  # bytes
 
 
 def measure_one_row(contest: Contest, *, smoke: bool = False) -> dict[str, Result]:
-    """The output layer for one row, and the machine's ceilings."""
+    """Measure the output layer for one row, and the machine's ceilings."""
     rounds, turn = (1, SMOKE) if smoke else (5, Turn())
     return contest.run([ceilings.CONTENDER, *CONTENDERS], rounds=rounds, turn=turn, **ONE_ROW)
 

@@ -21,7 +21,7 @@ from tests.inputs import REAL, mean_over_batch
 
 
 def precisions() -> tuple[str, ...]:
-    """Those of the compiled kernels on this CPU."""
+    """Return the precisions of the compiled kernels on this CPU."""
     try:
         return module_of(get_ops("cython")).precisions()
     except BackendUnavailableError:
@@ -35,7 +35,7 @@ PLAY = "benchmarks.bench_linear_cross_entropy:play"
 
 
 def contenders() -> list[Contender]:
-    """The best kernels with each precision, also with AdamW's update of the weights in the same op, and the others."""
+    """Return the contenders: the best kernels in each precision, with and without AdamW's update, and the peers."""
     ours = [
         Contender(
             best.name, PLAY, {"contender": "cython", "fp32_precision": best.arguments["precision"]}, best.environment
@@ -56,7 +56,7 @@ def contenders() -> list[Contender]:
 
 
 def play(clock: Clock, contender: str, B: int, V: int, rule: str = "", **options: object) -> None:
-    """A contender: the last layer and its gradients; with a rule, and the update of its weights in their place."""
+    """A contender: the last layer and its gradients; with a rule, the update of its weights instead of these."""
     rng = np.random.default_rng(2003)
     given = mean_over_batch(inputs.linear_cross_entropy(rng, B, REAL.H, V))
     if rule:
@@ -66,7 +66,7 @@ def play(clock: Clock, contender: str, B: int, V: int, rule: str = "", **options
 
 
 def measure(contest: Contest, sizes: Sequence[int], *, smoke: bool = False) -> dict[int, dict[str, Result]]:
-    """By batch size, the contenders' results."""
+    """Return the contenders' results by batch size."""
     rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.2, least=2))
     return {B: contest.run(contenders(), rounds=rounds, turn=turn, B=B, V=REAL.V) for B in sizes}
 
@@ -78,7 +78,7 @@ def describe(by_size: dict[int, dict[str, Result]]) -> str:
 
 
 def assert_same_gradients(results: dict[str, Result]) -> None:
-    """All have computed the same; those that update the weights write others than the gradients."""
+    """Assert that all results agree; contenders that update the weights have no gradients to compare."""
     for updates in (False, True):
         ran = {name: result for name, result in results.items() if not result.failed}
         totals = {name: result.values[0] for name, result in ran.items() if name.endswith(ADAMW) == updates}
@@ -126,12 +126,12 @@ PLANES = {"ieee": 0, "bf16": 1, "bf16x3": 2}  # of bf16 in a number
 
 
 def update_large_layer(clock: Clock, fp32_precision: str, **_task: object) -> None:
-    """A contender: the update by SGD of a large layer; with each tick go the bytes that were in use at once for it."""
+    """A contender: the update by SGD of a large layer; each tick reports its peak memory in bytes."""
     rng = np.random.default_rng(2003)
     given = mean_over_batch(inputs.linear_cross_entropy(rng, LARGE_B, REAL.H, LARGE_V))
     arrays = arguments("linear_cross_entropy_update", given, np.copy)
     while True:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is in use
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
         before = status("VmRSS")
         get_ops("cython").linear_cross_entropy_update(
             *arrays.values(), rule="sgd", lr=1e-3, fp32_precision=fp32_precision, threads=default_threads()
@@ -141,13 +141,13 @@ def update_large_layer(clock: Clock, fp32_precision: str, **_task: object) -> No
 
 
 def status(name: str) -> int:
-    """A size of this process, in bytes."""
+    """Return a memory size of this process in bytes."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return 1024 * int(line.split()[1])
 
 
 def stated_bytes(fp32_precision: str) -> int:
-    """The formula of kernels/linear_cross_entropy.pyx for an update whose exponentials are not kept."""
+    """The formula of kernels/linear_cross_entropy.pyx for an update whose exponentials are not stored."""
     B, H, S, n, P = LARGE_B, REAL.H, 32, default_threads(), PLANES[fp32_precision]
     if not P:
         L, block = (-(-B // 16) | 1) * 16, 120
@@ -158,14 +158,14 @@ def stated_bytes(fp32_precision: str) -> int:
 
 
 def assert_memory_as_stated(results: dict[str, Result]) -> None:
-    """The formula, and a little: for pages that are not full, and what Python does meanwhile."""
+    """Return the formula plus a margin for partly filled pages and for Python itself."""
     for name, result in results.items():
         assert not result.failed, f"{name}: {result.failed}"
         assert result.values[0] <= 1.02 * stated_bytes(name) + 4e6, f"{name}: {result.values[0]:,} bytes"
 
 
 def measure_memory(contest: Contest, *, smoke: bool = False) -> dict[str, Result]:
-    """By precision, of which one will do for smoke; the first call alone counts, whose memory is not there yet."""
+    """Return the memory by precision, for smoke of one; only the first call counts, which allocates it."""
     play = "benchmarks.bench_linear_cross_entropy:update_large_layer"
     contenders = [Contender(precision, play, {"fp32_precision": precision}) for precision in precisions()]
     return contest.run(contenders[: 1 if smoke else None], rounds=0, warm_up=1)

@@ -1,5 +1,5 @@
 """The original's headline: its own setting, 10,000 iterations through the trainer, beside PyTorch on the same batches;
-and to what validation perplexity each precision trains, from the same seed.
+and the validation perplexity that each precision reaches, from the same seed.
 
 With `--text FILE` on novels, else on the documentation of Python's standard library.
 """
@@ -16,13 +16,13 @@ from tests.helpers import require_ops
 
 STEPS = 10_000
 ORIGINAL = {"preset": "original", "tokenizer": "words", "val_fraction": 0.05}
-ROUNDS = 10  # in which the contenders take turns
-README = Path(__file__).parents[1] / "README.md"  # a text that takes no time
-LAST = 1_000  # steps, whose mean loss is the loss at the end
+ROUNDS = 10  # of turns of the contenders
+README = Path(__file__).parents[1] / "README.md"  # a text that is read in no time
+LAST = 1_000  # steps, whose mean loss is the final loss
 
 
 def measure(contest: Contest, text: str | None, *, smoke: bool = False) -> dict[str, Result]:
-    """All steps of the best kernels in each precision and of the fastest of PyTorch's modes, found in a short run.
+    """Time all steps of the best kernels in each precision and of PyTorch's fastest mode, found in a short run.
 
     One step before them warms up; the last value is the validation perplexity.
     """
@@ -39,7 +39,7 @@ def measure(contest: Contest, text: str | None, *, smoke: bool = False) -> dict[
 
 
 def describe(results: dict[str, Result]) -> str:
-    """Seconds of all steps; what is done between them, such as saving, is left out on both sides."""
+    """Return the seconds of all steps, without the work between them, such as saving, on both sides."""
     rows = []
     for name, result in results.items():
         rows.append([name, result.failed])

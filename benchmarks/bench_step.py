@@ -1,8 +1,8 @@
-"""The whole training step as the trainer makes it, SGD: batch, forward, backward, update; beside PyTorch at its best.
+"""The whole training step of the trainer, with SGD: batch, forward, backward, update; beside PyTorch at its best.
 
 The contenders take turns, each in a process of its own (contest.py). For each batch size a table says how long a step
 takes, how many times faster that is than the best of PyTorch's modes in the same class of accuracy, and how near it is
-to the roofline: what the step's arithmetic or its memory traffic takes at the machine's own rates, measured meanwhile.
+to the roofline: the time of the step's arithmetic or memory traffic at the machine's own rates, measured meanwhile.
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ from benchmarks.setting import batch_sizes, batch_sizes_of
 from benchmarks.training import accuracy, variant
 from tests.inputs import REAL
 
-UNITS = {  # what a variant multiplies with, in float32 and in bf16: names of ceilings
+UNITS = {  # the ceilings of a variant, in float32 and in bf16
     "amx": ("vectors_of_64_bytes", "tiles_of_bf16"),
     "avx512_bf16": ("vectors_of_64_bytes", "dot_products_of_bf16"),
     "avx512": ("vectors_of_64_bytes", ""),
@@ -30,13 +30,13 @@ UNITS = {  # what a variant multiplies with, in float32 and in bf16: names of ce
     "portable": ("vectors_of_16_bytes", ""),
 }
 PRODUCTS = {"bf16": 1, "bf16x3": 3}  # of bf16 for one of float32
-NEAR, COMPARED = 0.01, 30  # nats, in which the losses of one step must agree, and of how many steps at most
+NEAR, COMPARED = 0.01, 30  # nats by which the losses of a step may differ; number of steps compared, at most
 ADAMW, ADAMW_B = {"optimizer": "adamw", "lr": 0.001}, (128, 512)
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What was measured at one batch size: the contenders' results by name, the ceilings among them."""
+    """The measurements at one batch size: the contenders' results by name, the ceilings among them."""
 
     B: int
     contenders: Sequence[Contender]
@@ -47,12 +47,12 @@ class Steps:
         return ceilings.highest(self.results)
 
     def times_pytorch(self, contender: Contender) -> float:
-        """How many times faster than the best of PyTorch in its class; NaN where PyTorch is not there."""
+        """How many times faster than the best of PyTorch in its class; NaN without PyTorch."""
         best = training.best_of_pytorch(contender, self.contenders, self.results)
         return self.results[best.name].median / self.results[contender.name].median if best else np.nan
 
     def assert_same_training(self) -> None:
-        """All have the same losses, in the steps that they have in common."""
+        """Assert that all have the same losses in their common steps."""
         curves = {c.name: self.results[c.name].values for c in self.contenders if not self.results[c.name].failed}
         common = min([COMPARED, *map(len, curves.values())])
         expected = next(iter(curves.values()))[:common] if curves else []
@@ -61,10 +61,10 @@ class Steps:
             assert furthest <= NEAR, f"{name}: losses {losses[:common]}, others' are {expected}"
 
     def floors(self, contender: Contender) -> tuple[float, float]:
-        """Seconds that the arithmetic and the memory traffic of a step take at least; NaN without ceilings.
+        """Return the least seconds of a step's arithmetic and memory traffic; NaN without ceilings.
 
         Arithmetic: three products a layer: forward, for the input's gradient, for the weights'. Memory: the output
-        weights are read in the forward pass, and read and written where they are updated.
+        weights are read in the forward pass, and read and written in the update.
         """
         rates = defaultdict(lambda: np.nan, self.ceilings)
         float32_unit, bf16_unit = UNITS[variant(contender)]
@@ -76,14 +76,14 @@ class Steps:
 
 
 def measure_steps(contest: Contest, contenders: Sequence[Contender], B: int, *, smoke: bool = False) -> Steps:
-    """Rounds of the ceilings and of all contenders."""
+    """Measure the ceilings and all contenders in rounds."""
     rounds, turn = (1, Turn(seconds=0)) if smoke else (5, Turn(seconds=0.3, least=2))
     taking_part = [ceilings.CONTENDER, *contenders, *training.clocked()]
     return Steps(B, contenders, contest.run(taking_part, rounds=rounds, turn=turn, batch_size=B))
 
 
 def describe(steps: Steps) -> str:
-    """A line for each contender, and the ceilings in a sentence; who has failed says why."""
+    """A table with a line for each contender, or why it failed, and the ceilings in a sentence."""
     header = [f"B = {steps.B}", "accuracy", "ms", "words/s", "times PyTorch", "arithmetic, ms", "memory, ms", "reached"]
     rows = []
     for contender in steps.contenders:
@@ -99,7 +99,7 @@ def describe(steps: Steps) -> str:
 
 
 def describe_rest(steps: Steps) -> str:
-    """What a step of the trainer's own choice of kernels takes beyond them: Python, and the batch."""
+    """Describe the time of a step outside the kernels: Python, and the batch."""
     result = steps.results.get(training.CLOCKED)
     if result is None or result.failed:
         return f"Python between the kernels: not measured, {result.failed if result else 'they are not built'}."
@@ -129,7 +129,7 @@ def adamw_contenders(*, long: bool) -> list[Contender]:
 
 
 def measure_adamw(contest: Contest, B: int, *, long: bool, smoke: bool = False) -> dict[str, Result]:
-    """AdamW and SGD in turn."""
+    """Measure AdamW and SGD in turn."""
     rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.3, least=2))
     return contest.run(adamw_contenders(long=long), rounds=rounds, turn=turn, batch_size=B)
 
@@ -150,7 +150,7 @@ def describe_adamw(results: dict[str, Result], B: int) -> str:
 
 @pytest.fixture(scope="session")
 def steps_at(contest: Contest, smoke: bool, long: bool) -> Callable[[int], Steps]:
-    """What was measured at a batch size; everybody takes part with --long."""
+    """Return the measurements of a batch size; with --long of all contenders."""
     return cache(lambda B: measure_steps(contest, training.contenders(long=long), B, smoke=smoke))
 
 

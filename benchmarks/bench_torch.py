@@ -1,8 +1,8 @@
-"""fastmlp.torch: the linear cross entropy in PyTorch's graph, forward and backward, beside PyTorch's own ways to it.
+"""fastmlp.torch: the linear cross entropy in PyTorch's graph, forward and backward, beside PyTorch's own functions.
 
-Each contender takes turns in a process of its own (contest.py): what it takes for a loss and fresh gradients of input,
-weight and bias, how many times faster fastmlp is than the fastest of PyTorch's ways that are as accurate, and the peak
-of memory beyond inputs and gradients, which the first call alone shows, in a process that has done nothing else.
+Each contender takes turns in a process of its own (contest.py): the time of a loss and fresh gradients of input,
+weight and bias, how many times faster fastmlp is than the fastest of PyTorch's modes that are as accurate, and the peak
+of memory beyond inputs and gradients, which only the first call of a fresh process shows.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ SHARE_OF_MEMORY = 0.25  # of eager PyTorch's, that fastmlp may take
 
 @dataclass(frozen=True)
 class Way:
-    """How the loss is come by.
+    """How the loss is computed.
 
     function  "fastmlp"; "logits": PyTorch's linear, then cross_entropy; or "chunked", its linear_cross_entropy
     options   of the chunks
@@ -66,14 +66,14 @@ USUAL = ("fastmlp", "fastmlp, autocast", EAGER, "PyTorch, autocast", "PyTorch, c
 
 
 def contenders(*, long: bool) -> list[Contender]:
-    """The usual ways, or all, those that are compiled among them."""
+    """Return the usual modes, or all, including the compiled ones."""
     play = "benchmarks.bench_torch:loss_and_gradients"
     ways = WAYS if long else {name: WAYS[name] for name in USUAL}
     return [Contender(name, play, {"way": vars(way)}, KEEP_MEMORY) for name, way in ways.items()]
 
 
 def loss_and_gradients(clock: Clock, way: dict[str, Any], sizes: Sequence[int]) -> None:
-    """A contender; with each tick go the loss and the bytes that were in use at once beyond inputs and gradients."""
+    """A contender; each tick reports the loss and the peak bytes beyond inputs and gradients."""
     import torch
 
     import fastmlp.torch
@@ -108,11 +108,11 @@ def loss_and_gradients(clock: Clock, way: dict[str, Any], sizes: Sequence[int]) 
         return float(loss.item())
 
     if not mode.compiled:
-        call(**given(64, 32, 128))  # what the libraries take for themselves is there
+        call(**given(64, 32, 128))  # the libraries allocate their own memory
     tensors = given(*sizes)
     parameters = [tensor for tensor in tensors.values() if tensor.requires_grad]
     while True:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is in use
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
         before = status("VmRSS") + sum(tensor.nbytes for tensor in parameters)
         loss = call(**tensors)
         for tensor in parameters:
@@ -125,7 +125,7 @@ def loss_and_gradients(clock: Clock, way: dict[str, Any], sizes: Sequence[int]) 
 
 @dataclass(frozen=True)
 class Losses:
-    """What came of everybody at some sizes: times, and the first calls' memory."""
+    """The results of all contenders at some sizes: times, and the first calls' memory."""
 
     sizes: Sequence[int]
     times: dict[str, Result]
@@ -161,14 +161,14 @@ def measure(contest: Contest, sizes: Sequence[int], *, long: bool, smoke: bool =
     rounds, turn = (1, Turn(seconds=0, least=1)) if smoke else (3, Turn(seconds=1.0, least=1, warm=0))
     times = contest.run(everybody, rounds=rounds, turn=turn, warm_up=1, sizes=sizes)
     with Contest() as fresh:
-        plain = [replace(contender, environment={}) for contender in everybody]  # what is freed is given back
+        plain = [replace(contender, environment={}) for contender in everybody]  # return freed memory to the system
         measured = plain if long and not smoke else [one for one in plain if one.name in ("fastmlp", EAGER)]
         memory = fresh.run(measured, rounds=0, warm_up=1, sizes=sizes)
     return Losses(sizes, times, memory)
 
 
 def describe(losses: Losses) -> str:
-    """A line a contender; who has failed says why."""
+    """A table with a line for each contender, or why it failed."""
     N, H, V = losses.sizes
     header = [f"N = {N:,}, H = {H}, V = {V:,}", "accuracy", "ms", "times PyTorch", "memory, MB", "of eager's"]
     rows = []
@@ -188,7 +188,7 @@ def describe(losses: Losses) -> str:
 
 @pytest.fixture(scope="session")
 def losses_at(contest: Contest, smoke: bool, long: bool) -> Any:
-    """What was measured at some sizes; all ways take part with --long."""
+    """Return the measurements at some sizes; with --long of all modes."""
     return cache(lambda sizes: measure(contest, SMOKE_SIZES if smoke else sizes, long=long, smoke=smoke))
 
 

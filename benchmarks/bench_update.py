@@ -1,4 +1,4 @@
-"""update: the optimizers, on the last layer's weights and on the few rows of the embedding that a batch has used."""
+"""update: the optimizers, on the last layer's weights and on the few rows of the embedding that a batch uses."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from benchmarks.peers import backends
 from tests import inputs
 from tests.inputs import REAL
 
-# A rate that changes little and decays that are slow: thousands of updates with one gradient stay ordinary numbers.
+# A low rate and slow decays: after thousands of updates by one gradient the numbers are still ordinary.
 RULES = {
     "update_sgd": {"lr": 1e-6},
     "update_momentum": {"lr": 1e-6, "momentum": 0.999},

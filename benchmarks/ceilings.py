@@ -1,6 +1,6 @@
-"""The ceilings that a step is held against: what this machine multiplies and moves in a second, on all cores at once.
+"""The ceilings of a step: the rates at which this machine multiplies and moves data, on all cores at once.
 
-ceilings.c is compiled for this CPU when it is needed; without a C compiler there are no ceilings, said aloud.
+ceilings.c is compiled for this CPU when needed; without a C compiler there are no ceilings, and the report says so.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from benchmarks.contest import Clock, Contender, Result
 from fastmlp.threads import default_threads
 from tests.inputs import REAL
 
-WEIGHTS = 4 * REAL.H * REAL.V  # bytes of the output layer: the memory that a step walks again and again
+WEIGHTS = 4 * REAL.H * REAL.V  # bytes of the output layer: the memory that each step reads and writes
 CONTENDER = Contender("ceilings", "benchmarks.ceilings:measure")
 
 FLOP = {  # of a piece of work, some milliseconds long
@@ -31,11 +31,11 @@ FLOP = {  # of a piece of work, some milliseconds long
     "dot_products_of_bf16": 1 << 30,
     "tiles_of_bf16": 1 << 33,
 }
-PIECES = 16  # of multiplications, taken by the cores as they come free
-# Memory of the size of the output weights, which a step finds as its last sweep left them: where the last cache is
-# almost as large, such as 32 MB for 33, a part is still there, for a kernel as for these walks. So this is what a
-# kernel can get of these weights on this machine; the bus alone gives less.
-WAYS = {"read_memory": 1, "rewrite_memory": 2}  # that a byte goes
+PIECES = 16  # of multiplications, each taken by the next free core
+# The walks use memory of the size of the output weights: a last-level cache of almost that size, such as 32 MB for 33,
+# still holds a part of it from the last sweep, in a step as in these walks. So this is the rate that a kernel can
+# reach for these weights on this machine; the memory bus alone is slower.
+WAYS = {"read_memory": 1, "rewrite_memory": 2}  # transfers of a byte
 WALKS = 16  # over the memory: some ten milliseconds
 
 
@@ -66,10 +66,10 @@ def measure(clock: Clock, **_task: object) -> None:
     library, threads = compile_for_this_cpu(), default_threads()
     piece = WEIGHTS // threads // mmap.PAGESIZE * mmap.PAGESIZE
     memory = mmap.mmap(-1, threads * piece)
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy does for its large arrays
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # as in NumPy's large arrays
         memory.madvise(mmap.MADV_HUGEPAGE)
     first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    ctypes.memset(first, 0, threads * piece)  # before that it is one page of zeros
+    ctypes.memset(first, 0, threads * piece)  # untouched memory is one page of zeros
     multiply = {}
     for name, flop in FLOP.items():
         if function := getattr(library, name, None):  # compiled where the CPU has it

@@ -16,7 +16,7 @@ from tests.helpers import NUMPY, Inputs, arguments, require_ops, run
 from tests.inputs import options_of
 
 THREADS = default_threads()
-SECONDS = 0.3  # that the rounds of one benchmark take together: many rounds of a short op, a few of a long one
+SECONDS = 0.3  # of all rounds of a benchmark: many rounds of a short op, a few of a long one
 ROUNDS = (3, 300)  # at least and at most
 
 
@@ -31,9 +31,9 @@ def measure(benchmark: Any, smoke: bool) -> Callable[..., None]:
     """Time one op of a back-end.
 
     contender  "numpy", "numba" or "cython"
-    op         its name; a backward pass gets what its forward pass keeps
+    op         its name; a backward pass gets the outputs of its forward pass
     given      its inputs, by name
-    options    of the op; and `sizes`, the letters that tell this benchmark from others of the op
+    options    of the op; and `sizes`, the letters that name this benchmark of the op
     """
 
     def measure(contender: str, op: str, given: Inputs, *, sizes: dict[str, int], **options: Any) -> None:
@@ -44,7 +44,7 @@ def measure(benchmark: Any, smoke: bool) -> Callable[..., None]:
         call = partial(getattr(ops, op), *arguments(op, given, np.copy).values(), threads=THREADS, **options)
         benchmark.group = f"{op} {', '.join(f'{letter} = {size}' for letter, size in sizes.items())}"
         benchmark.extra_info |= {"op": op, "contender": contender, "threads": THREADS, **sizes, **options}
-        timed(call)  # compiles what is compiled on first use
+        timed(call)  # compiles, if compiled on first use
         warm = [timed(call)]
         while len(warm) < 5 and sum(warm) < SECONDS:
             warm.append(timed(call))
@@ -63,7 +63,7 @@ def contest() -> Iterator[Contest]:
 
 
 class Shown:
-    """A clock for pytest-benchmark that shows what another clock has measured."""
+    """A clock for pytest-benchmark that replays the measurement of another clock."""
 
     now = 0.0
 
@@ -80,7 +80,7 @@ in_contest = pytest.mark.benchmark(timer=SHOWN)  # for benchmarks that give `rec
 
 @pytest.fixture
 def record(benchmark: Any) -> Callable[..., None]:
-    """Let pytest-benchmark report what a contest has measured."""
+    """Let pytest-benchmark report the measurement of a contest."""
 
     def record(contender: Contender, result: Result, group: str, **extra_info: Any) -> None:
         if result.failed:

@@ -1,7 +1,7 @@
 """Contenders measured in turn, each in a process of its own.
 
 Libraries in one process disturb each other: NumPy's OpenBLAS, PyTorch's OpenMP and fastmlp each have threads that spin
-for a while after their work, and what instructions a library may use is read from the environment when it is loaded.
+for a while after their work, and a library reads the instructions it may use from the environment when it is loaded.
 So a contender is a process, asleep until it is its turn, and a turn begins when all threads of the last one sleep.
 Rounds A B C A B C let a slow moment of the machine fall on all of them; the figure is the median
 over all rounds.
@@ -29,12 +29,12 @@ from time import perf_counter, sleep
 from typing import Any
 
 LONGEST_REST = 0.5  # seconds between turns: OpenBLAS's threads spin for 26 to 110 ms after their last work
-LOOK = 0.01  # seconds between two looks at whether they do
+LOOK = 0.01  # seconds between two checks of whether they sleep
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Who takes part.
+    """A participant.
 
     name         as it is shown
     play         "module:function"
@@ -50,11 +50,11 @@ class Contender:
 
 @dataclass
 class Result:
-    """What came of a contender.
+    """The result of a contender.
 
     seconds  of each piece of work, over all rounds, warm
-    values   what it said with each `tick`, from the very first one on, those of the warm-up included
-    failed   why there is nothing more; its median is then no number
+    values   the values that it passed to `tick`, from the first one on, including the warm-up
+    failed   why it failed, if it did; its median is then NaN
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Over(Exception):
 
 
 def timed(call: Callable[[], object]) -> float:
-    """The seconds that a call takes."""
+    """Return the seconds that a call takes."""
     start = perf_counter()
     call()
     return perf_counter() - start
@@ -96,16 +96,16 @@ def timed(call: Callable[[], object]) -> float:
 
 
 class Clock:
-    """Times a contender's work while it is its turn, and lets it wait while it is not."""
+    """Times a contender's work during its turns, and lets it wait between them."""
 
     def __init__(self) -> None:
         self._answers = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)  # what a library prints is no answer
+        os.dup2(2, 1)  # a library's prints must not mix with the answers
         self.order: dict[str, Any] | None = None  # what to play next
         self.wait()
 
     def tick(self, value: Any = None, pieces: int = 1) -> None:
-        """Since the last call so many pieces of work were done; `value` goes to whoever asked."""
+        """Count the pieces of work since the last call; `value` is sent to the contest."""
         now = perf_counter()
         self._seconds.append((now - self._began) / pieces)
         self._values.append(value)
@@ -125,7 +125,7 @@ class Clock:
         print(json.dumps(result), file=self._answers, flush=True)
 
     def wait(self) -> None:
-        """Sleep until it is our turn again; a new order comes with its first turn, and none with the end of input."""
+        """Sleep until the next turn; a new task comes with its first turn, and the end of input means the end."""
         command = json.loads(sys.stdin.readline() or "null")
         if command is None:
             sys.exit()
@@ -150,7 +150,7 @@ def main() -> None:
             clock.answer(failed=f"{type(error).__name__}: {message[0]}")
             clock.wait()
         else:
-            while clock.order is None:  # the work was done before the turns were
+            while clock.order is None:  # the work ended before the turns
                 clock.hand_in()
                 clock.wait()
 
@@ -164,7 +164,7 @@ class Contest:
     with Contest() as contest:
         results = contest.run(contenders, rounds=5, batch_size=32)
 
-    failed  who has, and why; by name
+    failed  the errors of failed contenders, by name
     """
 
     def __init__(self) -> None:
@@ -176,7 +176,7 @@ class Contest:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes.values():
-            process.communicate()  # its input ends, and so does it
+            process.communicate()  # it ends at the end of its input
 
     def run(
         self,
@@ -187,7 +187,7 @@ class Contest:
         warm_up: int = 2,
         **task: Any,
     ) -> dict[str, Result]:
-        """Give all the same task, in turn; the results by the contenders' names.
+        """Run the same task on all contenders, in turn; return the results by name.
 
         rounds, turn  how often, and how long each time
         warm_up       pieces of work before the first round; what is compiled on first use is compiled then
@@ -201,7 +201,7 @@ class Contest:
         return results
 
     def go_on(self, contenders: Sequence[Contender], results: Mapping[str, Result], turn: Turn) -> None:
-        """One more turn each with the task that they have."""
+        """Run one more turn of each with the current task."""
         for contender in contenders:
             if not results[contender.name].failed:
                 self._play(contender, results[contender.name], turn, None)
@@ -236,7 +236,7 @@ class Contest:
 
 
 def rest(process: Popen[str]) -> None:
-    """Wait until no thread of the process runs; where the system does not tell, as long as that may take."""
+    """Wait until no thread of the process runs; if the system does not tell, for the longest usual time."""
     threads = Path(f"/proc/{process.pid}/task")
     for _ in range(ceil(LONGEST_REST / LOOK)):
         sleep(LOOK)

@@ -1,7 +1,7 @@
 """Draw the pictures of the README files into figures/.
 
 python -m benchmarks.draw loss runs/hp "author: titles"    the loss curve of a run of your own
-python -m benchmarks.draw words-per-second                 over the batch size, everybody on this machine, measured now
+python -m benchmarks.draw words-per-second                 over the batch size, of all contenders, measured now
 """
 
 import argparse
@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import training
-from benchmarks.bench_step import Steps, measure_steps
+from benchmarks import bench_step, training
+from benchmarks.bench_step import Steps
 from benchmarks.contest import Contender, Contest
 from benchmarks.peers import is_pytorch
 from benchmarks.report import machine_line
@@ -29,14 +29,14 @@ def draw_loss(run: Path, title: str, out: Path) -> None:
 def draw_words_per_second(out: Path) -> None:
     contenders = [contender for contender in training.contenders(long=True) if "AVX2" not in contender.name]
     with Contest() as contest:
-        by_size = [measure_steps(contest, contenders, B) for B in BATCH_SIZES]
+        by_size = [bench_step.measure_steps(contest, contenders, B) for B in BATCH_SIZES]
     for steps in by_size:
         steps.assert_same_training()
     plot_words_per_second(contenders, by_size, out / "words_per_second.png")
 
 
 def plot_words_per_second(contenders: list[Contender], by_size: list[Steps], path: Path) -> None:
-    """A line for each contender, ours in colours and PyTorch's modes dashed and grey; the legend in lines' order."""
+    """Plot a line for each contender: ours in colours, PyTorch's dashed and grey; the legend in the lines' order."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter

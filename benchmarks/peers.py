@@ -1,13 +1,13 @@
-"""What a user would run instead: PyTorch at its best settings, and NumPy."""
+"""The alternatives to fastmlp: PyTorch at its best settings, and NumPy."""
 
 import getpass
+import importlib.util
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,8 @@ MODES = {
     "PyTorch, compiled, autocast": Mode(autocast=True, compiled=True),
 }
 TRAIN = "benchmarks.peers:train_pytorch"
-# Memory that a step frees stays with the process, in huge pages: otherwise each gradient of 33 MB comes as new pages of
-# zeros. PyTorch's own guide to tuning names the allocator too.
+# The process keeps memory that a step frees, in huge pages: otherwise each gradient of 33 MB would get new pages of
+# zeros. PyTorch's tuning guide recommends the allocator too.
 KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
@@ -70,7 +70,7 @@ HELD_TO_AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    # torch.compile would take code from its cache that was made for AVX-512: measured, it then crashes.
+    # torch.compile would use code from its cache compiled for AVX-512, and crash, as measured.
     "TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"torchinductor_avx2_{getpass.getuser()}"),
 }
 
@@ -97,21 +97,23 @@ def is_pytorch(contender: Contender) -> bool:
 
 
 def missing(name: str) -> bool:
-    """Whether a contender of that name needs what this machine has not: only then it may fail."""
+    """Whether a contender may fail because it needs software that this machine lacks."""
     if not name.startswith("PyTorch"):
         return False
-    return find_spec("torch") is None or ("compiled" in name and shutil.which(os.environ.get("CXX", "g++")) is None)
+    return importlib.util.find_spec("torch") is None or (
+        "compiled" in name and shutil.which(os.environ.get("CXX", "g++")) is None
+    )
 
 
 def unexpected(failed: Mapping[str, str]) -> dict[str, str]:
-    """Of the contenders' failures those that nothing explains; ceilings.py judges its own."""
+    """Return the contenders' failures that nothing explains; ceilings.py checks its own."""
     return {name: why for name, why in failed.items() if why and not missing(name) and name != ceilings.CONTENDER.name}
 
 
 def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None:
     """A contender: the network of the trainer, from the same weights on the same batches, SGD or AdamW.
 
-    With the tick after the last step goes the validation perplexity, by the same evaluation.
+    The tick after the last step reports the validation perplexity, by the same evaluation.
     """
     import torch
 
@@ -129,7 +131,7 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
         return torch.nn.functional.cross_entropy(network(ids), targets)
 
     if how.compiled:
-        torch._dynamo.reset()  # forgets the batch size of the task before, or it would compile for any size
+        torch._dynamo.reset()  # forgets the batch size of the task before; else it would compile for any size
         loss_of = torch.compile(loss_of, dynamic=False)
     batches = corpus.batches(config)
     for step in range(config.steps):
@@ -155,7 +157,7 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
 
 
 def numpy_blas(op: str, given: Inputs, threads: int) -> Callable[[], Any]:
-    """linear's products by NumPy's BLAS, into arrays that are there; its threads are set in its environment."""
+    """linear's products by NumPy's BLAS, into existing arrays; its threads are set in its environment."""
     x, weight, dy = given["x"], given["weight"], given["dy"]
     y, dx, dweight = np.empty_like(dy), np.empty_like(x), np.empty_like(weight)
     if op == "linear_forward":
@@ -164,7 +166,7 @@ def numpy_blas(op: str, given: Inputs, threads: int) -> Callable[[], Any]:
 
 
 def torch_eager(op: str, given: Inputs, threads: int) -> Callable[[], Any]:
-    """The op as eager PyTorch in float32; backward passes are timed alone, on a graph that is kept.
+    """The op as eager PyTorch in float32; backward passes are timed alone, on a retained graph.
 
     Gradients are new tensors in each call, as after `optimizer.zero_grad()`; adding to old ones, zeroed before, was no
     faster.
@@ -199,11 +201,11 @@ def torch_eager(op: str, given: Inputs, threads: int) -> Callable[[], Any]:
 
 BACKENDS = ("numpy", "numba", "cython")
 CALLS = {"torch": torch_eager, "blas": numpy_blas}
-LEAST_SECONDS = 0.5e-3  # between two looks at the clock
+LEAST_SECONDS = 0.5e-3  # between two readings of the clock
 
 
 def play_op(clock: Clock, contender: str, op: str, given: Inputs, **options: Any) -> None:
-    """A contender: an op again and again; with each tick goes a sum over all the gradients, or else all that it wrote.
+    """A contender: call an op repeatedly; each tick reports a sum over the gradients, or over all outputs.
 
     contender  a back-end or one of CALLS
     options    of the op

@@ -1,4 +1,4 @@
-"""What a report of benchmarks says: the machine, and tables in Markdown."""
+"""The report of the benchmarks: the machine, and tables in Markdown."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from tests.helpers import module_of
 
 
 def machine() -> dict[str, Any]:
-    """What a timing depends on, beside the code."""
+    """Return the facts about the machine on which timings depend."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
     sets = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
 
 
 def machine_line() -> str:
-    """The same in one sentence, and the date."""
+    """Return these facts in one sentence, with the date."""
     facts = machine()
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     sets = ", ".join(facts["instruction sets"])
@@ -40,12 +40,12 @@ def machine_line() -> str:
 
 
 def milliseconds(result: Result) -> str:
-    """The median, or why there is none."""
+    """Return the median, or why there is none."""
     return result.failed or f"{1e3 * result.median:.1f}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows may be shorter than the header."""
+    """Return a table in Markdown; rows may be shorter than the header."""
     full = [[*row, *[""] * (len(header) - len(row))] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*full, strict=True)]
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in full]

@@ -3,7 +3,7 @@
 python -m benchmarks.table          the step and the products alone, some ten minutes
 python -m benchmarks.table --long   and a busy machine, the memory of a large layer, and the original's headline
 
-With --smoke it only sees that all of them run.
+With --smoke it only checks that all of them run.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from benchmarks.setting import BATCH_SIZES
 
 
 def step_tables(by_size: dict[int, Steps]) -> str:
-    """Milliseconds of everybody, and of our kernels how many times faster they are and how near to the roofline."""
+    """Return tables of all contenders' milliseconds, and of our kernels' speedups and shares of the roofline."""
     contenders = next(iter(by_size.values())).contenders
     sizes = [f"B = {B}" for B in by_size]
     times, faster, roofline = [], [], []

@@ -1,5 +1,6 @@
-"""The benchmarks compare like with like, and who cannot run is not passed over in silence."""
+"""The benchmarks compare equal work, and a contender that cannot run is reported."""
 
+import importlib.util
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import ceilings, draw, peers, table, training
+from benchmarks import bench_step, ceilings, draw, peers, table, training
 from benchmarks.bench_step import Steps
 from benchmarks.contest import Contender, Contest, Result, Turn
+from fastmlp import ops
+from tests import helpers
 
 OURS = Contender("ours", training.TRAINER, {"backend": "numpy"})
 OTHERS = {
@@ -23,7 +26,7 @@ OTHERS = {
 
 @pytest.fixture(autouse=True)
 def without_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These results have none, which is an error where the kernels are required."""
+    """The results here have no ceilings, which is an error if the kernels are required."""
     monkeypatch.delenv("FASTMLP_REQUIRE_KERNELS", raising=False)
 
 
@@ -35,7 +38,7 @@ def contest() -> Iterator[Contest]:
 
 @pytest.fixture(scope="module")
 def results(contest: Contest) -> dict[str, Result]:
-    """Of as many steps as a smoke run has."""
+    """The results of a smoke run's steps."""
     others = [replace(OURS, name=name, arguments={**OURS.arguments, **options}) for name, options in OTHERS.items()]
     return contest.run([OURS, *others], rounds=1, turn=Turn(seconds=0), batch_size=32)
 
@@ -67,12 +70,12 @@ def test_a_table_says_why_someone_failed(contest: Contest, results: dict[str, Re
 
 def test_only_what_the_machine_has_not_excuses_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = dict.fromkeys(["PyTorch", "PyTorch, compiled", "PyTorch, compiled, AVX2"], "an error")
-    monkeypatch.setattr(peers, "find_spec", lambda _: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
     assert peers.unexpected(failed) == failed
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert peers.unexpected(failed) == {"PyTorch": "an error"}
-    monkeypatch.setattr(peers, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert peers.unexpected(failed) == {}
 
 
@@ -91,8 +94,8 @@ def test_a_run_has_each_precision_on_its_best_variant_and_a_long_one_everybody(m
     module = SimpleNamespace(chosen="amx", variants=lambda: list(precisions), variant=lambda: "amx")
     module.use_variant = lambda name: setattr(module, "chosen", name)
     module.precisions = lambda: precisions[module.chosen]
-    monkeypatch.setattr(training, "get_ops", lambda _: None)
-    monkeypatch.setattr(training, "module_of", lambda _: module)
+    monkeypatch.setattr(ops, "get_ops", lambda _: None)
+    monkeypatch.setattr(helpers, "module_of", lambda _: module)
     names = [contender.name for contender in training.kernels()]
     assert names == ["fastmlp amx bf16x3", "fastmlp amx bf16", "fastmlp avx512 ieee", "fastmlp avx2 ieee"]
     usual, everybody = (training.contenders(long=long) for long in (False, True))
@@ -112,6 +115,6 @@ def test_words_per_second_are_drawn_for_everybody(tmp_path: Path, monkeypatch: p
         results = {contender.name: Result([0.001 * B * i], [1.0]) for i, contender in enumerate(contenders, 1)}
         return Steps(B, contenders, {**results, contenders[-1].name: Result(failed="an error")})
 
-    monkeypatch.setattr(draw, "measure_steps", measured)
+    monkeypatch.setattr(bench_step, "measure_steps", measured)
     draw.main(["--out", str(tmp_path), "words-per-second"])
     assert (tmp_path / "words_per_second.png").stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""Who trains in the benchmarks of whole steps: the trainer with each back-end, variant and precision, and PyTorch."""
+"""The contenders in benchmarks of whole steps: the trainer with each back-end, variant, precision; and PyTorch."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,26 +11,28 @@ from unittest.mock import patch
 
 from benchmarks import peers, setting
 from benchmarks.contest import Clock, Contender, Result
-from fastmlp import trainer
+from fastmlp import ops, trainer
 from fastmlp.events import Reporter
-from fastmlp.ops import BackendUnavailableError, get_ops
-from tests.helpers import clocked_ops, module_of
+from fastmlp.ops import BackendUnavailableError
+from fastmlp.ops.backend import choose_backend
+from tests import helpers
 
 TRAINER = "benchmarks.training:train_fastmlp"
 CLOCKED = "fastmlp, clocked"
 
 
 def train_fastmlp(clock: Clock, **options: Any) -> None:
-    """A contender: the trainer itself, whose reporter is told of each step.
+    """A contender: the trainer itself, with a reporter that counts the steps.
 
-    With the tick after the last step goes the validation perplexity.
+    The tick after the last step reports the validation perplexity.
     """
     clock.tick(told_of_each_step(clock.tick, options).kept_val_perplexity)
 
 
 def train_clocked(clock: Clock, **options: Any) -> None:
-    """A contender: the same, but with each tick go the seconds that the step took beyond its kernels."""
-    ops, kernel_seconds = clocked_ops(options["backend"])
+    """A contender: the same, but each tick reports the seconds of the step outside its kernels."""
+    clocked_ops, kernel_seconds = helpers.clocked_ops(options["backend"])
+    backend = replace(choose_backend(options["backend"]), ops=clocked_ops)
     began = 0.0
 
     def tick(_loss: float) -> None:
@@ -38,12 +40,12 @@ def train_clocked(clock: Clock, **options: Any) -> None:
         clock.tick(perf_counter() - kernel_seconds() - began)
         began = perf_counter() - kernel_seconds()
 
-    with patch("fastmlp.ops.backend.get_ops", return_value=ops):
+    with patch("fastmlp.ops.backend.choose_backend", return_value=backend):
         told_of_each_step(tick, options)
 
 
 def told_of_each_step(tell: Callable[[float], None], options: Mapping[str, Any]) -> trainer.Result:
-    """Train; the loss of each step is told."""
+    """Train; call `tell` with the loss of each step."""
 
     class Timekeeper(Reporter):
         def step(self, step: int, share: float, loss: float) -> None:
@@ -58,7 +60,7 @@ def told_of_each_step(tell: Callable[[float], None], options: Mapping[str, Any])
 def kernels(**options: Any) -> list[Contender]:
     """The compiled kernels: each variant that this CPU runs, with each precision that it adds to those below it."""
     try:
-        module = module_of(get_ops("cython"))
+        module = helpers.module_of(ops.get_ops("cython"))
     except BackendUnavailableError:
         if os.environ.get("FASTMLP_REQUIRE_KERNELS") == "1":
             raise
@@ -67,7 +69,7 @@ def kernels(**options: Any) -> list[Contender]:
     for variant in module.variants():
         module.use_variant(variant)
         precisions = module.precisions()
-        # Who has more than "ieee" has that one from AVX-512.
+        # A variant with more than "ieee" shares that one with AVX-512.
         for precision in [name for name in precisions if name != "ieee"] or precisions:
             arguments = {"backend": "cython", "precision": precision, **options}
             name = f"fastmlp {variant} {precision}"
@@ -77,7 +79,7 @@ def kernels(**options: Any) -> list[Contender]:
 
 
 def best_kernels() -> list[Contender]:
-    """With each precision those of the best variant that has it."""
+    """Return, for each precision, the kernels of the best variant that has it."""
     best: dict[str, Contender] = {}
     for contender in kernels():
         best.setdefault(contender.arguments["precision"], contender)
@@ -85,14 +87,14 @@ def best_kernels() -> list[Contender]:
 
 
 def clocked() -> list[Contender]:
-    """What shows a step's Python, with the kernels that a user gets; nothing where they are not built."""
+    """Return the contender that shows a step's Python, with the user's kernels; none if they are not built."""
     return [Contender(CLOCKED, "benchmarks.training:train_clocked", {"backend": "cython"})] if kernels() else []
 
 
 def contenders(*, long: bool) -> list[Contender]:
-    """What a user gets here, with the compiler and without, and would run instead.
+    """Return what a user runs on this machine, with a compiler and without, and the alternatives.
 
-    long  everybody: every variant that this CPU runs, NumPy, and PyTorch compiled
+    long  all contenders: every variant that this CPU runs, NumPy, and PyTorch compiled
     """
     fastest = kernels() if long else best_kernels()
     numba = Contender("fastmlp Numba", TRAINER, {"backend": "numba"})
@@ -102,12 +104,12 @@ def contenders(*, long: bool) -> list[Contender]:
 
 
 def variant(contender: Contender) -> str:
-    """Of the kernels; empty for all but ours."""
+    """Return the variant of our kernels; empty for other contenders."""
     return contender.environment.get("FASTMLP_SIMD", "")
 
 
 def accuracy(contender: Contender) -> str:
-    """The class in which it competes: "float32" or "bf16"."""
+    """Return the class of accuracy: "float32" or "bf16"."""
     if mode := contender.arguments.get("mode"):
         return peers.Mode(**mode).accuracy
     return "bf16" if contender.arguments.get("precision") == "bf16" else "float32"

@@ -1,4 +1,4 @@
-"""What the layers above the ops do with a caller's arrays: convert what can be converted, refuse the rest by name."""
+"""Conversion and checks of a caller's arrays, for the layers above the ops; errors name the argument."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
 def float_type(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
-    """float32 for None; NotImplementedError for another of NumPy's types, TypeError for what is none."""
+    """Return the float type, float32 for None. Raise NotImplementedError for other NumPy types, else TypeError."""
     try:
         known = np.dtype(np.float32 if dtype is None else dtype)
     except TypeError:
@@ -22,9 +22,9 @@ def float_type(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
 
 
 def as_array(name: str, value: Any) -> Array:
-    """`value` as NumPy has it, a tensor where it lies. TypeError for what NumPy makes no array of, and for a mask."""
+    """Return `value` as an array, a tensor without a copy. Raise TypeError for a masked or an impossible array."""
     refuse_mask(name, value)
-    if hasattr(value, "detach"):  # a tensor that may need a gradient, which is none of ours
+    if hasattr(value, "detach"):  # a PyTorch tensor; autograd does not follow it here
         value = value.detach()
     try:
         return np.asarray(value)
@@ -33,16 +33,16 @@ def as_array(name: str, value: Any) -> Array:
 
 
 def refuse_mask(name: str, value: Any) -> None:
-    """Raise TypeError for a masked array: NumPy would make a plain one of it without a word."""
+    """Raise TypeError for a masked array: NumPy would drop the mask silently."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array, got a masked one, whose mask would be lost")
 
 
 def as_floats(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
-    """`value` in a float type, in C order; the same array where it is so already.
+    """Return `value` in a float type and in C order; the same array if it is so already.
 
-    value  any array of floats or integers, in any layout and byte order, or what NumPy makes one of
-    Raises TypeError for what holds no such numbers.
+    value  any array of floats or integers, in any layout and byte order, or what NumPy converts to one
+    Raises TypeError for other types.
     """
     if type(value) is np.ndarray and value.dtype == dtype and value.flags.c_contiguous and value.flags.aligned:
         return value
@@ -53,7 +53,7 @@ def as_floats(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
 
 
 def as_ids(name: str, value: Any) -> Array:
-    """`value` in C order, as int32 where it is that already, else as int64. TypeError for other than integers."""
+    """Return `value` in C order, as int32 if it is int32, else as int64. Raise TypeError for non-integers."""
     array = as_array(name, value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers, got {array.dtype}")
@@ -69,7 +69,7 @@ def check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
 
 
-ArrayLike = Any  # an array, or what gives its memory without a copy
+ArrayLike = Any  # an array, or an object that shares its memory without a copy
 DType = np.dtype[Any]
 Shape = tuple[int, ...]
 
@@ -79,7 +79,7 @@ INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 
 
 def lent_array(name: str, argument: str, given: ArrayLike) -> Array:
-    """What gives its memory, as an array; TypeError for what would have to be copied."""
+    """Return an array that shares the object's memory. Raise TypeError if it would have to be copied."""
     refuse_mask(f"{name}: {argument}", given)
     if isinstance(given, np.ndarray | np.generic):
         return np.asarray(given)
@@ -93,9 +93,9 @@ def lent_array(name: str, argument: str, given: ArrayLike) -> Array:
 
 
 def float_array(name: str, argument: str, given: ArrayLike, dtype: DType | None = None) -> Array:
-    """A C-contiguous array of float32 or float64, copied where it must be.
+    """Return a C-contiguous array of float32 or float64, copied only if necessary.
 
-    dtype  the type of the floats before it, if that is known
+    dtype  the type of the floats before it in the call; None: this is the first
     """
     if type(given) is Array and given.dtype is FLOAT32 and given.flags.carray and (dtype is None or dtype is FLOAT32):
         return given
@@ -109,7 +109,7 @@ def float_array(name: str, argument: str, given: ArrayLike, dtype: DType | None 
 
 
 def id_array(name: str, argument: str, given: ArrayLike) -> Array:
-    """A C-contiguous array of int32 or int64, converted from any integers."""
+    """Return a C-contiguous array of int32 or int64, converted from any integers."""
     if type(given) is Array and (given.dtype is INT64 or given.dtype is INT32) and given.flags.carray:
         return given
     array = lent_array(name, argument, given)
@@ -121,7 +121,7 @@ def id_array(name: str, argument: str, given: ArrayLike) -> Array:
 
 
 def upstream_gradient(name: str, argument: str, given: ArrayLike, shape: Shape, dtype: DType) -> Array:
-    """The gradient from above, of the shape of what was computed; a number will do where that has no axes."""
+    """Return the gradient of the output, of the output's shape; a plain number is accepted for a scalar."""
     if not shape and isinstance(given, NUMBERS):
         return np.asarray(number(name, argument, given), dtype)
     return of_shape(name, argument, float_array(name, argument, given, dtype), shape)
@@ -145,7 +145,7 @@ def ids_out_of_range(name: str, argument: str, ids: Array, size: int) -> IndexEr
 
 
 def place_for(name: str, out: ArrayLike | None, shape: Shape, dtype: DType, *inputs: Array | None) -> Array:
-    """Where the result is computed: in `out` if that can be, else in a new array."""
+    """Return the array for the result: `out` if the op can write to it, else a new array."""
     if out is None:
         return np.empty(shape, dtype)
     array = of_shape(name, "out", lent_array(name, "out", out), shape)
@@ -159,7 +159,7 @@ def place_for(name: str, out: ArrayLike | None, shape: Shape, dtype: DType, *inp
 
 
 def hand_over(result: Array, out: ArrayLike | None) -> Array:
-    """The result, in `out` where that was given."""
+    """Return the result, in `out` if that was given."""
     if out is None or result is out:
         return result
     array = lent_array("", "out", out)

@@ -1,4 +1,4 @@
-"""What the commands share: parsing, one line for what went wrong, exit status; and `fastmlp train|generate|...`.
+"""The frame of all commands: parsing, one line for an error, the exit status; and the program `fastmlp`.
 
 Exit status: 0 done; 1 failed; 2 wrong usage or unusable input; 130 stopped by Ctrl-C; 143 stopped by SIGTERM; 129
 stopped because the terminal was closed.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from fastmlp import __version__
-from fastmlp.errors import UsageError
+from fastmlp.errors import ReportedError, UsageError
 from fastmlp.options import ConfigError, Reader, closest
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ COMMANDS = {
     "map": "a picture of words by their use",
     "info": "what runs here: back-end, variant, threads, versions",
 }
-PLAIN_WORDS = {  # for what argparse says
+PLAIN_WORDS = {  # in place of argparse's phrases
     "^argument ": "",
     "^the following arguments are required: (.*)": r"\1: missing",
     "expected one argument$": "expected a value after it",
@@ -61,7 +61,7 @@ PLAIN_WORDS = {  # for what argparse says
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and that knows what a misspelt option may have meant.
+    """An argument parser that reports an error in one line and suggests an option for a misspelt one.
 
     examples  command lines without the program, shown at the end of its help
     """
@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The arguments, options and files in any order."""
+        """Parse the arguments; options and files may come in any order."""
         parsed, unknown = self.parse_known_intermixed_args(list(arguments))
         for argument in unknown:
             name = argument.split("=")[0]
@@ -93,12 +93,12 @@ class Parser(argparse.ArgumentParser):
             if name in self._option_string_actions:
                 raise UsageError(f"{name}: no option behind --, where all are arguments; write it before that")
             if name.startswith("-"):
-                raise UsageError(f"{name}: {self._meant(name)}")
+                raise UsageError(f"{name}: {self._problem_of_unknown(name)}")
             raise UsageError(f"{argument}: one argument too many")
         return parsed
 
-    def _meant(self, name: str) -> str:
-        """What an unknown option may be: another command's, or a misspelt one."""
+    def _problem_of_unknown(self, name: str) -> str:
+        """Return the end of an unknown option's error: it belongs to another command, or is misspelt."""
         parsers = {other: importlib.import_module(f"fastmlp.{other}").make_parser(other) for other in COMMANDS}
         others = [other for other, parser in parsers.items() if name in parser._option_string_actions]
         if others:
@@ -107,7 +107,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def typed(read: Reader) -> Callable[[str], Any]:
-    """A reader of config.py as the type of an argument."""
+    """Return a reader of options.py as the `type` of an argparse argument."""
 
     def convert(value: str) -> Any:
         try:
@@ -119,7 +119,7 @@ def typed(read: Reader) -> Callable[[str], Any]:
 
 
 def as_typed(prog: str) -> str:
-    """How a shell starts a program of these: with this Python, which it may know by another name or none."""
+    """Return the command that starts `prog` in the user's shell, by the name or the path of this Python."""
     if not prog.startswith("python "):
         return prog
     folder = Path(sys.executable).parent
@@ -128,13 +128,13 @@ def as_typed(prog: str) -> str:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether people look at a standard output or error; None is one that was closed before Python began."""
+    """Whether a standard stream is a terminal; it is None if it was closed before Python started."""
     return stream is not None and stream.isatty()
 
 
 def say(text: str) -> None:
-    """Tell the user something beside the output; nobody may be listening any more."""
-    if sys.stderr is None:  # print would take standard output
+    """Print a line to standard error, if that is still open."""
+    if sys.stderr is None:  # closed: print would write to standard output instead
         return
     try:
         print(text, file=sys.stderr, flush=True)
@@ -143,7 +143,7 @@ def say(text: str) -> None:
 
 
 def load_model(run: str) -> tuple["NeuralModel", "Backend"]:
-    """The trained model of a run's folder or a .safetensors file, on the back-end to work with."""
+    """Load the model of a run's folder or a .safetensors file; return it and its back-end."""
     from fastmlp.files.run_folder import model_file
     from fastmlp.ops.backend import choose_backend
     from fastmlp.prediction.neural import NeuralModel
@@ -157,9 +157,9 @@ def load_model(run: str) -> tuple["NeuralModel", "Backend"]:
 
 
 def compile_first(backend: "Backend", work: Callable[[], object]) -> None:
-    """Where a back-end compiles on first use, let it do so now, and say it.
+    """Compile the kernels now, with a notice, if the back-end compiles on first use.
 
-    work  what the command is about to do, on a single row: no other kernels are compiled than it needs
+    work  runs the command's computation on a single row, so that only the kernels it needs are compiled
     """
     if backend.compile_ops is None:
         return
@@ -170,15 +170,15 @@ def compile_first(backend: "Backend", work: Callable[[], object]) -> None:
 
 
 def run(command: Callable[[argparse.Namespace], int], parser: Parser, arguments: Sequence[str] | None) -> int:
-    """Parse, run, and turn what went wrong into one line and an exit status."""
+    """Parse the arguments, run the command and return the exit status; an error is reported in one line."""
     given = sys.argv[1:] if arguments is None else arguments
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a novel has letters that an output in Latin-1 or ASCII lacks
+    if isinstance(sys.stdout, io.TextIOWrapper):  # novels have letters that Latin-1 or ASCII lacks
         sys.stdout.reconfigure(errors="replace")
     try:
         return command(parser.parse(given))
     except SystemExit as exit:  # --help and --version
         return int(exit.code or 0)
-    except BrokenPipeError:  # the reader has had enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         silence(sys.stdout)
         return DONE
     except KeyboardInterrupt:
@@ -192,19 +192,13 @@ def run(command: Callable[[argparse.Namespace], int], parser: Parser, arguments:
 
 
 def explain(error: Exception) -> tuple[int, str]:
-    """The exit status of an error, and its line."""
+    """Return the exit status of an error and the line that reports it."""
     if isinstance(error, UsageError):
-        return UNUSABLE, f"{error} (see --help)"
+        return error.status, f"{error} (see --help)"
     if isinstance(error, ConfigError):
-        return UNUSABLE, error.described(flag) if error.file is None else f"{error.file}: {error}"
-
-    from fastmlp.errors import CheckpointError, DivergedError, ModelError, RunFolderError, TextError, ThreadsError
-    from fastmlp.ops import BackendUnavailableError
-
-    if isinstance(error, TextError | ModelError | RunFolderError | BackendUnavailableError | ThreadsError):
-        return UNUSABLE, str(error)
-    if isinstance(error, CheckpointError | DivergedError):
-        return FAILED, str(error)
+        return error.status, error.described(flag) if error.file is None else f"{error.file}: {error}"
+    if isinstance(error, ReportedError):
+        return error.status, str(error)
     if isinstance(error, OSError) and error.strerror:
         return FAILED, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
@@ -213,13 +207,13 @@ def explain(error: Exception) -> tuple[int, str]:
 
 
 def flag(option: str) -> str:
-    """How an option of the configuration is written on the command line."""
+    """Return the name of a configuration option on the command line."""
     return "FILE" if option == "files" else f"--{option.replace('_', '-')}"
 
 
 def silence(stream: TextIO) -> None:
-    """Let nothing more be written to a standard output or error that is closed, not even as Python ends."""
-    with contextlib.suppress(OSError):  # it may be no file
+    """Redirect a closed standard stream to os.devnull, so that Python's flush at exit does not fail."""
+    with contextlib.suppress(OSError):  # the stream may not be a file
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(nowhere, stream.fileno())
@@ -233,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given and given[0] in COMMANDS:
         command = importlib.import_module(f"fastmlp.{given[0]}")
         return int(command.main(given[1:], f"fastmlp {given[0]}"))
-    if given and not given[0].startswith("-"):  # what follows would be another command's
+    if given and not given[0].startswith("-"):  # the rest would be the options of a command
         del given[1:]
     listed = "\n".join(f"  {name:<11}{what}" for name, what in COMMANDS.items())
     parser = Parser(

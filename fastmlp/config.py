@@ -60,9 +60,9 @@ WEIGHT_DECAYS = {"adamw": 0.01, "sgd": 0.0, "momentum": 0.0, "adagrad": 0.0}
 ACTIVATIONS = ("gelu", "tanh", "relu")
 OUTPUT_BIASES = ("frequencies", "zero")
 STEPS = 10_000
-WARMUP, WARMUP_SHARE = 500, 0.1  # steps; of the run, where that is less
+WARMUP, WARMUP_SHARE = 500, 0.1  # steps, but at most this share of the run
 SAVE_SECONDS = 60.0
-FIRST_LINE = "# The configuration of a fastmlp run."  # of config.toml, with what is not set behind it
+FIRST_LINE = "# The configuration of a fastmlp run."  # of config.toml; the names of the unset options follow
 BUDGETS = ("steps", "epochs", "minutes")
 EITHER = "give either this or {other}"
 NETWORK_OPTIONS = (
@@ -130,7 +130,7 @@ def options() -> dict[str, Option]:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that decides what a training run does.
+    """The options of a training run.
 
     Raises ConfigError, which names the option, for a value that cannot be used.
     """
@@ -153,12 +153,12 @@ class TrainConfig:
         shown=f"by the text's length; of a list of widths {STEPS:,}",
     )
     epochs: int | None = option(
-        None, whole(1), "go so many times through the text; every window once each time", metavar="N", shown="not set"
+        None, whole(1), "passes over the text; each pass visits every window once", metavar="N", shown="not set"
     )
     minutes: float | None = option(
         None,
         positive,
-        "be done in so long, over all sittings, with the evaluation at the end; the schedule ends with the training",
+        "time limit over all sittings, with the evaluation at the end; the schedule ends with the training",
         metavar="N",
         shown="not set",
     )
@@ -244,7 +244,7 @@ class TrainConfig:
     warmup: int | None = option(
         None,
         whole(0),
-        "steps over which the learning rate grows to its height",
+        "steps over which the learning rate rises to its highest value",
         metavar="N",
         shown=f"{WARMUP}, at most a tenth of the run",
     )
@@ -274,17 +274,17 @@ class TrainConfig:
     vocab_size: int | None = option(
         None,
         whole(2),
-        "keep the most frequent words, <unk> among them, which the training loss has and the validation leaves out",
+        "keep the most frequent words, and <unk> as one of them; the training loss includes it, the validation not",
         metavar="N",
         shown="all",
         fixed=True,
     )
     min_count: int = option(1, whole(1), "words that come less often become <unk>", metavar="N", fixed=True)
     val_fraction: float = option(
-        0.05, share, "share of the text, before the test part, that validates", metavar="X", fixed=True
+        0.05, share, "share of the text, before the test part, to validate on", metavar="X", fixed=True
     )
     test_fraction: float = option(
-        0.0, share, "share of the text, its end, that is held out to test", metavar="X", shown="0", fixed=True
+        0.0, share, "share of the text, at its end, that is held out to test on", metavar="X", shown="0", fixed=True
     )
     val_file: str | None = option(
         None, file, "validate on this file, not on a part of the text", metavar="FILE", shown="not set"
@@ -293,7 +293,7 @@ class TrainConfig:
         None, whole(1), "steps from one validation to the next", metavar="N", shown="by the length of the run"
     )
     eval_windows: int = option(
-        8_192, whole(1), "words to validate on while training, evenly spaced; at the end all", metavar="N"
+        8_192, whole(1), "words of a validation while training, evenly spaced; at the end all", metavar="N"
     )
     log_every: int = option(
         None, whole(1), "steps from one line of metrics.jsonl to the next", metavar="N", shown="by the run's length"
@@ -391,10 +391,10 @@ class TrainConfig:
 
     @classmethod
     def layered(cls, *layers: Mapping[str, Any]) -> "TrainConfig":
-        """The configuration of several layers of options, each going before those left of it.
+        """Merge layers of options into a configuration; each layer overrides those before it.
 
-        A layer may name a "preset", which lies below its own options. What a layer says of one of steps, epochs and
-        minutes replaces what lower ones say of the others; another optimizer does not take over the rates of the first.
+        A layer may name a "preset", which the layer's own options override. A layer that sets one of steps, epochs and
+        minutes drops the others; one that changes the optimizer drops the rates and momenta of the optimizer before.
         """
         merged: dict[str, Any] = {}
         for layer in layers:
@@ -425,18 +425,18 @@ class TrainConfig:
         return dataclasses.replace(self, **{name: getattr(other, name) for name in names})
 
     def changed_for(self, other: "TrainConfig") -> list[str]:
-        """The options that a run of this configuration would have to keep if it went on as `other`, and does not."""
+        """Return the options that must not change on resume, but differ in `other`."""
         changed = [
             name
             for name, known in options().items()
             if known.fixed and getattr(other, name) not in (None, getattr(self, name))
         ]
-        if (self.val_file is None) != (other.val_file is None):  # its content may be elsewhere; val_fraction follows it
+        if (self.val_file is None) != (other.val_file is None):  # the same content may have another path
             changed.insert(0, "val_file")
         return changed if (self.epochs is None) == (other.epochs is None) else [*changed, other.budget]
 
     def kept(self, name: str) -> str:
-        """What a resumed run is told that has changed an option."""
+        """Return the error message for an option that must not change on resume."""
         if name in BUDGETS:
             return f"a run by {self.budget} cannot go on by {name}"
         value = getattr(self, name)
@@ -444,14 +444,14 @@ class TrainConfig:
         return f"a run that is resumed keeps what it began with: {shown}"
 
     def warmup_steps(self, total: int | None) -> int:
-        """Steps of warmup in a run of `total` steps; None where time decides."""
+        """Return the warmup steps of a run of `total` steps; None: time limits the run."""
         if self.warmup is not None:
             return self.warmup
         return WARMUP if total is None else min(WARMUP, int(total * WARMUP_SHARE))
 
 
 class TrainingOptions(TypedDict, total=False):
-    """The types of the options that `LanguageModel.fit` takes; their meaning and defaults stand in TrainConfig."""
+    """The types of the options that `LanguageModel.fit` takes; TrainConfig documents them."""
 
     preset: str | None
     steps: int | None
@@ -481,7 +481,7 @@ class TrainingOptions(TypedDict, total=False):
 
 
 def check_training_options(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for what LanguageModel.fit does not take."""
+    """Raise TypeError for an option that LanguageModel.fit does not have."""
     known = TrainingOptions.__annotations__
     for name in options:
         if name in MODEL_OPTIONS:
@@ -534,7 +534,7 @@ def _lay_over(merged: dict[str, Any], layer: Mapping[str, Any]) -> None:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The options that a TOML file sets.
+    """Read the options in a TOML file.
 
     One that names neither a preset nor an option of the newer networks is of before there were any: it means the
     original's hidden layers.
@@ -556,7 +556,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def is_config(path: Path) -> bool:
-    """Whether a file is the configuration of a run, as `to_toml` writes it: by its first line."""
+    """Whether a file begins with the first line that `to_toml` writes."""
     try:
         with path.open("rb") as file:
             return file.read(len(FIRST_LINE)) == FIRST_LINE.encode()
@@ -565,7 +565,7 @@ def is_config(path: Path) -> bool:
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """The options that are set, as JSON and TOML hold them, but for `out`: another run may be given them."""
+    """Return the set options in types of JSON and TOML; without `out`, so that another run can use them."""
     values = {name: getattr(config, name) for name in options() if name != "out"}
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
@@ -573,7 +573,7 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """The complete configuration as TOML, but for `out`. TOML has no null: what is not set stands in a comment."""
+    """Return the configuration without `out` as TOML. TOML has no null: a comment lists the unset options."""
     import tomli_w
 
     values = to_dict(config)

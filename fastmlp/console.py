@@ -1,4 +1,4 @@
-"""What `train` shows of a run: lines, a progress bar on a terminal, or JSON for programs."""
+"""The output of `train`: lines and a progress bar for people, JSON for programs."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TextIO
 
-from fastmlp.cli import is_terminal, say, silence
+from fastmlp import cli
 from fastmlp.events import (
     Compiled,
     Compiling,
@@ -33,16 +33,16 @@ from fastmlp.events import (
 
 __all__ = ["Console", "JsonLines", "Printer", "Quiet", "duration"]
 
-REFRESH = 0.1  # seconds from one look of the progress bar to the next
-WIDTH = 100  # columns of a sample text, where the terminal has so many
-BAR = range(6, 17)  # columns of the bar itself; where there is no room for them, there is none
+REFRESH = 0.1  # seconds between two refreshes of the progress bar
+WIDTH = 100  # columns of a sample text, at most
+BAR = range(6, 17)  # columns that the bar itself may have; with less room it is left out
 
-Paint = Callable[[str, str], str]  # a text in one of these styles
+Paint = Callable[[str, str], str]  # (text, style) -> the text in that style
 BOLD, DIM, GREEN, YELLOW = "1", "2", "32", "33"
 
 
 class Printer(Reporter):
-    """Writes to standard output; `closed` is why it takes nothing more, once that is so."""
+    """Writes to standard output until that fails; `closed` is then the error."""
 
     closed: OSError | None = None
 
@@ -53,37 +53,37 @@ class Printer(Reporter):
         """Leave the terminal as it was."""
 
     def write(self, text: str) -> None:
-        """A line, or several."""
+        """Print one or more lines."""
         if self.closed is not None:
             return
         try:
             print(text, flush=True)
-        except OSError as error:  # its reader is gone, or its disk full
+        except OSError as error:  # the reader has closed the pipe, or the disk is full
             self.closed = error
-            silence(sys.stdout)
+            cli.silence(sys.stdout)
 
 
 class Quiet(Printer):
-    """Says nothing but what should be known, on standard error."""
+    """Prints notices only, to standard error."""
 
     stopped = False
 
     def report(self, event: Event) -> None:
-        """Only notices, and how a run that was stopped goes on."""
+        """Print a notice, or the command that resumes a stopped run."""
         match event:
             case Notice():
-                say(f"note: {event.text}")
+                cli.say(f"note: {event.text}")
             case Stopped():
                 self.stopped = True
             case GoOn() if self.stopped:
-                say(f"to go on: {event.commands[0]}")
+                cli.say(f"to go on: {event.commands[0]}")
 
 
 class JsonLines(Printer):
     """Each event as a line of JSON."""
 
     def report(self, event: Event) -> None:
-        """Print it."""
+        """Print the event."""
         self.write(json.dumps(event.facts(), allow_nan=False))
 
 
@@ -96,16 +96,16 @@ class Console(Printer):
         self.paint = colors if shows_colors(sys.stdout) else plain
         self.total: int | None = None
         self.epochs: int | None = None
-        self.began, self.share_before = 0.0, 0.0  # when this sitting's training began, and the run's share by then
+        self.began, self.share_before = 0.0, 0.0  # start of this sitting, and the share of the run done before it
         self.share = 0.0
-        self.ends_at: float | None = None  # when the run will be finished, as measured last
+        self.ends_at: float | None = None  # expected end of the run, by the last measurement
         self.loss, self.steps_seen = 0.0, 0  # smoothed, for the bar
-        self.validation: tuple[str, ...] = ()  # with its perplexity, and shorter
+        self.validation: tuple[str, ...] = ()  # the last one, with its perplexity and without
         self.speed = ""
         self.refresh_at = 0.0
 
     def write(self, text: str) -> None:
-        """A line, above the progress bar where there is one."""
+        """Print one or more lines, above the progress bar if there is one."""
         if self.bar is None:
             super().write(text)
             return
@@ -156,14 +156,14 @@ class Console(Printer):
                 self.write(f"\n{self.paint('to go on:', BOLD)}\n{commands}")
 
     def fact(self, label: str, text: str) -> None:
-        """One of the first lines; a narrow terminal gets it in several."""
+        """Print a labelled line about the run, wrapped on a narrow terminal."""
         label = f"{label:<10}"
-        if is_terminal(sys.stdout):
+        if cli.is_terminal(sys.stdout):
             text = indented(text, label, shutil.get_terminal_size().columns)[len(label) :]
         self.write(self.paint(label, DIM) + text)
 
     def start(self, event: Started) -> None:
-        """Training begins: so does the bar."""
+        """Start the clock and the progress bar."""
         self.total, self.epochs, self.share = event.total, event.epochs, event.share
         self.began, self.share_before = time.monotonic(), event.share
         if self.with_bar:
@@ -172,7 +172,7 @@ class Console(Printer):
             self.bar = tqdm(total=1_000, bar_format=self.layout(event.step, 80), dynamic_ncols=True, leave=False)
 
     def step(self, step: int, share: float, loss: float) -> None:
-        """Move the bar, now and then."""
+        """Update the smoothed loss; refresh the bar every REFRESH seconds."""
         self.steps_seen += 1
         self.loss += (loss - self.loss) * max(0.01, 1 / self.steps_seen)
         self.share = share
@@ -181,20 +181,20 @@ class Console(Printer):
             self.show_step(step)
 
     def show_step(self, step: int) -> None:
-        """Draw the bar with where the run is, where there is one."""
+        """Refresh the bar, if there is one, with the progress at this step."""
         if self.bar is not None:
             columns = self.bar.format_dict["ncols"] or shutil.get_terminal_size().columns
             self.show_in_bar(self.layout(step, columns))
 
     def show_in_bar(self, layout: str) -> None:
-        """Draw the bar anew, where there is one."""
+        """Refresh the bar, if there is one, in this layout."""
         if self.bar is not None:
             with self.drawing():
                 self.bar.n, self.bar.bar_format = 1_000 * self.share, layout
                 self.bar.refresh()
 
     def layout(self, step: int, columns: int) -> str:
-        """The progress, as tqdm writes it: of the parts that matter less only what there is room for, then the bar."""
+        """Return a bar_format for tqdm: the longest progress line that fits, and the bar if it fits too."""
         loss, left = f"loss {self.loss:.3f}" if self.steps_seen else "", self.time_left()
         full, *shorter = (self.line(step, loss, validation, self.speed, left) for validation in (*self.validation, ""))
         lines = [full, *shorter, self.line(step, loss, left), self.line(step, left)]
@@ -205,7 +205,7 @@ class Console(Printer):
         return f"{{percentage:3.0f}}%{bar}{line}"
 
     def show_metrics(self, event: Measured) -> None:
-        """A line for each of metrics.jsonl; beside a bar, which shows the rest, only for those with a validation."""
+        """Print a line of metrics; while a bar shows the progress, only lines with a validation."""
         metrics, validation = event.metrics, ""
         self.speed = f"{metrics['words_per_second']:,.0f} words/s" if metrics["words_per_second"] else ""
         self.ends_at = None if event.seconds_left is None else time.monotonic() + event.seconds_left
@@ -218,11 +218,11 @@ class Console(Printer):
             self.write(self.line(metrics["step"], *shown, self.speed, self.time_left() if self.share < 1 else ""))
         elif validation:
             self.write(self.line(metrics["step"], *shown))
-        if "kept_step" in metrics:  # what was evaluated before is done
+        if "kept_step" in metrics:  # the final evaluation is done
             self.show_step(metrics["step"])
 
     def describe_validation(self, event: Measured) -> str:
-        """The figures of an evaluation, and where a better one was if this is not the best so far."""
+        """Return the validation loss and perplexity, and the step of the best validation if it was another."""
         metrics = event.metrics
         text = f"validation {metrics['val_loss']:.3f} (perplexity {shortly(metrics['val_perplexity'])})"
         if event.best_step in (None, metrics["step"]):
@@ -230,7 +230,7 @@ class Console(Printer):
         return f"{text}, best at step {event.best_step:,}"
 
     def line(self, step: int, *parts: str) -> str:
-        """Where the run is, and how it does."""
+        """Return a progress line: the step, the epoch, and the given parts."""
         where = f"step {step:,}"
         if self.total is not None:
             where = f"step {step:>{len(f'{self.total:,}')},}/{self.total:,}"
@@ -239,7 +239,7 @@ class Console(Printer):
         return "  ".join([where, *filter(None, parts)])
 
     def time_left(self) -> str:
-        """As measured last; before that at the speed of this sitting."""
+        """Return the time left by the last measurement; before the first one, by the speed of this sitting."""
         now = time.monotonic()
         if self.ends_at is not None:
             return f"{duration(max(self.ends_at - now, 0))} left"
@@ -250,7 +250,7 @@ class Console(Printer):
         self.end_bar()
 
     def end_bar(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             with self.drawing():
                 self.bar.close()
@@ -258,7 +258,7 @@ class Console(Printer):
 
     @contextlib.contextmanager
     def drawing(self) -> Iterator[None]:
-        """Within, the bar is drawn; where its terminal is gone it is drawn no more, and training goes on."""
+        """Guard code that draws the bar: an error, as when the terminal is gone, disables the bar only."""
         try:
             yield
         except OSError:
@@ -266,7 +266,7 @@ class Console(Printer):
 
 
 def describe_text(event: TextRead) -> str:
-    """What was read."""
+    """Return a description of the text: source, words, held-out parts."""
     files = f" ({event.files} files)" if event.files > 1 else ""
     validate = "to validate" if event.validation_file is None else f"to validate (in {event.validation_file})"
     held_out = [
@@ -280,22 +280,22 @@ def describe_text(event: TextRead) -> str:
 
 
 def plain(text: str, style: str) -> str:
-    """A text without its style."""
+    """Return the text unchanged."""
     return text
 
 
 def colors(text: str, style: str) -> str:
-    """A text in its style, on a terminal."""
+    """Return the text with the escape codes of its style."""
     return f"\x1b[{style}m{text}\x1b[0m"
 
 
 def shows_colors(stream: TextIO | None) -> bool:
     """Whether a stream is a terminal that shows colors to a user who wants them (https://no-color.org)."""
-    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return cli.is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def describe_sample(event: Sampled, paint: Paint = plain) -> str:
-    """A text, or the one from before training beside the one from its end; what was given is bold."""
+    """Return a sample text, or the samples from before and after training; the prompt is bold."""
     if event.before is not None:
         before, after = (
             completion(text, event.prompt, label, paint)
@@ -307,7 +307,7 @@ def describe_sample(event: Sampled, paint: Paint = plain) -> str:
 
 
 def completion(text: str, prompt: str, label: str, paint: Paint) -> str:
-    """A text that begins with the prompt, broken into lines under its label."""
+    """Return a text wrapped under its label, with its prompt in bold."""
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
     broken = indented(text, label, width)[len(label) :]
     end = end_of(prompt, broken)
@@ -315,7 +315,7 @@ def completion(text: str, prompt: str, label: str, paint: Paint) -> str:
 
 
 def end_of(beginning: str, text: str) -> int:
-    """Where a text's beginning ends in it, however both are broken into lines; 0 where it begins otherwise."""
+    """Return where `beginning` ends in `text`, ignoring white space; 0 if the text begins otherwise."""
     letters = [(place, letter) for place, letter in enumerate(text) if not letter.isspace()]
     wanted = "".join(beginning.split())
     begins = "".join(letter for _, letter in letters).startswith(wanted)
@@ -323,7 +323,7 @@ def end_of(beginning: str, text: str) -> int:
 
 
 def describe_end(event: Finished, paint: Paint = plain) -> str:
-    """The figures of the end."""
+    """Return the last lines of a run: duration, losses and the file of the picture."""
     kept = event.kept
     loss = f", training loss {event.loss:.3f}" if event.loss is not None else ""
     lines = [f"\n{paint('done:', BOLD)} {event.step:,} steps in {duration(event.seconds)}{loss}"]
@@ -336,13 +336,13 @@ def describe_end(event: Finished, paint: Paint = plain) -> str:
 
 
 def describe_kept(kept: dict[str, Any], part: str, name: str) -> list[str]:
-    """The figures of the kept weights on a part; those with unknown words in a line of their own."""
+    """Return lines with the kept weights' loss and perplexity on a part; one more with unknown words included."""
 
     def figures(which: str = "") -> str:
         perplexity = shortly(kept[f"kept_{part}_perplexity{which}"])
         return f"loss {kept[f'kept_{part}_loss{which}']:.3f}, perplexity {perplexity}"
 
-    unknown = kept.get(f"kept_{part}_unknown_words", 0)  # of a run that ended before they were counted
+    unknown = kept.get(f"kept_{part}_unknown_words", 0)  # missing in runs of earlier versions
     left_out = f" but {plural(unknown, 'word')} outside the vocabulary" if unknown else ""
     lines = [f"{name}: {figures()} on all of that part{left_out} (weights of step {kept['kept_step']:,})"]
     if unknown and f"kept_{part}_loss_with_unknown" in kept:
@@ -351,7 +351,7 @@ def describe_kept(kept: dict[str, Any], part: str, name: str) -> list[str]:
 
 
 def indented(text: str, label: str, width: int = WIDTH) -> str:
-    """A text with a label, broken into lines of at most so many columns, but for words that are longer."""
+    """Return a text with its label, wrapped at `width` columns; longer words are not broken."""
     paragraphs = text.split("\n")
     wrap = textwrap.TextWrapper(
         max(width, 2 * len(label)),
@@ -385,10 +385,10 @@ def duration(seconds: float) -> str:
 
 
 def shortly(perplexity: float, digits: int = 1) -> str:
-    """A perplexity; one that tells a reader nothing any more as a power of ten."""
+    """Return a perplexity as text; a huge one as a power of ten."""
     return f"{perplexity:,.{digits}f}" if perplexity < 1e7 else f"{perplexity:.0e}"
 
 
 def plural(count: int, noun: str) -> str:
-    """A number of things."""
+    """Return a count and its noun, in the plural unless the count is 1."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

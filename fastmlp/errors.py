@@ -1,4 +1,4 @@
-"""What the program tells its user in one line instead of a traceback."""
+"""The errors that a command reports in one line instead of a traceback, each with the command's exit status."""
 
 __all__ = [
     "CheckpointError",
@@ -6,6 +6,7 @@ __all__ = [
     "FolderInUseError",
     "ModelError",
     "NotTrainedError",
+    "ReportedError",
     "RunFolderError",
     "TextError",
     "ThreadsError",
@@ -13,37 +14,47 @@ __all__ = [
 ]
 
 
-class ThreadsError(ValueError):
-    """No number of threads; the message is one complete line for the user."""
+class ReportedError(Exception):
+    """The base of the errors whose message is one complete line for the user."""
+
+    status = 2  # the exit status of a command that raises it: 2 for wrong usage or unusable input, 1 for a failure
 
 
-class TextError(ValueError):
-    """Text that cannot be used; the message is one complete line for the user."""
+class ThreadsError(ReportedError, ValueError):
+    """The number of threads is not valid."""
 
 
-class CheckpointError(Exception):
-    """A file or folder that cannot be used or written; the message is one complete line for the user."""
+class TextError(ReportedError, ValueError):
+    """The text cannot be used."""
+
+
+class CheckpointError(ReportedError):
+    """A file or folder cannot be read, written or locked."""
+
+    status = 1
 
 
 class FolderInUseError(CheckpointError):
     """Another process holds the folder's lock; the message names it."""
 
 
-class RunFolderError(Exception):
-    """A folder that a run may not or cannot use; the message is one complete line for the user."""
+class RunFolderError(ReportedError):
+    """A run may not or cannot use the folder."""
 
 
-class ModelError(Exception):
-    """A file or folder that holds no language model; the message is one complete line for the user."""
+class ModelError(ReportedError):
+    """The file or folder holds no language model."""
 
 
 class NotTrainedError(ModelError):
-    """A model that was neither trained nor loaded is asked for something."""
+    """The model was neither trained nor loaded."""
 
 
-class UsageError(Exception):
-    """A command that cannot be understood."""
+class UsageError(ReportedError):
+    """The command line is wrong."""
 
 
-class DivergedError(ArithmeticError):
-    """The loss is no number any more; the message says where, and what to try."""
+class DivergedError(ReportedError, ArithmeticError):
+    """The loss became infinite or NaN; the message says at which step, and what to try."""
+
+    status = 1

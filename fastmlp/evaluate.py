@@ -1,4 +1,4 @@
-"""How well a trained network guesses a text: python -m fastmlp.evaluate RUN FILE."""
+"""Measure how well a trained network predicts a text: python -m fastmlp.evaluate RUN FILE."""
 
 import argparse
 import json
@@ -28,7 +28,7 @@ def make_parser(prog: str) -> cli.Parser:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Load the model, read the text, guess each word, print."""
+    """Load the model, read the text, evaluate the model on it, print the figures."""
     from tqdm import tqdm
 
     from fastmlp.errors import TextError
@@ -48,12 +48,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def facts(found: "Evaluation") -> dict[str, Any]:
-    """What is printed, by name."""
+    """Return the printed figures by name."""
     return {**found.figures(), "words": found.words + found.unknown}
 
 
 def describe(values: dict[str, Any]) -> str:
-    """The same as a few lines."""
+    """Return the figures as a few lines."""
     unknown = values["unknown_words"]
     left_out = f"{unknown:,} outside the vocabulary, left out above" if unknown else "all in the vocabulary"
     lines = [

@@ -1,7 +1,7 @@
-"""What a training run tells whoever watches it. Events are plain data: a program may print, draw or forward them.
+"""The events of a training run: plain data that a program may print, draw or forward.
 
-`train --json` prints each as a line: an object with the name of its class here as "event", and its fields. A number
-that is infinite or none at all is null there, as JSON has no other word for it.
+`train --json` prints each as a line: an object with the name of its class here as "event", and its fields. Infinity
+and NaN become null, since JSON has neither.
 """
 
 import math
@@ -37,12 +37,12 @@ class Event:
     """Something that happened."""
 
     def facts(self) -> dict[str, Any]:
-        """Its name and fields, as JSON holds them."""
+        """Return the event's name and fields in types of JSON."""
         return {"event": type(self).__name__, **{name: _in_json(value) for name, value in asdict(self).items()}}
 
 
 def _in_json(value: Any) -> Any:
-    """What strict JSON has for a field: null for a number that is none."""
+    """Return a field's value in strict JSON: null for infinity and NaN."""
     if isinstance(value, dict):
         return {name: _in_json(item) for name, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -50,9 +50,9 @@ def _in_json(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class TextRead(Event):
-    """The text is read: words of all its parts, different words and those the vocabulary kept, words held out.
+    """The text was read. Counts: all words, different words, words in the vocabulary, held-out words.
 
-    validation_file  where the words to validate are, if they are not a part of the text
+    validation_file  the file with the validation words; None: they are a part of the text
     """
 
     source: str
@@ -88,7 +88,7 @@ class NetworkMade(Event):
 
 @dataclass(frozen=True)
 class Running(Event):
-    """What computes; simd is None where the back-end does not choose it itself."""
+    """The back-end, its SIMD variant (None: it has no variants), the precision and the threads."""
 
     backend: str
     simd: str | None
@@ -105,7 +105,7 @@ class Writing(Event):
 
 @dataclass(frozen=True)
 class Resumed(Event):
-    """A checkpoint is loaded."""
+    """A checkpoint was loaded."""
 
     step: int
 
@@ -133,12 +133,12 @@ class Compiled(Event):
 
 @dataclass(frozen=True)
 class Started(Event):
-    """Training begins, or goes on.
+    """Training begins or is resumed.
 
     step    updates made before
-    total   updates in all; None where time decides
+    total   updates in all; None: time limits the run
     share   of the run that is done
-    epochs  times that the run goes through the text; None where windows are drawn
+    epochs  passes over the text; None: windows are drawn at random
     """
 
     step: int
@@ -149,7 +149,7 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Sampled(Event):
-    """A text that the network wrote, beginning with the prompt; at the end `before` is what it wrote untrained."""
+    """A sample text, which begins with the prompt; in the last event `before` is the untrained network's."""
 
     step: int
     prompt: str
@@ -161,11 +161,11 @@ class Sampled(Event):
 class Measured(Event):
     """A line of metrics.jsonl.
 
-    metrics       step, words, seconds, loss, lr, words_per_second (of training since the line before); with an
-                  evaluation val_loss and val_perplexity, which unlike `loss` leave words outside the vocabulary out; in
-                  the last line the figures that Finished has as `kept`
-    seconds_left  until the run is finished, evaluations and saves included; None where nothing is measured yet
-    best_step     when the validation loss was lowest; None where nothing was validated
+    metrics       step, words, seconds, loss, lr, words_per_second (of training since the line before); with a
+                  validation val_loss and val_perplexity, which unlike `loss` exclude words outside the vocabulary; in
+                  the last line the figures in Finished.kept
+    seconds_left  until the run is finished, evaluations and saves included; None before the first measurement
+    best_step     step of the lowest validation loss; None before the first validation
     """
 
     metrics: dict[str, Any]
@@ -175,14 +175,14 @@ class Measured(Event):
 
 @dataclass(frozen=True)
 class Evaluating(Event):
-    """The last step is done and saved: the kept weights guess all words that are held out, which may take a while."""
+    """The last step is done and saved; the kept weights are evaluated on all held-out words, which may take long."""
 
     words: int
 
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """A file from which the run can go on, or the best weights so far."""
+    """A checkpoint was written: one to resume from, or the best weights so far."""
 
     file: str
     step: int
@@ -190,7 +190,7 @@ class Saved(Event):
 
 @dataclass(frozen=True)
 class Stopped(Event):
-    """Training was asked to stop, and saved itself; folder is None where the run has none."""
+    """Training was stopped on request and saved; folder is None for a run in memory."""
 
     folder: str | None
     step: int
@@ -198,12 +198,12 @@ class Stopped(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """Training reached its end, or had reached it before.
+    """The run is complete; it may have been so before this sitting.
 
-    folder  of the run; None where it has none
-    kept    kept_step, when the kept weights were made, and their figures over all words of the validation and the
-            test part that are in the vocabulary (kept_val_loss, kept_test_perplexity, ...); how many words those leave
-            out (kept_val_unknown_words, ...); and where <unk> was trained the figures over all words
+    folder  of the run; None: a run in memory
+    kept    kept_step, the step of the kept weights; their loss and perplexity over the validation and the test part,
+            without words outside the vocabulary (kept_val_loss, kept_test_perplexity, ...); the number of those words
+            (kept_val_unknown_words, ...); and if <unk> was trained the figures over all words
             (kept_val_loss_with_unknown, kept_val_perplexity_with_unknown, ...)
     plot    the picture of the loss; None where it could not be drawn
     """
@@ -218,25 +218,25 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class GoOn(Event):
-    """The command is done: commands to go on with, such as the one that resumes a run that was stopped."""
+    """The command is done; these commands can follow, such as the one that resumes a stopped run."""
 
     commands: list[str]
 
 
 class Reporter:
-    """Watches a run. This one is silent; a program overrides what it wants."""
+    """Receives the events of a run and ignores them; a subclass overrides the methods it needs."""
 
     def report(self, event: Event) -> None:
-        """Something happened."""
+        """Receive an event."""
 
     def step(self, step: int, share: float, loss: float) -> None:
-        """Step `step` is done, and this share of the run; `loss` is that of its batch. Called after each: be quick."""
+        """Receive a finished step, the share of the run that is done, and the batch's loss; must be quick."""
 
 
 class Warnings(Reporter):
-    """Makes warnings of what a run's user should know, and is silent otherwise."""
+    """Turns notices into Python warnings and ignores the other events."""
 
     def report(self, event: Event) -> None:
-        """Only notices."""
+        """Warn if the event is a notice."""
         if isinstance(event, Notice):
             warnings.warn(event.text, stacklevel=2)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastmlp.text.tokenizer import Tokenizer
 
 WIDEST = 100  # columns of a line on a terminal
-PARTS = re.compile(r"\n|[^\S\n]+|\S+")  # of a text: line ends, other white space, and what stands between
+PARTS = re.compile(r"\n|[^\S\n]+|\S+")  # line ends, other white space, and words
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -102,7 +102,7 @@ def generate(arguments: argparse.Namespace) -> int:
 
 
 def read_prompt(prompt: str) -> str:
-    """The prompt that is meant."""
+    """Return the prompt; for "-", all of standard input."""
     if prompt != "-":
         return prompt
     from fastmlp.text.reading import read_text
@@ -111,9 +111,9 @@ def read_prompt(prompt: str) -> str:
 
 
 def show(pieces: Iterable[str]) -> None:
-    """Print a text as its pieces come, an end of a paragraph when the next begins.
+    """Print the pieces of a text as they come; white space waits for the next word.
 
-    Its last line is ended even where Ctrl-C comes first.
+    Ends the last line, after Ctrl-C too.
     """
     space = ""
     try:
@@ -128,10 +128,10 @@ def show(pieces: Iterable[str]) -> None:
 
 
 def wrapped(pieces: Iterable[str], width: int) -> Iterator[str]:
-    """The same text in lines of at most `width` columns, broken at its spaces.
+    """Yield the text in lines of at most `width` columns, broken at its spaces.
 
-    A word comes when the space after it does: what else stands before that, such as a full stop, is on the same line.
-    One that is longer than a line is not broken.
+    A word is yielded when the space after it comes, so that a full stop stays on its line. A word longer than a line
+    is not broken.
     """
     column, space, word = 0, "", ""
     for part in chain.from_iterable(map(PARTS.findall, chain(pieces, [" "]))):
@@ -152,10 +152,10 @@ def wrapped(pieces: Iterable[str], width: int) -> Iterator[str]:
 
 
 def separator(tokenizer: "Tokenizer", width: int | None) -> str:
-    """What stands between two texts: nothing between single lines, an empty line between texts that are broken into
-    several, asterisks between those that have lines of their own.
+    """Return the separator of two texts: nothing if each is a single line, an empty line if they are wrapped, asterisks
+    if the tokenizer writes line ends.
 
-    width  of the lines; None: they are not broken
+    width  of the lines; None: texts are not wrapped
     """
     if "\n" in tokenizer.join(["a", tokenizer.sentence_end, "a"]):
         return "\n* * *\n\n"

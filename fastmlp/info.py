@@ -1,4 +1,4 @@
-"""What runs here, as a bug report needs it: python -m fastmlp.info."""
+"""Print the back-end, threads and versions, as a bug report needs them: python -m fastmlp.info."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ def make_parser(prog: str) -> cli.Parser:
 
 
 def facts() -> Iterator[tuple[str, str]]:
-    """Names and values, in the order in which they are printed."""
+    """Yield names and values in the order of printing."""
     from fastmlp.errors import ThreadsError
     from fastmlp.threads import default_threads
 
@@ -42,7 +42,7 @@ def facts() -> Iterator[tuple[str, str]]:
 
 
 def back_end() -> Iterator[tuple[str, str]]:
-    """The one that `auto` chooses, or why there is none; the variants that this CPU runs; the precisions."""
+    """Yield the back-end that `auto` chooses, or why there is none; the CPU's variants; the precisions."""
     from fastmlp.config import TrainConfig
     from fastmlp.ops import BackendUnavailableError
     from fastmlp.ops.backend import choose_backend

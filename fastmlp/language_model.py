@@ -1,4 +1,4 @@
-"""The language model as a library: trained on a text, it writes, says what comes next, and judges other texts.
+"""The language model as a library: train it on a text, generate, predict the next word, evaluate other texts.
 
     from fastmlp import LanguageModel
 
@@ -6,7 +6,7 @@
     history = model.fit(Path("hp.txt"), steps=2_000)
     print(model.generate("harry potter and the"))
 
-The trainer trains it, the commands load it, and its files are theirs.
+The trainer and the commands read and write the same files.
 """
 
 import os
@@ -29,7 +29,7 @@ from fastmlp.files.run_folder import model_file
 from fastmlp.network.network import Network
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
-from fastmlp.ops.backend import choose_backend
+from fastmlp.ops import backend as backends
 from fastmlp.options import FEWEST_ON_MAP, ConfigError, not_negative, picture, positive_share, whole
 from fastmlp.pictures.word_map import draw_words, plot_words
 from fastmlp.prediction.evaluation import Evaluation, evaluate
@@ -56,15 +56,15 @@ if TYPE_CHECKING:
 __all__ = ["LanguageModel", "ModelError", "NotTrainedError", "load_language_model"]
 
 Array = np.ndarray
-OF_TEXT_AND_SEED = ("vocab_size", "min_count", "seed")  # arguments of a model that its network does not show
+OF_TEXT_AND_SEED = ("vocab_size", "min_count", "seed")  # arguments of a model that its network does not store
 
 
 class LanguageModel:
     """The neural language model of Bengio et al. (2003) with batch normalization, on words or on numbers.
 
-    `fit` trains it, or `LanguageModel.load` reads it from a file or a run's folder; then it generates, evaluates and
-    knows neighbors. It can be pickled and copied, and gives the same bits afterwards. Several Python threads may use
-    one model: calls that need its network come one after the other. A forked child may use it and train it.
+    Train it with `fit`, or read it from a file or a run's folder with `LanguageModel.load`; then generate, evaluate and
+    find neighbors. A pickled or copied model gives the same bits. Several Python threads may use one model: calls that
+    need its network wait for each other. A forked child may use it and train it.
 
     >>> from fastmlp import LanguageModel
     >>> model = LanguageModel(context=2, embed=8, hidden=(32,))
@@ -107,7 +107,7 @@ class LanguageModel:
         threads: int | None = None,
         backend: str = "auto",
     ) -> None:
-        """A model that is not trained yet; where no other is given, defaults are those of `python -m fastmlp.train`.
+        """Make an untrained model; defaults are those of `python -m fastmlp.train`.
 
         context     words just before that are looked at to guess the next (6)
         embed       width of the embedding of a word (128)
@@ -123,8 +123,8 @@ class LanguageModel:
                     the text
         tokenizer   how a text becomes words: "words" (lower case; '.' is a word), "prose" (capitals, punctuation and
                     paragraphs), "whitespace" (tokenized already)
-        vocab_size  words to keep, the most frequent, `<unk>` among them; None: all. For ids: they are below it; the
-                    network has one row more, for what stands before the first
+        vocab_size  size of the vocabulary: the most frequent words and `<unk>`; None: all words. For ids: all are below
+                    it; the network has one row more, for the places before the first id
         min_count   words that come less often become `<unk>`
         seed        of the initial weights, and of the windows that are trained on
         threads     threads to work with; None: FASTMLP_NUM_THREADS, or all this process may use
@@ -137,20 +137,20 @@ class LanguageModel:
         self._trained: NeuralModel | None = None
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
-        """Take over the arguments of a new model, in the form in which a run's configuration has them."""
+        """Store the arguments of a new model, converted as a run's configuration converts them."""
         default, config = TrainConfig(), TrainConfig(**options)
         for name, value in options.items():
             if value is None and name not in NETWORK_OPTIONS and (usual := getattr(default, name)) is not None:
                 raise ConfigError(name, f"expected a value, such as {usual!r}, got None")
         self._options = {name: getattr(config, name) for name in MODEL_OPTIONS}
-        self._lock = threading.RLock()  # held by who uses the network: its buffers serve one call at a time
+        self._lock = threading.RLock()  # held while the network computes: its buffers serve one call at a time
         _models.add(self)
 
     @classmethod
     def from_network(
         cls, network: Network, vocabulary: Vocabulary, tokenizer: Tokenizer, *, unk_trained: bool
     ) -> "LanguageModel":
-        """The model of a network that is there already.
+        """Make a model from an existing network.
 
         unk_trained  whether training saw `<unk>`, so that its embedding means something
         """
@@ -158,7 +158,7 @@ class LanguageModel:
 
     @classmethod
     def of(cls, trained: NeuralModel) -> "LanguageModel":
-        """The same with this class's methods: its arguments are those that would have made the network."""
+        """Make a model from a trained network, with the arguments that would have made that network."""
         network, shape, ids = trained.network, trained.network.shape, trained.tokenizer is IDS
         model = cls(
             **_options_of(shape),
@@ -183,7 +183,7 @@ class LanguageModel:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The words it knows; for a model of ids the numbers as words. Raises NotTrainedError before there is one."""
+        """The vocabulary; for a model of ids the numbers as words. Raises NotTrainedError before training."""
         return self._parts().vocabulary
 
     @property
@@ -222,11 +222,11 @@ class LanguageModel:
         should_stop: Callable[[], bool] = lambda: False,
         **options: Unpack[TrainingOptions],
     ) -> History:
-        """Train on a text, from new weights, and keep those of the best validation; whatever fails changes nothing.
+        """Train on a text from new weights and keep the best weights; on any failure the model stays unchanged.
 
         text         the text itself (str); a pathlib.Path or a list of paths: files in UTF-8, folders (their *.txt),
                      .gz; or ids (N,), integers of any type and layout, 0 <= id < vocab_size
-        out          a folder for all that `python -m fastmlp.train` writes; None: nothing is written
+        out          a folder for the files that `python -m fastmlp.train` writes; None: nothing is written
         resume       go on with the run in that folder
         overwrite    replace the run in that folder
         reporter     is told what happens, such as the console of `with fastmlp.console.Console(bar=True) as console`,
@@ -249,9 +249,9 @@ class LanguageModel:
             sample_every, prompt                  the samples that are told to the reporter
             save_every                            steps between checkpoints; needs `out`
             precision                             of the last layer's products: "auto", "ieee", "bf16x3", "bf16"
-        Returns the losses on the way.
-        Raises TextError, ConfigError, TypeError, ValueError or IndexError for what it cannot use, with the argument's
-        name, what was expected and what came; DivergedError where the loss becomes infinite or no number; with `out`
+        Returns the losses by step.
+        Raises TextError, ConfigError, TypeError, ValueError or IndexError for unusable arguments, with the argument's
+        name, what was expected and what came; DivergedError where the loss becomes infinite or NaN; with `out`
         RunFolderError and CheckpointError for what cannot be written.
 
         >>> history = LanguageModel(context=1, embed=2, hidden=(4,)).fit("to be or not to be. " * 50, steps=10)
@@ -261,7 +261,7 @@ class LanguageModel:
         Traceback (most recent call last):
         TypeError: fit: no argument stepz; did you mean 'steps'?
         """
-        from fastmlp.trainer import open_run, run_in_memory  # the trainer is built on this class
+        from fastmlp.trainer import open_run, run_in_memory  # imported late: this class alone needs no trainer
 
         check_training_options(options)
         for name, given in (("resume", resume), ("overwrite", overwrite), ("save_every", options.get("save_every"))):
@@ -320,15 +320,15 @@ class LanguageModel:
         top_p: float | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> str | Array:
-        """The prompt and so many words after it, each drawn from what the network expects next; never `<unk>`.
+        """Return the prompt and more words, each drawn from the network's predictions; never `<unk>`.
 
         prompt       what the text begins with; ids (N,) for ids
         words        how many words to add
         temperature  below 1 likely words become likelier, above 1 less so; 0 takes the likeliest
         top_k        draw from the k likeliest words
         top_p        draw from the fewest words that together have this probability
-        seed         the same text again: that which `python -m fastmlp.generate --seed` writes first; or random numbers
-                     to draw on; None: another text each time
+        seed         makes the same text each time, the first of `python -m fastmlp.generate --seed`; or a generator of
+                     random numbers to use; None: another text each time
         Returns a text, or for ids an int32 array (N + words,). Warns of words that the vocabulary lacks, which are read
         as `<unk>`. Raises NotTrainedError, ValueError, or for ids TypeError or IndexError.
 
@@ -358,9 +358,9 @@ class LanguageModel:
     def next_word(self, prompt: Ids, k: int | None = ...) -> list[tuple[int, float]]: ...
 
     def next_word(self, prompt: str | Ids, k: int | None = 10) -> list[tuple[str, float]] | list[tuple[int, float]]:
-        """The likeliest next words with their probabilities, the likeliest first.
+        """Return the likeliest next words with their probabilities, the likeliest first.
 
-        prompt  what stands before; ids (N,) for ids
+        prompt  the words before; ids (N,) for ids
         k       how many words; None: all
         Probabilities are those that `generate` draws with: `<unk>` is left out, and all of them add up to 1. Warns of
         words that the vocabulary lacks. Raises NotTrainedError, ValueError, or for ids TypeError or IndexError.
@@ -381,10 +381,10 @@ class LanguageModel:
             return [(i, float(probabilities[i])) for i in order]
 
     def evaluate(self, text: TextOrIds) -> Evaluation:
-        """How well it guesses each word of a text.
+        """Return the loss and perplexity of a text.
 
         text  as in `fit`; ids are those of its vocabulary
-        Returns loss, perplexity and of how many words; those that the vocabulary lacks are left out and counted.
+        Words outside the vocabulary are left out and counted.
         Raises NotTrainedError; TextError for a text without known words; otherwise as `fit`.
 
         >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
@@ -400,7 +400,7 @@ class LanguageModel:
         return found
 
     def perplexity(self, text: TextOrIds) -> float:
-        """exp of the mean loss in nats of a text's words: between how many equally likely words the model hesitates.
+        """Return exp of the mean loss in nats: among how many equally likely words the model hesitates.
 
         text  as in `fit`; words that the vocabulary lacks are left out: `evaluate` counts them
         Raises as `evaluate`.
@@ -419,7 +419,7 @@ class LanguageModel:
     def neighbors(self, word: int, k: int | None = ...) -> list[tuple[int, float]]: ...
 
     def neighbors(self, word: str | int, k: int | None = 10) -> list[tuple[str, float]] | list[tuple[int, float]]:
-        """The words that are used most like a word, without itself and `<unk>`.
+        """Return the words that are used most like a word, without the word itself and `<unk>`.
 
         word  of the vocabulary; or its id
         k     how many words; None: all
@@ -447,8 +447,8 @@ class LanguageModel:
         """Draw the most frequent words in two dimensions, where words that are used alike lie together.
 
         path   where to write it, a file that ends in .png or .svg; None: nowhere
-        n      how many words, marks left out; those that have no room for a label are dots
-        title  what it is of, one line of plain text
+        n      number of words, without punctuation; a word whose label has no room is a dot
+        title  of the figure, one line of plain text
         The dimensions are the principal components of the words' embeddings in the output layer, each of length 1.
         Returns matplotlib's Figure, which needs no display. Raises NotTrainedError, ModelError for a model without
         words or with too few, ValueError, or CheckpointError where the file cannot be written.
@@ -474,7 +474,7 @@ class LanguageModel:
         return plot_words(named, vectors[shown], file, title=headline)
 
     def _known_word(self, word: str | int) -> int:
-        """The id of the one word that is meant."""
+        """Return the id of a word; raise an error if the vocabulary lacks it."""
         if not isinstance(word, str):
             if not isinstance(word, int | np.integer):
                 raise TypeError(f"word: expected a word or its id, got {word!r}")
@@ -482,7 +482,7 @@ class LanguageModel:
         return word_id(self._parts(), word)
 
     def _words_of(self, prompt: str | Ids) -> list[str]:
-        """The words of a prompt."""
+        """Return the words of a prompt."""
         if not isinstance(prompt, str):
             return self.vocabulary.decode(self._checked("prompt", integers("prompt", prompt, "a text (str) or ids")))
         words = words_of_prompt(self._parts(), prompt)
@@ -491,7 +491,7 @@ class LanguageModel:
         return words
 
     def _ids(self, name: str, given: TextOrIds) -> Array:
-        """The ids of a text."""
+        """Return the ids of a text."""
         trained, source = self._parts(), source_of(name, given)
         if isinstance(source, Array):
             return self._checked(name, source)
@@ -499,14 +499,14 @@ class LanguageModel:
         return trained.vocabulary.encode(trained.tokenizer.split(text.text))
 
     def _checked(self, name: str, ids: Array) -> Array:
-        """Ids of the vocabulary; those of a model of ids may not be that of `<unk>`."""
+        """Return the ids if all are in the vocabulary and, for a model of ids, none is `<unk>`."""
         known = self.vocabulary.unk_id if self.tokenizer is IDS else len(self.vocabulary)
         return checked_ids(name, ids, known)
 
     # ---------------------------------------------------------------------------------------------- keeping and loading
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to a .safetensors file, or leave the file that was there as it is.
+        """Write the model to a .safetensors file; on failure an existing file stays as it is.
 
         path  for LanguageModel.load, and for `python -m fastmlp.generate`, `evaluate`, `neighbors` and `map`
         Raises NotTrainedError; CheckpointError where the file cannot be written.
@@ -527,18 +527,18 @@ class LanguageModel:
 
     @classmethod
     def load(cls, run: str | os.PathLike[str], *, threads: int | None = None, backend: str = "auto") -> "LanguageModel":
-        """The trained model of a .safetensors file or of a run's folder (its best weights).
+        """Load the model of a .safetensors file or of a run's folder (its best weights).
 
         run               what `save`, `fit(out=...)` or `python -m fastmlp.train` wrote
         threads, backend  as for a new model
-        Raises ModelError where it cannot be read or is something else; loading runs no code of the file.
+        Raises ModelError if it cannot be read or is no model; loading runs no code of the file.
         """
-        model = load_language_model(run, *_at_work(backend, threads))
+        model = load_language_model(run, *_ops_and_threads(backend, threads))
         model._options |= {"threads": threads, "backend": backend}
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        """Plain arrays, names and numbers: what compiled code there is belongs to the machine."""
+        """Return plain arrays, names and numbers; compiled code stays on this machine."""
         with self._lock:
             state: dict[str, Any] = {"options": self._options, "trained": None}
             if self._trained is not None:
@@ -547,23 +547,23 @@ class LanguageModel:
             return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Be that model again, on this machine's back-end."""
+        """Restore the model on this machine's back-end."""
         self._set_options(state["options"])
         self._trained = None
         if state["trained"] is not None:
-            ops, threads = _at_work(self._options["backend"], self._options["threads"])
+            ops, threads = _ops_and_threads(self._options["backend"], self._options["threads"])
             arrays, metadata = state["trained"]
             self._trained = NeuralModel.from_checkpoint(arrays, metadata, ops, threads=threads)
 
     def metadata(self) -> dict[str, Any]:
-        """What a checkpoint must hold, beside the network's arrays, to make this again."""
+        """Return the metadata that a checkpoint needs beside the network's arrays."""
         return self._parts().metadata()
 
     @classmethod
     def from_checkpoint(
         cls, tensors: Mapping[str, Array], metadata: Mapping[str, Any], ops: Ops, *, threads: int = 1
     ) -> "LanguageModel":
-        """Make it of what a checkpoint held; other tensors, such as an optimizer's, are left alone.
+        """Restore a model from a checkpoint; other tensors, such as an optimizer's, are ignored.
 
         Raises ValueError where something is missing or does not fit.
         """
@@ -573,7 +573,7 @@ class LanguageModel:
         return model
 
 
-# Their locks: a forked child has but one thread, and another may have held them.
+# A forked child renews their locks: a thread that the child does not have may have held them.
 _models: weakref.WeakSet[LanguageModel] = weakref.WeakSet()
 
 
@@ -594,7 +594,7 @@ def _options_of(shape: NetworkShape) -> dict[str, Any]:
 
 
 def _read(name: str, read: Callable[[Any], Any], value: Any) -> Any:
-    """An argument, or ValueError with its name."""
+    """Return the argument as `read` converts it; a ValueError gets its name."""
     try:
         return read(value)
     except ValueError as error:
@@ -605,18 +605,18 @@ def _seed(seed: int | None) -> int | None:
     return None if seed is None else _read("seed", whole(0), seed)
 
 
-def _at_work(backend: str, threads: int | None) -> tuple[Ops, int]:
-    """The back-end's ops and the number of threads; warns where it is not the fastest back-end."""
-    chosen = choose_backend(backend)
+def _ops_and_threads(backend: str, threads: int | None) -> tuple[Ops, int]:
+    """Return the back-end's ops and the number of threads; warn if the back-end is not the fastest."""
+    chosen = backends.choose_backend(backend)
     if chosen.notice:
         warnings.warn(chosen.notice, stacklevel=3)
     return chosen.ops, default_threads(threads)
 
 
 def load_language_model(run: str | os.PathLike[str], ops: Ops, threads: int = 1) -> LanguageModel:
-    """The trained model of a run's folder or a .safetensors file, on a back-end that is chosen already.
+    """Load the model of a run's folder or a .safetensors file for the given ops.
 
-    Raises ModelError where it cannot be read or is something else.
+    Raises ModelError if it cannot be read or is no model.
     """
     path = model_file(run)
     with load_errors(path):

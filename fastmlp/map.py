@@ -1,4 +1,4 @@
-"""A picture of the most frequent words, those together that are used alike: python -m fastmlp.map RUN."""
+"""Draw the most frequent words, similar ones close together: python -m fastmlp.map RUN."""
 
 import argparse
 import sys
@@ -32,12 +32,12 @@ def make_parser(prog: str) -> cli.Parser:
 
 
 def draw_map(arguments: argparse.Namespace) -> int:
-    """Load the model, draw its words, say where."""
+    """Load the model, draw its words, print the name of the file."""
     from fastmlp.language_model import load_language_model
     from fastmlp.ops import get_ops
 
     run = Path(arguments.run)
-    language = load_language_model(run, get_ops("numpy"))  # which computes nothing here
+    language = load_language_model(run, get_ops("numpy"))  # no op runs here
     out = getattr(arguments, "out", None) or default_file(run)
     language.plot_words(out, arguments.n, title=run.resolve().name.removesuffix(".safetensors"))
     print(f"the map of its words: {out}")
@@ -45,7 +45,7 @@ def draw_map(arguments: argparse.Namespace) -> int:
 
 
 def default_file(run: Path) -> Path:
-    """Where the map of a run's folder, or of a model file, is drawn."""
+    """Return the default file for the map of a run's folder or of a model file."""
     return run / "map.png" if run.is_dir() else run.with_name(f"{run.stem}-map.png")
 
 

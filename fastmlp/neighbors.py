@@ -1,4 +1,4 @@
-"""Words that a trained network holds for similar: python -m fastmlp.neighbors RUN WORD."""
+"""Print the words that are most similar to a word: python -m fastmlp.neighbors RUN WORD."""
 
 import argparse
 import sys
@@ -29,7 +29,7 @@ def neighbors(arguments: argparse.Namespace) -> int:
     from fastmlp.language_model import load_language_model
     from fastmlp.ops import get_ops
 
-    language = load_language_model(arguments.run, get_ops("numpy"))  # which computes nothing here
+    language = load_language_model(arguments.run, get_ops("numpy"))  # no op runs here
     try:
         found = language.neighbors(arguments.word, arguments.n)
     except TextError as error:

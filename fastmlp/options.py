@@ -1,4 +1,4 @@
-"""Values of options: how they are read from flags, TOML and Python, and what is said of those that make no sense.
+"""Readers of option values from flags, TOML and Python, and the error for a value that cannot be used.
 
 Standard library only, so that `--help` answers at once.
 """
@@ -11,19 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastmlp.errors import ReportedError
+
 __all__ = ["ConfigError", "Option", "closest"]
 
 Reader = Callable[[Any], Any]
 FEWEST_ON_MAP = 3  # words: two always lie on a line
 
 
-class ConfigError(ValueError):
-    """A value that cannot be used.
+class ConfigError(ReportedError, ValueError):
+    """The value of an option cannot be used.
 
     option   the option's name, as in the dataclass
     problem  what was expected and what came, in one line
-    other    an option that the problem names, as {other}
-    file     the TOML file that says so; None where it was said otherwise
+    other    another option, which the problem contains as {other}
+    file     the TOML file that sets the option; None: set elsewhere
     """
 
     def __init__(self, option: str, problem: str, *, other: str = "", file: str | None = None) -> None:
@@ -31,13 +33,13 @@ class ConfigError(ValueError):
         super().__init__(self.described(str))
 
     def described(self, written: Callable[[str], str]) -> str:
-        """The whole line; `written` says how an option is called where the user has met it."""
+        """Return the whole line; `written` gives an option's spelling, for example as a flag."""
         problem = self.problem.replace("{other}", written(self.other)) if self.other else self.problem
         return f"{written(self.option)}: {problem}"
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean '...'?" where a known word is near, else nothing."""
+    """Return "; did you mean '...'?" if a known word is similar, else an empty string."""
     import difflib
 
     near = difflib.get_close_matches(word, list(known), n=1)
@@ -46,12 +48,12 @@ def closest(word: str, known: Iterable[str]) -> str:
 
 # ------------------------------------------------------------------------------------------------------------ readers
 #
-# A reader takes what the command line (a string), a TOML file or Python gives and makes the option's value of it, or
-# raises ValueError with what was expected.
+# A reader converts a value from the command line (a string), a TOML file or Python to the option's type, or raises
+# ValueError with what was expected.
 
 
 def whole(low: int, high: int | None = None) -> Reader:
-    """A whole number within bounds."""
+    """Return a reader of whole numbers within bounds."""
     wanted = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
 
     def read(value: Any) -> int:
@@ -67,14 +69,14 @@ def whole(low: int, high: int | None = None) -> Reader:
 
 
 def _digits(written: str) -> int:
-    """A whole number, whose digits may stand in groups of three: 10000 or 10,000, but not 1,5."""
+    """Parse a whole number; commas may separate groups of three digits: 10000 or 10,000, but not 1,5."""
     if "_" in written or ("," in written and not re.fullmatch(r"\s*[+-]?\d{1,3}(,\d{3})+\s*", written)):
         raise ValueError(f"not a whole number: {written}")
     return int(written.replace(",", ""))
 
 
 def number(wanted: str, fits: Callable[[float], bool]) -> Reader:
-    """A finite number that fits."""
+    """Return a reader of finite numbers for which `fits` holds."""
 
     def read(value: Any) -> float:
         try:
@@ -89,7 +91,7 @@ def number(wanted: str, fits: Callable[[float], bool]) -> Reader:
 
 
 def several(read_one: Reader, wanted: str, count: int | None = None) -> Reader:
-    """Values separated by commas, or a list; one or more, or exactly `count`."""
+    """Return a reader of a list, or of values separated by commas: one or more, or exactly `count`."""
 
     def read(value: Any) -> tuple[Any, ...]:
         parts = value.split(",") if isinstance(value, str) else value
@@ -157,7 +159,7 @@ def of_each(read_one: Reader, wanted: str, count: int) -> Reader:
 
 
 def choice(names: tuple[str, ...]) -> Reader:
-    """One of a few names."""
+    """Return a reader that accepts these names only."""
 
     def read(value: Any) -> str:
         if value not in names:
@@ -175,7 +177,7 @@ def text(value: Any) -> str:
 
 
 def unicode(value: str) -> str:
-    """A string that can be written: what the system gives for bytes that are not UTF-8 cannot."""
+    """Read a string that UTF-8 can encode, unlike a file name whose bytes are not UTF-8."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -184,7 +186,7 @@ def unicode(value: str) -> str:
 
 
 def file(value: Any) -> str:
-    """The name of a file; not standard input, of which nothing is left when a run is resumed."""
+    """Read the name of a file; not standard input, which cannot be read again on resume."""
     name = text(value)
     if name == "-":
         raise ValueError("expected a file, which can be read again when the run is resumed, got '-'")
@@ -197,7 +199,7 @@ def texts(value: Any) -> tuple[str, ...]:
 
 
 def picture(value: Any) -> Path:
-    """A file to draw into."""
+    """Read the name of a picture file to write."""
     path = Path(text(value))
     if path.suffix.lower() not in (".png", ".svg"):
         raise ValueError(f"expected a file that ends in .png or .svg, got {str(value)!r}")
@@ -216,20 +218,20 @@ between_0_and_1 = number("a number above 0 and below 1", lambda value: 0 < value
 
 @dataclass(frozen=True)
 class Option:
-    """What the command line and the help need to know of a field."""
+    """The metadata of a field, for the command line and the help."""
 
     read: Reader
     help: str
     shown: str  # the default as the help shows it
     metavar: str
-    fixed: bool  # belongs to the network, the text or the order of its windows: a resumed run keeps it
+    fixed: bool  # must not change on resume: it shapes the network, the text or the windows' order
     repeated: bool
 
 
 def option(
     default: Any, read: Reader, help: str, *, metavar: str, shown: str = "", fixed: bool = False, repeated: bool = False
 ) -> Any:
-    """A field of the configuration."""
+    """Return a dataclass field of the configuration."""
     if not shown:
         shown = f"{default:,}" if isinstance(default, int) else typed_value(default)
     return field(default=default, metadata={"option": Option(read, help, shown, metavar, fixed, repeated)})

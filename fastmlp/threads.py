@@ -1,4 +1,4 @@
-"""How many threads may work: one setting for the whole program."""
+"""The number of threads: one setting for the whole program."""
 
 import operator
 import os
@@ -13,7 +13,7 @@ MOST_THREADS = 1024
 
 
 def default_threads(threads: int | None = None) -> int:
-    """The argument where given, else FASTMLP_NUM_THREADS, else the cores that this process may use (its affinity).
+    """Return the argument if given, else FASTMLP_NUM_THREADS, else the cores that this process may use (its affinity).
 
     Raises ThreadsError for what is not a whole number from 1 to 1,024.
     """
@@ -25,7 +25,7 @@ def default_threads(threads: int | None = None) -> int:
 
 
 def usable_cores() -> int:
-    """The cores that this process may use: fewer than the machine has under taskset or a batch system."""
+    """Return how many cores this process may use: under taskset or a batch system fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,15 +1,15 @@
-"""PyTorch's linear cross entropy on the CPU, made by fastmlp's kernels: one line to change in a training script.
+"""PyTorch's linear cross entropy on the CPU, computed by fastmlp's kernels: one line to change in a training script.
 
     from fastmlp.torch import linear_cross_entropy   # in place of torch.nn.functional's
 
     loss = linear_cross_entropy(hidden, head.weight, target, linear_bias=head.bias)
     loss.backward()
 
-The logits are never there as a whole. Where a gradient is to come, the forward pass makes it together with the loss,
-some rows at a time, and the backward pass hands it over: three products of N x H x V. To keep only statistics between
-the passes would take a fourth, for the logits once more, and no less memory, since the backward pass needs the
-gradients' anyway. The backward pass makes them itself where the gradient from above is not one number
-(reduction="none"), and when a retained graph is gone through again.
+The logits never exist as a whole. If gradients are required, the forward pass computes them together with the loss,
+some rows at a time, and the backward pass returns them: three products of N x H x V. Storing only statistics between
+the passes would take a fourth product, to recompute the logits, and no less memory, since the backward pass needs the
+gradients' memory anyway. The backward pass computes the gradients itself if the upstream gradient is not one number
+(reduction="none"), and when a retained graph is used again.
 """
 
 from collections.abc import Mapping
@@ -55,14 +55,14 @@ def linear_cross_entropy(
     As `torch.nn.functional.linear_cross_entropy` of PyTorch 2.13, for classes as targets, on the CPU:
 
     input            (N, H) or (H,)   rows of the batch
-    linear_weight    (V, H)           read where it lies if it is contiguous, as are the others
+    linear_weight    (V, H)           read in place if contiguous, like the other tensors
     target           (N,) or ()       classes in [0, V), int64 or int32
     linear_bias      (V,) or None
     weight           (V,) or None     of each class; gets no gradient
     reduction        "mean": the sum of the rows' losses, each weighted, over the sum of their weights; "sum"; "none"
     ignore_index     rows with this target do not count; None: -100
     label_smoothing  share of the truth that is spread over all classes, 0 to 1
-    options          None alone: there is nothing to choose, and no logits are kept
+    options          only None: there is nothing to choose, and no logits are stored
 
     Returns the loss in nats, of the input's type: a scalar, or one a row for "none". The mean over no row is NaN, its
     gradients are 0, as in PyTorch. With torch.get_num_threads() threads.
@@ -70,13 +70,13 @@ def linear_cross_entropy(
     float32 is computed in float32, or in bfloat16 with sums of float32 where PyTorch may do so too: inside of
     torch.autocast, whose loss is float32, and where torch.backends.mkldnn.matmul.fp32_precision is "bf16". bfloat16
     tensors are copied to float32 in each call, their gradients rounded once. float64 goes through NumPy's reference,
-    which is made for checks: it keeps the logits, and is not fast.
+    which is meant for checks: it stores the logits, and is slow.
 
-    Gradients are made for those of input, linear_weight and linear_bias that require one; there is no gradient of the
-    gradient, and no derivative in forward mode. torch.compile leaves the call out of its graph.
+    Gradients are computed for those of input, linear_weight and linear_bias that require one; there is no second
+    derivative, and no derivative in forward mode. torch.compile leaves the call out of its graph.
 
-    Raises NotImplementedError for what PyTorch's has beside that (probabilities as targets, weights of more dimensions,
-    `options`, tensors elsewhere), TypeError for other types, ValueError for shapes that do not fit and for numbers out
+    Raises NotImplementedError for PyTorch's other features (probabilities as targets, weights of more dimensions,
+    `options`, other devices), TypeError for other types, ValueError for shapes that do not fit and for numbers out
     of their range, IndexError for targets out of theirs.
 
     >>> import torch
@@ -111,14 +111,14 @@ def linear_cross_entropy(
 
 
 class LinearCrossEntropyLoss(torch.nn.Module):
-    """The last layer and its loss as a module: `linear_cross_entropy` with a weight, and a bias on request, of its own.
+    """The last layer and its loss as a module: `linear_cross_entropy` with its own weight and optional bias.
 
     As `torch.nn.LinearCrossEntropyLoss` of PyTorch 2.13, with its names in the state_dict ("linear.weight",
-    "linear.bias" and "weight"), so that weights go both ways.
+    "linear.bias" and "weight"), so that each loads the other's weights.
 
     in_features   H
     num_classes   V
-    out_features  () alone: one loss a row
+    out_features  only (): one loss a row
     bias          whether there is one
     device, dtype of the weight and the bias
     reduction, weight, ignore_index, label_smoothing, options: as in `linear_cross_entropy`
@@ -159,7 +159,7 @@ class LinearCrossEntropyLoss(torch.nn.Module):
         self.register_buffer("weight", weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """The loss of some rows."""
+        """Return the loss."""
         return linear_cross_entropy(
             input,
             self.linear.weight,
@@ -187,7 +187,7 @@ class LinearCrossEntropyLoss(torch.nn.Module):
 
 @dataclass(frozen=True)
 class _Settings:
-    """What is no tensor; fp32_precision is how products of float32 are made."""
+    """The arguments that are no tensors; fp32_precision is that of float32 products."""
 
     reduction: str
     ignore_index: int
@@ -197,8 +197,8 @@ class _Settings:
 
 
 def _apply(settings: _Settings, *tensors: Any) -> Tensor:
-    """The loss of _run's `tensors`, with a gradient to come if it is wanted."""
-    # the loss would be in the graph as a constant
+    """Return the loss of _run's `tensors`, with a backward pass if one of them requires a gradient."""
+    # a traced graph would hold the loss as a constant
     if torch.jit.is_tracing() or get_proxy_mode() is not None:  # type: ignore[attr-defined]
         raise NotImplementedError("fastmlp.torch: not while a graph is traced")
     given = [tensor for tensor in tensors if tensor is not None]
@@ -224,8 +224,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise NotImplementedError("fastmlp.torch: no gradient of the gradient, which create_graph=True asks for")
-        tensors = ctx.saved_tensors  # an error where they were freed by a backward pass before, or changed since
-        gradients, ctx.gradients = ctx.gradients, None  # they are handed over: who gets them may write to them
+        tensors = ctx.saved_tensors  # an error if a backward pass has freed them, or if they were changed
+        gradients, ctx.gradients = ctx.gradients, None  # not kept: the receiver may write to them
         if gradients is None:
             _, gradients = _run(ctx.settings, *tensors, grads=ctx.needs_input_grad[1:4], upstream=upstream)
         elif upstream != 1:
@@ -237,7 +237,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _gradient_of(tensor: Tensor | None, gradient: Any) -> Tensor | None:
-    """An array as a gradient of that tensor, of its type and shape."""
+    """Return an array as the gradient of a tensor, in its type and shape."""
     return None if tensor is None or gradient is None else torch.from_numpy(gradient).to(tensor.dtype).view_as(tensor)
 
 
@@ -252,9 +252,9 @@ def _run(
     grads: tuple[bool, bool, bool] = NO_GRADIENTS,
     upstream: Tensor | None = None,
 ) -> tuple[Tensor | None, tuple[Any, ...] | None]:
-    """The loss, and as arrays the gradients of input, linear_weight and linear_bias as far as they are wanted.
+    """Return the loss, and as arrays those gradients of input, linear_weight and linear_bias that are wanted.
 
-    With a gradient from above there is no loss.
+    With an upstream gradient the loss is None.
     """
     dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
 
@@ -283,7 +283,7 @@ def _run(
 
 
 def _precision(dtype: torch.dtype, autocast: bool) -> str:
-    """How the products of float32 are made: of bf16 where the numbers are, or where PyTorch would make them so."""
+    """Return the precision of float32 products: bf16 for bfloat16 tensors and where PyTorch would use it."""
     matmul = getattr(torch.backends.mkldnn, "matmul", None)  # since PyTorch 2.9
     allowed = autocast or dtype == torch.bfloat16 or getattr(matmul, "fp32_precision", None) == "bf16"
     return "bf16" if allowed and "bf16" in ops_of(np.dtype(np.float32)).precisions() else "auto"
@@ -303,7 +303,7 @@ def _check_places(tensors: Mapping[str, Any]) -> None:
 
 
 def _check_types(floats: Mapping[str, Tensor], target: Tensor, autocast: bool) -> None:
-    """One type for all; autocast may have made some of float32 bfloat16."""
+    """Raise TypeError unless all have one type; under autocast float32 and bfloat16 may be mixed."""
     if target.is_floating_point():
         raise NotImplementedError(f"target: expected classes, int64 or int32, got {target.dtype}: no probabilities")
     if target.dtype not in (torch.int64, torch.int32):

@@ -33,7 +33,7 @@ TAKES_LESS = "less text, or a smaller --vocab-size, --context, --embed, --hidden
 
 
 def make_parser(prog: str) -> cli.Parser:
-    """The command's arguments: those of the configuration, and what concerns this sitting only."""
+    """Return the parser: the options of the configuration, and those of this sitting only."""
     parser = cli.Parser(
         prog=prog,
         usage=f"{prog} [FILE ...] [options]",
@@ -83,7 +83,7 @@ def make_parser(prog: str) -> cli.Parser:
 
 
 def configuration(arguments: argparse.Namespace) -> TrainConfig:
-    """The configuration that flags, a TOML file or the folder of the run to resume ask for, in this order."""
+    """Return the configuration: the flags, over the options of a TOML file or of the run to resume."""
     given = vars(arguments)
     for one, other in (
         *(("resume", other) for other in ("overwrite", "config", "preset")),
@@ -96,16 +96,16 @@ def configuration(arguments: argparse.Namespace) -> TrainConfig:
     for file in flags.get("files", ()):
         if file.endswith(".toml"):
             raise ConfigError("files", f"{file} holds options, not a text; give it as --config {shlex.quote(file)}")
-    _, below = options_below(arguments)
+    _, below = overridden_options(arguments)
     try:
         return TrainConfig.layered(below, flags)
     except ConfigError as error:
-        name_its_file(error, arguments)
+        name_config_file(error, arguments)
         raise
 
 
-def options_below(arguments: argparse.Namespace) -> tuple[str | None, dict[str, Any]]:
-    """The options of a TOML file or of the run to resume, which flags go before, and the file that has them."""
+def overridden_options(arguments: argparse.Namespace) -> tuple[str | None, dict[str, Any]]:
+    """Return the TOML file or config.toml whose options the flags override, and these options."""
     given = vars(arguments)
     if arguments.resume:
         return options_of_run(given)
@@ -113,7 +113,7 @@ def options_below(arguments: argparse.Namespace) -> tuple[str | None, dict[str, 
 
 
 def options_of_run(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """The options of the run to resume; none where it was killed before it wrote them and FILE is named again."""
+    """Return config.toml of the run to resume and its options; none if it has not been written and FILE is given."""
     if "out" not in given:
         raise ConfigError("resume", "say which run: --out DIR")
     folder = Path(given["out"])
@@ -132,15 +132,15 @@ def options_of_run(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     return str(file), kept
 
 
-def name_its_file(error: ConfigError, arguments: argparse.Namespace) -> None:
-    """Let the error of an option that stands in a file, and was no flag, say so."""
-    file, options = options_below(arguments)
+def name_config_file(error: ConfigError, arguments: argparse.Namespace) -> None:
+    """Name the file in the error of an option that the file sets and no flag overrides."""
+    file, options = overridden_options(arguments)
     if error.option in options and error.option not in vars(arguments):
         error.file = file
 
 
 def train(arguments: argparse.Namespace, prog: str) -> int:
-    """Train until the end, Ctrl-C, SIGTERM, or until the terminal is gone."""
+    """Train until the end, Ctrl-C or SIGTERM, or until the terminal is closed."""
     config = configuration(arguments)
     run: SavedRun | None = None
     with Interrupts() as interrupts:
@@ -157,15 +157,15 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
                     printer.report(GoOn(commands_after(prog, run)))
                     return cli.DONE
                 printer.report(GoOn([command_to_resume(prog, run)]))
-        except BrokenPipeError as error:  # which would pass for a reader who has had enough
+        except BrokenPipeError as error:  # cli.run would take it for a closed standard output
             raise RuntimeError("a pipe that the run writes to was closed") from error
         except (KeyboardInterrupt, Exception) as error:
-            # an extension module that is interrupted while it is imported makes an ImportError of it
+            # a KeyboardInterrupt in the import of an extension module becomes an ImportError
             if not isinstance(error, KeyboardInterrupt) and not interrupts.stopped_at_once:
                 if arguments.resume and "files" not in vars(arguments):
-                    point_to_the_text(error, arguments.out)
+                    explain_moved_text(error, arguments.out)
                 if isinstance(error, ConfigError):
-                    name_its_file(error, arguments)
+                    name_config_file(error, arguments)
                 if isinstance(error, MemoryError):
                     raise MemoryError(f"{str(error) or 'none is left'}; {TAKES_LESS}") from error
                 raise
@@ -177,8 +177,8 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
     return 128 + interrupts.received
 
 
-def point_to_the_text(error: Exception, folder: str) -> None:
-    """Raise a TextError again, with how a resumed run's text is named that is elsewhere now."""
+def explain_moved_text(error: Exception, folder: str) -> None:
+    """Raise a TextError again with a hint: how to name the text of a resumed run if it has moved."""
     from fastmlp.errors import TextError
 
     if isinstance(error, TextError):
@@ -186,14 +186,14 @@ def point_to_the_text(error: Exception, folder: str) -> None:
 
 
 def why_closed(error: OSError | None) -> str:
-    """What is the matter with standard output."""
+    """Return why standard output cannot be written to."""
     if error is None or isinstance(error, BrokenPipeError):
         return "standard output was closed"
     return f"cannot write to standard output: {error.strerror}"
 
 
 def make_printer(arguments: argparse.Namespace) -> "Printer":
-    """How the run is shown."""
+    """Return the printer that the flags ask for."""
     from fastmlp.console import Console, JsonLines, Quiet
 
     if arguments.json:
@@ -202,13 +202,13 @@ def make_printer(arguments: argparse.Namespace) -> "Printer":
 
 
 def command_to_resume(prog: str, run: "SavedRun") -> str:
-    """The exact command; a text from standard input must come again."""
+    """Return the exact command; a text from standard input must be given again."""
     files = "- " if "-" in run.config.files else ""
     return f"{cli.as_typed(prog)} {files}--resume --out {quoted(run.folder.path)}"
 
 
 def stopped_at_once(prog: str, run: "SavedRun | None", *, resumed: bool) -> str:
-    """What a run that could not finish its step leaves."""
+    """Return the message for a run that stopped before its step was done."""
     if run is None and resumed:
         return "stopped before training went on: the run is as it was"
     if run is None:
@@ -221,7 +221,7 @@ def stopped_at_once(prog: str, run: "SavedRun | None", *, resumed: bool) -> str:
 
 
 def commands_after(prog: str, run: "SavedRun") -> list[str]:
-    """What to do with a trained model."""
+    """Return the commands that can use the trained model."""
     folder, prompt = quoted(run.folder.path), next(iter(run.samples.prompts))
     word = next((word for word in run.corpus.vocabulary.words if word.isalpha() and len(word) > 5), "WORD")
     after = {"generate": quoted(prompt) if prompt else "", "evaluate": "FILE", "neighbors": word, "map": ""}
@@ -230,25 +230,25 @@ def commands_after(prog: str, run: "SavedRun") -> list[str]:
 
 
 def quoted(argument: str | Path) -> str:
-    """An argument as a shell takes it, and no command for an option."""
+    """Quote an argument for the shell, so that no command takes it for an option."""
     if not str(argument).startswith("-"):
         return shlex.quote(str(argument))
-    return shlex.quote(f"./{argument}" if isinstance(argument, Path) else f" {argument}")  # no word has a space
+    return shlex.quote(f"./{argument}" if isinstance(argument, Path) else f" {argument}")  # words have no spaces
 
 
 class Interrupts:
-    """Within, Ctrl-C, SIGTERM and SIGHUP are noted, so that a step can be finished; a second Ctrl-C stops at once.
+    """Defers Ctrl-C, SIGTERM and SIGHUP until a step is done; a second Ctrl-C stops at once.
 
-    SIGHUP comes where the terminal is closed or its connection lost; nohup lets it be ignored, and so it stays.
+    SIGHUP means that the terminal was closed or its connection lost; under nohup it stays ignored.
 
-    Before the first step, while there is nothing to finish, the first one stops at once, by a KeyboardInterrupt. That
-    is lost where C calls Python, as the compiler of kernels does: so it comes again until it is not.
+    Before the first step there is nothing to finish: the first signal raises KeyboardInterrupt. Where C calls Python,
+    as the compiler of kernels does, the exception is lost; so it is raised again until it gets through.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.in_steps = False
-        # on a terminal over ^C and what there may be of a progress bar
+        # on a terminal the message overwrites ^C and the progress bar
         self.over_line = b"\r\x1b[K" if cli.is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb" else b"\n"
         self._before: dict[int, Any] = {}
         self._again: threading.Timer | None = None
@@ -272,7 +272,7 @@ class Interrupts:
 
     @property
     def stopped_at_once(self) -> bool:
-        """Whether one came before the first step."""
+        """Whether a signal came before the first step."""
         return self.received is not None and not self.in_steps
 
     def before_step(self) -> bool:
@@ -287,12 +287,12 @@ class Interrupts:
         self.received = number
         if sys.stderr is None:  # closed: descriptor 2 may be any file by now
             return
-        with contextlib.suppress(OSError):  # Ctrl-C reaches whoever reads it too, as in train 2>&1 | tee log
+        with contextlib.suppress(OSError):  # Ctrl-C may have ended its reader, as in train 2>&1 | tee log
             message = b"stopping after this step and saving; another Ctrl-C stops at once\n"
-            os.write(2, self.over_line + message)  # print may be under way
+            os.write(2, self.over_line + message)  # the signal may have interrupted a print
 
     def _lost(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """An exception was raised where nobody can catch it."""
+        """Raise a lost KeyboardInterrupt again; pass other lost exceptions to the hook before."""
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._hook_before(unraisable)
             return

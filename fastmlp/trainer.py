@@ -6,16 +6,16 @@
     result = train(TrainConfig(files=("hp.txt",), steps=2_000, out="runs/hp"))
     print(result.val_perplexity, result.folder)
 
-A `Reporter` is told what happens; `should_stop` is asked before each step and in the evaluation at the end, and a run
-that stops can be resumed with the same bits. What the run writes is described in run_folder.py. `run_in_memory` makes
-one that writes nothing.
+A `Reporter` receives the events; `should_stop` is called before each step and during the final evaluation, and a run
+that was stopped can be resumed with the same bits. run_folder.py describes the files of a run. `run_in_memory` makes a
+run that writes none.
 
 Memory, with P parameters, R = max(batch size, 512) rows, V words and hidden layers of H units in all: 4 P bytes of
 weights, at most 4 P of gradients, 4 P for each array that the optimizer keeps (adamw 2, momentum and adagrad 1, sgd 0),
 all but the gradients once more while a checkpoint is written, or 4 P for the best weights in memory, 4 R (3 H + 3 T D)
-of activations, the last layer's work memory, and what text says of a text. None of it grows from step to step. The
-last layer's is stated by kernels/linear_cross_entropy.pyx for Cython, and has the same parts on Numba; where the layer
-is wide most of it are the slices' shares of dh, not the exponentials. NumPy's is at most 8 R V.
+of activations, the last layer's work memory, and the text's memory (fastmlp/text). None of it grows with the steps. For
+the last layer's memory see kernels/linear_cross_entropy.pyx; on Numba it has the same parts. Where the layer is wide,
+most of it are the slices' parts of dh, not the exponentials. NumPy's is at most 8 R V.
 """
 
 import contextlib
@@ -33,7 +33,8 @@ from fastmlp.events import (
 )
 from fastmlp.files.atomic import lock_folder, write_atomically
 from fastmlp.files.run_folder import RunFolder, find_folder
-from fastmlp.ops.backend import Backend, choose_backend
+from fastmlp.ops import backend as backends
+from fastmlp.ops.backend import Backend
 from fastmlp.options import ConfigError
 from fastmlp.text.reading import Text
 from fastmlp.threads import default_threads
@@ -56,15 +57,15 @@ def train(
 ) -> Result:
     """Train a network on a text.
 
-    config       what to do
-    text         where it is in memory already, or ids; None: config.files, or the standard library's documentation
-    reporter     is told what happens
-    should_stop  asked before each step, and while the held-out words are guessed at the end; where it says so the run
-                 saves itself and can be resumed
+    config       the options
+    text         a text in memory, or ids; None: config.files, or the standard library's documentation
+    reporter     receives the events
+    should_stop  called before each step and during the final evaluation; if it returns True the run is saved, and can
+                 be resumed
     resume       go on with the run in config.out
     overwrite    replace the run in config.out
     Raises TextError, ConfigError, RunFolderError or BackendUnavailableError where the run cannot begin, CheckpointError
-    where a file cannot be read or written, DivergedError where the loss becomes infinite or no number.
+    where a file cannot be read or written, DivergedError where the loss becomes infinite or NaN.
     """
     with open_run(config, text=text, reporter=reporter, resume=resume, overwrite=overwrite) as run:
         return run.train(should_stop)
@@ -79,7 +80,7 @@ def open_run(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Iterator["SavedRun"]:
-    """A run that is ready to train: its text is read, its folder is its own. The arguments are those of `train`."""
+    """Yield a run that is ready to train: its text is read, its folder locked. The arguments are those of `train`."""
     reporter = reporter or Reporter()
     backend, threads, corpus = _prepare(config, text, reporter)
     folder = find_folder(config.out, config.files, overwrite=overwrite)
@@ -91,16 +92,16 @@ def open_run(
             )
         state = load_state(folder, config, corpus) if resume and not overwrite else None
         config = _filled_in(config, corpus, backend, threads, state)
-        if others := folder.others_files(overwrite=overwrite):  # a run that was killed has left more than these
-            or_replace = "" if others[0] in folder.known_by else ", or replace it (--overwrite)"
-            raise RunFolderError(f"{others[0]} is there, and not of a run: name another folder{or_replace}")
+        if foreign := folder.foreign_files(overwrite=overwrite):  # a killed run is none: it has written config.toml
+            or_replace = "" if foreign[0] in folder.run_files else ", or replace it (--overwrite)"
+            raise RunFolderError(f"{foreign[0]} is there, and not of a run: name another folder{or_replace}")
         if resume and state is None:
             reporter.report(Notice(f"{folder.path} holds nothing to go on from: the run begins at step 0"))
         replaces = overwrite and any(file.exists() for file in folder.files)
-        with contextlib.ExitStack() as where_it_cannot_begin:
+        with contextlib.ExitStack() as cleanup:
             if not (holds_run or replaces):
-                where_it_cannot_begin.callback(folder.discard)
-            if state is None and not replaces:  # by this file a run is known, and others' files are told from its own
+                cleanup.callback(folder.discard)
+            if state is None and not replaces:  # this file marks the folder as a run's
                 write_atomically(folder.config, to_toml(config).encode())
             with contextlib.closing(
                 SavedRun(config, corpus, folder, backend, threads, reporter, replaces=replaces)
@@ -108,17 +109,17 @@ def open_run(
                 run.report_setup()
                 if not replaces:
                     run.open(state)
-                if state is not None:  # a run that cannot go on keeps its options
+                if state is not None:  # if the run cannot be resumed, its options stay
                     write_atomically(folder.config, to_toml(config).encode())
                 run.prepare()
-                where_it_cannot_begin.pop_all()
+                cleanup.pop_all()
                 yield run
 
 
 def run_in_memory(
     config: TrainConfig, *, text: Text | np.ndarray | None = None, reporter: Reporter | None = None
 ) -> "Run":
-    """A run that is ready to train and writes nothing. The arguments are those of `train`."""
+    """Return a run that is ready to train and writes nothing. The arguments are those of `train`."""
     reporter = reporter or Reporter()
     backend, threads, corpus = _prepare(config, text, reporter)
     config = _filled_in(config, corpus, backend, threads)
@@ -129,9 +130,9 @@ def run_in_memory(
 
 
 def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Reporter) -> tuple[Backend, int, Corpus]:
-    """What a run needs: a back-end, threads, and its text, read."""
-    backend, threads = choose_backend(config.backend), _threads(config)
-    training_precision(config, backend)  # refused before the text is read
+    """Choose the back-end and the threads, and read the text."""
+    backend, threads = backends.choose_backend(config.backend), _threads(config)
+    training_precision(config, backend)  # raises ConfigError before the text is read
     corpus = read_corpus(config, text)
     for prompt in config.prompt:
         if not corpus.tokenizer.split(prompt):
@@ -165,7 +166,7 @@ def _filled_in(
 
 @contextlib.contextmanager
 def _lock(folder: RunFolder) -> Iterator[None]:
-    """The folder is nobody else's."""
+    """Hold the lock of the folder."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(lock_folder(folder.path))

@@ -7,7 +7,7 @@ from core cimport COLUMN_BLOCK, ceil_div, core_api, import_core
 cdef const core_api *core = import_core()
 
 cdef enum:
-    SMALL = 1 << 15  # elements that are not worth a second thread
+    SMALL = 1 << 15  # elements below which a second thread does not pay
 
 
 ctypedef struct Call:

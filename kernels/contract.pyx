@@ -1,8 +1,8 @@
 """The check of fastmlp/ops/contract.py, compiled: a training step hands over a hundred arrays, and the last layer
 leaves nothing of the interpreter in the caches.
 
-It lets pass only what the check in Python lets pass. What it does not let pass goes there, for the words of the
-refusal; a few rare things, such as subclasses of ndarray, are accepted there alone.
+It accepts only arguments that the check in Python accepts. All others go to that check, which words the error; a few
+rare ones, such as subclasses of ndarray, are accepted there only.
 """
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
@@ -74,7 +74,7 @@ cdef bint in_range(const ids_t *ids, Py_ssize_t count, uint64_t shift, uint64_t 
 
 
 cdef bint bounded(dict options) except -1:
-    """Whether what has bounds is a plain number within them: contract.BOUNDS."""
+    """Whether each option in contract.BOUNDS is a plain number within its bounds."""
     for name, value in options.items():
         if name == "threads" or name == "step":
             if type(value) is not int or value < 1:
@@ -156,14 +156,14 @@ cdef class Contract:
                     fits = argument is None and self.wants[taken].optional
                 taken += 1
             return fits and self.agree(views)
-        except (BufferError, ValueError):  # no view as it is asked for
+        except (BufferError, ValueError):  # the object has no such view
             return False
         finally:
             for i in range(taken):
                 PyBuffer_Release(&views[i])
 
     cdef bint agree(self, const Py_buffer *views) noexcept:
-        """Whether each array is as declared, and all are of one mind about the sizes."""
+        """Whether each array is as declared, and all agree on the sizes."""
         cdef Py_ssize_t sizes[MOST_LETTERS]
         cdef const Py_buffer *first_of_any_shape = NULL
         cdef Py_ssize_t id_size = 0

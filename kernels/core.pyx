@@ -1,4 +1,4 @@
-"""What all ops share (simd/core.h): one team of threads, one work array and the vector kernels, behind one capsule.
+"""The core of all ops (simd/core.h): one team of threads, one work array and the vector kernels, behind one capsule.
 
 FASTMLP_SIMD=amx|avx512_bf16|avx512|avx2|portable chooses the variant of the vector kernels by hand; one that this CPU
 cannot run is an error. Without it the best one runs.
@@ -31,7 +31,7 @@ cdef const simd_variant *current = NULL
 
 
 def variants():
-    """The variants that this CPU can run, the best first."""
+    """Return the variants that this CPU can run, the best first."""
     names = []
     cdef int i = 0
     while simd_variants[i] != NULL:
@@ -42,12 +42,12 @@ def variants():
 
 
 def variant():
-    """The variant that runs."""
+    """Return the variant in use."""
     return current.name.decode()
 
 
 def use_variant(name):
-    """Let all ops of this process run on another variant: for tests and benchmarks, while no op runs."""
+    """Switch all ops of this process to another variant, while no op runs: for tests and benchmarks."""
     global current
     if name not in variants():
         raise ValueError(f"expected one of {', '.join(variants())}, which this CPU runs, got {name!r}")
@@ -60,7 +60,7 @@ def use_variant(name):
 
 
 def precisions():
-    """The values of fp32_precision that the variant has, the one that "auto" stands for first: float32."""
+    """Return the variant's values of fp32_precision; the first one is "auto": float32."""
     return ("ieee",) if shared.tiles == NULL else ("ieee", "bf16x3", "bf16")
 
 

@@ -9,7 +9,7 @@ from core cimport core_api, ids_t, import_core, row_sums, slice_task
 cdef const core_api *core = import_core()
 
 cdef enum:
-    SMALL = 1 << 14  # logits that are not worth a second thread
+    SMALL = 1 << 14  # logits below which a second thread does not pay
 
 
 ctypedef struct Call:
@@ -24,7 +24,7 @@ ctypedef struct Call:
 
 
 cdef void keep_loss(Call *call, long row, row_sums sums) noexcept nogil:
-    """The statistics, and the loss in the place of the target's logit."""
+    """Write the statistics, and the loss over the target's logit."""
     cdef double loss, log_sum = log(sums.exponentials)
     call.highest[row] = sums.highest
     call.log_sum[row] = <float> log_sum
@@ -35,12 +35,12 @@ cdef void keep_loss(Call *call, long row, row_sums sums) noexcept nogil:
 
 
 cdef float shift(Call *call, long row) noexcept nogil:
-    """What smoothing takes from the gradient of each of the row's logits."""
+    """Return what smoothing subtracts from each logit's gradient in the row."""
     return <float> (call.row_scale[row] * call.label_smoothing / call.words)
 
 
 cdef bint ignored(Call *call, long row) noexcept nogil:
-    """Whether a row does not count; what is made of it is 0 then, without a look at its logits."""
+    """Whether a row is ignored; if so, write 0 to its outputs without reading its logits."""
     if call.row_scale[row] != 0:
         return False
     if call.target_logits:
@@ -71,7 +71,7 @@ cdef void both_slice(void *context, long row, int hand) noexcept nogil:
 
 
 cdef void pick_targets(Call *call, long rows, const ids_t[::1] targets) noexcept nogil:
-    """Each counted row's logit of the target, in the place of its loss."""
+    """Write the target's logit of each row that counts to the place of its loss."""
     cdef long row
     for row in range(rows):
         if call.row_scale[row] != 0:
@@ -79,7 +79,7 @@ cdef void pick_targets(Call *call, long rows, const ids_t[::1] targets) noexcept
 
 
 cdef void take_truth(Call *call, long rows, const ids_t[::1] targets) noexcept nogil:
-    """What the gradient is less at each counted row's target."""
+    """Subtract the truth from the gradient at the target of each row that counts."""
     cdef long row
     for row in range(rows):
         if call.row_scale[row] != 0:
@@ -99,7 +99,7 @@ cdef void run_rows(slice_task task, Call *call, long rows, const ids_t[::1] targ
 cdef int run(slice_task task, const float[:, ::1] logits, targets, const float[::1] row_scale,
              const float[::1] highest, const float[::1] log_sum, float[::1] losses, float[:, ::1] dlogits,
              double label_smoothing, int threads) except -1:
-    """Let a task go over the rows; what it does not make is None. The statistics are written if there are losses."""
+    """Run a task over the rows; outputs that it does not compute are None. With losses it writes the statistics."""
     cdef Call call
     cdef long rows = logits.shape[0]
     if rows == 0:
@@ -118,7 +118,7 @@ cdef int run(slice_task task, const float[:, ::1] logits, targets, const float[:
 
 def cross_entropy_forward(const float[:, ::1] logits, targets, const float[::1] row_scale, float[::1] highest,
                           float[::1] log_sum, float[::1] losses, *, double label_smoothing=0.0, int threads=1):
-    """losses = highest + log_sum - logits[target], with the maximum taken out before the exponentials."""
+    """losses = highest + log_sum - logits[target], with the maximum subtracted before the exponentials."""
     run(forward_slice, logits, targets, row_scale, highest, log_sum, losses, None, label_smoothing, threads)
 
 
@@ -132,5 +132,5 @@ def cross_entropy_backward(const float[:, ::1] logits, targets, const float[::1]
 def cross_entropy(const float[:, ::1] logits, targets, const float[::1] row_scale, float[::1] highest,
                   float[::1] log_sum, float[::1] losses, float[:, ::1] dlogits, *, double label_smoothing=0.0,
                   int threads=1):
-    """Losses and gradient in one: the exponentials are made once."""
+    """Compute losses and gradient together: the exponentials are computed once."""
     run(both_slice, logits, targets, row_scale, highest, log_sum, losses, dlogits, label_smoothing, threads)

@@ -46,9 +46,9 @@ ctypedef struct Occurrence:
 
 
 cdef Occurrence *sorted_by_id(Occurrence *items, Occurrence *spare, long count) noexcept nogil:
-    """`items` or `spare`, whichever has them in the end, by ascending id and else in the order in which they came.
+    """Sort by ascending id, stably; return `items` or `spare`, whichever holds the result.
 
-    A radix sort: byte by byte from the lowest of the ids to the highest that any of them has.
+    A radix sort: byte by byte from the lowest to the highest that any id uses.
     """
     cdef long starts[DIGITS]
     cdef long i, start, digit
@@ -108,7 +108,7 @@ cdef long sum_up(const ids_t[:, ::1] ids, const float[:, :, ::1] demb, ids_t[::1
 
 
 def embedding_backward(ids, const float[:, :, ::1] demb, rows, float[:, ::1] drows, *, int threads=1):
-    """The unique ids, ascending, and the sums of their gradients in the order of the batch. Returns how many."""
+    """Write the unique ids, ascending, and their gradients' sums in the order of the batch. Return their number."""
     if ids.itemsize == sizeof(int32_t):
         return sum_up[int32_t](ids, demb, rows, drows)
     return sum_up[int64_t](ids, demb, rows, drows)

@@ -1,13 +1,13 @@
 """The linear layer: three products, each (rows x lanes) = (rows x depth) (depth x lanes), by one routine.
 
-Of a product's two operands the smaller is packed into panels, which the threads then share; the other is read where it
-lies. The result's rows are cut into slices, and the depth into chunks whose sums are added up, so that the panels of a
+Of a product's two operands the smaller is packed into panels, which the threads then share; the other is read in
+place. The result's rows are cut into slices, and the depth into chunks whose sums are added up, so that the panels of a
 chunk stay in the cache and rounding errors do not grow with the depth.
 
-A result that is small beside the depth (dx of the output layer sums over the vocabulary) is made in parts of the depth,
-which are added up in their order: what is read then passes by once, and the slices are many.
+A result that is small beside the depth (dx of the output layer sums over the vocabulary) is computed in parts of
+the depth, which are summed in order: so the operands are read once, and there are many slices.
 
-A few rows of x need no panels: y is made of dot products, as fast as W can be read.
+A few rows of x need no panels: y is computed by dot products, as fast as W can be read.
 """
 
 from core cimport COLUMN_BLOCK, ceil_div, core_api, import_core, matrix
@@ -15,16 +15,16 @@ from core cimport COLUMN_BLOCK, ceil_div, core_api, import_core, matrix
 cdef const core_api *core = import_core()
 
 cdef enum:
-    TILE_ROWS = 12           # a multiple of every variant's
-    SLICE_ROWS = 48          # of a result at most; fewer where it would have less than
-    SLICES = 32              # slices: the thread that takes the last one keeps the others waiting
-    DEPTH_CHUNK = 512        # of the sums that are made in one go
-    PARTS = 16               # of the depth at most, where it has as many chunks
-    PART_AT_MOST = 1 << 19   # floats of a result that is made in parts
-    FEW = 8                  # rows of x that are worth panels
-    FEW_SLICE_ROWS = 768     # of W, for fewer: long walks over memory, which the CPU foresees
+    TILE_ROWS = 12           # a multiple of every variant's tile rows
+    SLICE_ROWS = 48          # of a result at most; fewer if there would be less than
+    SLICES = 32              # slices: all threads wait for the last one
+    DEPTH_CHUNK = 512        # of one sum
+    PARTS = 16               # of the depth at most, if it has as many chunks
+    PART_AT_MOST = 1 << 19   # floats of a result that is computed in parts
+    FEW = 8                  # rows of x from which panels pay
+    FEW_SLICE_ROWS = 768     # of W, for fewer rows: long sequential reads, which the CPU prefetches
     ADD_SLICE = 1 << 13      # floats of the result in a slice of adding up its parts
-    SMALL = 1 << 18          # multiply-adds that are not worth a second thread
+    SMALL = 1 << 18          # multiply-adds below which a second thread does not pay
 
 
 ctypedef struct Product:
@@ -36,14 +36,14 @@ ctypedef struct Product:
     float *result
     long result_row
     long result_lane
-    bint turned         # rows and lanes have changed places
+    bint turned         # rows and lanes are exchanged
     bint few            # dot products
     long slice_rows     # of a result
     long panels         # how many
     float *packed       # right: [panel][k][lane]
     long part_depth
     long parts          # how many; 1 where the depth is not cut
-    float *sums         # (parts, rows * lanes), a part as the result lies; the result itself where the depth is not cut
+    float *sums         # (parts, rows * lanes), a part in the result's layout; or the result itself, in one part
 
 
 ctypedef struct Call:
@@ -55,11 +55,11 @@ ctypedef struct Call:
     const float *bias   # (outputs,) or NULL, for a forward pass
     const float *dy     # (B, outputs)
     float *dbias        # (outputs,) or NULL, for a backward pass
-    Product *with_sums  # the product that reads dy's columns in slices and sums them up meanwhile, or NULL
+    Product *with_sums  # the product that also sums dy's columns, which it reads in slices, or NULL
 
 
 cdef void add_product(Call *call, Product p) noexcept nogil:
-    """Decide how to compute a product; rows and lanes change places where that packs the smaller operand."""
+    """Decide how to compute a product; rows and lanes are exchanged if that packs the smaller operand."""
     if p.rows < p.lanes:
         p.rows, p.lanes = p.lanes, p.rows
         p.left, p.right = p.right, p.left
@@ -154,7 +154,7 @@ cdef void add_slice(void *context, long slice, int hand) noexcept nogil:
 
 
 cdef int run(Call *call, int threads) except -1 nogil:
-    """Compute the products, and the sums of dy where they are wanted."""
+    """Compute the products, and the sums of dy if they are wanted."""
     cdef long panels = 0, slices = ceil_div(call.outputs, COLUMN_BLOCK) if call.dbias and not call.with_sums else 0
     cdef long work = call.B * call.outputs if call.dbias else 0, floats = 0
     cdef Product *p

@@ -1,38 +1,38 @@
 """The last layer, softmax and cross entropy in one: 98 % of a training step.
 
-The vocabulary is cut into slices, a function of its size alone, which the threads take as they come free; a slice is
-walked in blocks of words, whose weights stay in the cache while they are used. In a block the logits are
+The vocabulary is cut into slices, a function of its size alone, each taken by the next free thread; a slice is
+processed in blocks of words, whose weights stay in the cache while they are used. In a block the logits are
 transposed, (words, lanes): the rows of the batch lie side by side, padded to whole vectors, so that the weights are
-read where they lie and every sum over words is vertical.
+read in place and every sum over words is vertical.
 
-    sweep one, a slice at a time                               what a slice hands back
+    sweep one, a slice at a time                               results of a slice
         logits = W h^T + b                                         highest  (lanes)  of its logits
         block_highest, sum: running over the blocks                sum      (lanes)  of exp(logit - highest)
         e = exp(logits - block_highest)  kept: (V, lanes)          the logits of the targets in it
-    the slices are put together: highest, log_sum, losses
+    the slices are combined: highest, log_sum, losses
     sweep two, a slice at a time
         p = (e * exp(block_highest - highest - log_sum) - truth) * row_scale          in place of e
         dh^T += W^T p                                              dh^T  (H, lanes), added up in slice order
         dW = p h, db = sum of p                                    or, at once, the update of W and b by them
 
-The products are made in float32 ("ieee"), or of tiles of bf16 (simd/tiles.h), whose sums are float32 again: with each
-number rounded once ("bf16"), or as the sum of two bf16 ("bf16x3"). Both go through the sweeps above, the second kind a
+The products are computed in float32 ("ieee"), or from tiles of bf16 (simd/tiles.h) with float32 sums: with each number
+rounded once ("bf16"), or as the sum of two bf16 ("bf16x3"). Both go through the sweeps above, the second kind a
 panel of lanes at a time: weights, h, e and p are then in tiles of P planes, 1 or 2, and everything between the
 products is float32. The target's p, where 1 is subtracted, is taken from its float32 logit.
 
-Where nothing is updated, a long batch goes through both sweeps in pieces (rows_at_once): what they need between the
-sweeps can be kept however long the batch is, and a block stays in the caches. dW and db are added up from one piece to
-the next. A gradient that nobody wants is not made. All rows count: what checks the arrays (fastmlp/ops/contract.py)
-leaves ignored rows out.
+Without an update, a long batch goes through both sweeps in pieces (rows_at_once): then the exponentials can be stored
+between the sweeps for any length of batch, and a block stays in the caches. dW and db are summed over the pieces.
+A gradient that is not wanted is not computed. All rows count: the check of the arrays (fastmlp/ops/contract.py) leaves
+out ignored rows.
 
-Work memory, in floats, beside the arguments; B are the rows that go at once, L is B padded to whole vectors, and from
+Work memory, in floats, beside the arguments; B are the rows of a piece, L is B padded to whole vectors, and from
 128 on to an odd number of cache lines, S the number of slices (at most 32), n the threads:
 
     forward    (H + 3 S + n BLOCK + 9) L                       nothing of the size of B V
     backward   the same + H B + (S H + n) L + n BLOCK (H + 1)  dh's parts, and a block's gradient
-    both       the same + (V + V / BLOCK) L for the exponentials, where they take at most KEEP_AT_MOST; beyond it
-               nothing of the size of B V either: the logits are made again, exactly, in sweep two
-    update     as both, with all rows at once: there is no gradient of the size of W
+    both       the same + (V + V / BLOCK) L for the exponentials, if they take at most KEEP_AT_MOST; beyond it
+               nothing of the size of B V either: sweep two computes the logits again, exactly
+    update     as both, with all rows in one piece: no gradient has the size of W
 
 and with tiles, where L is B and H is padded to 32:
 
@@ -53,7 +53,7 @@ from core cimport (
 
 cdef const core_api *core = import_core()
 
-PLANES = {"auto": 0, "ieee": 0, "bf16": 1, "bf16x3": 2}  # of bf16 in a number
+PLANES = {"auto": 0, "ieee": 0, "bf16": 1, "bf16x3": 2}  # number of bf16 for a float32
 
 cdef enum:
     BLOCK = 120                # words: a multiple of every variant's tile rows
@@ -61,13 +61,13 @@ cdef enum:
     PANEL = 32                 # lanes, and words, of products of tiles: two tiles
     CACHE_LINE = 16            # floats
     SLICES_AT_MOST = 32
-    STREAM_FROM = 1 << 21      # floats of dW: more than the caches would keep for whoever reads it next
-    DEPTH_CHUNK = 512          # rows of the batch that dW sums in one go, so that its error does not grow with them
-    KEEP_AT_MOST = 1 << 28     # bytes of exponentials that are kept between the sweeps
-    ROWS_AT_LEAST = 128        # of the batch that go through both sweeps at once, where W is not updated,
-    ROWS_AT_MOST = 256         # and with tiles, which are sooner done with a row than with reading W:
+    STREAM_FROM = 1 << 21      # floats of dW: more than the caches hold until dW is read
+    DEPTH_CHUNK = 512          # rows of the batch in one sum of dW, so that its error does not grow with the rows
+    KEEP_AT_MOST = 1 << 28     # bytes of exponentials stored between the sweeps
+    ROWS_AT_LEAST = 128        # of a piece of the batch, if W is not updated,
+    ROWS_AT_MOST = 256         # and with tiles, which take less time for a row than for reading W:
     ROWS_OF_TILES_AT_MOST = 512
-    SLICE_COLUMNS = 16         # of dh, when the slices' parts are added up; or so many rows
+    SLICE_COLUMNS = 16         # columns (with tiles rows) of dh in a slice of the sum of its parts
 
 
 ctypedef struct Call:
@@ -81,9 +81,9 @@ ctypedef struct Call:
     long block              # words of a block
     long blocks
     long slices
-    bint keep               # the exponentials of sweep one serve sweep two
+    bint keep               # sweep two uses the stored exponentials of sweep one
     bint gradients          # there is a sweep two
-    bint add                # to the gradients of W and b, which hold those of the rows before
+    bint add                # add to the gradients of W and b: those of the pieces before
     double label_smoothing
     const float *h          # (B, H)
     float *weight           # (V, H), written where `rule` is set
@@ -91,7 +91,7 @@ ctypedef struct Call:
     float *dh               # (B, H) or NULL
     float *dweight          # (V, H) or NULL; NULL where the gradients go into an update
     float *dbias            # (V,) or NULL
-    const update_rule *rule  # NULL, or what to do with the gradients at once; the state that it keeps, or NULL:
+    const update_rule *rule  # NULL, or the update to make with the gradients; its state, or NULL:
     float *weight_state     # (V, H)
     float *weight_state2    # (V, H)
     float *bias_state       # (V,)
@@ -110,11 +110,11 @@ ctypedef struct Call:
     float *block_highest    # (blocks, stride) `highest` as each block left it
     float *h_lanes          # (panels of lanes, H, panel): h^T
     float *h_columns        # (panels of columns, B, panel): h
-    float *exponentials     # (V, stride) where they are kept, else (threads, block, stride)
+    float *exponentials     # (V, stride) if they are stored, else (threads, block, stride)
     float *dh_parts         # (slices, H, stride), or of tiles (slices, stride, columns)
     float *scale            # (threads, the larger of stride and columns)
-    bint stream             # dW is large: its blocks are made in the cache and copied past it
-    float *block_gradient   # (threads, block, H + 1) where a block's gradient is made for an update or the copy: dW, db
+    bint stream             # dW is large: its blocks are computed in the cache and copied past it
+    float *block_gradient   # (threads, block, H + 1) a block's dW and db, for an update or the copy
     # and for products of tiles, in planes; the first size is that of a plane
     long columns            # H padded to whole tiles
     long h_plane
@@ -124,7 +124,7 @@ ctypedef struct Call:
     bf16 *h_pairs           # (stride x H) h^T, for the logits
     bf16 *h_column_pairs    # (H x stride) h, for dW
     bf16 *weight_tiles      # (block x H) a thread
-    bf16 *p_tiles           # (V x stride) where they are kept, else (block x stride) a thread
+    bf16 *p_tiles           # (V x stride) if they are stored, else (block x stride) a thread
     bf16 *turned            # (stride x block) a thread: p^T
     float *panel_logits     # (threads, block, PANEL)
 
@@ -148,7 +148,7 @@ cdef void set_sizes(Call *call) noexcept nogil:
         call.lanes = round_up(call.B, vector)
         call.stride = round_up(call.lanes, CACHE_LINE)
         if call.stride >= 8 * CACHE_LINE and call.stride % (2 * CACHE_LINE) == 0:
-            call.stride += CACHE_LINE  # a stride of a power of two would crowd a block into few sets of the cache
+            call.stride += CACHE_LINE  # with a stride of a power of two a block would use few sets of the cache
     call.columns = round_up(call.H, TILE)
     call.blocks = ceil_div(call.V, call.block)
     call.slices = min(call.blocks, SLICES_AT_MOST)
@@ -156,41 +156,41 @@ cdef void set_sizes(Call *call) noexcept nogil:
     call.keep = call.keep and call.V * call.stride * (2 * call.planes if call.planes else 4) <= KEEP_AT_MOST
 
 
-cdef void *carve(char **at, size_t size) noexcept nogil:
-    """The next `size` bytes of the work memory, in whole cache lines; with *at = NULL only the sum is kept."""
+cdef void *reserve(char **at, size_t size) noexcept nogil:
+    """Return the next `size` bytes of the work memory, in whole cache lines; with *at = NULL only count them."""
     cdef char *here = at[0]
     at[0] += ceil_div(size, 64) * 64
     return here
 
 
 cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
-    """Point the arrays of the call into `work`; returns the bytes that takes."""
+    """Point the arrays of the call into `work`; return the number of bytes."""
     cdef char *at = work
     cdef size_t lane_array = call.stride * sizeof(float), size
-    call.targets = <int64_t *> carve(&at, call.B * sizeof(int64_t))
-    call.row_scale = <float *> carve(&at, 5 * lane_array)
+    call.targets = <int64_t *> reserve(&at, call.B * sizeof(int64_t))
+    call.row_scale = <float *> reserve(&at, 5 * lane_array)
     call.smoothing_shift = call.row_scale + call.stride
     call.row_highest = call.smoothing_shift + call.stride
     call.row_log_sum = call.row_highest + call.stride
     call.target_logits = call.row_log_sum + call.stride
-    call.row_sum = <double *> carve(&at, call.stride * sizeof(double))
-    call.highest = <float *> carve(&at, call.slices * lane_array)
-    call.sum = <float *> carve(&at, call.slices * lane_array)
-    call.differences = <float *> carve(&at, call.slices * lane_array)
-    call.block_highest = <float *> carve(&at, call.blocks * lane_array if call.keep else 0)
+    call.row_sum = <double *> reserve(&at, call.stride * sizeof(double))
+    call.highest = <float *> reserve(&at, call.slices * lane_array)
+    call.sum = <float *> reserve(&at, call.slices * lane_array)
+    call.differences = <float *> reserve(&at, call.slices * lane_array)
+    call.block_highest = <float *> reserve(&at, call.blocks * lane_array if call.keep else 0)
     if call.planes:
         lay_out_tiles(call, &at, threads)
     else:
-        call.h_lanes = <float *> carve(&at, round_up(call.lanes, call.panel) * call.H * sizeof(float))
-        call.exponentials = <float *> carve(&at, (call.V if call.keep else threads * BLOCK) * lane_array)
+        call.h_lanes = <float *> reserve(&at, round_up(call.lanes, call.panel) * call.H * sizeof(float))
+        call.exponentials = <float *> reserve(&at, (call.V if call.keep else threads * BLOCK) * lane_array)
         if call.gradients:
             size = round_up(call.H, call.panel) * call.B if makes_dweight(call) else 0
-            call.h_columns = <float *> carve(&at, size * sizeof(float))
-            call.dh_parts = <float *> carve(&at, call.slices * call.H * lane_array if call.dh else 0)
+            call.h_columns = <float *> reserve(&at, size * sizeof(float))
+            call.dh_parts = <float *> reserve(&at, call.slices * call.H * lane_array if call.dh else 0)
             size = threads * BLOCK * (call.H + 1) if call.rule or call.stream else 0
-            call.block_gradient = <float *> carve(&at, size * sizeof(float))
+            call.block_gradient = <float *> reserve(&at, size * sizeof(float))
     if call.gradients:
-        call.scale = <float *> carve(&at, threads * max(lane_array, call.columns * sizeof(float)))
+        call.scale = <float *> reserve(&at, threads * max(lane_array, call.columns * sizeof(float)))
     return at - work
 
 
@@ -201,16 +201,16 @@ cdef void lay_out_tiles(Call *call, char **at, size_t threads) noexcept nogil:
     call.weight_plane = call.block * depth
     call.turned_plane = call.stride * call.block
     call.p_plane = (call.blocks if call.keep else 1) * call.turned_plane
-    call.h_pairs = <bf16 *> carve(at, call.h_plane * number)
-    call.weight_tiles = <bf16 *> carve(at, threads * call.weight_plane * number)
-    call.panel_logits = <float *> carve(at, threads * call.block * PANEL * sizeof(float))
+    call.h_pairs = <bf16 *> reserve(at, call.h_plane * number)
+    call.weight_tiles = <bf16 *> reserve(at, threads * call.weight_plane * number)
+    call.panel_logits = <float *> reserve(at, threads * call.block * PANEL * sizeof(float))
     cdef size_t dh_parts = call.slices * call.stride * call.columns * sizeof(float)
     if call.gradients:
-        call.h_column_pairs = <bf16 *> carve(at, call.h_plane * number if makes_dweight(call) else 0)
-        call.p_tiles = <bf16 *> carve(at, (1 if call.keep else threads) * call.p_plane * number)
-        call.turned = <bf16 *> carve(at, threads * call.turned_plane * number if call.dh else 0)
-        call.dh_parts = <float *> carve(at, dh_parts if call.dh else 0)
-        call.block_gradient = <float *> carve(at, threads * (PANEL * call.columns + call.block) * sizeof(float))
+        call.h_column_pairs = <bf16 *> reserve(at, call.h_plane * number if makes_dweight(call) else 0)
+        call.p_tiles = <bf16 *> reserve(at, (1 if call.keep else threads) * call.p_plane * number)
+        call.turned = <bf16 *> reserve(at, threads * call.turned_plane * number if call.dh else 0)
+        call.dh_parts = <float *> reserve(at, dh_parts if call.dh else 0)
+        call.block_gradient = <float *> reserve(at, threads * (PANEL * call.columns + call.block) * sizeof(float))
 
 
 cdef void pack_lanes(void *context, long panel, int hand) noexcept nogil:
@@ -228,7 +228,7 @@ cdef void pack_columns(void *context, long panel, int hand) noexcept nogil:
 
 
 cdef float *block_of(Call *call, long first, int hand) noexcept nogil:
-    """Where the block that begins with word `first` has its logits, then exponentials, then gradients."""
+    """Return the memory for the logits, then exponentials, then gradients of the block that begins at word `first`."""
     return call.exponentials + (first if call.keep else hand * BLOCK) * call.stride
 
 
@@ -291,7 +291,7 @@ cdef void update_weight(Call *call, long first, long words, const float *dweight
 
 
 cdef void hand_back(const Call *call, long count, const float *gradient, float *to) noexcept nogil:
-    """Put a gradient of W or b where it belongs, or add it to what is there."""
+    """Write a gradient of W or b to its array, or add it to the array."""
     cdef long i
     if call.add:
         for i in range(count):
@@ -359,7 +359,7 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
 
 
 cdef void add_dh(void *context, long slice, int hand) noexcept nogil:
-    """SLICE_COLUMNS columns of dh, from the slices' parts."""
+    """Sum SLICE_COLUMNS columns of dh over the slices' parts."""
     cdef Call *call = <Call *> context
     cdef float *total = call.scale + hand * max(call.stride, call.columns)
     cdef long column, row
@@ -387,7 +387,7 @@ cdef void split_columns(void *context, long panel, int hand) noexcept nogil:
 
 
 cdef bf16 *p_tiles_of(Call *call, long block, int hand) noexcept nogil:
-    """Where a block has its exponentials, then p."""
+    """Return the memory for the exponentials, then p, of a block."""
     return call.p_tiles + (block * call.turned_plane if call.keep else hand * call.planes * call.p_plane)
 
 
@@ -398,7 +398,7 @@ cdef void split_weights(Call *call, long first, long words, bf16 *tiles) noexcep
 
 cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, float *logits, const float *ahead,
                      long ahead_floats) noexcept nogil:
-    """The logits of PANEL lanes, without the bias."""
+    """Compute the logits of PANEL lanes, without the bias."""
     core.tiles.product(round_up(words, PANEL) // TILE, PANEL // TILE, call.H, call.planes, weights, call.weight_plane,
                        call.h_pairs + lane * round_up(call.H, TILE_DEPTH), call.h_plane, logits, PANEL, False, ahead,
                        ahead_floats)
@@ -449,7 +449,7 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
 
 
 cdef bf16 rounded(float x) noexcept nogil:
-    """To the nearest bf16, halves to even."""
+    """Round to the nearest bf16, halves to even."""
     cdef uint32_t bits
     memcpy(&bits, &x, sizeof(bits))
     return <bf16> ((bits + 0x7fff + (bits >> 16 & 1)) >> 16)
@@ -474,7 +474,7 @@ cdef void put(Call *call, float value, bf16 *at) noexcept nogil:
 
 
 cdef void make_p(Call *call, long first, long words, const float *scale, bf16 *tiles, float *dbias) noexcept nogil:
-    """p from exponentials, in place, and its sums over the lanes; a target's is put in for an exponential of 0."""
+    """Turn exponentials into p, in place, and sum it over the lanes; the target's p replaces an exponential of 0."""
     cdef long row, word
     cdef float p
     for row in range(call.B):
@@ -553,7 +553,7 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
 
 
 cdef void add_dh_tiles(void *context, long slice, int hand) noexcept nogil:
-    """SLICE_COLUMNS rows of dh, from the slices' parts."""
+    """Sum SLICE_COLUMNS rows of dh over the slices' parts."""
     cdef Call *call = <Call *> context
     cdef float *total = call.scale + hand * max(call.stride, call.columns)
     cdef long row
@@ -567,7 +567,7 @@ cdef void add_dh_tiles(void *context, long slice, int hand) noexcept nogil:
 
 
 cdef double mean_difference(const Call *call, long row) noexcept nogil:
-    """The mean of logit - row_highest over the vocabulary; of a slice the sum is relative to its own highest."""
+    """Return the mean of logit - row_highest over the vocabulary; a slice's sum is relative to its own highest."""
     cdef double total = 0
     cdef long slice, at, first, end
     for slice in range(call.slices):
@@ -578,7 +578,7 @@ cdef double mean_difference(const Call *call, long row) noexcept nogil:
     return total / call.V
 
 
-cdef void put_slices_together(Call *call, float *highest, float *log_sum, float *losses) noexcept nogil:
+cdef void combine_slices(Call *call, float *highest, float *log_sum, float *losses) noexcept nogil:
     cdef long row
     cdef double loss, row_log_sum
     core.simd.combine(call.slices, call.stride, call.highest, call.sum, call.row_highest, call.row_sum)
@@ -601,9 +601,9 @@ cdef bint all_finite(long count, const float *numbers) noexcept nogil:
 
 
 cdef long rows_at_once(long rows, int planes) noexcept nogil:
-    """About a quarter of them, in pieces of one size: what is kept for a piece is then well below a batch's logits.
+    """Return the rows of a piece, about a quarter of the batch: its exponentials are then far below the batch's logits.
 
-    Half of them where what is kept is bf16, of half the size.
+    With one plane of bf16, half of the batch, since the exponentials have half the size.
     """
     cdef long share = rows // (2 if planes == 1 else 4)
     cdef long piece = max(ROWS_AT_LEAST, min(share, ROWS_OF_TILES_AT_MOST if planes else ROWS_AT_MOST))
@@ -612,7 +612,7 @@ cdef long rows_at_once(long rows, int planes) noexcept nogil:
 
 cdef bint run(Call *call, targets, const float[::1] row_scale, const float[::1] highest, const float[::1] log_sum,
               float[::1] losses, int threads) except -1:
-    """run_pieces by the type of the ids; Cython's own choice takes a microsecond."""
+    """Call run_pieces for the type of the ids; Cython's own dispatch would take a microsecond."""
     if targets.itemsize == sizeof(int32_t):
         return run_pieces[int32_t](call, targets, row_scale, highest, log_sum, losses, threads)
     return run_pieces[int64_t](call, targets, row_scale, highest, log_sum, losses, threads)
@@ -620,10 +620,10 @@ cdef bint run(Call *call, targets, const float[::1] row_scale, const float[::1] 
 
 cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_scale, const float[::1] highest,
                      const float[::1] log_sum, float[::1] losses, int threads) except -1:
-    """Sweep one, which writes the statistics, where there is a place for losses; sweep two where the call has one for
-    gradients; some rows at a time.
+    """Run sweep one, which writes the statistics, if there is an array for losses, and sweep two if the call has arrays
+    for gradients; piece by piece.
 
-    False where an update is given up because a loss is infinite or no number; dh is then NaN.
+    Return False if a loss is infinite or NaN and the update is therefore skipped; dh is then NaN.
     """
     cdef bint forward = losses is not None
     cdef bint go_on = True
@@ -634,7 +634,7 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
     if call.rule == NULL:
         call.B = rows_at_once(rows, call.planes)
     set_sizes(call)
-    threads = min(threads, SLICES_AT_MOST)  # more could not work at once, but each has memory of its own
+    threads = min(threads, SLICES_AT_MOST)  # more could not work at once, but each would take memory
     cdef size_t needed = lay_out(call, NULL, threads)
     cdef char *work = <char *> core.take(needed)
     if work == NULL:
@@ -656,11 +656,11 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
 
 cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, float *highest, float *log_sum,
                    float *losses, int threads) noexcept nogil:
-    """The same for rows that are laid out."""
+    """Run the sweeps on one piece, whose work memory is laid out."""
     cdef long row
-    memset(call.row_scale, 0, 5 * call.stride * sizeof(float))  # and the four arrays behind it
+    memset(call.row_scale, 0, 5 * call.stride * sizeof(float))  # and the four arrays after it
     for row in range(call.B, call.stride):
-        call.row_highest[row] = FLT_MAX  # the padding has logits too, the bias: its p is 0, not exp(bias)
+        call.row_highest[row] = FLT_MAX  # the padding's logits are the bias: its p must be 0, not exp(bias)
     for row in range(call.B):
         call.targets[row] = targets[row]
         call.row_scale[row] = row_scale[row]
@@ -671,7 +671,7 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
         core.run(pack_lanes, call, ceil_div(call.B, call.panel), threads)
     if losses:
         core.run(sweep_one_tiles if call.planes else sweep_one, call, call.slices, threads)
-        put_slices_together(call, highest, log_sum, losses)
+        combine_slices(call, highest, log_sum, losses)
         if call.rule and not all_finite(call.B, losses):
             for row in range(call.B * call.H):
                 call.dh[row] = NAN
@@ -701,7 +701,7 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
 
 cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias, float[:, ::1] dh,
                 float[:, ::1] dweight, float[::1] dbias, double label_smoothing, str fp32_precision) except -1:
-    """Fill in the arguments; False where there are no rows: then all gradients are 0."""
+    """Fill in the arguments; return False if there are no rows: then all gradients are 0."""
     call.planes = PLANES[fp32_precision]
     call.B, call.H, call.V = h.shape[0], h.shape[1], weight.shape[0]
     call.label_smoothing = label_smoothing
@@ -733,7 +733,7 @@ def linear_cross_entropy_forward(const float[:, ::1] h, const float[:, ::1] weig
                                  targets, const float[::1] row_scale, float[::1] highest, float[::1] log_sum,
                                  float[::1] losses, *, double label_smoothing=0.0, str fp32_precision="auto",
                                  int threads=1):
-    """Statistics and losses of the rows of the batch."""
+    """Compute the statistics and losses of the batch's rows."""
     cdef Call call
     if begin(&call, h, weight, bias, None, None, None, label_smoothing, fp32_precision):
         run(&call, targets, row_scale, highest, log_sum, losses, threads)
@@ -744,7 +744,7 @@ def linear_cross_entropy_backward(const float[:, ::1] h, const float[:, ::1] wei
                                   const float[::1] log_sum, float[:, ::1] dh, float[:, ::1] dweight,
                                   float[::1] dbias, *, double label_smoothing=0.0, str fp32_precision="auto",
                                   int threads=1):
-    """The gradients, with the logits made again."""
+    """Compute the gradients, from the logits computed again."""
     cdef Call call
     if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing, fp32_precision):
         run(&call, targets, row_scale, highest, log_sum, None, threads)
@@ -754,7 +754,7 @@ def linear_cross_entropy(const float[:, ::1] h, const float[:, ::1] weight, cons
                          targets, const float[::1] row_scale, float[::1] highest, float[::1] log_sum,
                          float[::1] losses, float[:, ::1] dh, float[:, ::1] dweight, float[::1] dbias, *,
                          double label_smoothing=0.0, str fp32_precision="auto", int threads=1):
-    """Losses and gradients in one: the exponentials are made once."""
+    """Compute losses and gradients together: the exponentials are computed once."""
     cdef Call call
     if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing, fp32_precision):
         run(&call, targets, row_scale, highest, log_sum, losses, threads)
@@ -785,7 +785,7 @@ def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, flo
                                 float[::1] highest, float[::1] log_sum, float[::1] losses, float[:, ::1] dh, *,
                                 str rule, double label_smoothing=0.0, str fp32_precision="auto", int threads=1,
                                 **options):
-    """Losses, dh and the update of weight and bias in one; a block's gradient never leaves the cache."""
+    """Compute losses and dh and update weight and bias; a block's gradient never leaves the cache."""
     cdef Call call
     cdef update_rule the_rule
     if rule not in RULES:
@@ -803,7 +803,7 @@ def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, flo
     if states > 1:
         call.weight_state2 = &weight_state2[0, 0]
         call.bias_state2 = &bias_state2[0] if bias is not None else NULL
-    if not rows:  # gradients of 0: what the rule remembers goes on, and weights decay
+    if not rows:  # gradients of 0: the rule's state still changes, and weights decay
         core.simd.update(call.rule, call.V * call.H, NULL, call.weight_state, call.weight_state2, call.weight)
         update_bias(&call, 0, call.V, NULL)
         return True

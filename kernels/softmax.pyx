@@ -5,7 +5,7 @@ from core cimport ceil_div, core_api, import_core
 cdef const core_api *core = import_core()
 
 cdef enum:
-    SLICE = 1 << 13  # numbers that are worth a second thread
+    SLICE = 1 << 13  # numbers from which a second thread pays
 
 
 ctypedef struct Call:
@@ -39,7 +39,7 @@ cdef void backward_slice(void *context, long slice, int hand) noexcept nogil:
 
 
 def softmax_forward(const float[:, ::1] x, float[:, ::1] y, *, bint log=False, int threads=1):
-    """y = exp(x) / sum exp(x) over each row, or its logarithm, with the maximum taken out before the exponentials."""
+    """y = exp(x) / sum exp(x) over each row, or its logarithm, with the maximum subtracted first."""
     cdef long rows = x.shape[0], columns = x.shape[1]
     if rows == 0 or columns == 0:
         return

@@ -1,7 +1,7 @@
 """The optimizers' updates, PyTorch's rules: for a dense gradient, and for the rows of a sparse one.
 
-The form for rows walks the parameter with a pointer into the ascending ids: a row with a gradient gets it; the stretch
-up to the next one gets zeros where the rule moves it all the same, and is not touched where it does not.
+The form for rows walks the parameter with a pointer into the ascending ids: a row with a gradient is updated by
+it; the rows up to the next one are updated by zeros if the rule changes them even so, and are skipped otherwise.
 """
 
 from libc.stdint cimport int64_t
@@ -88,7 +88,7 @@ ctypedef struct Rows:
 
 
 cdef void apply_rows(const Rows *call, long first, long last, const float *grad) noexcept nogil:
-    """Update rows first..last - 1; grad is theirs, or NULL for zeros."""
+    """Update rows first..last - 1 by their gradient `grad`, NULL for zeros."""
     cdef long at = first * call.D
     core.simd.update(call.rule, (last - first) * call.D, grad, call.state + at if call.state else NULL,
                      call.state2 + at if call.state2 else NULL, call.param + at)
@@ -98,7 +98,7 @@ cdef void rows_slice(void *context, long slice, int hand) noexcept nogil:
     cdef Rows *call = <Rows *> context
     cdef long row = slice * SLICE_ROWS, last = min(row + SLICE_ROWS, call.V), following
     cdef long i = 0, high = call.unique, middle
-    while i < high:  # the first id that is not before this slice
+    while i < high:  # binary search: the first id in this slice or after it
         middle = (i + high) // 2
         if call.rows[middle] < row:
             i = middle + 1

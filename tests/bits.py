@@ -1,8 +1,8 @@
-"""Which bits a run ends with: python -m tests.bits, before and after a change that must not change any.
+"""Hash the results of runs: python -m tests.bits, before and after a change that must not change any bit.
 
 Trains 200 steps, stopped and resumed in the middle, with each back-end, each variant and precision of the kernels that
-this CPU has, and each optimizer, and prints the SHA-256 of what the run leaves behind. Two outputs that are the same
-mean the same bits; on another CPU they are others.
+this CPU has, and each optimizer, and prints the SHA-256 of the run's results. Equal outputs mean equal
+bits; another CPU gives other bits.
 """
 
 import hashlib

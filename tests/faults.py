@@ -1,10 +1,10 @@
-"""Accidents on order: commands in processes of their own, where what a run writes is watched and numbered.
+"""Injected faults: commands run in processes of their own, and their writes are counted.
 
-Every call that changes what lies in the run's folder, or makes it last, is a step: open, write (and again when half of
+Every call that changes the run's folder, or flushes it to the disk, is a step: open, write (and again when half of
 it is written), truncate, fsync, replace, unlink, mkdir. At the step with a given number something happens to the
-process. Calls that are no writing can be hit too: evaluating, drawing. The program itself knows nothing of it.
+process. Other calls can be hit too: evaluating, drawing. The program contains no code for this.
 
-The processes are forked from a server that has imported all there is to import, so that hundreds of them take seconds.
+The processes are forked from a server that has imported everything, so that hundreds of them take seconds.
 For the same reason their picture is a line of text; test_plot.py looks at the real one.
 """
 
@@ -43,7 +43,7 @@ TEMPORARY = ".fastmlp-"  # how the names of temporary files begin
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens, and when.
+    """A fault: what happens, and when.
 
     what    "SIGKILL" or another signal; or "ENOSPC" or another error, which the call raises
     at      the number of the step; 0: none
@@ -67,10 +67,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a process.
+    """The outcome of a process.
 
     status  as a shell has it: 128 + number of the signal that ended it
-    steps   those that were reached, as "write last.safetensors"; a temporary file is called after what it becomes
+    steps   those that were reached, as "write last.safetensors"; a temporary file is named after its final file
     """
 
     status: int
@@ -84,7 +84,7 @@ NEEDS_ROOM = ("open", "write", "half written", "fsync", "mkdir")
 
 
 class Steps:
-    """Counts the steps, and lets the fault happen."""
+    """Counts the steps and triggers the fault."""
 
     def __init__(self, folder: Path, fault: Fault, log: Path) -> None:
         self.folder, self.fault = str(folder.resolve()), fault
@@ -146,7 +146,7 @@ class WatchedFile(io.FileIO):
 
 
 def watch(folder: Path, fault: Fault, log: Path) -> None:
-    """From now on the steps of this process are counted."""
+    """Count the steps of this process from now on."""
     steps = Steps(folder, fault, log)
     for name in ("replace", "unlink", "mkdir"):
         setattr(os, name, functools.partial(steps.call, getattr(os, name)))
@@ -172,14 +172,14 @@ def _hit(function: Callable[..., Any], fault: Fault) -> Callable[..., Any]:
 
 
 def _train(arguments: list[str], folder: Path, fault: Fault, told: Path) -> None:
-    """What the process does, watched."""
+    """Run the command in the process, with its steps counted."""
     _begin(told)
     watch(folder, fault, told / "steps")
     sys.exit(importlib.import_module("fastmlp.train").main(arguments))
 
 
 def _program(arguments: list[str], folder: Path, stdin: bytes, told: Path) -> None:
-    """What the process does where nothing happens to it."""
+    """Run the command in the process without faults."""
     _begin(told)
     (told / "in").write_bytes(stdin)
     os.dup2(os.open(told / "in", os.O_RDONLY), 0)
@@ -189,7 +189,7 @@ def _program(arguments: list[str], folder: Path, stdin: bytes, told: Path) -> No
 
 
 def _begin(told: Path) -> None:
-    """From now on what is said goes to files in this folder, and pictures are quickly drawn."""
+    """Redirect all output to files in this folder, and replace pictures by quick ones."""
     importlib.import_module("fastmlp.pictures.plot").draw_loss = QuickPicture  # type: ignore[attr-defined]
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(told / name, os.O_WRONLY | os.O_CREAT), descriptor)
@@ -217,7 +217,7 @@ def program(arguments: list[str], folder: Path, stdin: bytes = b"") -> Done:
 def started(
     arguments: list[str], folder: Path, fault: Fault = NOTHING
 ) -> contextlib.AbstractContextManager[tuple[Any, Path]]:
-    """The process that trains, and the folder of what it says; ended at the latest with the block."""
+    """Yield the process that trains and the folder of its output; the process ends with the block at the latest."""
     return _started(_train, arguments, folder, fault)
 
 
@@ -238,9 +238,9 @@ _one_thread = threading.Lock()
 
 
 def wait(process: Any, seconds: float | None = None) -> int | None:
-    """Wait for its end, at most so long; its exit code, None where it goes on.
+    """Wait for its end up to a limit; return its exit code, None if it still runs.
 
-    Process.join would do but for threads: who starts another process reads the exit codes of all, each to be read once.
+    Not by Process.join: another thread that starts a process reads all exit codes, and each can be read only once.
     """
     multiprocessing.connection.wait([process.sentinel], seconds)
     with _one_thread:
@@ -256,7 +256,7 @@ def _done(process: Any, told: Path) -> Done:
 
 
 def _named(steps: list[str]) -> list[str]:
-    """The steps with each temporary file called after what it becomes."""
+    """Return the steps, with each temporary file named after its final file."""
     becomes = {}
     for call, *names in map(str.split, reversed(steps)):
         if call == "replace":

@@ -1,4 +1,4 @@
-"""Run the ops of a back-end with every array against a page that may not be touched.
+"""Run the ops of a back-end with every array next to a memory page that must not be accessed.
 
     python -m tests.guard_pages BACKEND before|behind|heap
 

@@ -1,4 +1,4 @@
-"""What the tests of the ops share: how an op is called, and how what it wrote is judged."""
+"""Helpers of the ops' tests: calling an op, and checking its outputs."""
 
 import functools
 import importlib
@@ -26,7 +26,7 @@ NUMPY = get_ops("numpy")
 
 
 def require_ops(backend: str) -> Ops:
-    """A back-end's ops; where it cannot be had the test is skipped, or fails if the kernels are required."""
+    """Return a back-end's ops; without it the test is skipped, or fails if the kernels are required."""
     try:
         return get_ops(backend)
     except BackendUnavailableError as error:
@@ -37,13 +37,13 @@ def require_ops(backend: str) -> Ops:
 
 @dataclass(frozen=True)
 class OpsAt(Ops):
-    """A back-end's ops, the last layer's with their products made in one precision."""
+    """Return a back-end's ops, with the last layer's products in one precision."""
 
     fp32_precision: str
 
 
 def at_precision(ops: Ops, fp32_precision: str) -> OpsAt:
-    """The test is skipped where the back-end has no such products here."""
+    """Skip the test if the back-end has no such products on this CPU."""
     if fp32_precision not in ops.precisions():
         pytest.skip(f"no {fp32_precision} products here: {', '.join(ops.precisions())}")
     table = {field.name: getattr(ops, field.name) for field in fields(Ops)}
@@ -54,15 +54,15 @@ def at_precision(ops: Ops, fp32_precision: str) -> OpsAt:
 
 
 def module_of(ops: Ops) -> ModuleType:
-    """The module whose functions `ops` checks and calls."""
+    """Return the module whose functions `ops` checks and calls."""
     return importlib.import_module(f"fastmlp.ops.{BACKENDS[ops.backend]}")
 
 
 def clocked_ops(backend: str) -> tuple[Ops, Callable[[], float]]:
     """A back-end's ops, and the seconds that its kernels have taken so far.
 
-    What a training step takes beyond that is Python between the kernels: checking arguments is, taking hold of an
-    array's memory in a compiled op is not; the clock's own half a microsecond for each op is too.
+    The rest of a training step's time is Python between the kernels. That includes the checks of arguments and the
+    clock's own half a microsecond for each op, but not the access to an array's memory in a compiled op.
     """
     module, spent = module_of(require_ops(backend)), [0.0]
 
@@ -85,11 +85,11 @@ def clocked_ops(backend: str) -> tuple[Ops, Callable[[], float]]:
 
 # -------------------------------------------------------------------------------------------------------- calling ops
 
-MARGIN = 17  # odd: an array inside a frame lies on no round address
+MARGIN = 17  # odd, so that an array inside a frame is not aligned
 
 
 def unwritten(dtype: np.dtype) -> float:
-    """What an output holds until an op writes it: NaN, or an id that no op gives."""
+    """Return the value of an unwritten output: NaN, or an id that no op returns."""
     return math.nan if dtype.kind == "f" else -(2**31)
 
 
@@ -98,7 +98,7 @@ def count_unwritten(array: Array) -> int:
 
 
 def framed(array: Array) -> Array:
-    """A copy with `unwritten` before and behind it, so that reading past its ends poisons and writing shows."""
+    """Return a copy framed by `unwritten`, so that reads past its ends give NaN and writes are detected."""
     frame = np.full(array.size + 2 * MARGIN, unwritten(array.dtype), array.dtype)
     frame[MARGIN:-MARGIN] = array.ravel()
     return frame[MARGIN:-MARGIN].reshape(array.shape)
@@ -117,15 +117,15 @@ def cast(given: Inputs, dtype: type) -> dict[str, Array | None]:
 
 
 def contract_of(op: str) -> dict[str, Any]:
-    """The declaration of an op's arrays, in the order in which it takes them."""
+    """Return the declarations of an op's arrays, in its order of arguments."""
     return getattr(reference, op).arrays
 
 
 def arguments(op: str, given: Inputs, place: Callable[[Array], Array] = framed) -> dict[str, Array | None]:
-    """The arrays to call an op with: what is given read-only, copies of its in/out arrays, its outputs full of NaN.
+    """Return an op's arrays: the given inputs read-only, copies of its in/out arrays, its outputs full of NaN.
 
-    given  by name, and more than the op takes if need be; a written argument among them is in/out, or left out if None
-    place  lays a copy of an array where it is to be
+    given  by name, may hold more than the op takes; a written argument among them is in/out, or left out if None
+    place  copies an array to the memory to test
     """
     wanted = contract_of(op)
     known = {name: given[name] for name in wanted if given.get(name) is not None}
@@ -146,9 +146,9 @@ def arguments(op: str, given: Inputs, place: Callable[[Array], Array] = framed) 
 
 
 def run(ops: Ops, op: str, given: Inputs, **options: Any) -> dict[str, Array]:
-    """Call an op and give all that it wrote, by name; what it returned, if anything, is "returned".
+    """Call an op and return all its outputs by name; its return value, if any, is "returned".
 
-    Nothing may be left unwritten, and nothing written outside the outputs.
+    Asserts that outputs are completely written, and nothing outside them.
     """
     arrays = arguments(op, given)
     returned = getattr(ops, op)(*arrays.values(), **options)
@@ -161,7 +161,7 @@ def run(ops: Ops, op: str, given: Inputs, **options: Any) -> dict[str, Array]:
 
 
 def run_chain(ops: Ops, chain: Sequence[str], given: Inputs, **options: Any) -> dict[str, Array]:
-    """Run ops in turn, each on what is given and what those before it wrote; an op takes the options that it has."""
+    """Run ops in turn, each on the given arrays and the outputs before it, with those options that it has."""
     outputs: dict[str, Array] = {}
     for op in chain:
         known = inspect.signature(getattr(reference, op)).parameters
@@ -172,16 +172,16 @@ def run_chain(ops: Ops, chain: Sequence[str], given: Inputs, **options: Any) -> 
 
 # ------------------------------------------------------------------------------------------------------------ judging
 
-# How far a result may be from the true one, as a share of its norm, by its type or by how its products are made. Of
-# float32 that is a hundred roundings, and where sums cancel some times what float32 NumPy or PyTorch is off itself
-# (promise 2): no fixed number would hold on every CPU there. Of bf16 it is two roundings.
+# Tolerances relative to the norm of the true result, by its type or the precision of its products: for float32 a
+# hundred roundings, and where sums cancel a multiple of the own error of float32 NumPy or PyTorch (promise 2), since
+# no fixed number holds on every CPU; for bf16 two roundings.
 CLOSE = {"float64": 1e-12, "float32": 1e-5, "ieee": 1e-5, "bf16x3": 2e-5, "bf16": 2**-7}
 WORSE_THAN_NUMPY = {"ieee": 4, "bf16x3": 16}
 SAME_LOSSES = 1e-4  # promise 3: of each loss, over the steps of a training
 
 
 def allowed(own_error: float, fp32_precision: str = "ieee") -> float:
-    """Promise 2: how far off a result may be where float32 NumPy, or PyTorch, is off by its own error."""
+    """Promise 2: return the tolerance of a result, given the own error of float32 NumPy or PyTorch."""
     return max(CLOSE["float32"], WORSE_THAN_NUMPY[fp32_precision] * own_error)
 
 
@@ -205,10 +205,10 @@ def assert_close_like_numpy(
     """Promise 2: each output is close to the float64 reference.
 
     The relative norm of the difference is at most what float32 NumPy's own error allows; for products of bf16
-    max(2^-7, 4 x what the reference itself is off with its operands rounded).
+    max(2^-7, 4 x the error of the reference with its operands rounded).
 
-    parts         for some outputs, masks of the entries that are judged apart, by what they are
-    numpy_within  what float32 NumPy's own error may be, so that it does not excuse everything; for the NumPy back-end
+    parts         for some outputs, masks of the entries that are compared separately, by name
+    numpy_within  what float32 NumPy's own error may be, a bound on the tolerance; for the NumPy back-end
                   that is the whole test
     few           two or three products make a number: where they cancel, less is left than each is off in bf16
     """
@@ -240,7 +240,7 @@ def assert_close_like_numpy(
 
 
 def rounded_to_bf16(given: Inputs) -> Inputs:
-    """The operands of the last layer as products of bf16 take them, to the nearest, halves to even."""
+    """Return the last layer's operands rounded to bf16, to the nearest, halves to even."""
     operands = {name: given[name].view(np.uint32) for name in ("h", "weight")}
     return {**given} | {
         name: ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
@@ -255,7 +255,7 @@ def assert_gradients(
 
     given      inputs in float64; they are perturbed in place and put back
     upstream   for the outputs that count, the gradient of the total with respect to them
-    gradients  what the backward pass gave, by the input's name
+    gradients  the outputs of the backward pass, by the input's name
     """
 
     def total() -> float:
@@ -268,7 +268,7 @@ def assert_gradients(
 
 
 def central_differences(total: Callable[[], float], x: Array, eps: float = 1e-6) -> Array:
-    """The gradient of total() with respect to an array that it reads, one entry after the other."""
+    """Return the numerical gradient of total() with respect to an array that it reads."""
     gradient = np.empty_like(x)
     for index in np.ndindex(x.shape):
         kept = x[index]
@@ -282,7 +282,7 @@ def central_differences(total: Callable[[], float], x: Array, eps: float = 1e-6)
 
 
 def tensors(given: Inputs) -> dict[str, Any]:
-    """The same as PyTorch tensors: floats in float64, with room for a gradient, and ids in int64."""
+    """Return the arrays as PyTorch tensors: floats in float64 that require gradients, ids in int64."""
     torch = pytest.importorskip("torch")
     return {
         name: array
@@ -295,7 +295,7 @@ def tensors(given: Inputs) -> dict[str, Any]:
 
 
 def precision(ops: Ops) -> tuple[type, float]:
-    """The float type in which a back-end is compared with PyTorch's float64, and how close it must come."""
+    """Return the float type in which a back-end is compared with PyTorch's float64, and the tolerance."""
     if ops.backend == "numpy":
         return np.float64, CLOSE["float64"]
     return np.float32, CLOSE[getattr(ops, "fp32_precision", "ieee")]
@@ -315,7 +315,7 @@ def assert_equals_pytorch(
 
 
 def assert_near(got: Any, want: Any, close: float, name: str = "") -> None:
-    """An array or a tensor is near to what PyTorch, or another form of the op, gives; of its shape, NaN where it is."""
+    """Assert that an array or tensor is near the wanted one, with the same shape and the same NaN."""
     got, want = (np.asarray(each.detach().double() if hasattr(each, "detach") else each) for each in (got, want))
     assert got.shape == want.shape, name
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want), err_msg=name)

@@ -1,6 +1,6 @@
-"""Inputs of the ops, one function per stem, for tests and benchmarks alike: float32, and every parameter non-zero.
+"""Inputs of the ops, one function per stem, for tests and benchmarks: float32, and every parameter non-zero.
 
-Each gives, by the names of the reference, what forward and backward pass take from outside.
+Each returns the inputs of forward and backward pass by the names of the reference.
 """
 
 import inspect
@@ -35,7 +35,7 @@ def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Array:
 
 
 def embedding(rng: np.random.Generator, B: int, T: int, D: int, V: int) -> Inputs:
-    """Words drawn as a text has them: some again and again, most of the vocabulary never."""
+    """Return words drawn as in a text: a few very often, most of the vocabulary never."""
     ids = np.minimum(rng.zipf(1.3, (B, T)) - 1, V - 1).astype(np.int32)
     ids[0, 0], ids[-1, -1] = V - 1, 0
     return {"weight": normal(rng, V, D), "ids": ids, "demb": normal(rng, B, T, D)}
@@ -94,7 +94,7 @@ def cross_entropy(rng: np.random.Generator, B: int, V: int) -> Inputs:
 
 
 def linear_cross_entropy(rng: np.random.Generator, B: int, H: int, V: int) -> Inputs:
-    """As at the start of training: hidden units of order one, logits well below it."""
+    """Return inputs as at the start of training: hidden units of order one, logits well below it."""
     return {
         "h": np.tanh(normal(rng, B, H)),
         "weight": normal(rng, V, H, scale=0.3 * max(H, 1) ** -0.5),
@@ -104,7 +104,7 @@ def linear_cross_entropy(rng: np.random.Generator, B: int, H: int, V: int) -> In
 
 
 def last_layer_state(rng: np.random.Generator, given: Inputs) -> Inputs:
-    """What an optimizer keeps of weight and bias in the midst of training: none is zero, the second is a square."""
+    """Return an optimizer's state in the middle of training: none is zero, the second one is a square."""
     return {
         f"{name}_state{number}": rng.uniform(0.5, 2, given[name].shape).astype(np.float32)
         for name in ("weight", "bias")
@@ -114,7 +114,7 @@ def last_layer_state(rng: np.random.Generator, given: Inputs) -> Inputs:
 
 
 def _truth(rng: np.random.Generator, B: int, V: int) -> Inputs:
-    """Targets, among them the words at edges, and scales of order one; every fifth row is ignored and has no word."""
+    """Return targets, with edge cases of words, and scales of order one; every fifth row is ignored, with no id."""
     targets = rng.integers(0, V, B).astype(np.int32)
     edges = [edge for edge in (0, V - 1, 127, 128) if edge < V][:B]
     targets[: len(edges)] = edges
@@ -177,7 +177,7 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
 
 
 def options_of(op: str, **options: Any) -> dict[str, Any]:
-    """The options that an op cannot do without, and of those given the ones that it has."""
+    """Return the options that an op requires, and those of the given options that it has."""
     known = dict(inspect.signature(getattr(reference, op)).parameters)
     if "rule" in known:
         known |= inspect.signature(reference.update_adamw).parameters

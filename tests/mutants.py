@@ -1,10 +1,10 @@
-"""Faults planted at random in fastmlp/ and kernels/, and whether the tests notice them.
+"""Plant random faults in fastmlp/ and kernels/ and count how many the tests detect.
 
     python -m tests.mutants [PART ...] [--list] [--quick] [--again] [--seed N] [--results FILE]
 
-plants one fault after the other in a temporary copy and runs the tests of the file's stem until one fails; what they do
-not notice meets the whole suite. What became of a fault is a line of the results file, and a run goes on where the one
-before it stopped. PART chooses faults by a part of their names: a folder, a file, `generation.py:127`.
+plants one fault after the other in a temporary copy and runs the tests of the file's stem until one fails; an
+undetected fault is run against the whole suite. Each result is a line of the results file, and a run continues where
+the one before it stopped. PART chooses faults by a part of their names: a folder, a file, `generation.py:127`.
 
 In Python a fault is a changed piece of the source. In the kernels all are in one build: the chosen statements become
 `planted_fault == N ? changed : original`, and an environment variable says which one is at work.
@@ -35,7 +35,7 @@ SEED = 22
 LINES_A_FAULT = {"fastmlp": 120, "kernels": 50}  # of a file; a kernel's line does more
 FEWEST_LINES = 20  # of a file that gets one
 RESULTS = Path("build") / "mutants.jsonl"
-PATIENCE = 1_800  # seconds that the tests of a fault may take: one that keeps them longer is noticed
+PATIENCE = 1_800  # seconds that the tests of a fault may take; a longer run counts as detected
 
 # The tests of a file are those of its stem in the folder of its wing, else that whole folder, else those of its stem
 # anywhere; where that is not so, or not all:
@@ -249,9 +249,9 @@ class Copy:
 
     @contextmanager
     def planted(self, fault: Fault) -> Iterator[dict[str, str]]:
-        """Within, a fault in Python stands in the copy; one in the kernels does so for good, and is asked for.
+        """Plant a Python fault in the copy for the block; kernel faults are built in, and chosen by the environment.
 
-        Gives the environment that keeps what Numba makes of a fault apart from what it makes of the source.
+        Yields the environment, which also keeps Numba's cache of the fault apart from that of the source.
         """
         if fault.choice:
             yield {}
@@ -266,7 +266,7 @@ class Copy:
 
 
 def table(faults: list[Fault], results: dict[str, dict[str, Any]]) -> None:
-    """How many were noticed, by folder."""
+    """Return how many faults were detected, by folder."""
     known = [fault for fault in faults if results.get(fault.name, {}).get("compiles")]
     for folder in [*sorted({fault.folder for fault in known}), ""]:
         of_folder = [results[fault.name]["test"] for fault in known if folder in ("", fault.folder)]

@@ -47,7 +47,7 @@ NOT_LOOKED_AT = (ast.JoinedStr, ast.Raise, ast.Import, ast.ImportFrom)  # messag
 
 
 def looked_at(node: ast.AST) -> Iterator[ast.AST]:
-    """All that computes: no annotation, no message, no decorator, not what a type checker or __main__ alone reads."""
+    """Yield the nodes that compute: no annotations, messages, decorators, or code for type checkers or __main__."""
     yield node
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list") or (isinstance(node, ast.ClassDef) and field != "body"):
@@ -67,7 +67,7 @@ def with_change(node: ast.AST, **fields: object) -> ast.AST:
 
 
 def changes_of(node: Any) -> Iterator[tuple[Any, ast.AST]]:
-    """What could take the place of a node, or of a part of it."""
+    """Yield the possible replacements of a node, or of a part of it."""
     match node:
         case ast.BinOp(left=ast.JoinedStr() | ast.Constant(value=str())):
             pass  # a message

@@ -77,7 +77,7 @@ def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str
 
 
 def small_language(rng: np.random.Generator, ops: Ops, *, unk_trained: bool = False) -> NeuralModel:
-    """A network that speaks a few words, with weights far from zero, so that it has opinions."""
+    """Return a model of a few words with weights far from zero, so that its predictions differ."""
     vocabulary = Vocabulary((".", "the", "cat", "saw", "a", "bird", "and", "sang", "<unk>"))
     shape = NetworkShape(len(vocabulary), context=3, embed=4, hidden=(6,))
     state = nonzero_state(rng, shape)

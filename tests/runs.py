@@ -1,4 +1,4 @@
-"""Small training runs: a text that can be learned, a configuration that takes a moment, and what a run left behind."""
+"""Small training runs: a text that can be learned, a quick configuration, and the files of a run."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ SENTENCES = 600
 
 
 def learnable_text(sentences: int = SENTENCES) -> str:
-    """Sentences in which each word almost decides the next; by itself each word is hard to guess."""
+    """Return sentences in which each word almost determines the next; without context a word is hard to guess."""
     rng = np.random.default_rng(7)
     follows = {  # who does what to whom, where
         "anna": "paints a red door in the old town",
@@ -34,7 +34,7 @@ def learnable_text(sentences: int = SENTENCES) -> str:
 
 
 def unigram_entropy(words: list[str]) -> float:
-    """The loss in nats of a model that knows how often each word comes and nothing else."""
+    """Return the loss in nats of a model that knows only the words' frequencies."""
     counts = np.unique(np.array(words), return_counts=True)[1] / len(words)
     return float(-(counts * np.log(counts)).sum())
 
@@ -46,7 +46,7 @@ def write_text(folder: Path, text: str | None = None) -> Path:
 
 
 def small_options(**options: Any) -> dict[str, Any]:
-    """A network of no great size, on the NumPy back-end, for 30 steps in which everything happens."""
+    """Return options of a small network on NumPy, for 30 steps that include every action of a run."""
     return {
         "steps": 30,
         "batch_size": 16,
@@ -88,7 +88,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that a run leaves behind, but for the seconds it took and where it lies."""
+    """Return the results of a run, without its duration and its folder."""
     found: dict[str, Any] = {"samples": (folder / "samples.txt").read_text(encoding="utf-8")}
     found["metrics"] = [
         {name: value for name, value in line.items() if name not in ("seconds", "words_per_second")}
@@ -106,7 +106,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 class QuickPicture:
-    """Takes the place of `draw_loss` and of its figure: a line of text; test_plot.py looks at the real picture."""
+    """A replacement for `draw_loss` and its figure: a line of text; test_plot.py tests the real picture."""
 
     def __init__(self, metrics: list[dict[str, Any]], title: str) -> None:
         self.text = f"{title}: {len(metrics)} lines"
@@ -116,7 +116,7 @@ class QuickPicture:
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
-    """A should_stop that lets so many steps pass."""
+    """Return a should_stop that allows a number of steps."""
     asked = iter(range(steps))
     return lambda: next(asked, None) is None
 
@@ -144,7 +144,7 @@ def process(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Nothing hangs on how long it takes, on a busy machine too, but for a test that would wait for ever."""
+    """The time does not matter, on a busy machine either; the limit only ends a test that would hang."""
     for _ in range(6_000):
         if condition():
             return

@@ -24,7 +24,7 @@ SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 COMPILER = f"""#!/bin/sh
 exec gcc "$@" {EMULATION} -O1 -g -fno-omit-frame-pointer {SANITIZERS}
 """
-# what promise 2 asks at real sizes is the vector kernels' affair and would take minutes here
+# promise 2 at real sizes tests the vector kernels, and would take minutes here
 CHOSEN = (
     "cython and (promise_2 or zero)"
     " and not real_size and not last_layer and not more_rows and not extreme and not promise_2_and_12"
@@ -43,7 +43,7 @@ def run(*command: str, cwd: Path, **environment: str) -> None:
 
 
 def copy_sources(folder: Path) -> None:
-    """What the build and the tests need, and nothing that an earlier build made."""
+    """Copy the files that the build and the tests need, without results of earlier builds."""
     for name in NEEDED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
@@ -89,7 +89,7 @@ def main(variants: list[str]) -> None:
         build(folder)
         sanitized = {
             "LD_PRELOAD": runtime("libasan.so"),  # before all others: python itself was built without it
-            "ASAN_OPTIONS": "detect_leaks=0",  # what the interpreter leaves behind is not ours
+            "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter's leaks are not ours
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "FASTMLP_REQUIRE_KERNELS": "1",
         }

@@ -1,4 +1,4 @@
-"""The house: rooms that depend on those below them only, no circle of imports, no file that has grown too long."""
+"""The architecture: modules import only from lower rooms, no import cycles, no file that is too long."""
 
 import ast
 from collections.abc import Iterator

@@ -2,8 +2,8 @@
 
 Every batch is a pure function of (seed, step), so a run that resumes needs no state but its step. The random numbers
 are the raw output of the counter-based generator Philox-4x64-10 (Salmon et al. 2011), for which NumPy promises that a
-given key and counter always give the same integers; all that follows is integer arithmetic and the sorting of
-different integers. NumPy's distributions (integers, permutation), whose results may change between versions, are not
+given key and counter always give the same integers; the rest is integer arithmetic and sorting of
+distinct integers. NumPy's distributions (integers, permutation), whose results may change between versions, are not
 used. So batches are the same on every platform and NumPy version.
 """
 
@@ -27,8 +27,8 @@ _PIECE_ROWS = 4096  # of the batches that are made in one go
 class Batches:
     """Batches that are made a piece at a time, for some steps in a row.
 
-    Between the steps of training the caches are empty: one batch at a time takes 110 us at 32 rows, most of it NumPy's
-    own code on its way back from memory, and as one of a piece 3 us.
+    A training step evicts NumPy's code from the caches: a batch of 32 rows made alone takes 110 us, mostly for loading
+    that code, and 3 us as a part of a piece.
     """
 
     def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
@@ -50,11 +50,11 @@ class Batches:
         return Batch(near[rows], None if far is None else far[rows], targets[rows])
 
     def _locate(self, step: int) -> tuple[tuple[int, int], int]:
-        """The piece of a step, which is an epoch and its number in that, and which of its batches."""
+        """Return the piece of a step, as (epoch, number in the epoch), and the batch's index in the piece."""
         raise NotImplementedError
 
     def _indices(self, epoch: int, piece: int) -> np.ndarray:
-        """The windows of a piece, the batches one after the other."""
+        """Return the windows of a piece, batch after batch."""
         raise NotImplementedError
 
 
@@ -79,14 +79,14 @@ class RandomBatches(Batches):
 class EpochBatches(Batches):
     """Every window once an epoch, in an order of its own for each epoch.
 
-    Keeps the order of one epoch: 8 bytes a window, 24 for the moment in which it is drawn.
+    Memory: the order of one epoch, 8 bytes a window; 24 while it is drawn.
     """
 
     def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
         """Batches of `batch_size` windows; `seed` in [0, 2**63).
 
-        The last batch of an epoch has what is left; where that is one window, on which batchnorm cannot train, it is
-        left out. Raises TextError where that leaves no batch.
+        The last batch of an epoch may be smaller; a single window, on which batchnorm cannot train, is left out.
+        Raises TextError if that leaves no batch.
         """
         super().__init__(windows, batch_size, seed)
         full, rest = divmod(len(windows), self.batch_size)
@@ -105,7 +105,7 @@ class EpochBatches(Batches):
         return self._order(epoch)[piece * rows : (piece + 1) * rows]
 
     def _order(self, epoch: int) -> np.ndarray:
-        """The permutation (len,) of an epoch: a function of (seed, epoch)."""
+        """Return the permutation (len,) of an epoch: a function of (seed, epoch)."""
         drawn = self._drawn
         if drawn is None or drawn[0] != epoch:
             self._drawn = None  # so that two orders are never kept at once
@@ -141,11 +141,11 @@ class StretchBatches(EpochBatches):
 
 
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """Windows sorted by random numbers.
+    """Return the windows sorted by random numbers.
 
-    A number's low bits are replaced by the window's index: so no two are equal, the result does not depend on how the
-    sort treats equal ones, and the sorted numbers carry the permutation. For a million windows 44 bits stay random: the
-    chance that any pair of them has equal ones, and is thus in the order of the text, is 1 in 30.
+    The low bits of each number are replaced by the window's index: so no two are equal, the result does not depend on
+    how the sort treats equal numbers, and the sorted numbers contain the permutation. For a million windows 44 bits
+    stay random: the chance that any two windows agree in them, and so stay in the text's order, is 1 in 30.
     """
     index_bits = np.uint64((1 << (size - 1).bit_length()) - 1)
     keys: np.ndarray = _random_integers(seed, _ORDER_OF_EPOCH, range(epoch, epoch + 1), size)[0]
@@ -159,7 +159,7 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 def _random_integers(seed: int, use: int, positions: range, count: int) -> np.ndarray:
     """Uniform 64-bit integers (positions, count), uint64: each row a function of (seed, use, position).
 
-    use        which of the uses of a seed
+    use        purpose of the stream
     positions  the steps or epochs; each has 2**192 blocks of its own
     """
     integers = np.empty((len(positions), count), np.uint64)

@@ -10,8 +10,8 @@ from fastmlp.data.batches import Batches, EpochBatches, RandomBatches, StretchBa
 from fastmlp.data.windows import Windows, as_ids, evenly_spaced, split_ids
 from fastmlp.errors import TextError
 from fastmlp.options import ConfigError
+from fastmlp.text import standard_library
 from fastmlp.text.reading import Text, TextFile, read_text
-from fastmlp.text.standard_library import standard_library_text
 from fastmlp.text.tokenizer import Tokenizer
 from fastmlp.text.vocabulary import UNK, Vocabulary, is_word
 from fastmlp.text.words import IDS, get_tokenizer
@@ -23,15 +23,15 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is trained on and what is held out.
+    """The text of a run, encoded and split.
 
-    files          what was read
-    sha256         of the text, and of the validation file where there is one
+    files          those that were read
+    sha256         of the text, and of the validation file if there is one
     words          of the text, all parts together
     types          different words of the text, before the vocabulary is cut
     train          windows to train on
-    val, test      windows that are held out; None where nothing is
-    held_out       ids of the part that prompts are taken from: validation, else test, else where nothing is training
+    val, test      held-out windows; None if the part is empty
+    held_out       ids of the part for prompts: the first non-empty one of validation, test, training
     unk_trained    whether the training part has words outside the vocabulary
     """
 
@@ -48,7 +48,7 @@ class Corpus:
     unk_trained: bool
 
     def validation_sample(self, count: int) -> Array:
-        """At most so many of the validation windows whose word is in the vocabulary, evenly spaced."""
+        """Return up to `count` validation windows whose word is in the vocabulary, evenly spaced."""
         if self.val is None:
             return np.empty(0, np.int64)
         known = known_targets(self.val, self.vocabulary)
@@ -66,7 +66,7 @@ class Corpus:
         return np.bincount(self.train.targets, minlength=len(self.vocabulary))
 
     def default_prompt(self) -> list[str]:
-        """The beginning of a sentence of the held-out text, as many words as the network looks at."""
+        """Return the beginning of a sentence of the held-out text, as long as the context."""
         context, end = self.train.context, self.vocabulary.id_of(self.tokenizer.sentence_end)
         for start in (*(np.flatnonzero(self.held_out == end) + 1).tolist(), 0):
             ids = self.held_out[start : start + context].tolist()
@@ -77,7 +77,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A text as ids, before it is cut into parts. The fields that Corpus has are the same here."""
+    """A text as ids, before the split. Fields have the same meaning as in Corpus."""
 
     files: tuple[TextFile, ...]
     sha256: str
@@ -88,14 +88,14 @@ class Encoded:
 
 
 def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus:
-    """Read, tokenize, count and split.
+    """Read, tokenize, count and split the text of a run.
 
-    text  where it is in memory already, or ids (N,) below config.vocab_size instead of one; None: the configuration's
-          files, or the standard library's documentation
+    text  a text in memory, or ids (N,) below config.vocab_size; None: the configuration's files, or the standard
+          library's documentation
     Raises TextError for a text that cannot be used; TypeError, ValueError, IndexError or ConfigError for such ids.
     """
     if text is None:
-        text = read_text(config.files) if config.files else standard_library_text()
+        text = read_text(config.files) if config.files else standard_library.standard_library_text()
     encoded = _encode_text(config, text) if isinstance(text, Text) else _encode_ids(config, text)
     tokenizer, vocabulary, ids = encoded.tokenizer, encoded.vocabulary, encoded.ids
     split = split_ids(ids, 0.0 if config.val_file else config.val_fraction, config.test_fraction)
@@ -154,7 +154,7 @@ def _encode_ids(config: TrainConfig, given: Array) -> Encoded:
 
 
 def checked_ids(name: str, values: Array, size: int) -> Array:
-    """A vector of ids below `size` as int32; raises TypeError, ValueError or IndexError, which names the argument."""
+    """Return ids below `size` as int32; raise TypeError, ValueError or IndexError, which names the argument."""
     if values.size and values.dtype.kind in "iu":
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= size:

@@ -1,4 +1,4 @@
-"""What a caller gives as a text: the text itself, files, or ids."""
+"""The forms in which a caller may give a text: the text itself, files, or ids."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ LONGEST_NAME = 4096  # of a file
 
 
 def source_of(name: str, given: TextOrIds) -> tuple[str, ...] | Text | Array:
-    """The files that are meant, or the text, or integers."""
+    """Return the files that the caller gave, or the text, or integers."""
     if isinstance(given, str):
         _refuse_file_name(name, given)
         return text_in_memory(given)
@@ -28,12 +28,12 @@ def source_of(name: str, given: TextOrIds) -> tuple[str, ...] | Text | Array:
 
 
 def integers(name: str, given: Any, expected: str) -> Array:
-    """Integers as an array; TypeError, with what else was expected, for anything but them."""
+    """Return integers as an array; raise TypeError, with `expected`, for anything else."""
     if isinstance(given, list | tuple) and not given:
         return np.empty(0, np.int32)
     try:
         array = np.asarray(given)
-    except ValueError:  # lists of several lengths
+    except ValueError:  # nested lists of different lengths
         array = np.empty(0, object)
     if array.dtype.kind not in "iu":
         of = f" of {array.dtype}" if array.ndim else ""
@@ -42,7 +42,7 @@ def integers(name: str, given: Any, expected: str) -> Array:
 
 
 def _refuse_file_name(name: str, text: str) -> None:
-    """Raises ValueError where a str, which is a text, looks as if a file of that name were meant."""
+    """Raise ValueError if a str, which is a text, looks like the name of a file."""
     if len(text) > LONGEST_NAME or not text.strip() or "\n" in text:
         return
     try:

@@ -1,4 +1,4 @@
-"""Ids of a text, its parts, and the windows that a network looks through."""
+"""The parts of a text as ids, and the windows on which a network trains."""
 
 from collections.abc import Sized
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Split:
     """The contiguous parts of a text, one after the other: int32 ids, views of one array.
 
     train  the beginning
-    val    what follows; empty where its fraction is 0
-    test   the end; empty where its fraction is 0
+    val    the middle; empty if its fraction is 0
+    test   the end; empty if its fraction is 0
     """
 
     train: np.ndarray
@@ -32,13 +32,13 @@ class Split:
 
 
 def split_ids(ids: np.ndarray, val_fraction: float, test_fraction: float) -> Split:
-    """Cut a text in three: the last part of it is the test part, the part before that validates.
+    """Split a text in three: training, validation and, at the end, test part.
 
     ids            (N,)  in
     val_fraction         part of all words, 0 <= fraction, together less than 1
     test_fraction        likewise
-    The parts begin at floor(N * (1 - val - test)) and floor(N * (1 - test)), computed with the decimal fractions
-    that were written: 0.05 is exactly 1/20. Raises TextError where a part that was asked for would have no word.
+    The parts begin at floor(N * (1 - val - test)) and floor(N * (1 - test)), computed with exact
+    decimal fractions: 0.05 is 1/20. Raises TextError if a part with a fraction above 0 would have no word.
     """
     ids = as_ids("ids", ids)
     for name, written in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
@@ -63,9 +63,9 @@ def split_ids(ids: np.ndarray, val_fraction: float, test_fraction: float) -> Spl
 
 
 def as_ids(name: str, values: np.ndarray) -> np.ndarray:
-    """A vector of ids (N,) of any integer type and layout as contiguous int32.
+    """Return ids (N,) of any integer type and layout as contiguous int32.
 
-    Raises TypeError, ValueError or IndexError, which names the argument, for what is none.
+    Raises TypeError, ValueError or IndexError, which names the argument, for anything else.
     """
     array = np.asarray(values)
     if array.dtype.kind not in "iu":
@@ -173,7 +173,7 @@ def _windows_of(ids: np.ndarray, width: int) -> np.ndarray:
 
 
 def evenly_spaced(windows: Sized, count: int) -> np.ndarray:
-    """The indices (min(count, len),) of a fixed sample of windows, spread evenly from the first one on, ascending."""
+    """Return the indices (min(count, len),) of a fixed sample of windows, evenly spread from the first on."""
     count = min(integer("count", count, 1), len(windows))
     return np.arange(count, dtype=np.int64) * len(windows) // count
 

@@ -1,7 +1,7 @@
 """Makes more names: python -m fastmlp.examples.makemore NAMES.txt, a file with a name a line.
 
 The batch-normalized MLP of the lectures "Neural Networks: Zero to Hero", makemore parts 3 and 5, with their names and
-their diagnostics: activations, gradients, and how large an update is beside what it updates. Prints losses and samples,
+their diagnostics: activations, gradients, and the ratio of updates to weights. Prints losses and samples,
 and draws a picture.
 """
 
@@ -37,9 +37,9 @@ MOST_POINTS = 1_000  # of the update-to-data ratio over the steps
 
 
 def read_names(path: str) -> list[str]:
-    """The names in a file, one a line; blank lines are left out.
+    """Return the names in a file, one a line; blank lines are left out.
 
-    Raises TextError where it cannot be read, holds too few names, or one with the dot that marks a name's end.
+    Raises TextError if it cannot be read, holds too few names, or a name has the dot that marks a name's end.
     """
     from fastmlp.errors import TextError
     from fastmlp.text.reading import read_text
@@ -94,7 +94,7 @@ def make_model(vocab_size: int, g: "np.random.Generator") -> "nn.Sequential":
 
 @dataclass
 class Diagnostics:
-    """What the lectures look at while a network trains.
+    """The lectures' diagnostics of a training network.
 
     steps, lossi  at which steps the following was measured, and the loss there
     ud            of each weight matrix, by name: log10 of std(lr * gradient) / std(weight) at these steps
@@ -109,7 +109,7 @@ class Diagnostics:
     gradients: "list[dict[str, Array]]" = field(default_factory=list)
 
     def measure(self, step: int, loss: float, lr: float, model: "nn.Sequential") -> None:
-        """Take down the loss and the update-to-data ratios."""
+        """Record the loss and the update-to-data ratios."""
         self.steps.append(step)
         self.lossi.append(loss)
         for (name, p), grad in zip(model.named_parameters(), model.gradients(), strict=True):
@@ -118,7 +118,7 @@ class Diagnostics:
                 self.ud.setdefault(name, []).append(math.log10(ratio) if ratio > 0 else math.nan)
 
     def look_inside(self, model: "nn.Sequential", criterion: "nn.CrossEntropyLoss", Xb: "Array", Yb: "Array") -> float:
-        """Forward and backward pass, layer by layer, keeping what comes out of each tanh. Returns the loss."""
+        """Run forward and backward layer by layer, recording the output of each tanh. Return the loss."""
         from fastmlp.nn.activation import Tanh
 
         outputs, gradients = {}, {}
@@ -151,7 +151,7 @@ def train(model: "nn.Sequential", X: "Array", Y: "Array", max_steps: int, g: "np
         Xb, Yb = X[ix], Y[ix]  # batch X, Y
 
         if i in (0, max_steps - 1):
-            loss = seen.look_inside(model, criterion, Xb, Yb)  # which does the same, and keeps what it sees
+            loss = seen.look_inside(model, criterion, Xb, Yb)  # the same passes, recorded
         else:
             # forward pass
             logits = model(Xb)
@@ -184,7 +184,7 @@ def split_loss(model: "nn.Sequential", X: "Array", Y: "Array") -> float:
 
 
 def sample(model: "nn.Sequential", itos: dict[int, str], longest: int, g: "np.random.Generator") -> str:
-    """A new name, letter by letter, until its end; of `longest` letters at most."""
+    """Draw a new name letter by letter, of `longest` letters at most."""
     import numpy as np
 
     model.eval()

@@ -1,1 +1,1 @@
-"""Files of a run: how they are written, what they are called, whose they are."""
+"""The files of a run: their names, their format, and safe writing."""

@@ -28,26 +28,26 @@ TEMPORARY = ".fastmlp-*.tmp"
 
 
 def write_atomically(path: PathLike, data: bytes) -> None:
-    """Make `data` the whole contents of the file, to last, or leave the file as it is.
+    """Replace the contents of a file durably, or leave the file as it is.
 
-    The bytes are written beside it and flushed to the disk, then renamed over it, and the renaming is flushed too. On
-    any failure, or Ctrl-C, what was written is removed; only a killed process leaves it behind, for the next
-    `lock_folder` to remove. The file's mode is what the umask allows.
+    The bytes are written to a temporary file beside it, flushed to the disk and renamed; the renaming is flushed too.
+    On any failure, or Ctrl-C, the temporary file is removed; only a killed process leaves it behind, for the next
+    `lock_folder` to remove. The umask sets the file's mode.
 
     path  file to write or replace; its folder must exist
     data  all of its bytes
-    Raises CheckpointError: what was being written, how many bytes that takes and the system's reason.
+    Raises CheckpointError with the path, the number of bytes and the system's reason.
     """
     try:
         _write(Path(path), data)
-    except (OSError, ValueError) as error:  # ValueError: a path that names no file, or with a NUL in it
+    except (OSError, ValueError) as error:  # ValueError: a path without a file's name, or with a NUL
         raise CheckpointError(f"cannot write {_show(path)} ({len(data):,} bytes): {_reason(error)}") from error
 
 
 def check_writable(folder: PathLike) -> None:
-    """Find out before the work, not after it, whether files can be written to a folder, which is made if it is missing.
+    """Make the folder if it is missing, and check before the work whether files can be written to it.
 
-    It writes a small file and removes it: asking for permissions is no answer for root, or on a full disk.
+    Writes a small file and removes it: permissions say nothing for root, or on a full disk.
     Raises CheckpointError with the system's reason.
     """
     try:
@@ -64,7 +64,7 @@ def check_writable(folder: PathLike) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """The steps of write_atomically, with the system's own errors."""
+    """Do the steps of write_atomically; raise the system's own errors."""
     temporary = path.with_name(_temporary_name())
     try:
         with temporary.open("xb") as file:
@@ -84,21 +84,21 @@ def _temporary_name() -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder last through a power failure, where the system has a call for that."""
+    """Flush a folder's entries to the disk, if the system can, so that they survive a power failure."""
     if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do not know folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot flush folders
             raise
     finally:
         os.close(descriptor)
 
 
 def _show(path: PathLike) -> str:
-    """A path as part of one line."""
+    """Return a path for a message of one line."""
     name = os.fsdecode(path)
     return name if name.isprintable() else ascii(name)
 
@@ -114,10 +114,10 @@ _held: set[IO[bytes]] = set()  # the lock files on which this process has a lock
 
 @contextlib.contextmanager
 def lock_folder(folder: PathLike) -> Iterator[None]:
-    """Be the only process, of all that ask, to write to a folder; remove what a killed one left half written in it.
+    """Hold the lock of a folder; remove the temporary files of killed processes in it.
 
-    The lock is the system's, on a file in the folder, and ends with the process however that ends; the file says who
-    holds it, and stays. Neither a program that the process starts nor a child that it forks holds the lock.
+    The lock is the system's, on a file in the folder, and ends with the process in any case. The file names the holder,
+    and stays. Neither a program that the process starts nor a child that it forks holds the lock.
 
     folder  must exist
     Raises FolderInUseError, which names the holder, or CheckpointError where the folder cannot be locked.
@@ -128,7 +128,7 @@ def lock_folder(folder: PathLike) -> Iterator[None]:
         yield
     finally:
         _held.discard(file)
-        if not file.closed:  # as it is in a forked child, which has nothing to release
+        if not file.closed:  # a forked child has closed it, and has nothing to release
             with contextlib.suppress(OSError):
                 file.truncate(0)
             file.close()
@@ -160,10 +160,10 @@ def _lock(folder: Path) -> IO[bytes]:
 
 
 def _system_lock(descriptor: int) -> bool:
-    """Lock an open file without waiting, until it is closed or the process ends; False where another holds it."""
+    """Lock an open file until it is closed or the process ends; return False if another process holds the lock."""
     try:
         if sys.platform == "win32":
-            os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # locked bytes cannot be read there: one far behind the text
+            os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # locked bytes cannot be read: lock one far behind the text
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
             os.lseek(descriptor, 0, os.SEEK_SET)
         else:
@@ -174,7 +174,7 @@ def _system_lock(descriptor: int) -> bool:
 
 
 def _let_go_in_child() -> None:
-    """A forked child shares its parent's open files, and would keep the lock when the parent is gone."""
+    """Close the lock files in a forked child: it would hold the locks longer than its parent."""
     for file in _held:
         file.close()
     _held.clear()

@@ -1,11 +1,11 @@
-"""Files that outlive accidents: checkpoints with a digest, atomic writing, and the lock on a run's folder.
+"""Checkpoints: tensors and metadata in one safetensors file, with a digest that reveals any damage.
 
 A checkpoint is one safetensors file: the tensors and a single metadata key, "fastmlp", whose JSON is
 
     {"format": 1, "sha256": "...", "metadata": {...}}
 
-The SHA-256 covers the metadata and each tensor's name, dtype, shape and bytes, so that neither a flipped bit nor a lost
-piece goes unseen. Reading one runs no code that the file could bring along: it is JSON and plain numbers.
+The SHA-256 covers the metadata and each tensor's name, dtype, shape and bytes, so that a flipped bit and a lost
+piece are both detected. Reading a checkpoint runs no code of the file: it is JSON and plain numbers.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from fastmlp.files.atomic import PathLike, _reason, _show, write_atomically
 __all__ = ["is_checkpoint", "load", "save"]
 
 Array = np.ndarray
-FORMAT = 1  # raised when a file can no longer be read by the programs before
+FORMAT = 1  # incremented when earlier versions can no longer read the files
 KEY = "fastmlp"
 LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 
@@ -50,13 +50,13 @@ _DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 
 
 def save(path: PathLike, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
-    """Write a checkpoint that `load` gives back exactly, or leave the file that was there as it is.
+    """Write a checkpoint, which `load` restores exactly; on failure an existing file stays as it is.
 
     path      file to write or replace; its folder must exist
     tensors   by name: booleans, integers or floats of up to 64 bits, of any shape and memory layout
     metadata  what JSON holds exactly: str keys, lists, str, bool, int, None and finite float (JSON has no NaN)
     Raises TypeError or ValueError for what a checkpoint cannot hold, CheckpointError where it cannot be written.
-    Memory: the file's bytes for a moment, beside copies of those tensors that are not C-contiguous.
+    Memory: the file's bytes for a moment, and copies of those tensors that are not C-contiguous.
     """
     arrays = {name: _plain(name, tensors[name]) for name in sorted(tensors)}
     _check_metadata(metadata)
@@ -65,13 +65,13 @@ def save(path: PathLike, tensors: Mapping[str, Array], metadata: Mapping[str, An
     header = _header(text, wide_first)
     if len(header) > LONGEST_HEADER:
         raise CheckpointError(f"cannot write {_show(path)} ({len(text):,} bytes of metadata): more than a header holds")
-    # put together here: the library takes twice the memory and three times the time, in which training waits
+    # written without the library, which takes twice the memory and three times the time, while training waits
     parts: list[bytes | memoryview] = [len(header).to_bytes(8, "little"), header, *map(_bytes_of, wide_first.values())]
     write_atomically(path, b"".join(parts))
 
 
 def _header(text: str, arrays: Mapping[str, Array]) -> bytes:
-    """The JSON header of a safetensors file that holds our envelope and these arrays, one after the other."""
+    """Return the JSON header of a safetensors file with our envelope and these arrays in order."""
     header: dict[str, Any] = {"__metadata__": {KEY: text}}
     position = 0
     for name, array in arrays.items():
@@ -113,7 +113,7 @@ def is_checkpoint(path: PathLike) -> bool:
 
 
 class _Unusable(Exception):
-    """What is wrong with a file, and what to do: the second half of a CheckpointError."""
+    """The second half of a CheckpointError: the fault of a file, and the remedy."""
 
 
 def _damaged(what: str) -> NoReturn:
@@ -129,7 +129,7 @@ def _foreign(what: str) -> NoReturn:
 
 
 def _plain(name: str, array: Array) -> Array:
-    """The array as the file holds it: C-contiguous and little-endian, the array itself where it is both."""
+    """Return the array as C-contiguous and little-endian, without a copy if it is both."""
     if not isinstance(name, str):
         raise TypeError(f"tensors: expected names of type str, got {name!r}")
     if name == "__metadata__":
@@ -138,7 +138,7 @@ def _plain(name: str, array: Array) -> Array:
     if not isinstance(array, np.ndarray) or _native(array.dtype) not in _DTYPE_NAMES:
         got = type(array).__name__ if dtype is None else f"dtype {dtype}"
         raise TypeError(f"tensors: {name}: expected an array of {', '.join(map(str, _DTYPE_NAMES))}, got {got}")
-    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")  # ascontiguousarray would make (1,) of ()
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")  # ascontiguousarray would make () a (1,)
 
 
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -151,7 +151,7 @@ def _bytes_of(array: Array) -> memoryview:
 
 
 def _check_metadata(metadata: Mapping[str, Any]) -> None:
-    """Refuse what would come back as something else: tuples, other keys than str, NaN, objects."""
+    """Raise ValueError for values that JSON changes: tuples, keys that are no str, NaN, objects."""
     for key, value in metadata.items():
         try:
             came_back = json.loads(_json({key: value}))
@@ -162,7 +162,7 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
 
 
 def _json(value: Any) -> str:
-    """The one way in which a value is written here. ASCII, so that any str survives, even half a surrogate pair."""
+    """Return canonical JSON. ASCII, so that every str survives, even half a surrogate pair."""
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
@@ -181,7 +181,7 @@ def _digest(metadata: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
 
 
 def _check_is_file(path: Path) -> None:
-    """Look before opening: a pipe would keep us waiting."""
+    """Raise an error unless it is a regular file: opening a pipe would wait."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
@@ -209,7 +209,7 @@ def _read(file: IO[bytes]) -> tuple[dict[str, Array], dict[str, Any]]:
         except (ValueError, OverflowError):  # too many axes, or too long ones beside one of length zero
             _damaged(f"its tensor {name!a} has an impossible shape")
         if file.readinto(_bytes_of(arrays[name])) != length:  # type: ignore[attr-defined]
-            _cut_short(size, f"{expected:,}")  # since we asked for its size
+            _cut_short(size, f"{expected:,}")  # it has shrunk since its size was read
     metadata = envelope.get("metadata")
     if not isinstance(metadata, dict):
         _damaged("its metadata is not readable")
@@ -223,7 +223,7 @@ def _read(file: IO[bytes]) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def _read_header(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
-    """The file's JSON header, and where the tensors start: 8 bytes of length, then the header, then the tensors."""
+    """Return the file's JSON header and the tensors' offset: 8 bytes of length, the header, the tensors."""
     first = file.read(9)
     if not first:
         _foreign("it is empty")
@@ -242,7 +242,7 @@ def _read_header(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
 
 
 def _read_envelope(file_metadata: Any) -> tuple[dict[str, Any], str]:
-    """What stands under our key, parsed and as it is."""
+    """Return the envelope under our key, parsed and as text."""
     text = file_metadata.get(KEY) if isinstance(file_metadata, dict) else None
     if not isinstance(text, str):
         _foreign("it is a safetensors file, but not one of fastmlp")
@@ -256,7 +256,7 @@ def _read_envelope(file_metadata: Any) -> tuple[dict[str, Any], str]:
 
 
 def _read_layout(header: dict[str, Any]) -> list[tuple[str, np.dtype[Any], list[int], int]]:
-    """Name, dtype, shape and length in bytes of each tensor, in the order of the file, which they must fill."""
+    """Return name, dtype, shape and bytes of each tensor in the file's order; they must fill the file."""
     found = []
     for name, entry in header.items():
         match entry:
@@ -275,7 +275,7 @@ def _read_layout(header: dict[str, Any]) -> list[tuple[str, np.dtype[Any], list[
 
 
 def _parse(text: str | bytes) -> dict[str, Any] | None:
-    """The JSON object in `text`, None where it is none."""
+    """Return the JSON object in `text`; None if it is not one."""
     try:
         value = json.loads(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The folder of a run: which one, what lies in it, and the files that grow line by line."""
+"""The folder of a run: its name, its files, and the journals that grow line by line."""
 
 import contextlib
 import difflib
@@ -24,12 +24,12 @@ class RunFolder:
 
     config   the complete configuration
     model    the best weights so far
-    last     everything that resuming needs
+    last     the checkpoint to resume from
     metrics  a line of JSON per log interval and evaluation
     samples  texts written before, during and after training
     plot     the loss over the steps
 
-    known_by  those by which a run is known
+    run_files those that identify a run
     files     all of them
     is_new    whether the folder was made for this run
     """
@@ -42,25 +42,25 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples.txt"
         self.plot = self.path / "loss.png"
-        self.known_by = (self.last, self.model, self.config)
-        self.files = (*self.known_by, self.metrics, self.samples, self.plot)
+        self.run_files = (self.last, self.model, self.config)
+        self.files = (*self.run_files, self.metrics, self.samples, self.plot)
 
     def holds_run(self) -> bool:
-        """Whether a run has written here: other programs have files of these names too."""
+        """Whether a run has written here, not another program to files of the same names."""
         return is_config(self.config) or is_checkpoint(self.model) or is_checkpoint(self.last)
 
-    def others_files(self, *, overwrite: bool = False) -> list[Path]:
-        """What lies under the names of a run's files where no run has written: somebody's own.
+    def foreign_files(self, *, overwrite: bool = False) -> list[Path]:
+        """Return files with a run's names in a folder that holds no run: they belong to the user.
 
-        overwrite  only those by which a run would be known: nobody can say whose the rest are, and they were asked to
-                   be replaced
+        overwrite  return only those that would identify a run: the user has asked to replace the rest, whose owner
+                   nobody can tell
         """
         if self.holds_run():
             return []
-        return [file for file in (self.known_by if overwrite else self.files) if file.exists()]
+        return [file for file in (self.run_files if overwrite else self.files) if file.exists()]
 
     def clear(self) -> None:
-        """Remove what a run wrote, and nothing else."""
+        """Remove the files of a run, and nothing else."""
         for file in self.files:
             try:
                 file.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ class RunFolder:
                 raise RunFolderError(f"cannot remove {file}: {error.strerror}; choose another folder") from error
 
     def discard(self) -> None:
-        """Leave nothing of a run that could not begin; why it could not is the news, not what stays all the same."""
+        """Remove the files of a run that could not begin; a failure here must not hide the reason for that."""
         with contextlib.suppress(RunFolderError, OSError):
             self.clear()
             if self.is_new:
@@ -77,10 +77,10 @@ class RunFolder:
 
 
 def find_folder(out: str | None, files: Sequence[str], *, overwrite: bool = False) -> RunFolder:
-    """The folder to write to, there and writable: `out`, else runs/<stem of the first file>, -2, ... where it is taken.
+    """Return the folder to write to, made and writable: `out`, or runs/<stem of the first file>, if taken with -2, ...
 
-    overwrite  take runs/<stem> even so
-    Raises RunFolderError where that cannot be.
+    overwrite  use runs/<stem> even if it is taken
+    Raises RunFolderError if it cannot be made or written to.
     """
     folder = RUNS / stem(files) if out is None else Path(out)
     is_new = not folder.exists()
@@ -94,7 +94,7 @@ def find_folder(out: str | None, files: Sequence[str], *, overwrite: bool = Fals
 
 
 def stem(files: Sequence[str]) -> str:
-    """What a run on these files is called."""
+    """Return the name of a run on these files."""
     if not files:
         return STANDARD_LIBRARY
     if files[0] == "-":
@@ -104,7 +104,7 @@ def stem(files: Sequence[str]) -> str:
 
 
 def _make_new(folder: Path) -> Path:
-    """The first of folder, folder-2, ... that is not there yet, made."""
+    """Make the first of folder, folder-2, ... that does not exist."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):
@@ -120,23 +120,23 @@ def _make_new(folder: Path) -> Path:
 
 
 class Journal:
-    """A text file that only grows, by whole lines: where writing fails it is as long as before."""
+    """A text file that grows by whole lines; if writing fails it stays as long as before."""
 
     def __init__(self, path: Path, length: int = 0) -> None:
-        """Open it, cut to `length` bytes: what a checkpoint knew of.
+        """Open the file and cut it to `length` bytes, its length at the last checkpoint.
 
         Raises RunFolderError where the file is shorter than that, CheckpointError where it cannot be written.
         """
         self.path, self.length = path, length
         try:
-            with contextlib.ExitStack() as where_it_fails:
-                self._file = where_it_fails.enter_context(path.open("ab", buffering=0))
+            with contextlib.ExitStack() as cleanup:
+                self._file = cleanup.enter_context(path.open("ab", buffering=0))
                 if self._file.tell() < length:
                     raise RunFolderError(
                         f"{path} lacks lines that {LAST_FILE} counts on; put it back, or use --overwrite"
                     )
                 self._file.truncate(length)
-                where_it_fails.pop_all()
+                cleanup.pop_all()
         except OSError as error:
             raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
 
@@ -148,13 +148,13 @@ class Journal:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            with contextlib.suppress(OSError):  # half a line that stays is cut off when the run is resumed
+            with contextlib.suppress(OSError):  # resuming cuts off the rest of a line that stays
                 self._file.truncate(self.length)
             raise CheckpointError(f"cannot write {self.path} ({len(data):,} bytes): {error.strerror}") from error
         self.length += len(data)
 
     def sync(self) -> None:
-        """Make what was written last, before a checkpoint counts on it."""
+        """Flush the lines to the disk, before a checkpoint relies on them."""
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -168,17 +168,17 @@ class Journal:
 
 
 MODEL_FILE, LAST_FILE = "model.safetensors", "last.safetensors"
-RUNS = Path("runs")  # where the runs are that were given no folder
+RUNS = Path("runs")  # of the runs without --out
 
 
 def model_file(run: str | os.PathLike[str]) -> Path:
-    """The file to read a run's model from: a .safetensors file, or in a folder its best model, else its last one.
+    """Return the model file of a run: the .safetensors file itself, or in a folder the best, else the last model.
 
-    Raises ModelError where there is none.
+    Raises ModelError if there is none.
     """
     path = Path(run)
     if not path.is_dir():
-        _refuse_others(path)
+        _refuse_other_files(path)
         return path
     for name in (MODEL_FILE, LAST_FILE):
         if (path / name).is_file():
@@ -186,18 +186,18 @@ def model_file(run: str | os.PathLike[str]) -> Path:
     raise ModelError(f"{path}: a folder without {MODEL_FILE}; name a run's folder or a .safetensors file")
 
 
-def _refuse_others(path: Path) -> None:
-    """Raises ModelError for a name that a run nearly has where there is nothing of this one, and for a text."""
+def _refuse_other_files(path: Path) -> None:
+    """Raise ModelError for a text, and for a missing file if a run has a similar name."""
     if path.is_file():
         if path.suffix != ".safetensors" and _is_text(path):
             train = f"python -m fastmlp.train {shlex.quote(str(path))}"
             raise ModelError(f"cannot load {path}: it is a text, not a trained model; train on it first: {train}")
-    elif not path.exists() and (near := _run_called_like(path)):
+    elif not path.exists() and (near := _similar_run(path)):
         raise ModelError(f"cannot load {path}: there is no such file; did you mean {near}?")
 
 
 def _is_text(path: Path) -> bool:
-    """Whether a file begins as a text does."""
+    """Whether a file begins with printable text."""
     try:
         with path.open("rb") as file:
             head = "".join(file.read(1_000).decode(errors="ignore").split())
@@ -206,8 +206,8 @@ def _is_text(path: Path) -> bool:
     return head.isprintable() and head != ""
 
 
-def _run_called_like(path: Path) -> Path | None:
-    """A folder or model that lies beside a path, or among the runs, and has nearly its name."""
+def _similar_run(path: Path) -> Path | None:
+    """Return a folder or model with a similar name, beside the path or among the runs."""
     there: dict[str, Path] = {}
     for folder in (RUNS, path.parent):
         with contextlib.suppress(OSError):

@@ -10,15 +10,15 @@ NotImplementedError. There is no tape: `<name>_backward` takes the gradient of w
 (tanh, softmax and log_softmax: its output; dropout: no array), and returns the gradients of the differentiable inputs
 in their order, None for those that were None.
 
-Arrays      NumPy arrays, or what gives its memory without a copy: DLPack (CPU tensors of PyTorch), the buffer protocol.
-            Of any layout and byte order, read-only ones too; not C-contiguous ones are copied, for the call.
-float32     runs the kernels: the best back-end that there is (fastmlp.ops.backend), chosen at the first call, which
-            warns where that is not the fastest.
+Arrays      NumPy arrays, or objects that share their memory: DLPack (CPU tensors of PyTorch), the buffer protocol.
+            Any layout and byte order, read-only ones too; arrays that are not C-contiguous are copied for the call.
+float32     runs the kernels: the best back-end available (fastmlp.ops.backend), chosen at the first call, which
+            warns if that is not the fastest.
 float64     runs the reference in NumPy, exact and slow.
-float16     is converted to float32, and so are the results. Other types are no floats here, and all floats of a call
-            must be of one type.
+float16     is converted to float32, and so are the results. Other float types are refused, and all floats of a
+            call must be of one type.
 Integers    of any type are ids and classes; int32 and int64 are taken as they are.
-`out=`      an array of the result's shape and type, of any layout; it may overlap the inputs. Then it is what returns.
+`out=`      an array of the result's shape and type, of any layout; it may overlap the inputs. It is then returned.
 `threads=`  how many may work; None: FASTMLP_NUM_THREADS, else the cores that the process may use. No bit depends on it.
 
 Every function raises TypeError for a wrong type, ValueError for a wrong shape or option, IndexError for an id out of

@@ -6,8 +6,8 @@ With class weights w and label smoothing s, a row h, its logits z and its target
     = (1 - s) w_y (lse - z_y) + s/V (sum(w) lse - h . W^T w - w . b)
 
 The fused op's `row_scale` weighs rows, not classes. So where both w and s are given it runs without smoothing, at
-row_scale = (1 - s) w_y + s/V sum(w), by which the softmax is to be multiplied. Of the target's logit it then takes as
-much too, instead of (1 - s) w_y, and of the others nothing, instead of s/V w: that is put right in O(N H + V H).
+row_scale = (1 - s) w_y + s/V sum(w), the factor of the softmax. It then subtracts row_scale from the target's gradient
+instead of (1 - s) w_y, and 0 from the others instead of s/V w; _correct_gradients mends that in O(N H + V H).
 """
 
 from typing import Any
@@ -22,10 +22,10 @@ Array = np.ndarray
 Gradients = tuple[Array | None, Array | None, Array | None]
 
 REDUCTIONS = ("mean", "sum", "none")
-BLOCK = 1024  # classes that are put right at a time, so that no second array of the weight's size is made
+BLOCK = 1024  # classes that are corrected at a time, without a second array of the weight's size
 
 
-@np.errstate(divide="ignore", invalid="ignore")  # where no weight is counted: NaN, as in PyTorch
+@np.errstate(divide="ignore", invalid="ignore")  # the mean over no weight is NaN, as in PyTorch
 def linear_cross_entropy(
     input: Array,
     linear_weight: Array,
@@ -42,7 +42,7 @@ def linear_cross_entropy(
     threads: int,
     fp32_precision: str = "auto",
 ) -> tuple[Array | None, Gradients | None]:
-    """The loss and, where asked for, its gradients, in one go.
+    """Return the loss and, if asked for, its gradients, computed together.
 
     input            (N, H)        float32; for the reference's ops any float type, one for all
     linear_weight    (V, H)
@@ -56,15 +56,15 @@ def linear_cross_entropy(
     upstream         gradient of the total with respect to the loss, of the loss's shape; None: 1
 
     Returns the loss, 0-dimensional or (N,) for "none", and (dinput, dlinear_weight, dlinear_bias), each None where it
-    is not wanted or its input is None, or None for all. The loss is None where `upstream` is given: who has that has
-    had the loss. The mean over no row is NaN, its gradients are 0.
-    Raises IndexError for a target outside [0, V), TypeError or ValueError for options; what else does not fit is
-    refused by the op.
+    is not wanted or its input is None, or None for all. The loss is None if `upstream` is given, since the caller then
+    has the loss already. The mean over no row is NaN, its gradients are 0.
+    Raises IndexError for a target outside [0, V), TypeError or ValueError for options; the op checks the
+    other arguments.
     """
     check_options(reduction, ignore_index, label_smoothing)
     dtype, counted = input.dtype, target != ignore_index
     _check_targets(target[counted], linear_weight.shape[0])
-    smoothed_weight = class_weight if label_smoothing else None  # where the op cannot do it alone
+    smoothed_weight = class_weight if label_smoothing else None  # needs a correction after the op
 
     target_weight = np.zeros(target.shape)  # w_y; 0 where the row does not count
     target_weight[counted] = 1 if class_weight is None else class_weight[target[counted]]
@@ -96,14 +96,14 @@ def linear_cross_entropy(
         ops.linear_cross_entropy_forward(*inputs, counted.astype(dtype), highest, log_sum, losses, **settings)
     loss = target_weight * losses
     if smoothed_weight is not None:
-        input = np.where(counted[:, None], input, 0)  # a row that does not count is not looked at
+        input = np.where(counted[:, None], input, 0)  # a row that does not count may hold anything
         shares = label_smoothing / smoothed_weight.size * smoothed_weight.astype(np.float64)
         targets = np.where(counted, target, 0).astype(target.dtype)
         target_logits, shared_logits = _logits(input, linear_weight, linear_bias, targets, shares)
-        # not softmax_weight * lse - ...: what is subtracted from the large lse would lose its last digits
+        # not softmax_weight * lse - ...: a difference from the large lse would lose its last digits
         loss = softmax_weight * losses + counted * (shares.sum() * target_logits - shared_logits)
         if gradients is not None:
-            _put_right(gradients, input, linear_weight, targets, shares, scale, ops)
+            _correct_gradients(gradients, input, linear_weight, targets, shares, scale, ops)
     if upstream is not None:
         return None, gradients
     return np.asarray(loss if reduction == "none" else loss.sum() / total, dtype), gradients
@@ -112,7 +112,7 @@ def linear_cross_entropy(
 def check_options(reduction: str, ignore_index: int, label_smoothing: float, *, where: str = "") -> None:
     """Raise TypeError for an option of another type, ValueError for another reduction and smoothing outside [0, 1].
 
-    where  what the message begins with
+    where  the beginning of the message
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"{where}reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
@@ -130,7 +130,7 @@ def _check_targets(counted: Array, classes: int) -> None:
 
 
 def _shared_weight(linear_weight: Array, shares: Array) -> Array:
-    """W^T shares (H,), in float64."""
+    """Return W^T shares (H,), in float64."""
     total = np.zeros(linear_weight.shape[1])
     for first in range(0, shares.size, BLOCK):
         total += np.einsum("v,vh->h", shares[first : first + BLOCK], linear_weight[first : first + BLOCK])
@@ -140,7 +140,7 @@ def _shared_weight(linear_weight: Array, shares: Array) -> Array:
 def _logits(
     input: Array, linear_weight: Array, linear_bias: Array | None, targets: Array, shares: Array
 ) -> tuple[Array, Array]:
-    """Each row's z_y and shares . z, in float64; `shares` (V,) are s/V w."""
+    """Return each row's z_y and shares . z, in float64; `shares` (V,) are s/V w."""
     target_logits = np.einsum("nh,nh->n", input, linear_weight[targets], dtype=np.float64)
     shared_logits = np.einsum("nh,h->n", input, _shared_weight(linear_weight, shares))
     if linear_bias is not None:
@@ -149,7 +149,7 @@ def _logits(
     return target_logits, shared_logits
 
 
-def _put_right(
+def _correct_gradients(
     gradients: Gradients, input: Array, linear_weight: Array, targets: Array, shares: Array, scale: Array, ops: Ops
 ) -> None:
     """Add scale * (sum(shares) at the target - `shares` at each class) to the gradient of the logits.

@@ -1,4 +1,4 @@
-"""Axes, blocks and reductions that several functions share."""
+"""Axes, blocks and reductions shared by several functions."""
 
 import math
 from collections.abc import Callable
@@ -17,35 +17,35 @@ from fastmlp.arrays import (
 from fastmlp.threads import default_threads
 
 Array = np.ndarray
-FEW = 32  # numbers that Python has added up before NumPy begins to
-SMALL = 1 << 12  # numbers that no kernel shares out
-CHEAP = 64  # times as many numbers of three flops each are over before a second thread is awake
-CACHED = 1 << 18  # numbers of an array that NumPy passes over several times while they are in the cache
+FEW = 32  # up to so many numbers Python's sum() beats NumPy's
+SMALL = 1 << 12  # numbers for which no kernel uses a second thread
+CHEAP = 64  # elementwise work of three flops is single-threaded below SMALL times as many numbers
+CACHED = 1 << 18  # numbers of a block that stays in the cache while NumPy passes over it several times
 
 
 def empty_like_inputs(x: Array, w: Array, b: Array | None) -> tuple[Array, Array, Array | None]:
-    """Places for the gradients of input, weight and bias."""
+    """Return empty arrays for the gradients of input, weight and bias."""
     dtype = x.dtype
     return np.empty(x.shape, dtype), np.empty(w.shape, dtype), None if b is None else np.empty(b.shape, dtype)
 
 
 def as_rows(x: Array) -> Array:
-    """(..., I) as a matrix; (I,) is one row."""
+    """Return (..., I) as a matrix; (I,) is one row."""
     return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def channels_last(x: Array) -> Array:
-    """(N, C, ...) as a matrix (rows, C)."""
+    """Return (N, C, ...) as a matrix (rows, C)."""
     return x if x.ndim == 2 else np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1, x.shape[1])
 
 
 def channels_second(rows: Array, shape: Shape) -> Array:
-    """The same the other way: a view of shape (N, C, ...)."""
+    """Undo `channels_last`: return a view of shape (N, C, ...)."""
     return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
 
 
 def axis_last(x: Array, axis: int) -> Array:
-    """x as a matrix with that axis last."""
+    """Return x as a matrix with the given axis last."""
     if x.ndim == 2 and axis == 1:
         return x
     if axis < x.ndim - 1:
@@ -54,14 +54,14 @@ def axis_last(x: Array, axis: int) -> Array:
 
 
 def axis_back(rows: Array, axis: int, shape: Shape) -> Array:
-    """The same the other way: a view of that shape."""
+    """Undo `axis_last`: return a view of the given shape."""
     return np.moveaxis(rows.reshape(*shape[:axis], *shape[axis + 1 :], shape[axis]), -1, axis)
 
 
 def in_blocks(work: Callable[[int, int], object], x: Array) -> None:
-    """Let NumPy pass several times over a few rows of a matrix while they are in the cache.
+    """Call `work` on blocks of rows that stay in the cache while NumPy passes over them several times.
 
-    On one thread: with two, Python's lock took what the second one gave.
+    On one thread: with two, waiting for Python's lock took as long as the second one saved.
     """
     rows = max(1, CACHED // x.shape[1])
     for first in range(0, len(x), rows):
@@ -69,7 +69,7 @@ def in_blocks(work: Callable[[int, int], object], x: Array) -> None:
 
 
 def class_weight_of(name: str, weight: ArrayLike, dtype: DType, classes: int, truth: Array, ignore_index: int) -> Array:
-    """How much each class counts; the classes that do are one of them each, so that their weights can be looked up."""
+    """Return the classes' weights; raise IndexError for a target that counts and is no class."""
     counted = truth[truth != ignore_index] if truth.dtype.kind == "i" else truth[:0]
     if counted.size and not (counted.min() >= 0 and counted.max() < classes):
         raise ids_out_of_range(name, "target", counted, classes)
@@ -77,7 +77,7 @@ def class_weight_of(name: str, weight: ArrayLike, dtype: DType, classes: int, tr
 
 
 def row_scale_of(counted: Array, upstream: Array, total: float, dtype: DType) -> Array:
-    """The gradient of the total with respect to each row's loss: 0 where it does not count."""
+    """Return the gradient of the total with respect to each row's loss: 0 for a row that does not count."""
     scale = np.zeros(len(counted), dtype)
     each = upstream.item() if upstream.size == 1 else upstream
     np.putmask(scale, counted, each * (1 / total if total else math.nan))
@@ -85,7 +85,7 @@ def row_scale_of(counted: Array, upstream: Array, total: float, dtype: DType) ->
 
 
 def reduce_losses(losses: Array, total: float, reduction: str, loss: Array) -> None:
-    """loss = the losses, their sum or their mean, which is their sum divided by `total`."""
+    """Write the losses, their sum, or their mean (the sum divided by `total`) to `loss`."""
     if reduction == "none":
         loss[...] = losses.reshape(loss.shape)
     elif reduction == "sum":
@@ -95,10 +95,10 @@ def reduce_losses(losses: Array, total: float, reduction: str, loss: Array) -> N
 
 
 def exact_sum(x: Array) -> float:
-    """In float64."""
+    """Return the sum in float64."""
     return sum(x.tolist()) if x.size <= FEW else float(np.add.reduce(x, dtype=FLOAT64))
 
 
 def threads_for(threads: int | None, size: int) -> int:
-    """The threads for arrays of that size: small ones are one thread's work, and asking costs as much."""
+    """Return the threads for arrays of that size: one for small arrays, without looking up the default."""
     return 1 if threads is None and size < SMALL else default_threads(threads)

@@ -26,15 +26,15 @@ def batch_norm(
 ) -> Array:
     """Normalize each channel over all other axes, then scale and shift: (x - mean) / sqrt(var + eps) * weight + bias.
 
-    input         (N, C) or (N, C, ...)  the latter is copied so that the channels come last
-    running_mean  (C,)  in training it moves towards the input's mean by `momentum`, in place; else it is the mean
-    running_var   (C,)  likewise, with the unbiased variance; to normalize, training takes the biased one
+    input         (N, C) or (N, C, ...)  the latter is copied to move the channels last
+    running_mean  (C,)  in training moved towards the input's mean by `momentum`, in place; otherwise used as the mean
+    running_var   (C,)  likewise, with the unbiased variance; training normalizes by the biased one
     weight, bias  (C,)  None: 1, 0
-    training      with the input's statistics; then running_mean and running_var may both be None
+    training      normalize by the input's statistics; then running_mean and running_var may both be None
     momentum      the share of the running statistics that is new
     out           (N, C) or (N, C, ...)
     Returns the input's shape. In training running_mean and running_var must be writeable; ValueError for one value a
-    channel, whose variance says nothing. An empty input leaves them alone.
+    channel, which has no variance. An empty input leaves them unchanged.
     Source: Ioffe and Szegedy (2015); torch.nn.functional.batch_norm.
 
     >>> import numpy as np
@@ -94,8 +94,8 @@ def batch_norm_backward(
     """The gradients of batch_norm. In training its statistics depend on the input, and are computed again.
 
     grad  the input's shape  gradient of batch_norm's output
-    The rest is as batch_norm took it; running_mean and running_var are read where not training, and never written, so
-    that momentum is of no meaning here.
+    The other arguments are those of batch_norm; running_mean and running_var are read if not training, and never
+    written, so that momentum has no effect.
     Returns (dinput, dweight, dbias); dweight and dbias are None where weight and bias are.
     Source: Ioffe and Szegedy (2015); torch.nn.functional.batch_norm, its gradients.
 
@@ -119,7 +119,7 @@ def batch_norm_backward(
         scale = np.ones(channels, dtype) if w is None else w
         if training:
             batch_mean, inv_std = np.empty(channels, dtype), np.empty(channels, dtype)
-            ops.batchnorm_forward(  # its other outputs are not wanted
+            ops.batchnorm_forward(  # for the statistics only
                 rows, scale, scale, db, dw, batch_mean, inv_std, into, eps=eps, threads=threads
             )
         else:
@@ -144,7 +144,7 @@ def _batch_norm_inputs(
     eps: float,
     written: bool = True,
 ) -> tuple[Array, Array | None, Array | None, Array | None, Array | None]:
-    """Input, running mean and variance, weight and bias; the running ones where they lie, not copied."""
+    """Return input, running mean and variance, weight and bias as arrays; the running ones are not copied."""
     x = float_array(name, "input", input)
     if x.ndim < 2:
         raise ValueError(f"{name}: input: expected shape (N, C) or (N, C, ...), got {x.shape}")
@@ -167,7 +167,7 @@ def _batch_norm_inputs(
 def _statistic(
     name: str, argument: str, given: ArrayLike | None, x: Array, training: bool, written: bool
 ) -> Array | None:
-    """A running statistic where it lies."""
+    """Return a running statistic as an array that is not copied."""
     if given is None:
         if not training:
             raise ValueError(f"{name}: {argument}: expected shape {x.shape[1:2]} where not training, got None")
@@ -181,7 +181,7 @@ def _statistic(
 
 
 def _own(statistic: Array | None, x: Array, otherwise: float) -> Array:
-    """A running statistic as the op can write it, the array itself if possible; a number for each channel if None."""
+    """Return a running statistic that the op can write to, without a copy if possible; for None a constant one."""
     if statistic is None:
         return np.full(x.shape[1], otherwise, x.dtype)
     return statistic if statistic.flags.carray and statistic.dtype == x.dtype else np.array(statistic, x.dtype)

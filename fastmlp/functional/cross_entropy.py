@@ -45,13 +45,13 @@ def cross_entropy(
     out: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Array:
-    """How surprised a model with these logits is by the targets, in nats: -log softmax(input)[target].
+    """Compute the loss -log softmax(input)[target] in nats: how much the targets surprise a model with these logits.
 
     input            (C,), (N, C) or (N, C, d1, ...)  logits of C classes
     target           (), (N,)  or (N, d1, ...)        integers: the true class of each, 0 <= class < C; or
                      the input's shape                floats: the probability of each class
     weight           (C,)  how much each class counts; None: 1
-    ignore_index     classes of this number do not count, whatever it is; for probabilities it must be negative
+    ignore_index     targets with this value do not count; for probabilities it must be negative
     reduction        "none": a loss for each target; "sum": of them all; "mean": the sum divided by the weights of the
                      targets that count, for probabilities by their number
     label_smoothing  share of each target that is spread over all classes, from 0 to 1
@@ -98,10 +98,10 @@ def cross_entropy_backward(
     *,
     threads: int | None = None,
 ) -> Array:
-    """The gradient of the logits: softmax(input) - 1 at the target, times what each target counts.
+    """The gradient of the logits: softmax(input), minus 1 at the target, times the weight of the target.
 
     grad  the loss's shape, a number where that is ()  gradient of cross_entropy's output
-    The rest is as cross_entropy took it. Returns dinput, shaped as input; 0 where the target is ignored.
+    The other arguments are those of cross_entropy. Returns dinput, shaped as input; 0 where the target is ignored.
     Source: torch.nn.functional.cross_entropy, its gradient.
 
     >>> import numpy as np
@@ -135,7 +135,7 @@ def _cross_entropy_inputs(
     ignore_index: int,
     label_smoothing: float,
 ) -> tuple[Array, Array, Array | None, Shape]:
-    """Logits, classes or probabilities, class weights, and the shape of the losses."""
+    """Return logits, classes or probabilities, class weights, and the shape of the losses."""
     x = float_array(name, "input", input)
     if x.ndim < 1 or not x.shape[x.ndim > 1]:
         raise ValueError(
@@ -161,7 +161,7 @@ def _cross_entropy_inputs(
 
 
 def _classes_last(x: Array) -> Array:
-    """(C,), (N, C) or (N, C, ...) as a matrix (rows, C)."""
+    """Return (C,), (N, C) or (N, C, ...) as a matrix (rows, C)."""
     return x if x.ndim == 2 else axis_last(x, min(x.ndim - 1, 1))
 
 
@@ -181,7 +181,7 @@ def _losses_of_classes(
     label_smoothing: float,
     threads: int,
 ) -> tuple[Array, float]:
-    """The losses, and what their mean is to be divided by."""
+    """Return the losses and the divisor of their mean."""
     counted = targets != ignore_index
     row_scale = counted.astype(logits.dtype)
     highest, log_sum, losses = np.empty((3, len(logits)), logits.dtype)
@@ -244,7 +244,7 @@ def _dlogits(name: str, logits: Array, targets: Array, row_scale: Array, label_s
 
 
 def _weighted_truth(truth: Array, w: Array | None, label_smoothing: float) -> Array:
-    """What each class's -log p counts."""
+    """Return the factor of each class's -log p."""
     if label_smoothing:
         truth = truth * (1 - label_smoothing) + label_smoothing / truth.shape[1]
     return truth if w is None else truth * w
@@ -274,7 +274,7 @@ def _gradient_of_probabilities(
     label_smoothing: float,
     threads: int,
 ) -> Array:
-    """scale * (sum(t) p - t), where t is what each class's -log p counts."""
+    """scale * (sum(t) p - t), where t is the factor of each class's -log p."""
     dlogits = np.empty_like(logits)
     ops_of(logits.dtype).softmax_forward(logits, dlogits, threads=threads)
     scale = np.broadcast_to(upstream / max(len(logits), 1) if mean else upstream, len(logits))[:, None]

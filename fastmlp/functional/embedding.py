@@ -36,8 +36,8 @@ def embedding(
 
     input               (...)     ids, 0 <= id < V
     weight              (V, D)    one row a word
-    padding_idx         an id, from the end if negative, whose row gets no gradient: see embedding_backward
-    scale_grad_by_freq  likewise of no meaning here
+    padding_idx         an id, from the end if negative; no effect here: see embedding_backward
+    scale_grad_by_freq  no effect here; see embedding_backward
     out                 (..., D)
     Returns (..., D). Raises IndexError for an id out of range, NotImplementedError for max_norm and sparse.
     Source: torch.nn.functional.embedding.
@@ -75,9 +75,9 @@ def embedding_backward(
     """The gradient of the table: row i is the sum of `grad` over all places where the id is i.
 
     grad                (..., D)  gradient of embedding's output
-    input, weight       as embedding took them
+    input, weight       those of embedding
     padding_idx         an id whose row gets no gradient
-    scale_grad_by_freq  divide each row by how often its id comes
+    scale_grad_by_freq  divide each row by how often its id occurs
     Returns dweight (V, D), 0 where no id is.
     Source: torch.nn.functional.embedding, its gradient.
 
@@ -113,7 +113,7 @@ def embedding_backward(
 
 
 def _batch(ids: Array, emb: Array) -> tuple[Array, Array]:
-    """ids as (B, T), their embedding as (B, T, D)."""
+    """Return ids as (B, T) and their embedding as (B, T, D)."""
     return (ids, emb) if ids.ndim == 2 else (ids.reshape(1, ids.size), emb.reshape(1, ids.size, emb.shape[-1]))
 
 

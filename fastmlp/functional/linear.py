@@ -57,7 +57,7 @@ def linear_backward(
     """dx = dy W, dW = dy^T x, db = the sum of dy over all but its last axis.
 
     grad                 (..., O) or (...)  dy, the gradient of linear's output
-    input, weight, bias  as linear took them
+    input, weight, bias  those of linear
     Returns (dinput, dweight, dbias), shaped as those; dbias is None where bias is.
     Source: torch.nn.functional.linear, its gradients.
 

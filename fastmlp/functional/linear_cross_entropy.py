@@ -54,8 +54,8 @@ def linear_cross_entropy(
     reduction, label_smoothing   as in cross_entropy
     ignore_index     as there; None: -100
     out              () or for "none" the target's shape
-    fp32_precision   how the products are made: "ieee", which is "auto", in float32; "bf16x3" of numbers split in two
-                     bf16, up to 1e-5 off; "bf16" of numbers rounded to bf16; these two where the CPU has them
+    fp32_precision   precision of the products: "ieee", which is "auto", in float32; "bf16x3" with numbers split in
+                     two bf16, up to 1e-5 off; "bf16" with numbers rounded to bf16; these two if the CPU has them
     Returns the loss, 0-dimensional but for "none".
     Raises NotImplementedError for probabilities as targets, weights of more than two dimensions and `options`.
     Source: torch.nn.functional.linear_cross_entropy.
@@ -127,10 +127,10 @@ def linear_cross_entropy_backward(
     threads: int | None = None,
     fp32_precision: str = "auto",
 ) -> tuple[Array, Array, Array | None]:
-    """The gradients of linear_cross_entropy, which keeps nothing: the logits are made again, slice by slice.
+    """The gradients of linear_cross_entropy, which stores nothing: the logits are computed again, slice by slice.
 
     grad  the loss's shape, a number where that is ()  gradient of linear_cross_entropy's output
-    The rest is as linear_cross_entropy took it.
+    The other arguments are those of linear_cross_entropy.
     Returns (dinput, dlinear_weight, dlinear_bias), shaped as those; dlinear_bias is None where linear_bias is.
     Source: torch.nn.functional.linear_cross_entropy, its gradients.
 
@@ -206,7 +206,7 @@ def _linear_cross_entropy_inputs(
     label_smoothing: float,
     options: object,
 ) -> tuple[Array, Array, Array, Array | None, Array | None, int]:
-    """Input, weight, targets, bias, class weights and what index is ignored."""
+    """Return input, weight, targets, bias, class weights and the ignored index."""
     if options is not None:
         raise NotImplementedError(f"{name}: options: expected None, got {options!r}; the kernels choose for themselves")
     h = float_array(name, "input", input)

@@ -36,9 +36,9 @@ def softmax(
 
     input  (...)  x; -inf gives 0
     dim    the axis; None: PyTorch's choice, with its warning: 0 of no, one or three axes, else 1
-    dtype  float32 or float64: what the input, of any real type, is converted to first
+    dtype  float32 or float64: the input, of any real type, is first converted to it
     out    (...)
-    Returns (...). Raises IndexError for a dim that the input has not.
+    Returns (...). Raises IndexError for a dim that the input does not have.
     Source: torch.nn.functional.softmax.
 
     >>> import numpy as np
@@ -80,7 +80,7 @@ def softmax_backward(
 
     grad    (...)  dy, the gradient of softmax's output
     output  (...)  y, what softmax returned
-    dim     the axis over which it went; None: the one that it takes then, without its warning
+    dim     the axis of the sum; None: the default of the forward function, without its warning
     Returns dinput (...).
     Source: torch.nn.functional.softmax, its gradient.
 
@@ -99,7 +99,7 @@ def log_softmax_backward(
 
     grad    (...)  dy, the gradient of log_softmax's output
     output  (...)  y, what log_softmax returned
-    dim     the axis over which it went; None: the one that it takes then, without its warning
+    dim     the axis of the sum; None: the default of the forward function, without its warning
     Returns dinput (...).
     Source: torch.nn.functional.log_softmax, its gradient.
 
@@ -128,7 +128,7 @@ def _softmax_inputs(name: str, input: ArrayLike, dim: int | None, stacklevel: in
 
 
 def _axis(name: str, dim: int | None, x: Array) -> int:
-    """`dim` from the beginning, PyTorch's choice for None; an array without axes passes for one of a single number."""
+    """Return `dim` as an index from 0, for None PyTorch's choice; a scalar is treated as one axis of one number."""
     axes = max(x.ndim, 1)
     if dim is None:
         dim = 0 if x.ndim in (0, 1, 3) else 1
@@ -140,7 +140,7 @@ def _axis(name: str, dim: int | None, x: Array) -> int:
 
 
 def _along(name: str, x: Array, axis: int, out: ArrayLike | None, threads: int) -> Array:
-    """softmax or log_softmax along an axis."""
+    """Compute softmax or log_softmax along an axis."""
     y = place_for(name, out, x.shape, x.dtype, x)
     if x.size:
         rows, last = axis_last(x, axis), axis >= x.ndim - 1

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.errors import ReportedError
 from fastmlp.ops import reference
 from fastmlp.ops.contract import checked
 
@@ -24,8 +25,8 @@ __all__ = ["BACKENDS", "OPS", "BackendUnavailableError", "Ops", "get_ops", "stem
 BACKENDS = {"cython": "cython_ops", "numba": "numba_ops", "numpy": "reference"}
 
 
-class BackendUnavailableError(ImportError):
-    """A back-end that was asked for by name is not there; the message says why and what to do."""
+class BackendUnavailableError(ReportedError, ImportError):
+    """The back-end cannot be used on this machine; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Ops:
     update_adamw_rows: Callable[..., None]
 
     def precisions(self) -> tuple[str, ...]:
-        """The values that it has here for fp32_precision, the one that "auto" stands for first."""
+        """Return its values of fp32_precision on this CPU; the first one is "auto"."""
         return _precisions(importlib.import_module(f"fastmlp.ops.{BACKENDS[self.backend]}"))
 
 
@@ -73,7 +74,7 @@ OPS = tuple(field.name for field in fields(Ops) if field.name != "backend")
 
 
 def stem(op: str) -> str:
-    """What an op's files are named after: its name without forward, backward or update."""
+    """Return the name of an op's files: the op's name without forward, backward or update."""
     return "update" if op.startswith("update_") else re.sub("_(forward|backward|update)$", "", op)
 
 
@@ -81,8 +82,8 @@ def stem(op: str) -> str:
 def get_ops(backend: str) -> Ops:
     """The ops of a back-end: "cython", "numba" or "numpy".
 
-    Raises ValueError for another name and BackendUnavailableError where the back-end cannot be had: never another
-    back-end in its place.
+    Raises ValueError for another name and BackendUnavailableError if the back-end is not available; never returns
+    another one in its place.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
@@ -99,5 +100,5 @@ def get_ops(backend: str) -> Ops:
 
 
 def _precisions(module: ModuleType) -> tuple[str, ...]:
-    """The Cython back-end's depend on the variant that runs; the others have float32 alone."""
+    """Return a back-end's precisions: Cython's depend on the variant in use; the others have float32 only."""
     return module.precisions() if hasattr(module, "precisions") else ("ieee",)

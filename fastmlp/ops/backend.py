@@ -1,4 +1,4 @@
-"""Which back-end runs, and what to say of it: never another than asked for, and never a slower one in silence."""
+"""The choice of the back-end: never another one than asked for, and never a slower one without a notice."""
 
 import functools
 import importlib
@@ -17,12 +17,12 @@ __all__ = ["Backend", "choose_backend", "ops_of"]
 
 @dataclass(frozen=True)
 class Backend:
-    """The ops that run, and what the user should know.
+    """The chosen ops, and a notice for the user.
 
     ops          the op table
-    simd         the variant of its kernels that runs; None where it has but one
-    compile_ops  compiles all kernels now; None where nothing is compiled on first use
-    notice       why it is not the fastest one, and what to do; None where it is, or was asked for
+    simd         the variant of its kernels in use; None: it has only one
+    compile_ops  compiles all kernels now; None: nothing is compiled on first use
+    notice       why it is not the fastest one, and what to do; None: it is, or was asked for
     """
 
     ops: Ops
@@ -32,10 +32,10 @@ class Backend:
 
 
 def choose_backend(name: str = "auto") -> Backend:
-    """The back-end of that name; "auto" is Cython's compiled kernels, and Numba where they cannot be had.
+    """Return the back-end of that name; "auto" is Cython's compiled kernels, or Numba if they are not available.
 
-    Who chooses a variant of the kernels by FASTMLP_SIMD has asked for them: Numba does not take their place then.
-    Raises BackendUnavailableError where it is missing.
+    FASTMLP_SIMD asks for a variant of the compiled kernels: Numba does not replace them then.
+    Raises BackendUnavailableError if the back-end is missing.
     """
     if name == "auto" and "FASTMLP_SIMD" in os.environ:
         name = "cython"
@@ -49,9 +49,9 @@ def choose_backend(name: str = "auto") -> Backend:
 
 @functools.cache
 def ops_of(dtype: np.dtype[Any]) -> Ops:
-    """The ops of the library's layers for a float type: the best back-end for float32, the reference for float64.
+    """Return the library's ops for a float type: the best back-end for float32, the reference for float64.
 
-    Warns, once, where the best back-end is not the fastest one there could be.
+    Warns, once, if the best available back-end is not the fastest one.
     """
     if dtype != np.float32:
         return get_ops("numpy")

@@ -31,7 +31,7 @@ INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 @dataclass(frozen=True)
 class Array:
-    """One array argument: its axes, what it holds and what the op does with it."""
+    """One array argument: its axes, its type and its use by the op."""
 
     axes: tuple[str, ...] | None  # None: any shape, the same for every such argument of the op
     holds: str = "float"  # "float"; "id": int32 or int64; or "int64"
@@ -42,7 +42,7 @@ class Array:
     ascending: bool = False  # ids must be ascending and unique
 
     def describe(self) -> str:
-        """Its axes, as an error message and as the reference's docstrings write them."""
+        """Return the axes, as written in error messages and the reference's docstrings."""
         axes = self.axes or ("...",)
         return f"({', '.join(axes)}{',' * (len(axes) == 1)})"
 
@@ -109,13 +109,13 @@ def checked(
     reference   the op of the same name that declares it
     dtype       the float type that every float array must have; None: any, but one for all
     precisions  the values that the back-end has for fp32_precision, beside "auto"
-    compiled    what makes the same check in a tenth of the time, where dtype is float32: kernels/contract.pyx
+    compiled    makes the same check in a tenth of the time if dtype is float32: kernels/contract.pyx
     """
     arrays: dict[str, Array] = reference.arrays  # type: ignore[attr-defined]
     expected = tuple(arrays.items())
-    signature = inspect.signature(reference)  # what a compiled function says of itself is not always so
+    signature = inspect.signature(reference)  # a compiled function's own signature may be wrong
     surely_fit = compiled(arrays).fits if compiled is not None else None
-    # where `logits` are given their rows are too much to copy: such an op leaves ignored rows out by itself
+    # rows of `logits` are too large to copy: an op with logits skips ignored rows itself
     scales = list(arrays).index("row_scale") if "row_scale" in arrays and "logits" not in arrays else None
 
     @functools.wraps(op)
@@ -142,9 +142,9 @@ def _on_counted_rows(
     options: dict[str, Any],
     counted: np.ndarray,
 ) -> Any:
-    """Call an op on the rows that are not ignored: the others are not looked at, and what is made of them is 0.
+    """Call an op on the rows that are not ignored; ignored rows are not read, and their outputs are 0.
 
-    counted  the numbers of these rows
+    counted  the indices of the rows that are not ignored
     """
     by_row = [
         array is not None and want.axes is not None and want.axes[0] == "B"
@@ -236,7 +236,7 @@ def _check_ids(
     args: tuple[Any, ...],
 ) -> None:
     scales = next((value for (other, _), value in zip(expected, args, strict=True) if other == "row_scale"), None)
-    if scales is not None:  # the id of an ignored row is not looked at
+    if scales is not None:  # the id of an ignored row may be anything
         array = array[scales != 0]
         if not array.size:
             return

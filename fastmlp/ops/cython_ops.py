@@ -1,7 +1,7 @@
 """The Cython back-end: the compiled ops of kernels/, gathered from their modules.
 
-`variants()` are the SIMD variants that this CPU runs, `variant()` is the one in use. Importing the module fails with
-the reason where they are not built or do not load; nothing else takes their place.
+`variants()` are the SIMD variants that this CPU runs, `variant()` is the one in use. The import raises an
+error with the reason if they are not built or do not load; nothing replaces them.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Gradients that are 0 outside a few rows, and the optimizers' rules that the ops know."""
+"""Gradients that are 0 outside a few rows, and the optimizers' rules that have ops."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ Gradient = Array | RowGradient
 
 
 def dense(gradient: Gradient, param: Array) -> Array:
-    """A parameter's gradient as an array of its shape."""
+    """Return a parameter's gradient as an array of the parameter's shape."""
     return dense_gradient(gradient.rows, gradient.drows, param) if isinstance(gradient, RowGradient) else gradient
 
 
-# The optimizers' rules, and how many arrays of state each keeps of a parameter.
+# The optimizers' rules, and the number of state arrays that each has for a parameter.
 RULES = {"sgd": 0, "momentum": 1, "adagrad": 1, "adamw": 2}
 States = tuple[Array | None, ...]
 
@@ -62,7 +62,7 @@ class FusingOptimizer(Protocol):
 def rule_of(
     rule: str, updates: Mapping[str, Any], weight_states: States, bias_states: States | None
 ) -> tuple[Callable[..., None], list[Array], list[Array]]:
-    """The op update_<rule> of a back-end, and the arrays of state that it takes; bias_states is None without a bias."""
+    """Return the op update_<rule> and its arrays of state for weight and bias; bias_states is None without a bias."""
     if rule not in RULES:
         raise ValueError(f"linear_cross_entropy_update: rule: expected one of {', '.join(RULES)}, got {rule!r}")
     kept = RULES[rule]
@@ -73,7 +73,7 @@ def rule_of(
 
 
 def dense_gradient(rows: Array, drows: Array, like: Array) -> Array:
-    """The dense gradient that a sparse one stands for."""
+    """Return a sparse gradient as a dense array."""
     grad = np.zeros_like(like)
     grad[rows] = drows
     return grad

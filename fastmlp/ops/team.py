@@ -1,4 +1,4 @@
-"""A team of threads for kernels that release the GIL: fixed slices, dynamic hands.
+"""A team of threads for kernels that release the GIL: fixed slices, taken by any free thread.
 
 A problem is cut into slices by its sizes alone, never by the number of threads; the caller and the workers of one pool
 take them as they come free. So no bit of a result depends on the number of threads, and a core that another program
@@ -15,14 +15,14 @@ __all__ = ["cut", "run_slices"]
 
 MOST_SLICES = 32
 
-Slice = tuple[int, int]  # its first item and one past its last
+Slice = tuple[int, int]  # (first item, one past the last)
 
 
 def cut(length: int, smallest: int, multiple_of: int = 1) -> list[Slice]:
     """Cut `length` items into one slice or, where there are twice as many as `smallest`, into up to 32.
 
-    smallest     what each slice but the last has at least
-    multiple_of  what the size of each slice but the last is a multiple of
+    smallest     the least size of each slice but the last
+    multiple_of  divides the size of each slice but the last
     """
     smallest = max(1, smallest)
     if length < 2 * smallest:
@@ -33,7 +33,7 @@ def cut(length: int, smallest: int, multiple_of: int = 1) -> list[Slice]:
 
 
 def _new_pool() -> ThreadPoolExecutor:
-    """Its threads start when they are first needed and sleep between calls."""
+    """Return a pool whose threads start when first needed and sleep between calls."""
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fastmlp")
 
 
@@ -41,7 +41,7 @@ _pool = _new_pool()
 
 
 def _renew_pool() -> None:
-    """A forked child has the pool, but none of its threads."""
+    """Make a new pool in a forked child, which inherits the pool without its threads."""
     global _pool
     _pool = _new_pool()
 
@@ -51,10 +51,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def run_slices(work: Callable[[int, int], object], slices: Sequence[Slice], threads: int) -> None:
-    """Call `work(first, last)` for every slice, with up to `threads` hands: the calling thread and workers.
+    """Call `work(first, last)` for every slice, on up to `threads` threads: the calling one and workers.
 
-    Several Python threads may call at once: one that finds no worker free does all its slices itself. What a slice
-    raises reaches the caller, after all hands have stopped.
+    Several Python threads may call at once: one that finds no free worker does all its slices itself. An error in
+    a slice is raised in the caller after all threads have stopped.
     """
     if len(slices) == 1:
         work(*slices[0])
@@ -70,13 +70,13 @@ def run_slices(work: Callable[[int, int], object], slices: Sequence[Slice], thre
             work(first, last)
 
     helpers = []
-    with contextlib.suppress(RuntimeError):  # no thread to be had, as while the interpreter ends: fewer hands
+    with contextlib.suppress(RuntimeError):  # no new thread, as while the interpreter ends: fewer helpers
         for _ in range(min(threads, len(slices)) - 1):
-            helpers.append(_pool.submit(take_slices))  # noqa: PERF401 (those that were hired count)
+            helpers.append(_pool.submit(take_slices))  # noqa: PERF401 (keeps those submitted before an error)
     try:
         take_slices()
     finally:
-        left.clear()  # there are slices left if one has raised
+        left.clear()  # slices are left only if one has raised
         errors = [helper.exception() for helper in helpers if not helper.cancel()]
     for error in errors:
         if error is not None:

@@ -27,14 +27,14 @@ Metrics = Sequence[Mapping[str, Any]]
 
 ROUND = [1, 2, 5, 10]  # steps between the numbers on an axis
 TRAINING, VALIDATION, LEARNING_RATE = "#1f77b4", "#d9480f", "#2b8a3e"
-HIGHEST_WITH_PERPLEXITY = 16.0  # nats: the perplexity of more, nine million, tells a reader nothing
+HIGHEST_WITH_PERPLEXITY = 16.0  # nats; a larger perplexity, above nine million, says nothing
 
 
 _drawing = threading.RLock()
 
 
 def _renew_lock() -> None:
-    """In a forked child: another thread may have held it."""
+    """Renew the lock in a forked child: a thread that the child does not have may have held it."""
     global _drawing
     _drawing = threading.RLock()
 
@@ -45,10 +45,10 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep matplotlib from talking about itself: where there is no home to write to it takes a temporary folder for its
-    caches and says so at length, and a title may have characters that its font lacks.
+    """Silence matplotlib's messages: on a temporary folder for its caches where there is no writable home, and on
+    characters that its font lacks.
 
-    One thread at a time: what it changes is the whole program's.
+    One thread at a time, since the settings it changes are the whole program's.
     """
     with _drawing:
         yield from _without_talk()
@@ -83,11 +83,11 @@ def plot_loss(metrics: Metrics, path: Path, *, title: str) -> "Figure":
 
 @quiet()
 def draw_loss(metrics: Metrics, title: str) -> "Figure":
-    """Training loss, as measured and smoothed, and validation loss with its best, in nats and as perplexity; below, on
-    the same iterations, the learning rate.
+    """Draw the training loss, measured and smoothed, and the validation loss with its best, in nats and as perplexity;
+    below, on the same iterations, the learning rate.
 
-    metrics  a run's lines, by iteration: `step`, `loss`, and where there are `val_loss` and `lr`; what is not finite is
-             left out, and without any `lr` its panel too
+    metrics  a run's lines, by iteration: `step`, `loss`, and optionally `val_loss` and `lr`; values that are not finite
+             are left out; so is the panel of `lr` if there is none
     title    one line of plain text
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -108,12 +108,12 @@ def draw_loss(metrics: Metrics, title: str) -> "Figure":
 
 
 def printable(text: str) -> str:
-    """A line that can be drawn: a question mark for each line end, control character or half of a character."""
+    """Return the text with a question mark for each line end, control character and surrogate."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _set_iterations(figure: "Figure", steps: Sequence[int]) -> None:
-    """The axis that all panels share, with its numbers below the last one."""
+    """Set up the axis that all panels share, with its numbers below the last one."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     for axes in figure.axes:
@@ -146,9 +146,9 @@ def _draw_training(axes: "Axes", steps: Array, losses: Array) -> None:
 
 
 def _kept_figures(end: Mapping[str, Any]) -> str:
-    """The loss of the kept weights on all that validates; with the words outside the vocabulary too, if there are some.
+    """Return the kept weights' loss on the validation part, without unknown words and, if there are any, with them.
 
-    The training loss is of them too.
+    The training loss includes unknown words.
     """
     unknown, with_unknown = end.get("kept_val_unknown_words"), end.get("kept_val_loss_with_unknown")
     all_but = f"all of that part but {unknown:,} unknown words" if unknown else "all of that part"
@@ -168,7 +168,7 @@ def _draw_validation(axes: "Axes", metrics: Metrics) -> None:
     steps, losses = _series(metrics, "val_loss")
     if losses.size:
         end = metrics[-1]
-        kept = np.flatnonzero(steps == end.get("kept_step"))  # not the lowest point where other words validated before
+        kept = np.flatnonzero(steps == end.get("kept_step"))  # not the lowest point if the validation words changed
         best = int(kept[0] if kept.size else losses.argmin())
         found = f"best validation: {losses[best]:.3f} at {steps[best]:,.0f}{_perplexity(losses[best])}"
         found += _kept_figures(end)
@@ -187,7 +187,7 @@ def _draw_learning_rate(axes: "Axes", steps: Array, rates: Array) -> None:
 
 
 def _add_perplexity(axes: "Axes") -> None:
-    """A second axis on the right: the perplexity exp(loss), at round numbers."""
+    """Add a second axis on the right: the perplexity exp(loss), at round numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
     low, high = axes.get_ylim()
@@ -200,22 +200,22 @@ def _add_perplexity(axes: "Axes") -> None:
 
 
 def _log(perplexity: Any) -> Any:
-    """The way back from perplexity to loss; matplotlib asks for that of 0 before it knows the axis."""
+    """Return the loss of a perplexity; matplotlib passes 0 before it knows the axis."""
     return np.log(np.maximum(perplexity, np.finfo(np.float64).tiny))
 
 
 def _series(metrics: Metrics, key: str) -> tuple[Array, Array]:
-    """The steps at which a value was measured, and the values."""
+    """Return the steps at which a value was measured, and the values."""
     points = [(line["step"], line[key]) for line in metrics if line.get(key) is not None and math.isfinite(line[key])]
     steps, values = np.array(points, np.float64).reshape(-1, 2).T
     return steps, values
 
 
 def smooth(values: Array) -> Array:
-    """Each value's mean with its neighbours, up to a thirtieth of all to either side, and the mean of these once more.
+    """Return a moving average, taken twice: over up to a thirtieth of all values on either side.
 
-    A mean over both sides does not lag behind as an exponential one does. There are fewer neighbours in the beginning,
-    where the loss falls fast and would be drawn too high: i // 4 to either side of value i.
+    Unlike an exponential average it does not lag behind. Value i has at most i // 4 neighbours on either side: in the
+    beginning, where the loss falls fast, more of them would draw the line too high.
     """
     position = np.arange(values.size)
     reach = np.minimum(position // 4, math.ceil(values.size / 30))

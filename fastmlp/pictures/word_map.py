@@ -22,13 +22,13 @@ DPI = 150
 PIXELS = DPI / 72  # of a point
 FONT_SIZE = 8.0  # points
 GAP = 3.0 * PIXELS  # between a dot and its label
-FURTHER = np.array([0.0, 10.0, 20.0]) * PIXELS  # that a label is moved away where there is no room beside its dot
+FURTHER = np.array([0.0, 10.0, 20.0]) * PIXELS  # from the dot to a label that has no room beside it
 DIRECTIONS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)])
 DOTS, LEADERS = "#1f77b4", "0.7"
 
 
 def principal_components(vectors: Array) -> tuple[Array, Array]:
-    """The vectors seen along the two directions in which they differ most.
+    """Project vectors on the two directions in which they vary most.
 
     vectors  (N, D), N at least 2
     Returns points (N, 2), and the share (2,) of all variance that each axis shows. The sign of an axis, which the
@@ -55,7 +55,7 @@ def plot_words(words: Sequence[str], vectors: Array, path: Path, *, title: str) 
 
     picture = io.BytesIO()
     figure = draw_words(words, vectors, title)
-    with rc_context({"svg.hashsalt": "fastmlp"}):  # its ids are random otherwise
+    with rc_context({"svg.hashsalt": "fastmlp"}):  # makes its ids the same each time
         if path.suffix.lower() == ".svg":
             figure.savefig(picture, format="svg", metadata={"Date": None})
         else:
@@ -66,7 +66,7 @@ def plot_words(words: Sequence[str], vectors: Array, path: Path, *, title: str) 
 
 @quiet()
 def draw_words(words: Sequence[str], vectors: Array, title: str) -> "Figure":
-    """A dot for each word, and its label beside it; where there is no room for all, the first words have theirs.
+    """Draw a dot for each word, labelled if there is room; the first words are labelled first.
 
     words    (N,) the most important first
     vectors  (N, D), of which the two principal components are drawn
@@ -78,7 +78,7 @@ def draw_words(words: Sequence[str], vectors: Array, title: str) -> "Figure":
     points, shares = principal_components(vectors)
     figure = Figure(figsize=(10, 9), dpi=DPI)
     FigureCanvasAgg(figure)  # draws in memory, without a display
-    axes = figure.add_axes((0.04, 0.04, 0.92, 0.91))  # a fixed place: labels are put where there is room on the paper
+    axes = figure.add_axes((0.04, 0.04, 0.92, 0.91))  # fixed, since the labels are placed by it
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.05)
     axes.plot(*points.T, ".", color=DOTS, markersize=3)
@@ -93,7 +93,7 @@ def draw_words(words: Sequence[str], vectors: Array, title: str) -> "Figure":
 
 
 def _label(axes: "Axes", words: Sequence[str], points: Array) -> None:
-    """Write each word beside its dot, or a little further away with a line to it, where it covers nothing."""
+    """Write each word beside its dot, or further away with a line to it; leave it out if it would cover something."""
     dots = axes.transData.transform(points)  # (N, 2) pixels
     low, high = axes.bbox.get_points()
     taken = np.empty((0, 2, 2))  # lower left and upper right corners of the labels so far
@@ -118,7 +118,7 @@ def _label(axes: "Axes", words: Sequence[str], points: Array) -> None:
 
 
 def _annotate(axes: "Axes", word: str, point: Array) -> "Annotation":
-    """A word in the middle of its dot; its position is in points from there."""
+    """Add a word centred on its dot; its position is an offset in points."""
     return axes.annotate(
         word,
         tuple(point),
@@ -132,14 +132,14 @@ def _annotate(axes: "Axes", word: str, point: Array) -> "Annotation":
 
 
 def _offsets(size: Array) -> Iterator[tuple[Array, bool]]:
-    """Where to try the middle of a label of this size, from its dot; and whether that is right beside it."""
+    """Yield offsets from a dot to the middle of its label, and whether that is right beside the dot."""
     for further in FURTHER:
         for direction in DIRECTIONS:
             yield direction * (size / 2 + GAP) + direction / np.linalg.norm(direction) * further, further == 0
 
 
 def _draw_leaders(axes: "Axes", leaders: Sequence[Sequence[Array]]) -> None:
-    """Thin lines, each from a dot to its label, given in pixels."""
+    """Draw thin lines from dots to their labels; coordinates are in pixels."""
     from matplotlib.collections import LineCollection
 
     lines = [axes.transData.inverted().transform(leader) for leader in leaders]

@@ -8,9 +8,9 @@
 
 Text that cannot be used raises TextError, whose message is one line that says what to do.
 
-Memory, for N bytes of text: reading takes up to 3 N where it is ASCII, up to 9 N where it is not (the bytes, the
-decoded text at up to 4 bytes a character, a copy of that where line ends are converted or files joined); its list of
-words 8 bytes a word, and each different word once; splitting text without white space 20 N more, by the `prose` rule
+Memory, for N bytes of text: reading takes up to 3 N for ASCII, up to 9 N otherwise (the bytes, the decoded
+text at up to 4 bytes a character, a copy of that if line ends are converted or files joined); the list of words takes
+8 bytes a word, and each different word once; splitting text without white space 20 N more, by the `prose` rule
 3 N more, or 15 N where it has no blank lines.
 """
 

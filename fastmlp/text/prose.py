@@ -1,4 +1,4 @@
-"""The `prose` tokenizer: a novel's page as words, punctuation marks and paragraphs, and a page of these again."""
+"""The `prose` tokenizer: splits a novel into words, punctuation and paragraphs, and prints them as a page again."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ from fastmlp.text.tokenizer import Forms, Joiner, Tokenizer
 __all__ = ["PARAGRAPH", "Prose"]
 
 PARAGRAPH = "<p>"
-"""The word that stands between two paragraphs. No text can write it: there '<' and '>' are words of their own."""
+"""The word between two paragraphs. No text contains it, since '<' and '>' are words of their own."""
 
 _PAIRS = {"“": "”", "‘": "’", "«": "»", "‹": "›", "(": ")", "[": "]", "{": "}", "<": ">"}
 _OPENING, _CLOSING = frozenset(_PAIRS), frozenset(_PAIRS.values())
@@ -21,7 +21,7 @@ _STOPS = frozenset(",;:.!?…")
 _DASH = "—"
 _APOSTROPHE = "’"
 _LONE = "'"
-"""The word of an apostrophe that is none of a word's and closes nothing."""
+"""The word of an apostrophe that belongs to no word and closes no quotation."""
 _NOT_WORDS = _MARKS | _STOPS | {_DASH, _LONE, PARAGRAPH, ""}
 
 
@@ -35,9 +35,9 @@ class Prose(Tokenizer):
     A longer line is a word or a part of one: `Mr ——`. `<p>` stands between paragraphs.
 
     Words keep their capitals, except at the beginning of a paragraph or after a full stop: a word that the text writes
-    in lower case more often than with a capital inside sentences is lower case there too. After ? and ! it is not sure
-    that a sentence begins, so nothing is changed. What must be known of the text for that is `capitalized`: the words
-    that keep their capital. `fit` finds them.
+    in lower case more often than with a capital inside sentences is lower case there too. After ? and ! a
+    sentence may or may not begin, so nothing is changed. `capitalized` are the words that keep their capital; `fit`
+    finds them.
     """
 
     name = "prose"
@@ -47,14 +47,14 @@ class Prose(Tokenizer):
         self.capitalized = frozenset(capitalized)
 
     def split(self, text: str) -> list[str]:
-        """The words of a text, in its order; equal words are one object, so that a list of them stays small."""
+        """Return the words of a text in order; equal words are one object, so that the list stays small."""
         forms = Forms(self)
         words = self._words(text, forms)
         _lower_beginnings(words, self.capitalized, forms)
         return words
 
     def fit(self, text: str) -> tuple["Prose", list[str]]:
-        """The tokenizer that knows which words of this text keep their capital, and the text's words."""
+        """Return a tokenizer with the words of this text that keep their capital, and the text's words."""
         forms = Forms(self)
         words = self._words(text, forms)
         fitted = Prose(_capitalized(words))
@@ -62,7 +62,7 @@ class Prose(Tokenizer):
         return fitted, words
 
     def joiner(self) -> Joiner:
-        """A page as it is printed: paragraphs separated by empty lines, capitals where sentences begin.
+        """Return a joiner that prints a page: paragraphs separated by empty lines, capitals where sentences begin.
 
         Of a text that was split,
         - line breaks, indentation and runs of white space are one space, or an empty line between paragraphs;
@@ -82,7 +82,7 @@ class Prose(Tokenizer):
     def _words(self, text: str, forms: Forms) -> list[str]:
         words = super()._words(text, forms)
         _abbreviate(words, forms)
-        return list(islice(filter(None, words), 1, None))  # nothing ends before the first paragraph
+        return list(islice(filter(None, words), 1, None))  # no <p> before the first paragraph
 
     def _candidates(self, piece: str) -> list[str]:
         paragraphs = (_QUOTE.sub(_Quotations(), paragraph) for paragraph in self._gap.split(_plain(piece)))
@@ -124,7 +124,7 @@ _NOT_IN_NUMBERS = (
 
 
 def _plain(text: str) -> str:
-    """A text with one character for each mark, and spaces around dashes, '<' and '>'."""
+    """Return the text with one character for each mark, and spaces around dashes, '<' and '>'."""
     if not text.isascii():
         text = _EN_DASH.sub("--", text.translate(_SPELLINGS))
     text = _HYPHENS.sub(_dash, _UNDERSCORES.sub(_underscore, text))
@@ -134,13 +134,13 @@ def _plain(text: str) -> str:
 
 
 def _underscore(match: re.Match[str]) -> str:
-    """Nothing, but between two letters itself."""
+    """Remove an underscore unless it is between two letters."""
     text, start, end = match.string, match.start(), match.end()
     return match.group() if text[start - 1 : start].isalpha() and text[end : end + 1].isalpha() else ""
 
 
 def _dash(match: re.Match[str]) -> str:
-    """A dash is a word; a longer line stands for a word that is not told, or for a part of one: `D——n`."""
+    """Return a dash as a word; a longer line stands for an omitted word or a part of one: `D——n`."""
     return f" {_DASH} " if len(match.group()) < 4 else 2 * _DASH
 
 
@@ -149,32 +149,32 @@ def _dash(match: re.Match[str]) -> str:
 _QUOTE = re.compile("[\"“”«»‹›'‘’]")
 _QUOTES = re.compile(_QUOTE.pattern + "+")
 _DOUBLE = {'"': "“", "“": "“", "”": "“", "«": "«", "»": "«", "‹": "‹", "›": "‹"}
-"""The mark that opens where one of these closes, or opens itself."""
+"""The opening mark that belongs to each double quotation mark."""
 _BEFORE_CLOSING = (_STOPS | _CLOSING) - {_APOSTROPHE}
 _AROUND_WORDS = _MARKS | _STOPS | {'"', _LONE, ""}
 _ELIDED = re.compile(r"(?:tis|twas|twere|twill|twould|twixt|em|ee|cause|bout|neath|gainst|mongst)\b", re.IGNORECASE)
 _CLOSES = re.compile(r"\S['’](?!\w)")
 _LONGEST_QUOTATION = 2_000
-"""Characters within which what ' opens must be closed: to look for it to the end of a text could take for ever."""
+"""Characters within which a quotation opened by ' must close; a search to the text's end could take for ever."""
 
 
 class _Quotations:
-    """Tells what each quotation mark of a paragraph is; called with their matches, from the first to the last.
+    """Classifies each quotation mark of a paragraph; called with their matches, from the first to the last.
 
-    With a word on one side only, a mark opens or closes. With words on both sides or none (dashes count as none), one
-    that looks different for both means what it says, and " opens where none is open.
+    With a word on one side only, a mark opens or closes. With words on both sides or none (dashes count as none), a
+    mark with different opening and closing forms is taken as written, and " opens if none is open.
 
-    An apostrophe is one inside a word. Before a word, ' opens where it is closed later and the word is none like 'tis;
-    after a word, ' and ’ close where ‘ is open, and else belong to the word: dogs’.
+    Inside a word, a mark is an apostrophe. Before a word, ' opens if it is closed later and the word is not one like
+    'tis; after a word, ' and ’ close if ‘ is open, and otherwise belong to the word: dogs’.
     """
 
     def __init__(self) -> None:
         self.open: set[str] = set()
-        self.end, self.mark = -1, ""  # where the mark before ended, and what it was
-        self.run_end = 0  # of the last marks that stand side by side
+        self.end, self.mark = -1, ""  # of the mark before
+        self.run_end = 0  # of the last run of adjacent marks
 
     def __call__(self, match: re.Match[str]) -> str:
-        """What takes the mark's place in the paragraph: a word with spaces around it, or an apostrophe without."""
+        """Return the replacement of the mark: a word with spaces around it, or an apostrophe without."""
         text, quote, (start, end) = match.string, match.group(), match.span()
         before = self.mark if start == self.end else text[start - 1] if start else ""
         decide = self._double if quote in _DOUBLE else self._single
@@ -194,7 +194,7 @@ class _Quotations:
         return opening if opens else _PAIRS[opening]
 
     def _single(self, quote: str, before: str, text: str, end: int) -> str:
-        """The mark that it is; "" for an apostrophe."""
+        """Return the mark; "" for an apostrophe."""
         of_word, before_word = _is_of_word(before), _is_of_word(text[end : end + 1])
         if of_word and before_word:
             return ""
@@ -209,14 +209,14 @@ class _Quotations:
         return "" if of_word else _LONE
 
     def _begins_quotation(self, text: str, end: int) -> bool:
-        """Whether ' in front of a word, or of a mark and a word, opens."""
+        """Whether ' opens a quotation before a word, or before a mark and a word."""
         word = end + (text[end : end + 1] in ('"', "“"))
         if "‘" in self.open or not _is_of_word(text[word : word + 1]) or _ELIDED.match(text, word):
             return False
         return _CLOSES.search(text, word, word + _LONGEST_QUOTATION) is not None
 
     def _ends(self, text: str, end: int) -> bool:
-        """Whether no word begins here, quotation marks left out."""
+        """Whether no word begins here, after any quotation marks."""
         if end >= self.run_end and (run := _QUOTES.match(text, end)):
             self.run_end = run.end()
         end = max(end, self.run_end)
@@ -245,7 +245,7 @@ _MAY_END = frozenset((*_MARKS, ".", "?", "!", ":", "…", _DASH, _LONE, PARAGRAP
 
 
 def _abbreviate(words: list[str], forms: Forms) -> None:
-    """Give the full stops of abbreviations to the words before them, and leave "" in their place."""
+    """Attach the full stops of abbreviations to the words before them, and leave "" in their place."""
     for at in [at for at, word in enumerate(words) if word == "."]:
         before, after = words[at - 1] if at else "", words[at + 1] if at + 1 < len(words) else ""
         if before not in _NOT_WORDS and (after in _CONTINUING or _is_lower(after) or _is_abbreviated(before)):
@@ -253,14 +253,14 @@ def _abbreviate(words: list[str], forms: Forms) -> None:
 
 
 def _capitalized(words: list[str]) -> frozenset[str]:
-    """The words that begin with a capital inside sentences at least as often as without one anywhere."""
+    """Return the words that have a capital inside sentences at least as often as they have none anywhere."""
     counts = Counter(words)
     inside = counts - Counter(compress(words, map(_MAY_END.__contains__, chain((PARAGRAPH,), words))))
     return frozenset(word for word in counts if (lower := _lower(word)) != word and inside[word] >= counts[lower])
 
 
 def _lower_beginnings(words: list[str], capitalized: Collection[str], forms: Forms) -> None:
-    """Take the capitals from the words that begin sentences for sure, but for those that keep theirs."""
+    """Lower-case the words that certainly begin a sentence, except those in `capitalized`."""
     for at in [0, *(at for at, word in enumerate(words, 1) if word in _ENDS)]:
         while at < len(words) and words[at] in _MARKS:
             at += 1
@@ -270,7 +270,7 @@ def _lower_beginnings(words: list[str], capitalized: Collection[str], forms: For
 
 @lru_cache(1 << 16)
 def _is_abbreviated(word: str) -> bool:
-    """Whether a full stop after the word is the word's, whatever comes next: A. but not I., Mr."""
+    """Whether a full stop after the word always belongs to it: A. but not I., Mr."""
     return word not in "Ii" and word.upper() != word.lower() if len(word) == 1 else _upper(word) in _TITLES
 
 
@@ -281,18 +281,18 @@ def _is_lower(word: str) -> bool:
 
 @lru_cache(1 << 16)
 def _lower(word: str) -> str:
-    """A word that has one capital, its first letter, without it; other words as they are."""
+    """Return a word whose only capital is its first letter in lower case; other words unchanged."""
     return _changed(word, str.lower, str.upper)
 
 
 @lru_cache(1 << 16)
 def _upper(word: str) -> str:
-    """A word in lower case with a capital; others as they are."""
+    """Return a lower-case word with a capital; other words unchanged."""
     return _changed(word, str.upper, str.lower)
 
 
 def _changed(word: str, change: Callable[[str], str], back: Callable[[str], str]) -> str:
-    """A word with its first letter changed, where that can be undone and no other letter is a capital."""
+    """Return a word with its first letter changed, if that is reversible and no other letter is a capital."""
     at = len(word) - len(word.removeprefix(_APOSTROPHE))
     first, rest = change(word[at : at + 1]), word[at + 1 :]
     changed = word[:at] + first + rest
@@ -304,10 +304,10 @@ def _changed(word: str, change: Callable[[str], str], back: Callable[[str], str]
 
 
 class _ProseJoiner(Joiner):
-    """Puts a page together.
+    """Joins words to a printed page.
 
     last    the word before; "" at the beginning of a paragraph
-    begins  whether the next word begins a sentence for sure
+    begins  whether the next word certainly begins a sentence
     open    the marks of this paragraph that are open, the innermost last
     """
 
@@ -320,7 +320,7 @@ class _ProseJoiner(Joiner):
         self.open: list[str] = []
 
     def add(self, word: str) -> str:
-        """What the word adds to the text: itself as it is written there, with what stands before it."""
+        """Return the word as the text continues with it: the space before it and its spelling."""
         if word == PARAGRAPH:
             piece = "\n\n" if self.last else ""
             self._begin_paragraph()
@@ -337,27 +337,27 @@ class _ProseJoiner(Joiner):
         return piece
 
     def _close(self, mark: str) -> None:
-        """What it closes is not open any more, nor is what was opened after that."""
+        """Drop the mark that this one closes from the open marks, and those opened after it."""
         for depth, opening in enumerate(self.open):
             if _PAIRS[opening] == mark:
                 del self.open[depth:]
                 return
 
     def _space(self, word: str) -> str:
-        """What stands before a word."""
+        """Return the white space before a word."""
         last = self.last
         if not last:
             return ""
         if (last[-1] in "-—" and word[0] in "-—") or last[-1] == word[0] == ".":
-            return " "  # or both would be read as one
+            return " "  # or both would be read as one mark
         tight = last in _OPENING or _DASH in (last, word) or word in _CLOSING or word in _STOPS
         return "" if tight else " "
 
     def excluded(self) -> Collection[str]:
-        """Marks that open what is open already or close what is not, and `<p>` while something is open or nothing said.
+        """Return the words that may not come next: marks that open again or close what is not open, and `<p>` while a
+        mark is open or the paragraph is empty.
 
-        So quotation marks and brackets come in pairs, around something, one inside of the other and all in one
-        paragraph.
+        So quotation marks and brackets come in pairs, around words, properly nested and within one paragraph.
         """
         may_close = {_PAIRS[self.open[-1]]} if self.open and self.last not in _OPENING else set()
         paragraph = [PARAGRAPH] if self.open or not self.last else []

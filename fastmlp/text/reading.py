@@ -1,18 +1,4 @@
-"""From files to words and from words to ids: reading text, the tokenizers and the vocabulary.
-
-    text = read_text(["hp.txt"])
-    tokenizer = get_tokenizer("words")
-    words = tokenizer.split(text.text)
-    vocabulary = Vocabulary.from_words(words)
-    ids = vocabulary.encode(words)
-
-Text that cannot be used raises TextError, whose message is one line that says what to do.
-
-Memory, for N bytes of text: reading takes up to 3 N where it is ASCII, up to 9 N where it is not (the bytes, the
-decoded text at up to 4 bytes a character, a copy of that where line ends are converted or files joined); its list of
-words 8 bytes a word, and each different word once; splitting text without white space 20 N more, by the `prose` rule
-3 N more, or 15 N where it has no blank lines.
-"""
+"""Reading text files, folders and standard input; the package's docstring states the memory that it takes."""
 
 import codecs
 import contextlib
@@ -36,17 +22,15 @@ from fastmlp.errors import TextError
 
 __all__ = ["Text", "TextFile", "read_text", "text_in_memory"]
 
-"""The word that stands for every word outside the vocabulary."""
-
 PIECE = 1 << 20
-"""Bytes that are read at once: what bounds the memory in between."""
+"""Bytes that are read at once, which bounds the temporary memory."""
 
 
 @dataclass(frozen=True)
 class TextFile:
     """One file that was read.
 
-    name    as it was named, or found in its folder; "-" for standard input
+    name    as given, or as found in its folder; "-" for standard input
     size    bytes of text, after decompression
     sha256  of those bytes, hexadecimal: what sha256sum prints for a plain file
     """
@@ -58,10 +42,10 @@ class TextFile:
 
 @dataclass(frozen=True)
 class Text:
-    """What was read.
+    """A text that was read.
 
-    text   all files one after the other, each from a new line; line ends are "\\n"
-    files  where it came from, in that order
+    text   all files in order, each beginning on a new line; line ends are "\\n"
+    files  its sources, in that order
     """
 
     text: str
@@ -69,7 +53,7 @@ class Text:
 
     @cached_property
     def sha256(self) -> str:
-        """Of `text` in UTF-8: the same text has the same digest however it is cut into files, compressed or ended."""
+        """Of `text` in UTF-8: the same text has the same digest however it is split into files, compressed or ended."""
         digest = hashlib.sha256()
         for start in range(0, len(self.text), PIECE):
             digest.update(self.text[start : start + PIECE].encode())
@@ -84,7 +68,7 @@ def read_text(paths: Sequence[str | Path]) -> Text:
 
     paths  text files; folders: their *.txt, sorted by name, hidden ones left out; "-": standard input; *.gz
     A byte order mark is dropped, and the line ends CRLF and CR become "\\n".
-    Raises TextError where a file cannot be read, is not text in UTF-8, or comes twice, or all of them are blank.
+    Raises TextError if a file cannot be read, is not text in UTF-8 or is given twice, or if all are blank.
     """
     if isinstance(paths, str | os.PathLike):
         raise TypeError(f"paths: expected a sequence of paths, got {type(paths).__name__}")
@@ -113,9 +97,9 @@ def read_text(paths: Sequence[str | Path]) -> Text:
 
 
 def text_in_memory(text: str) -> Text:
-    """A text that the program has already: what `read_text` would make of a file that holds it.
+    """Return the Text that `read_text` would return for a file with this content.
 
-    Raises TextError for what UTF-8 cannot hold.
+    Raises TextError for characters that UTF-8 cannot encode.
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     try:
@@ -128,7 +112,7 @@ def text_in_memory(text: str) -> Text:
 
 
 def _files_of(name: str) -> list[str]:
-    """The files that a path given by the user stands for."""
+    """Return the files of a path given by the user."""
     if name == "-":
         return [name]
     if not name:
@@ -148,7 +132,7 @@ def _files_of(name: str) -> list[str]:
 
 
 def _read_file(name: str) -> tuple[str, TextFile]:
-    """The text of one file with line ends "\\n", and the file's entry."""
+    """Return the text of one file with line ends "\\n", and the file's entry."""
     try:
         with _opened(name) as stream:
             data = _read_bytes(name, stream)
@@ -191,7 +175,7 @@ def _opened(name: str) -> contextlib.AbstractContextManager[BinaryIO]:
 
 
 def _read_bytes(name: str, stream: BinaryIO) -> bytearray:
-    """All bytes, refused at the first piece that cannot be UTF-8 text, however large the file is."""
+    """Return all bytes; raise TextError at the first piece that cannot be UTF-8 text, without reading the rest."""
     data = bytearray()
     while piece := stream.read(PIECE):
         if not data:
@@ -204,7 +188,7 @@ def _read_bytes(name: str, stream: BinaryIO) -> bytearray:
 
 
 def _refuse_other_formats(name: str, head: bytes) -> None:
-    """Raises TextError for what a file's first bytes show to be no UTF-8 text."""
+    """Raise TextError if the first bytes of a file show another format than UTF-8 text."""
     shown = _shown(name)
     for mark, encoding in (  # UTF-32's marks begin with UTF-16's
         (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -225,7 +209,7 @@ def _refuse_other_formats(name: str, head: bytes) -> None:
 
 
 def _has_nul(name: str, piece: bytes, offset: int) -> TextError:
-    """The error for a NUL byte; in UTF-16 nearly every second byte of English is one."""
+    """Return the error for a NUL byte; in UTF-16 nearly every second byte of English is one."""
     shown = _shown(name)
     for encoding, odd in (("UTF-16LE", 1), ("UTF-16BE", 0)):
         if piece[odd::2].count(0) > len(piece) // 4 and not piece[1 - odd :: 2].count(0):
@@ -237,7 +221,7 @@ def _has_nul(name: str, piece: bytes, offset: int) -> TextError:
 
 
 def _not_utf8(name: str, error: UnicodeDecodeError, skipped: int) -> TextError:
-    """The error for invalid UTF-8, with its offset in the file."""
+    """Return the error for invalid UTF-8, with its offset in the file."""
     at = f"{_shown(name)}: not UTF-8 at byte {error.start + skipped:,} (0x{error.object[error.start]:02x})"
     if error.reason == "unexpected end of data":
         return TextError(f"{at}: cut short in the middle of a character; get the whole file, or cut off its last line")
@@ -249,7 +233,7 @@ def _conversion(name: str, encoding: str) -> str:
 
 
 def _command(name: str, command: str, redirect: str = "") -> str:
-    """A shell command that reads the file through `command`, and writes the result beside it."""
+    """Return a shell command that converts the file by `command` and writes the result beside it."""
     if name == "-":
         return f"... | {command.strip()} | ..."
     if not name.isprintable():
@@ -262,7 +246,7 @@ def _command(name: str, command: str, redirect: str = "") -> str:
 
 
 def _missing(name: str) -> TextError:
-    """The error for a file that is not there, with the names that are close."""
+    """Return the error for a missing file, with similar names."""
     path = Path(name)
     if re.match("https?://", name):
         return TextError(f"{_shown(name)}: an address, not a file; download it first")
@@ -286,7 +270,7 @@ def _unreadable(name: str, error: Exception) -> TextError:
 
 
 def _shown(name: str) -> str:
-    """A file's name for a message of one line."""
+    """Return a file's name for a message of one line."""
     if name == "-":
         return "standard input"
     return name if name.isprintable() else ascii(name)

@@ -1,4 +1,4 @@
-"""The text that every Python carries: the documentation of its standard library."""
+"""The default text: the documentation of Python's standard library."""
 
 import ast
 import hashlib
@@ -30,12 +30,12 @@ _DOCUMENTED = """
 
 
 def standard_library_text() -> Text:
-    """The English that every Python carries: the topics of `help()`, then the docstrings of a fixed list of modules.
+    """Return the topics of `help()`, then the docstrings of a fixed list of modules of the standard library.
 
     Sources are parsed, never imported or run. A module that this Python does not have is left out; the files are named
     by their paths in the standard library's folder. About 340,000 words by the `words` rule (300,000 where tkinter and
     idlelib are packaged apart), in the same order on every run.
-    Raises TextError where this Python carries no sources.
+    Raises TextError if this Python comes without sources.
     """
     library = Path(sysconfig.get_path("stdlib"))
     parts: list[str] = []
@@ -46,7 +46,7 @@ def standard_library_text() -> Text:
             tree = ast.parse(source)
         except (OSError, SyntaxError):
             continue
-        # topics.py is a table of texts, written in another way by each version of Python
+        # topics.py is a table of texts, in a different form in each version of Python
         texts = _string_constants(tree) if path.name == "topics.py" else _docstrings(tree)
         parts += [text for text in texts if text.strip()]
         name = path.relative_to(library).as_posix()
@@ -69,7 +69,7 @@ def _documented_files(library: Path) -> Iterator[Path]:
 
 
 def _string_constants(tree: ast.Module) -> list[str]:
-    """Every text of several words."""
+    """Return every string of several words."""
     values = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
     return [value for value in values if isinstance(value, str) and len(value.split(maxsplit=1)) > 1]
 
@@ -83,7 +83,7 @@ def _docstrings(tree: ast.Module) -> list[str]:
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 found.append(ast.get_docstring(node) or "")
                 visit(node.body)
-            elif isinstance(node, ast.If | ast.Try):  # as round what depends on the platform
+            elif isinstance(node, ast.If | ast.Try):  # such as code for one platform
                 visit(node.body)
                 visit(node.orelse)
 

@@ -1,4 +1,4 @@
-"""What a tokenizer is: a text becomes words, and words come together to a text again."""
+"""The interface of tokenizers: split a text into words, and join words to a text."""
 
 import re
 from abc import ABC, abstractmethod
@@ -7,78 +7,78 @@ from collections.abc import Collection, Iterable, Iterator
 __all__ = ["PIECE", "Forms", "Joiner", "Tokenizer"]
 
 PIECE = 1 << 20
-"""Characters that are split at once: what bounds the memory in between."""
+"""Characters that are split at once, which bounds the temporary memory."""
 
 
 class Tokenizer(ABC):
-    """How a text becomes words, and words a text again."""
+    """Splits a text into words and joins words to a text."""
 
     name: str
     sentence_end: str
-    """The word that ends a sentence, and stands for what comes before a text's first word."""
+    """The word that ends a sentence, and that fills the context of a text's first word."""
     capitalized: frozenset[str] = frozenset()
-    """What the text taught that it was made for: words that begin with a capital wherever they stand."""
+    """Words that always begin with a capital, learned by `fit`."""
     _gap: re.Pattern[str] = re.compile(r"\s")
-    """Before what a text may be cut."""
+    """Matches before which a text may be cut."""
 
     def split(self, text: str) -> list[str]:
-        """The words of a text, in its order; equal words are one object, so that a list of them stays small."""
+        """Return the words of a text in order; equal words are one object, so that the list stays small."""
         return self._words(text, Forms(self))
 
     def fit(self, text: str) -> tuple["Tokenizer", list[str]]:
-        """The tokenizer made for a text, and that text's words; most are the same for every text."""
+        """Return a tokenizer fitted to a text, and the text's words; most tokenizers need no fitting."""
         return self, self.split(text)
 
     def join(self, words: Iterable[str]) -> str:
-        """The text that a reader expects of these words."""
+        """Return the words as a readable text."""
         return "".join(map(self.joiner().add, words))
 
     @abstractmethod
     def joiner(self) -> "Joiner":
-        """What puts a text together while its words come one by one."""
+        """Return a new joiner, which takes a text's words one by one."""
 
     @abstractmethod
     def _candidates(self, piece: str) -> list[str]:
-        """What may be words in a part of a text that begins and ends where it may be cut."""
+        """Return possible words of a piece of text that was cut before gaps."""
 
     def _words(self, text: str, forms: "Forms") -> list[str]:
-        """The words of a text, one object each."""
+        """Return the words of a text; equal words are one object."""
         words: list[str] = []
         for piece in _pieces(text, self._gap):
             words.extend(filter(None, map(forms.__getitem__, self._candidates(piece))))
         return words
 
     def _form(self, candidate: str) -> str:
-        """The word that a candidate is; "" where it is none."""
+        """Return the word of a candidate; "" if it is none."""
         return candidate
 
 
 class Joiner(ABC):
-    """Puts a text together word by word: what `add` returned for each, one after the other, is the text."""
+    """Joins words to a text: the returned strings of `add`, in order, are the text."""
 
     @abstractmethod
     def add(self, word: str) -> str:
-        """What the word adds to the text: itself as it is written there, with what stands before it."""
+        """Return the word as the text continues with it: the space before it and its spelling."""
 
     def excluded(self) -> Collection[str]:
-        """Words that may not come next in a text that is made up."""
+        """Return the words that may not come next in a generated text."""
         return ()
 
 
 class Forms(dict[str, str]):
-    """The word of every candidate seen so far."""
+    """A cache of the word of each candidate."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
 
     def __missing__(self, candidate: str) -> str:
         form = self.tokenizer._form(candidate)
-        form = self[candidate] = self.setdefault(form, form)  # the form of a word is the word itself
+        form = self[candidate] = self.setdefault(form, form)  # a word is its own form
         return form
 
 
 def _pieces(text: str, gap: re.Pattern[str]) -> Iterator[str]:
-    """A text in parts of about PIECE characters, cut before gaps; in one where it has none."""
+    """Yield pieces of about PIECE characters, cut before gaps; without gaps the whole text."""
     start = 0
     while start < len(text):
         found = gap.search(text, start + PIECE)

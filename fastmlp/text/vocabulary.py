@@ -40,7 +40,7 @@ class Vocabulary:
     def from_words(cls, words: Iterable[str], *, max_size: int | None = None, min_count: int = 1) -> "Vocabulary":
         """Count words: the most frequent first, equally frequent ones in the order of their characters.
 
-        words      of a whole text; a `<unk>` among them, as published benchmarks have, is the vocabulary's own
+        words      of a whole text; a `<unk>` among them, as in published benchmarks, becomes the vocabulary's
         max_size   the largest len() of the vocabulary, `<unk>` included; None: no limit
         min_count  words that occur less often are left out
         What is left out becomes `<unk>`. Raises TextError where no word is left.
@@ -81,7 +81,7 @@ class Vocabulary:
         return self._ids.get(word, self.unk_id)
 
     def in_its_case(self, word: str) -> str:
-        """The word, or where it is not there the most frequent one that differs in capitals alone."""
+        """Return the word; if it is missing, the most frequent one that differs in capitals only."""
         if word in self:
             return word
         folded = word.casefold()
@@ -112,5 +112,5 @@ class Vocabulary:
 
 
 def is_word(word: str) -> bool:
-    """Whether a token says something: not punctuation, not a mark such as `<eos>`."""
+    """Whether a token is a word: not punctuation, not a mark such as `<eos>`."""
     return any(map(str.isalnum, word)) and not (word.startswith("<") and word.endswith(">"))

@@ -13,10 +13,10 @@ __all__ = ["IDS", "TOKENIZERS", "get_tokenizer"]
 
 
 class _Spaced(Joiner):
-    """Words with single spaces between them, but for one that has none before it.
+    """Joins words by single spaces, but attaches one word to the word before it.
 
-    attached  that word; None: there is none
-    written   how it is written; after white space no other word has a space before it either
+    attached  the word without a space before it; None: there is none
+    written   its spelling in the text; if that is white space, the next word has no space before it either
     """
 
     def __init__(self, attached: str | None = None, written: str = "") -> None:
@@ -32,7 +32,7 @@ class _Spaced(Joiner):
 
 
 class _Roles(dict[int, str]):
-    """What each character is to the `words` rule, found out once: itself, an apostrophe (it vanishes) or a space."""
+    """The role of each character in the `words` rule, cached: itself, an apostrophe (it vanishes) or a space."""
 
     # apostrophes, hyphens (the last one soft), and joiners without width, as Persian and Indic scripts have in words
     VANISHING = frozenset("'\u2018\u2019\u02bc" + "-\u2010\u2011\u00ad" + "\u200c\u200d\u2060\ufeff")
@@ -74,14 +74,14 @@ class Words(Tokenizer):
         return _Spaced(self.sentence_end, ".")
 
     def _candidates(self, piece: str) -> list[str]:
-        # At the edge of a word it is all the same whether an apostrophe vanishes or becomes white space, since there is
-        # white space on its other side; so all of them can go, once the dashes are spaces.
+        # At the edge of a word an apostrophe may vanish or become white space: its other side is white space anyway. So
+        # all of them can vanish, once the dashes are spaces.
         return piece.replace("--", " ").translate(_ROLES).replace("'", "").replace(".", " . ").split()
 
     def _form(self, candidate: str) -> str:
         if candidate.isascii():
             return candidate.lower()
-        # marks without a letter before them are none of the word
+        # marks without a letter before them do not belong to the word
         first = next((place for place, character in enumerate(candidate) if character.isalnum()), len(candidate))
         return unicodedata.normalize("NFC", candidate[first:].lower())
 
@@ -97,7 +97,7 @@ class Whitespace(Tokenizer):
     sentence_end = "<eos>"
 
     def split(self, text: str) -> list[str]:
-        """The words of a text, in its order; equal words are one object, so that a list of them stays small."""
+        """Return the words of a text in order; equal words are one object, so that the list stays small."""
         words = super().split(text)
         if text.endswith("\n"):
             words.pop()
@@ -118,7 +118,7 @@ class Whitespace(Tokenizer):
 class Ids(Tokenizer):
     """Numbers instead of words: each is a word of its own, written in decimal digits.
 
-    What stands before the first one is `<unk>`, which is none of the numbers.
+    The context of the first one is `<unk>`, which is not one of the numbers.
     """
 
     name = "ids"
@@ -139,7 +139,7 @@ TOKENIZERS: Mapping[str, Tokenizer] = {tokenizer.name: tokenizer for tokenizer i
 def get_tokenizer(name: str, capitalized: Iterable[str] = ()) -> Tokenizer:
     """The tokenizer of that name, one of TOKENIZERS or IDS.
 
-    capitalized  what it learned from the text that it was made for: its `capitalized`
+    capitalized  the `capitalized` of a tokenizer that was fitted to a text
     Raises ValueError for another name.
     """
     if name == IDS.name:

@@ -1,4 +1,4 @@
-/* What the compiled ops share: one team of threads, one work array, and the vector kernels of the instruction set
+/* The core of the compiled ops: one team of threads, one work array, and the vector kernels of the instruction set
  * chosen for this process. They live in the extension module `core`; every other module reaches them through one
  * capsule, so that the whole library has a single team. */
 #ifndef FASTMLP_CORE_H
@@ -24,7 +24,7 @@ typedef enum { SGD, MOMENTUM, ADAGRAD, ADAMW } update_kind;
 typedef struct {
     update_kind kind;
     float lr;           /* adamw: lr / (1 - beta1^step) */
-    float weight_decay; /* adamw: what is left of a parameter, 1 - lr * weight_decay */
+    float weight_decay; /* adamw: the factor of a parameter, 1 - lr * weight_decay */
     double beta1;       /* momentum: the momentum */
     double beta2;
     float eps;
@@ -44,7 +44,7 @@ typedef struct {
     double exponentials, differences;
 } row_sums;
 
-/* The vector kernels, one table an instruction set; variant.h has them and says what they do. A vector is `lanes`
+/* The vector kernels, one table an instruction set; defined and documented in variant.h. A vector is `lanes`
  * floats, a panel two vectors. */
 enum { COLUMN_BLOCK = 64 }; /* the most columns of one call to the kernels for columns */
 
@@ -105,7 +105,7 @@ typedef struct {
     void (*update)(const update_rule *rule, long n, const float *grad, float *state, float *state2, float *param);
 } simd_kernels;
 
-/* Products of bf16 tiles; tiles.h has the layouts and says what the functions do. A number is kept in `planes` bf16:
+/* Products of bf16 tiles; tiles.h documents the layouts and functions. A number is kept in `planes` bf16:
  * rounded once (1), or as the sum of two, high and low (2); the planes of an array lie `plane` values apart. */
 enum { TILE = 16, TILE_DEPTH = 32, TILE_VALUES = TILE * TILE_DEPTH };
 
@@ -128,17 +128,17 @@ typedef struct {
                     long ahead_floats);
 } tile_kernels;
 
-/* What runs: the kernels of one instruction set. */
+/* The kernels of one instruction set. */
 typedef struct {
     const char *name;
     const simd_kernels *simd;
-    const tile_kernels *tiles; /* NULL where it has none: products are of float32 alone */
+    const tile_kernels *tiles; /* NULL: it has none, products are float32 only */
 } simd_variant;
 
 typedef struct {
     size_t size; /* of this and of the tables of kernels, as `core` was built */
     void (*run)(slice_task task, void *context, long slices, int threads);
-    void *(*take)(size_t bytes);  /* a work array, 64-byte aligned; NULL where memory is out */
+    void *(*take)(size_t bytes);  /* a work array, 64-byte aligned; NULL if memory is out */
     void (*give)(void *work);
     const simd_kernels *simd;
     const tile_kernels *tiles;
@@ -147,7 +147,7 @@ typedef struct {
 #define CORE_CAPSULE "fastmlp._kernels.core.api"
 #define CORE_SIZE (sizeof(core_api) + sizeof(simd_kernels) + sizeof(tile_kernels))
 
-/* The api of the module `core`; NULL with a Python exception set where it cannot be had. */
+/* The api of the module `core`; NULL with a Python exception set if it is not available. */
 static inline const core_api *import_core(void)
 {
     PyObject *module = PyImport_ImportModule("fastmlp._kernels.core");

@@ -1,11 +1,11 @@
-/* Tiles of bf16: how numbers get into them and out again. Written once for every unit that multiplies them; the
+/* Tiles of bf16: conversion of numbers to them and back. Written once for every unit that multiplies them; the
  * including file names its target, AVX-512 with bf16 conversions, and adds `product`.
  *
  *      c (rows x columns) = a (rows x depth) b (depth x columns),    float32 sums of products of bf16
  *
- * An array of tiles has its numbers in tiles of 1 KiB, one behind the other, so that sixteen lines of the cache follow
+ * An array of tiles stores its numbers in consecutive tiles of 1 KiB, so that sixteen lines of the cache follow
  * each other whatever the size of the matrix. The left operand lies in tiles of rows, the right one in tiles of pairs,
- * which is what the multiplication wants: it takes two steps of the depth at once.
+ * since the multiplication takes two steps of the depth at once.
  *
  *      tile of rows: 16 rows x 32 steps            tile of pairs: 32 steps x 16 columns
  *
@@ -18,9 +18,9 @@
  *      order of the tiles:  tiles of rows [rows / 16][depth / 32],  tiles of pairs [columns / 16][depth / 32]
  *
  * Taken as 16 x 16 pairs of 32 bits, each kind is the other one's transpose: the tile of pairs of a matrix is the
- * transposed tile of rows of its transpose. What lies beyond the end of a matrix is zero.
+ * transposed tile of rows of its transpose. Beyond the end of a matrix are zeros.
  *
- * A number x is kept in one bf16, x rounded, or in two planes of them, x rounded and what that leaves: x = high + low
+ * A number x is kept in one bf16, x rounded, or in two planes, x rounded and the rest rounded: x = high + low
  * to 2^-17. A product of planes is high high + high low + low high: low low, at most 2^-18 of it, is left out. */
 #include <immintrin.h>
 
@@ -234,8 +234,8 @@ static void dlogits(long words, long lanes, int planes, long plane, const float 
     }
 }
 
-/* Tiles of rows of the transpose: of (words x lanes), filled up to whole chunks, tiles of (lanes x words). Two words'
- * lanes side by side are lines of pairs already. */
+/* Tiles of rows of the transpose: of (words x lanes), filled up to whole chunks, tiles of (lanes x words). The lanes
+ * of two words side by side are already lines of pairs. */
 static void turn(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane, bf16 *turned)
 {
     const long tile_row = chunks_of(lanes) * TILE_VALUES;
@@ -257,8 +257,8 @@ static void turn(long words, long lanes, int planes, long plane, const bf16 *til
             }
 }
 
-/* Ask for what comes after a product while the product is made, which needs no memory itself: at each of its steps a
- * few lines of an array of floats. What is asked for lies in the second cache when it is read. */
+/* Prefetch data for after a product while the product, which needs no memory, is computed: at each of its steps a few
+ * lines of an array of floats. The data is in the second-level cache when it is read. */
 typedef struct {
     const float *next, *end;
     long lines; /* a step */
@@ -275,7 +275,7 @@ INLINE void prefetch_some(prefetch *wanted)
         _mm_prefetch(wanted->next, _MM_HINT_T1);
 }
 
-/* Which planes a product takes, the smallest terms first; one plane has the last of these alone. */
+/* Which planes a product takes, the smallest terms first; one plane has only the last of these. */
 static const struct {
     int a, b;
 } PLANE_PRODUCTS[] = {{1, 0}, {0, 1}, {0, 0}};

@@ -1,5 +1,5 @@
 /* The vector kernels, written once and compiled once for each instruction set: the including file sets VARIANT, LANES
- * and TILE_ROWS and names its target. Nothing here knows of threads or allocates; core.h's table is the way in. */
+ * and TILE_ROWS and names its target. Nothing here uses threads or allocates; callers go through core.h's table. */
 #include "core.h"
 #include "vector.h"
 #ifdef __SSE__
@@ -15,8 +15,8 @@ enum { PANEL = 2 * LANES, LINE = 16 /* floats of a cache line */, ROWS_AHEAD = 8
  *
  *   c (rows x lanes) = a (rows x depth) b (depth x lanes)
  *
- * b's lanes lie side by side in a panel, PANEL floats a step of the depth; a's values are broadcast from where they
- * lie, in any layout. A tile of TILE_ROWS x PANEL sums stays in registers over the whole depth:
+ * b's lanes lie side by side in a panel, PANEL floats a step of the depth; a's values are broadcast in place,
+ * in any layout. A tile of TILE_ROWS x PANEL sums stays in registers over the whole depth:
  *
  *            panel                 each step of the depth reads one row of the panel and TILE_ROWS values of a,
  *        k  [v0 | v1]              and does TILE_ROWS x 2 multiply-adds
@@ -47,7 +47,7 @@ static void pack(matrix source, long depth, long lanes, float *panel)
         const float *from = source.data + lane * source.row;
         float *to = panel + lane;
         if (source.step != 1)
-            for (long k = 0; k < depth; k++, from += source.step) { /* beyond a row's end the next one is read */
+            for (long k = 0; k < depth; k++, from += source.step) { /* beyond a row's end the next row is read */
                 vec v = end - from >= LANES ? load(from) : load_some(from, there);
                 store(to + k * PANEL, there < LANES ? first_lanes(v, there, 0) : v);
             }
@@ -80,9 +80,9 @@ INLINE void store_square(const float *values, const int rows, long lanes, float 
 
 /* One tile. `rows` and `vectors` are constants where it is inlined, and so is a_step where it is 1.
  *
- * Of the values of a the hardware foresees little, twelve short streams or one with a long stride: the next tile's are
- * asked for while this one is made (single thread, B = 32: 98 GFLOP/s instead of 75 from memory). So are the lines of
- * c, which would be waited for at the end (33 MB of dW at B = 32: 6 ms instead of 8). */
+ * The hardware does not prefetch the values of a, twelve short streams or one with a long stride: the next
+ * tile's are prefetched while this one is computed (single thread, B = 32: 98 GFLOP/s instead of 75 from memory). So
+ * are the lines of c, for which the end would wait (33 MB of dW at B = 32: 6 ms instead of 8). */
 INLINE void tile(const int rows, const int vectors, long depth, const float *a, long a_row, long a_step,
                  const float *panel, long panel_step, long lanes, float *c, long c_row, long c_lane, bool accumulate)
 {
@@ -127,7 +127,7 @@ INLINE void tile(const int rows, const int vectors, long depth, const float *a, 
             for (int lane = 0; lane < vectors * LANES; lane += LANES)
                 store_square(&values[first][lane], rows - first < LANES ? rows - first : LANES, lanes - lane,
                              c + first + lane * c_lane, c_lane, accumulate);
-    else  /* an end that no vector divides */
+    else  /* a remainder smaller than a vector */
         for (int i = 0; i < rows; i++)
             for (long lane = 0; lane < lanes; lane++) {
                 float *at = c + i * c_row + lane * c_lane;
@@ -208,8 +208,8 @@ INLINE void dots_rows(const int rows, long words, long depth, const float *w, lo
         dots_block(1, rows, depth, w + word * w_row, w_row, x, x_row, y + word, y_row);
 }
 
-/* y[row * y_row + word] = the product of row `word` of w and row `row` of x, for few rows of x, where reading w is
- * all the work. */
+/* y[row * y_row + word] = the product of row `word` of w and row `row` of x, for few rows of x: the time is
+ * that of reading w. */
 static void dots(long words, long rows, long depth, const float *w, long w_row, const float *x, long x_row, float *y,
                  long y_row)
 {
@@ -255,10 +255,10 @@ static void column_sums(long rows, long stride, long columns, const float *x, fl
  * sum over the words are vertical, a register for each vector of lanes. `lanes` is the padded batch, a multiple of
  * LANES. */
 
-/* Sweep one. logits += bias, then logits = exp(logits - highest), where `highest` has taken in the block's maximum and
+/* Sweep one. logits += bias, then logits = exp(logits - highest), where `highest` includes the block's maximum and
  * `sum`, the sum of all exponentials so far, is relative to it; they begin as -FLT_MAX (finite: words may have the
  * logit -inf) and 0. So is `differences`, unless NULL, the sum of logit - highest over all words so far, of which there
- * were words_before: sums of the logits themselves would lose what large ones have beside a common part. */
+ * were words_before: sums of the logits themselves would lose the differences between large ones. */
 static void exponentials(long words, long lanes, long stride, long words_before, const float *bias, float *logits,
                          float *highest, float *sum, float *differences)
 {
@@ -291,8 +291,8 @@ static void exponentials(long words, long lanes, long stride, long words_before,
     }
 }
 
-/* Sweep two where the exponentials were not kept: logits = exp(logits + bias - highest - log_sum), the probabilities.
- * The two are subtracted one after the other: of large logits their sum would lose the digits that count. */
+/* Sweep two if the exponentials were not stored: logits = exp(logits + bias - highest - log_sum), the probabilities.
+ * The two are subtracted one after the other: for large logits their sum would lose significant digits. */
 static void probabilities(long words, long lanes, long stride, const float *bias, const float *highest,
                           const float *log_sum, float *logits)
 {
@@ -338,7 +338,7 @@ static void rescale(long lanes, const float *block_highest, const float *highest
     }
 }
 
-/* Put the slices of the vocabulary together: the row's maximum and, in double, its sum relative to that. */
+/* Combine the slices of the vocabulary: the row's maximum and, in double, its sum relative to that. */
 static void combine(long slices, long lanes, const float *highest, const float *sum, float *row_highest,
                     double *row_sum)
 {
@@ -369,7 +369,7 @@ static void add_slices(long slices, long stride, long lanes, const float *parts,
     }
 }
 
-/* Copy rows that lie `row` floats apart to where nobody will look soon: past the caches where the CPU can, so that the
+/* Copy rows that lie `row` floats apart to memory that is not read soon: past the caches if the CPU can, so that the
  * old contents are not read first. */
 static void stream(long rows, long columns, const float *from, long row, float *to)
 {
@@ -385,7 +385,7 @@ static void stream(long rows, long columns, const float *from, long row, float *
             to[i] = from[i];
     }
 #ifdef __SSE__
-    _mm_sfence(); /* the stores are seen before whatever says that they are done */
+    _mm_sfence(); /* the stores are visible before the signal that they are done */
 #endif
 }
 
@@ -401,8 +401,8 @@ INLINE float highest_of_row(long n, const float *x)
     return highest_lane(top);
 }
 
-/* The sums of one row, from differences to its highest logit: of large logits lse itself would hide the digits that
- * count. Where e is not NULL it gets the exponentials of these differences. Sums go to double every COLUMN_BLOCK
+/* The sums of one row, from differences to its highest logit: for large logits lse itself would lose significant
+ * digits. If e is not NULL it gets the exponentials of these differences. Sums go to double every COLUMN_BLOCK
  * vectors. */
 INLINE row_sums sum_up_row(long n, const float *logits, float *e)
 {
@@ -668,7 +668,7 @@ static void shift_average(long n, float decay, const float *before, float gain, 
  * For up to COLUMN_BLOCK columns (channels) of matrices whose rows are `stride` apart; the reference gives the
  * equations. */
 
-/* Mean and biased variance of each column, each a sum of its own in double. */
+/* Mean and biased variance of each column, each summed separately in double. */
 static void batchnorm_statistics(long rows, long stride, long columns, const float *x, float *mean, float *var)
 {
     double sums[COLUMN_BLOCK], squares[COLUMN_BLOCK] = {0};
@@ -702,7 +702,7 @@ static void batchnorm_sums(long rows, long stride, long columns, const float *dy
 {
     double products[COLUMN_BLOCK] = {0}, sums[COLUMN_BLOCK] = {0};
     for (long row = 0; row < rows; row++) {
-        for (long i = 0; i < columns; i += LINE) /* from memory, where of pieces a page apart the CPU foresees little */
+        for (long i = 0; i < columns; i += LINE) /* prefetch: the CPU does not foresee reads a page apart */
             __builtin_prefetch(x + (row + ROWS_AHEAD) * stride + i);
         for (long i = 0; i < columns; i++) {
             float d = dy[row * stride + i];
@@ -737,7 +737,7 @@ static void batchnorm_dx(long rows, long stride, long columns, bool training, co
 
 /* -------------------------------------------------------------------------------------------- update, PyTorch's rules
  *
- * `grad` may be NULL, for zeros: the rows of a sparse gradient that have none. */
+ * `grad` may be NULL, for zeros: rows of a sparse gradient without an entry. */
 
 static void sgd(long n, const float *grad, float *param, float lr, float weight_decay)
 {

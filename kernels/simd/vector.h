@@ -1,7 +1,7 @@
-/* Vectors of LANES floats, and the functions of them that the kernels need.
+/* Vectors of LANES floats, and the kernels' functions on them.
  *
  * GCC's vector types (clang has them too) become registers of the instruction set that the including file names as its
- * target; a * b + c is contracted to a fused multiplication where there is one. */
+ * target; a * b + c is contracted to a fused multiplication if there is one. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -34,7 +34,7 @@ INLINE void store(float *at, vec x)
     *(vec_in_memory *)at = x;
 }
 
-/* The first `count` floats, the rest 0; the end of an array that no vector divides. */
+/* The first `count` floats, the rest 0; for the end of an array. */
 INLINE vec load_some(const float *at, long count)
 {
     if (count >= LANES)
@@ -67,7 +67,7 @@ INLINE vec where(ivec condition, vec then, vec otherwise)
     return (vec)((condition & (ivec)then) | (~condition & (ivec)otherwise));
 }
 
-/* a > b ? a : b: a NaN in b comes through. */
+/* a > b ? a : b: a NaN in b is returned. */
 INLINE vec highest_of(vec a, vec b)
 {
     return where(a > b, a, b);
@@ -98,7 +98,7 @@ INLINE vec load_last(const float *at, long n, long count)
 /* Lane i of the result is lane i ^ width of x. */
 INLINE vec swap_lanes(vec x, int width)
 {
-#ifdef __clang__ /* has no shuffle by a vector of lane numbers, but makes one of this */
+#ifdef __clang__ /* has no shuffle by a vector of lane numbers, but compiles this to one */
     vec swapped;
     for (int i = 0; i < LANES; i++)
         swapped[i] = x[i ^ width];

@@ -37,8 +37,8 @@ class Case:
     """A command, where {} stands for `given`, and what comes of it.
 
     given         bytes of a file; or a function that makes what lies there
-    message       what the one line on standard error says; nothing where the status is 0
-    unprivileged  by somebody whom permissions concern, as they do not concern root
+    message       a part of the one line on standard error; empty if the status is 0
+    unprivileged  run by a user who is subject to permissions, unlike root
     """
 
     given: bytes | Callable[[Path], None] | None
@@ -199,7 +199,7 @@ CASES = TEXTS | MODELS | RATES | FOLDERS
 
 
 def without_privileges() -> list[str] | None:
-    """How to be somebody whom permissions concern, as root is not; None where there is no way."""
+    """Return how to run as a user who is subject to permissions, unlike root; None if that is impossible."""
     if os.geteuid() != 0:
         return []
     if shutil.which("unshare") and subprocess.run(["unshare", "--user", "true"], capture_output=True).returncode == 0:

@@ -1,4 +1,4 @@
-"""Promises 6 to 17 the hard way: runs that are killed, stopped, starved and moved, and what is left of them.
+"""Promises 6 to 17 the hard way: runs that are killed, stopped, starved and moved, and their files afterwards.
 
     pytest tests/accidents/test_endurance.py                a shortened form of each
     pytest tests/accidents/test_endurance.py --endurance    all of it, with figures
@@ -124,7 +124,7 @@ def test_promise_9_a_signal_at_every_write_step(
 
 
 def at_every_write_step(accident: str, sound: Sound, folder: Path, every: bool) -> str:
-    """Something happens at each numbered step of writing; what was saved is whole, and the run goes on from there.
+    """A fault hits each numbered step of writing; the checkpoint is whole, and the run resumes from it.
 
     every  else of the steps with the same name the first one, and these shared between the accidents
     """
@@ -171,7 +171,7 @@ def judge(done: Done, step: int, kind: Fault, folder: Path, sound: Sound, where:
 
 
 def judge_stopped(done: Done, kind: Fault, folder: Path, before: int | None, where: str) -> None:
-    """Stopped by a signal: what was saved last is no older than before, and the command that resumes was printed."""
+    """Stopped by a signal: the last checkpoint is no older than before, and the command to resume was printed."""
     ended = done.status == 0  # the signal came when there were no more steps to come
     assert ended or done.status == {"SIGINT": 130, "SIGTERM": 143}[kind.what], where
     saved = saved_step(folder)
@@ -203,7 +203,7 @@ LONG = small_options(steps=400, save_every=25, eval_every=100, sample_every=200,
 
 @dataclass(frozen=True)
 class LongRun:
-    """A run of many steps that nothing happened to: its arguments but for the folder, and what it took."""
+    """A run of many steps without a fault: its arguments without the folder, and its time."""
 
     arguments: list[str]
     outcome: dict[str, Any]

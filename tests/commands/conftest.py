@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp.ops import get_ops
-from fastmlp.ops.backend import Backend
+from fastmlp.ops import backend
+from fastmlp.ops.backend import choose_backend
 from tests.runs import small_config, write_text
 
 
@@ -22,8 +22,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_picture: No
 
 @pytest.fixture
 def on_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands that choose their back-end themselves choose one that is there in every test."""
-    monkeypatch.setattr("fastmlp.ops.backend.choose_backend", lambda: Backend(get_ops("numpy"), None, None))
+    """`auto` means NumPy: the one back-end that every machine has."""
+    numpy = choose_backend("numpy")
+    monkeypatch.setattr(
+        backend, "choose_backend", lambda name="auto": numpy if name == "auto" else choose_backend(name)
+    )
 
 
 @pytest.fixture(scope="session")

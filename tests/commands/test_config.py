@@ -138,7 +138,7 @@ def test_thousands_may_be_set_off(written: str, steps: int) -> None:
 
 
 def test_the_names_that_are_offered_are_those_that_there_are() -> None:
-    """config.py, which imports nothing, says them once more."""
+    """config.py imports no other module, so it repeats these names."""
     assert set(config.TOKENIZERS) == set(text.TOKENIZERS)
     assert set(config.SCHEDULES) == set(schedule.SCHEDULES)
     assert set(config.BACKENDS) == {"auto", *ops.BACKENDS}

@@ -1,4 +1,4 @@
-"""What a run looks like: the progress bar, the lines, and how figures are written."""
+"""The console: the progress bar, the lines, and the format of figures."""
 
 import io
 import json
@@ -229,7 +229,7 @@ def test_a_reader_who_goes_away_is_noticed_and_ends_nothing(monkeypatch: pytest.
             raise BrokenPipeError
 
     silenced: list[bool] = []
-    monkeypatch.setattr("fastmlp.console.silence", lambda stream: silenced.append(True))
+    monkeypatch.setattr("fastmlp.cli.silence", lambda stream: silenced.append(True))
     monkeypatch.setattr(sys, "stdout", Gone())
     console = Console(bar=False)
     console.report(Notice("hello"))

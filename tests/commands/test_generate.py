@@ -68,7 +68,7 @@ def test_generate_reads_its_prompt_from_standard_input(
 
 @pytest.mark.usefixtures("on_numpy")
 def test_generate_writes_each_word_as_it_comes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has reached a reader when a word is drawn: the prompt, and every word before it."""
+    """When a word is drawn, the prompt and every word before it have been printed."""
     reader = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(reader))
     seen: list[list[str]] = []

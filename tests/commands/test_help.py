@@ -29,7 +29,7 @@ def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[st
         assert text.count("(default: ") == 2
     examples = out.partition("\nexamples:\n")[2].splitlines()
     assert len(examples) >= 2
-    for example in examples:  # options that there are, in one way that goes together
+    for example in examples:  # their options exist and fit together
         assert example.startswith(f"  python -m fastmlp.{command} ")
         arguments = shlex.split(example.partition("#")[0])[3:]
         parsed = importlib.import_module(f"fastmlp.{command}").make_parser(command).parse(arguments)

@@ -1,4 +1,4 @@
-"""python -m fastmlp.info: what runs here, also where something is missing."""
+"""python -m fastmlp.info, also if a package or the kernels are missing."""
 
 import os
 import re

@@ -23,7 +23,7 @@ from fastmlp.files import checkpoint
 from tests.commands.helpers import LONG, SMALL, call, press_ctrl_c
 from tests.runs import flags, lines_in, outcome, process, small_config, small_options, wait_for, write_text
 
-BUSY = {  # what a run does before its first step, and what is called meanwhile
+BUSY = {  # the work before the first step, and a function called in it
     "reading": "fastmlp.text.vocabulary.Vocabulary.from_words",
     "writing": "fastmlp.training.samples.Samples.texts",
 }
@@ -122,7 +122,7 @@ def test_promise_9_a_second_ctrl_c_stops_at_once() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_promise_9_a_ctrl_c_that_was_lost_in_c_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
-    """A callback from C, as LLVM makes them while Numba compiles, has nobody to give its exception to."""
+    """An exception in a callback from C, such as LLVM's while Numba compiles, is lost."""
     called_from_c = ctypes.CFUNCTYPE(None)(press_ctrl_c)
 
     def compile_kernels() -> None:
@@ -179,7 +179,7 @@ def test_promise_9_ctrl_c_while_standard_input_is_waited_for() -> None:
         assert child.stdout is not None
         assert child.stderr is not None
         assert child.stdout.read() == ""
-        assert child.wait() in (130, -signal.SIGINT)  # what a shell shows as 130: Python may end itself by the signal
+        assert child.wait() in (130, -signal.SIGINT)  # a shell shows both as 130: Python may end itself by the signal
         assert child.stderr.read() == "stopped before training began: there is nothing to save\n"
 
 
@@ -217,7 +217,7 @@ def test_promise_9_a_closed_terminal_is_no_news_under_nohup(tmp_path: Path) -> N
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX terminals")
 def test_promise_9_a_terminal_that_is_closed_loses_nothing(tmp_path: Path) -> None:
-    """As when the connection to another machine breaks: the signal, and outputs that take nothing more."""
+    """As after a lost connection: SIGHUP, and outputs that cannot be written to."""
 
     def on_the_terminal() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)

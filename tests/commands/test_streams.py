@@ -1,4 +1,4 @@
-"""Standard output and error that are closed, full, or in other letters."""
+"""Standard output and error that are closed, full, or in another encoding."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def close_outputs() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_promise_9_what_is_said_goes_into_no_file_where_the_outputs_are_closed(tmp_path: Path) -> None:
-    """The next files that are opened get their numbers."""
+    """Files opened later get the numbers of the closed streams."""
     arguments = ["-m", "fastmlp.train", write_text(tmp_path), *flags(small_options(**LONG)), "--out", "run"]
     with process(*arguments, preexec_fn=close_outputs) as child:
         wait_for(lambda: lines_in("run") > 5)

@@ -1,4 +1,4 @@
-"""fastmlp train as its users see it: what it prints, the commands to go on with, runs that cannot begin."""
+"""fastmlp train as its users see it: its output, the commands that follow, runs that cannot begin."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def test_the_commands_to_go_on_with_do_what_they_say(
 def test_the_commands_to_go_on_with_can_be_pasted(
     folder: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, on_numpy: None
 ) -> None:
-    """A shell takes them apart, and what it finds is the folder and the prompt, whatever they are called."""
+    """A shell parses the printed commands to the folder and the prompt, whatever their names."""
     arguments = [write_text(tmp_path), *SMALL, "--tokenizer", "whitespace", f"--out={folder}"]
     _, out, _ = call(capsys, "train", *arguments, "--prompt=-n is anna")
     generating, _, near, drawing = out.splitlines()[-4:]
@@ -102,7 +102,7 @@ def test_the_commands_to_go_on_with_can_be_pasted(
 
 
 def test_the_commands_to_go_on_with_name_this_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A shell may know it as python3 alone, or not at all."""
+    """The shell's PATH may have python3 only, or no Python."""
     assert cli.as_typed("fastmlp train") == "fastmlp train"
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
     monkeypatch.setenv("PATH", os.defpath)
@@ -238,7 +238,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(
 def test_promise_10_the_run_that_is_replaced_stays_until_the_next_can_begin(
     error: BaseException, busy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where somebody's files lie there, and no run; then it is replaced."""
+    """Also in a folder that holds the user's files and no run; then a run is replaced."""
     file = write_text(tmp_path)
     call(capsys, "train", file, *SMALL, "--out", "run")
     Path("mine").mkdir()

@@ -1,4 +1,4 @@
-"""What becomes of bad usage and of failures: one line, and a status."""
+"""Bad usage and failures are reported in one line, with an exit status."""
 
 import os
 import re
@@ -236,7 +236,7 @@ def test_threads_of_the_environment_are_checked(
 
 
 def test_promise_17_no_home_to_write_to_and_no_display(tmp_path: Path) -> None:
-    """Nothing is lost and nothing said of it; the picture is drawn for real."""
+    """Nothing is lost, and no message mentions it; the picture is the real one."""
     nowhere = tmp_path / "a file, not a folder"
     nowhere.write_text("")
     places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), str(nowhere / "below"))

@@ -93,7 +93,7 @@ def test_promise_7_interrupted_keeps_the_old_file(saved, monkeypatch, step):
 @POSIX
 @pytest.mark.parametrize(("code", "told"), [(errno.EIO, True), (errno.EINVAL, False)])
 def test_promise_7_the_folder_is_flushed_after_the_renaming(saved, monkeypatch, code, told):
-    """The file is the new one then, whatever happens; only a system that has no such call is no failure."""
+    """The file is already replaced then; only a system without that call counts as success."""
     synced = os.fsync
     folders = []
 
@@ -115,7 +115,7 @@ def test_promise_7_the_folder_is_flushed_after_the_renaming(saved, monkeypatch, 
 
 @POSIX
 def test_promise_7_a_disk_that_ends_in_the_middle(saved):
-    """The system's own limit instead of a pretended one."""
+    """With the system's own limit instead of a simulated one."""
     before = saved.read_bytes()
     code = f"""
         import resource, numpy as np
@@ -247,7 +247,7 @@ HOLD = """
 
 @contextlib.contextmanager
 def holder(folder, child=""):
-    """A process that holds the lock, and the id of the child that it has, if any."""
+    """Yield a process that holds the lock, and the id of its child, if any."""
     process = python(HOLD.replace("CHILD", child))
     child_id = 0
     try:
@@ -287,7 +287,7 @@ def test_promise_10_the_second_names_the_first(tmp_path):
 @POSIX
 @pytest.mark.parametrize("child", ["", "forked", "started"])
 def test_promise_10_the_lock_dies_with_its_holder(tmp_path, child):
-    """Whatever the killed process had started lives on without it."""
+    """A child of the killed process survives it, without the lock."""
     with holder(tmp_path, child) as (process, child_id):
         assert locked(tmp_path)
         process.kill()

@@ -1,4 +1,4 @@
-"""Promises 5 and 8: what is saved comes back exactly; a damaged or foreign file is refused in one line."""
+"""Promises 5 and 8: a checkpoint is restored exactly; a damaged or foreign file is refused in one line."""
 
 import errno
 import hashlib
@@ -25,7 +25,7 @@ DTYPES = ["bool", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f
 
 
 def refusal(path):
-    """What `load` says, which must be one line naming the file."""
+    """Return the error of `load`, which must be one line that names the file."""
     with pytest.raises(CheckpointError) as caught:
         load(path)
     message = str(caught.value)
@@ -82,7 +82,7 @@ def test_promise_5_is_a_safetensors_file_with_one_metadata_key(saved):
 
 
 def test_promise_5_all_numbers_are_aligned(path):
-    """So that whoever maps the file into memory may use them where they lie."""
+    """So that a program that maps the file into memory can use them in place."""
     save(path, {dtype: np.ones(3, dtype) for dtype in DTYPES}, {"odd": "x"})
     whole = path.read_bytes()
     length = int.from_bytes(whole[:8], "little")
@@ -261,7 +261,7 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_promise_8_foreign_and_impossible_files(path, monkeypatch, kind):
-    """One line, no code run, and no memory taken on the word of the file."""
+    """One line, no code is run, and no memory is allocated just because the header says so."""
     data, expected = FILES[kind]
     path.write_bytes(data)
     monkeypatch.chdir(path.parent)

@@ -1,4 +1,4 @@
-"""Which folder a run gets, and files that grow by whole lines."""
+"""The folder of a run, and files that grow by whole lines."""
 
 import os
 from pathlib import Path
@@ -81,17 +81,17 @@ def test_promise_10_a_run_is_known_by_its_own_files() -> None:
     ):
         file.write_bytes(foreign)
         assert not folder.holds_run()
-        assert folder.others_files() == folder.others_files(overwrite=True) == [file]
+        assert folder.foreign_files() == folder.foreign_files(overwrite=True) == [file]
         if own is None:
             checkpoint.save(file, saved, {})
             file.write_bytes(file.read_bytes()[:-1])  # a damaged one is still ours
         else:
             file.write_bytes(own)
         assert folder.holds_run()
-        assert folder.others_files() == []
+        assert folder.foreign_files() == []
         file.unlink()
     folder.plot.write_bytes(b"")
-    assert (folder.others_files(), folder.others_files(overwrite=True)) == ([folder.plot], [])
+    assert (folder.foreign_files(), folder.foreign_files(overwrite=True)) == ([folder.plot], [])
 
 
 def test_a_journal_is_cut_to_what_is_known_and_goes_on() -> None:

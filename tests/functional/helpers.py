@@ -74,7 +74,7 @@ def in_float64(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def gradients(name: str, grad: Any, arguments: dict[str, Any], output: Array | None = None) -> dict[str, Any]:
-    """What `<name>_backward` gives, by the input's name."""
+    """Return the results of `<name>_backward` by the input's name."""
     backward = getattr(F, f"{name}_backward")
     arguments = {"output": output, **arguments}
     takes = [parameter for parameter in inspect.signature(backward).parameters if parameter in arguments]
@@ -83,7 +83,7 @@ def gradients(name: str, grad: Any, arguments: dict[str, Any], output: Array | N
 
 
 def run_all(name: str, arguments: dict[str, Any], **extra: Any) -> list[Array]:
-    """Output, what it updates, and gradients, for an upstream gradient that is the same in each call."""
+    """Return output, updated arrays and gradients, for an upstream gradient that is the same in each call."""
     arguments = dict(arguments)
     output = getattr(F, name)(**arguments, **extra)
     grad = np.random.default_rng(7).standard_normal(output.shape).astype(output.dtype)
@@ -92,7 +92,7 @@ def run_all(name: str, arguments: dict[str, Any], **extra: Any) -> list[Array]:
 
 
 def distance(got: Array, want: Array, what: str) -> float:
-    """The norm of the difference, relative to that of what is wanted; for losses and zeros, at least to ones."""
+    """Return the norm of the difference relative to the wanted norm; for losses and zeros at least to that of ones."""
     finite = np.isfinite(want)
     size, ones = np.linalg.norm(want[finite]), np.sqrt(finite.sum())
     if what.endswith("cross_entropy") or size < 1e-12:
@@ -184,7 +184,7 @@ def array_arguments(name: str, kinds: str = "fi") -> list[str]:
 
 
 def each_argument(kinds: str = "fi") -> Any:
-    """Of each function each array, those of floats or of integers alone if need be."""
+    """Return each array of each function, optionally only those of floats or integers."""
     pairs = [(name, argument) for name in FUNCTIONS for argument in array_arguments(name, kinds)]
     return pytest.mark.parametrize(("name", "argument"), pairs, ids=str)
 

@@ -1,4 +1,4 @@
-"""fastmlp.functional on every kind of array, and what it refuses by name."""
+"""fastmlp.functional on every kind of array, and the errors that name an argument."""
 
 import array
 

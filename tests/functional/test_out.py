@@ -1,4 +1,4 @@
-"""out=: where a function writes what it returns."""
+"""out=: the caller's array for the result."""
 
 import numpy as np
 import pytest

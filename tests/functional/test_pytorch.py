@@ -29,7 +29,7 @@ from tests.helpers import CLOSE, relative_norm, require_ops
 
 @every_function
 def test_arguments_are_pytorchs(torch, name):
-    """Names, order and defaults; what is ours alone is keyword-only."""
+    """Names, order and defaults; arguments that PyTorch lacks are keyword-only."""
     ours = inspect.signature(getattr(F, name)).parameters
     if name in ("linear", "gelu"):  # builtins without a signature
         takes = {"linear": ["input", "weight", "bias"], "gelu": ["input", "approximate"]}[name]
@@ -256,7 +256,7 @@ def test_promise_3_cross_entropy_of_infinities(torch, smoothing):
 @pytest.mark.parametrize("fp32_precision", ["auto", "ieee", "bf16x3", "bf16"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_precision(fp32_precision, weighted):
-    """Each is within its bound of float64; what the CPU has not is refused by name."""
+    """Each is within its bound of float64; a precision that the CPU lacks is refused by name."""
     h, w, target = normal(33, 64), normal(200, 64) / 8, RNG.integers(0, 200, 33)
     options = {"weight": np.abs(normal(200)) + 0.1} if weighted else {}
     if fp32_precision not in ("auto", *require_ops("cython").precisions()):

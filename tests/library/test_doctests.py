@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the public modules run, and give what they say."""
+"""The examples in the docstrings of the public modules run, with the shown results."""
 
 import doctest
 import importlib
@@ -45,7 +45,7 @@ def test_every_public_name_has_an_example(name):
 
 
 def test_examples_are_looked_for_where_they_are():
-    """A package hands names on and has no examples of its own: they would go unrun in silence."""
+    """A package only re-exports names; examples of its own would silently not be run."""
     counts = dict.fromkeys(PACKAGES, 0)
     for name in modules():
         module = importlib.import_module(f"fastmlp.{name}") if name != "torch" else None

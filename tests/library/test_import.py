@@ -1,4 +1,4 @@
-"""What importing fastmlp costs, and what it offers."""
+"""The modules that `import fastmlp` loads, and its public names."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ HEAVY = {"numpy", "numba", "matplotlib", "torch", "safetensors", "tqdm"}
 
 
 def imported_by(code: str) -> set[str]:
-    """The modules that a fresh Python has after this code."""
+    """Return the modules that a fresh Python has imported after this code."""
     code += "\nimport json, sys\nprint(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     return set(json.loads(done.stdout))

@@ -1,4 +1,4 @@
-"""The example of the lectures: it learns, it says what it does, and a bad file gets one line."""
+"""The lectures' example learns, prints its progress, and reports a bad file in one line."""
 
 import subprocess
 import sys

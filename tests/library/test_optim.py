@@ -1,4 +1,4 @@
-"""The optimizers against torch.optim: many steps, every option, states that go both ways."""
+"""The optimizers against torch.optim: many steps, every option, states exchanged in both directions."""
 
 import inspect
 import pickle
@@ -115,7 +115,7 @@ def test_promise_3_groups_and_options_changed_on_the_way(torch: ModuleType) -> N
     ("rule", "options"), [OPTIONS[1], OPTIONS[4], OPTIONS[6], OPTIONS[11], OPTIONS[14], OPTIONS[17]], ids=str
 )
 def test_states_go_both_ways(rule: str, options: dict[str, Any], torch: ModuleType) -> None:
-    """Begun in PyTorch, gone on with here, ended in PyTorch: as if PyTorch had done it all."""
+    """Training begun in PyTorch, continued here and ended in PyTorch equals training in PyTorch alone."""
     whole = make(torch.nn)
     theirs = make(torch.nn)
     theirs.load_state_dict(whole.state_dict())
@@ -163,7 +163,7 @@ def test_an_optimizer_goes_on_with_the_same_bits_from_its_state() -> None:
 
 @pytest.mark.parametrize("rule", ["SGD", "Adagrad", "Adam", "AdamW"])
 def test_a_state_dict_is_of_the_moment_it_was_taken(rule: str) -> None:
-    """Else it would have the moments of a later step with the number of this one."""
+    """Otherwise the state would hold a later step's moments with this step's number."""
     model = make(nn)
     options = {"momentum": 0.9} if rule == "SGD" else {}
     optimizer = getattr(optim, rule)(model.parameters(), lr=0.1, **options)

@@ -33,7 +33,7 @@ def door() -> ModuleType:
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What is asked of the kernels, call by call."""
+    """Record the calls of the kernels."""
     calls, real = [], _loss.linear_cross_entropy
 
     def spy(*args, **options):
@@ -141,7 +141,7 @@ def at_the_start(N, H, V):
 
 
 def parts(gradients, target):
-    """The rows of the classes that are true somewhere, and all others, apart: the first hide the second."""
+    """Masks of the target classes' rows and of all others: errors in the latter would be hidden by the former."""
     dinput, dweight, dbias = gradients
     true = torch.zeros(len(dweight), dtype=torch.bool)
     true[target[target >= 0]] = True
@@ -229,7 +229,7 @@ def test_one_row_without_a_batch(door, reduction):
 
 
 def test_no_width(door):
-    """The bias alone then decides."""
+    """The loss then depends on the bias alone."""
     given = example(H=0)
     got = loss_and_gradients(door.linear_cross_entropy, given)
     assert_same(got, theirs(given), CLOSE["float32"])
@@ -318,7 +318,7 @@ def test_a_graph_that_is_not_kept_serves_once(door, reduction):
 
 
 def test_tied_embeddings(door):
-    """The same weight embeds the words and judges them."""
+    """One weight is both embedding and output layer."""
     given, words = example(linear_bias=None), torch.arange(21) % 11
     gradients = []
     for function, dtype in ((functional.linear_cross_entropy, torch.float64), (door.linear_cross_entropy, None)):
@@ -461,7 +461,7 @@ def test_promise_16_a_forked_child_works():
 
 
 def test_inside_of_torch_compile(door):
-    """It is left out of the graph, whose other parts are compiled, and gradients flow through."""
+    """The call is left out of the graph; the other parts are compiled, and gradients flow through."""
     graphs = []
 
     def backend(graph, inputs):

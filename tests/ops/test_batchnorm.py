@@ -41,7 +41,7 @@ def test_promise_1_gradient(rng, training, eps):
 @modes
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_promise_2_agrees_with_float64(ops, rng, sizes, training):
-    """Of two rows y is +-1, whatever they are: dx is what rounding leaves of a difference of equals."""
+    """With two rows y is +-1 for any x: dx is the rounding error of a difference of equal numbers."""
     within = 1e-4 if sizes[0] == 2 else 1e-5
     assert_close_like_numpy(ops, CHAIN, inputs.batchnorm(rng, *sizes), training=training, numpy_within=within)
 

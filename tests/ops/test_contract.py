@@ -1,6 +1,6 @@
-"""The contract of an op's arguments: that its compiled form lets pass what the one in Python does, and nothing else.
+"""The contract of an op's arguments: the compiled check accepts the same arguments as the one in Python.
 
-What is refused, and in which words, is tested with all ops (test_ops.py).
+test_ops.py tests the refusals and their messages, for all ops.
 """
 
 import sys
@@ -41,7 +41,7 @@ def passes_in_python(op: str, arrays: list[Any]) -> bool:
 @pytest.mark.parametrize("id_type", [np.int32, np.int64])
 @pytest.mark.parametrize("sizes", [{}, {"B": 2, "T": 1, "D": 1, "H": 1, "V": 2}, {"B": 65, "H": 33, "V": 300}], ids=str)
 def test_what_fits_passes(compiled, op, id_type, sizes):
-    """Or each step would pay for both checks."""
+    """Otherwise each step would pay for both checks."""
     arrays = arguments(op, cast(example(op, **sizes), id_type))
     assert compiled(contract_of(op)).fits(tuple(arrays.values()), {})
     for name, want in contract_of(op).items():
@@ -125,7 +125,7 @@ def test_promise_12_another_number_of_arrays_is_seen(compiled, op):
     "value", [-1, 0, 1, 2, 2**70, -(2**70), 0.0, 0.5, 1.0, 1.5, -0.1, np.nan, np.inf, True, np.float32(2), np.int8(0)]
 )
 def test_promise_12_options_out_of_range_are_seen(compiled, name, value):
-    """What is no plain number the check in Python looks at; plain ones that fit pass at once."""
+    """Values that are not plain numbers go to the check in Python; valid plain ones pass at once."""
     low, high = contract.BOUNDS[name]
     arrays = tuple(arguments("tanh_forward", example("tanh_forward")).values())
     passes = compiled(contract_of("tanh_forward")).fits(arrays, {name: value})
@@ -181,7 +181,7 @@ def test_promise_12_an_array_in_the_place_of_one_that_is_gone_is_refused(ops):
 @every_op
 @pytest.mark.parametrize("change", CHANGES)
 def test_no_array_is_kept_alive(compiled, op, change):
-    """Neither what is accepted nor what is refused, early or late."""
+    """Neither accepted nor refused arrays leak, at an early or a late check."""
     check, first = compiled(contract_of(op)), next(iter(contract_of(op)))
     for name in (first, *list(contract_of(op))[-1:]):
         arrays = arguments(op, example(op))

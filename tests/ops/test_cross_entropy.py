@@ -28,7 +28,7 @@ smoothings = pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 
 
 def target_entries(given):
-    """dlogits, judged apart: the entries of the true words, and all others."""
+    """Masks of dlogits: the entries of the true words, and all others."""
     is_target = np.zeros(given["logits"].shape, bool)
     counted = np.flatnonzero(given["row_scale"])
     is_target[counted, given["targets"][counted]] = True
@@ -118,7 +118,7 @@ def test_target_at_an_edge(ops, rng, target, id_type):
 @chains
 @pytest.mark.parametrize("logit", [0, np.nan, np.inf, -np.inf, 1e38])
 def test_an_ignored_row_is_not_looked_at(ops, rng, chain, logit):
-    """Whatever its target and its logits are, it has no loss and no gradient, and the others have theirs."""
+    """An ignored row has no loss and no gradient for any target and logits; the other rows are unchanged."""
     given = inputs.cross_entropy(rng, 3, 129)
     given["targets"][1], given["row_scale"][1] = np.iinfo(np.int32).max, 0
     given["logits"][1, ::2] = logit

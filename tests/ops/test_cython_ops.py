@@ -36,7 +36,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 def a_step(ops, seed: int, threads: int) -> list[np.ndarray]:
-    """A last layer large enough for several threads: what it gives for numbers made of the seed."""
+    """A last layer large enough for several threads: its results for random numbers of the seed."""
     rng = np.random.default_rng(seed)
     B, H, V = 33, 64, 3_000
     h, weight = rng.standard_normal((B, H), np.float32), rng.standard_normal((V, H), np.float32)
@@ -209,7 +209,7 @@ UPDATE = f"None, None, None, None, {STATISTICS}, losses, dh, rule='sgd', lr=0.1"
 
 
 def peak_memory(code: str, rows: int = 1_024) -> int:
-    """Megabytes that the process held at most, above what it held before `code` ran."""
+    """Return the peak megabytes of the process above those before `code` ran."""
     result = python(
         "import numpy as np\n"
         "from fastmlp.ops import get_ops\n"
@@ -257,7 +257,7 @@ def test_nothing_of_the_size_of_the_logits_is_kept_beyond_the_limit(call, share)
 @pytest.mark.usefixtures("ops")
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_what_is_kept_below_the_limit_shows():
-    """Or the test above would be blind."""
+    """Otherwise the test above would detect nothing."""
     call = f"ops.linear_cross_entropy_update(h, weight, None, targets, row_scale, {UPDATE})"
     assert peak_memory(call, rows=512) > 512 * 70_000 * 4 // 2**20 / 2
 

@@ -47,12 +47,12 @@ def ops(request):
 
 
 def powerset(names):
-    """All ways to choose some, but for none."""
+    """Return all non-empty subsets."""
     return (chosen for count in range(1, len(names) + 1) for chosen in combinations(names, count))
 
 
 def target_rows(given):
-    """dW and db, judged apart: the rows of words that are true somewhere, and all others."""
+    """Masks of dW and db: the rows of target words, and all others."""
     is_target = np.zeros(len(given["weight"]), bool)
     is_target[given["targets"][given["row_scale"] != 0]] = True
     rows = {"targets": is_target, "others": ~is_target}
@@ -178,7 +178,7 @@ def test_promise_2_a_common_part_of_all_logits_costs_no_digit(ops, rng, chain, o
 
 @chains
 def test_an_ignored_row_gives_no_gradient_of_words_that_cannot_come(ops, rng, chain):
-    """0 times the infinite weights of such a word would be no number."""
+    """0 times the infinite weights of such a word would be NaN."""
     if ops.fp32_precision != "ieee":
         pytest.skip("tiles have zeros where a batch ends, and infinity has no second bf16")
     given = inputs.linear_cross_entropy(rng, 33, 31, 301)
@@ -237,7 +237,7 @@ def with_forward_pass_in_bf16(
 
 
 def test_promise_2_a_forward_pass_in_bf16_fails(rng):
-    """And would not, were the rows of the targets not judged apart: the -1 there hides everything else."""
+    """It would be missed if the targets' rows were not compared separately: their -1 hides all other errors."""
     given = inputs.linear_cross_entropy(rng, REAL.B, REAL.H, REAL.V)
     rounded = replace(NUMPY, linear_cross_entropy=with_forward_pass_in_bf16)
     got, want = (run(ops, *ONE_CALL, given)["dweight"] for ops in (rounded, NUMPY))
@@ -259,7 +259,7 @@ def test_promise_2_products_of_bf16_round_their_operands_and_nothing_else(rng):
 @chains
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_promise_13_what_is_not_finite_reaches_the_losses(ops, rng, chain, bad):
-    """Wherever it stands: no maximum may swallow a NaN, and no row may infect another."""
+    """In any place: no maximum may drop a NaN, and no row may affect another."""
     given = inputs.linear_cross_entropy(rng, 4, 33, 301)
     places = [("h", (2, 0)), ("h", (3, 32)), *(("weight", (word, 5)) for word in (0, 127, 128, 299, 300))]
     for name, place in places:

@@ -1,6 +1,6 @@
 """What is particular to the Numba back-end: its bounds, its threads, its memory, its compilation.
 
-That it computes what the reference does is tested with each op.
+Each op's own tests compare it with the reference.
 """
 
 import importlib
@@ -231,7 +231,7 @@ def test_above_the_bound_the_logits_are_made_again(monkeypatch, label_smoothing)
 
 
 def units_off(got: np.ndarray, want: np.ndarray) -> float:
-    """The largest error, in units in the last place of the float32 nearest to what is wanted."""
+    """The largest error, in units in the last place of the float32 nearest to the wanted number."""
     return float((np.abs(got - want) / np.spacing(np.abs(want).astype(np.float32))).max())
 
 

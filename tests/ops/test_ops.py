@@ -138,7 +138,7 @@ def is_any(want):
 
 
 # fmt: off
-FAULTS = {  # what is done to an argument, the error, its message, and for which arguments that is a fault
+FAULTS = {  # the change of an argument, the error, its message, and the arguments for which it is a fault
     "a list": (np.ndarray.tolist, TypeError, "{name}: expected a NumPy array, got list", is_any),
     "None": (lambda _: None, TypeError, "{name}: expected a NumPy array, got NoneType", lambda want: not want.optional),
     "float32 for ids": (as_type(np.float32), TypeError, "{name}: expected int.*, got float32", is_id),

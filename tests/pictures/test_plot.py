@@ -1,4 +1,4 @@
-"""The loss curve: what it shows, and that drawing it needs no display, no home and no pyplot."""
+"""The loss curve: its content, and that drawing it needs no display, no home and no pyplot."""
 
 import io
 import math

@@ -1,4 +1,4 @@
-"""Loss and perplexity: over known words, and with the others only where <unk> means something."""
+"""Loss and perplexity: over known words, and over all words only if <unk> was trained."""
 
 import math
 

@@ -82,7 +82,7 @@ def test_the_history_has_what_a_run_of_the_command_writes(val_fraction: float, t
 
 
 def test_the_model_has_the_weights_of_the_best_validation() -> None:
-    """A rate that grows until it ruins the network: what was best before is kept, as if training had ended there."""
+    """A rate grows until it ruins the network: the best weights before are kept, as if training had ended there."""
     ruinous = {**QUICK, "schedule": "constant", "optimizer": "sgd", "lr": 200.0, "warmup": 60, "eval_every": 1}
     model = LanguageModel(**SMALL)
     history = model.fit(learnable_text(100), **ruinous)
@@ -179,7 +179,7 @@ def test_words_of_a_kind_lie_together_on_the_map(model: LanguageModel, tmp_path:
 
 
 def test_the_arguments_are_those_of_the_configuration() -> None:
-    """One dataclass has all defaults; every option is the model's, of its training, or says where the text is."""
+    """TrainConfig has all defaults; each option belongs to the model, to fit, or to the text."""
     default, arguments = TrainConfig(), inspect.signature(LanguageModel).parameters
     assert tuple(arguments) == MODEL_OPTIONS
     assert {name: item.default for name, item in arguments.items()} == {

@@ -24,7 +24,7 @@ LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
 
 
 def shares(count: int = 10_000, logits: np.ndarray = LOGITS, **options: float | int | None) -> list[float]:
-    """How often each word is drawn."""
+    """Return how often each word is drawn."""
     rng = np.random.default_rng(1)
     drawn = [draw(logits, rng, **options) for _ in range(count)]  # type: ignore[arg-type]
     return (np.bincount(drawn, minlength=len(logits)) / count).tolist()
@@ -51,12 +51,12 @@ def test_words_are_drawn_as_often_as_expected(options: dict[str, float], want: l
 
 
 def always(number: float) -> Any:
-    """Random numbers that are all this one."""
+    """Return a generator whose numbers all equal this one."""
     return SimpleNamespace(random=lambda: number)
 
 
 def drawn_from_all_sorted(logits: np.ndarray, number: float, *, top_k: int | None, top_p: float | None) -> int:
-    """What `draw` stands for, with every word in its place."""
+    """The definition of `draw`, without its shortcuts."""
     probabilities = np.exp(logits.astype(np.float64) - logits.max())
     order = np.argsort(-probabilities, kind="stable")[:top_k]
     cumulative = np.cumsum(probabilities[order])
@@ -142,7 +142,7 @@ def test_a_short_prompt_is_filled_with_sentence_ends_and_a_long_one_is_cut(rng: 
 
 
 def test_the_words_are_those_of_the_networks_own_probabilities(ops: Ops, rng: np.random.Generator) -> None:
-    """Greedy text is what the logits of the last three words say, one after the other."""
+    """Each greedy word is the likeliest by the logits after the last three words."""
     language = small_language(rng, ops)
     ids = [0, 1, 2]
     for _ in range(8):

@@ -1,4 +1,4 @@
-"""LanguageModel in use: what it writes, expects and says, and what it refuses."""
+"""LanguageModel in use: its texts, predictions, figures and errors."""
 
 import json
 from collections.abc import Callable

@@ -138,10 +138,9 @@ def test_a_missing_back_end_is_told_not_hidden(
 ) -> None:
     model.save(tmp_path / "model.safetensors")
     slow = Backend(NUMPY, None, None, "the kernels are not built")
-    monkeypatch.setattr("fastmlp.language_model.choose_backend", lambda name: slow)
+    monkeypatch.setattr("fastmlp.ops.backend.choose_backend", lambda name: slow)
     with pytest.warns(UserWarning, match="the kernels are not built") as told:
         LanguageModel.load(tmp_path / "model.safetensors")
     assert told[0].filename == __file__
-    monkeypatch.setattr("fastmlp.trainer.choose_backend", lambda name: slow)
     with pytest.warns(UserWarning, match="the kernels are not built"):
         fitted(steps=2)

@@ -65,7 +65,7 @@ def test_promise_16_threads_that_use_one_model_get_its_own_answers(model: Langua
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_promise_16_a_forked_child_trains_and_writes_the_same(ops: Ops) -> None:
-    """Though another thread of the parent is using the model."""
+    """Although another thread of the parent is using the model."""
     model = LanguageModel(**{**SMALL, "backend": ops.backend, "threads": 2})
     model.fit(learnable_text(100), **QUICK)
     want = [model.generate("anna", 10, seed=1), hashlib.sha256(repr(state_of(model)).encode()).hexdigest()]

@@ -1,4 +1,4 @@
-"""A text as a network sees it: its parts, what is held out, and where its default prompt comes from."""
+"""The corpus of a run: its parts, the held-out words, and the default prompt."""
 
 from pathlib import Path
 from typing import Any

@@ -174,7 +174,7 @@ def test_evenly_spaced(words, count):
 
 
 def philox(key, counter):
-    """Philox-4x64-10 (Salmon et al. 2011) in Python's integers: the four numbers of a counter."""
+    """Philox-4x64-10 (Salmon et al. 2011) in Python's integers: return the four numbers of a counter."""
     mask = (1 << 64) - 1
     (x0, x1, x2, x3), (k0, k1) = counter, key
     for _ in range(10):
@@ -235,7 +235,7 @@ def test_promise_6_a_batch_depends_on_nothing_but_seed_and_step(kind):
 @pytest.mark.parametrize("kind", [RandomBatches, EpochBatches])
 @pytest.mark.parametrize("rows", [1, 20, 33, 100])
 def test_promise_6_a_batch_does_not_depend_on_what_is_made_with_it(monkeypatch, kind, rows):
-    """Batches are made by the piece: here of 1, 2, 4 and 12 of them, where an epoch has 13 and the last is short."""
+    """Batches are made in pieces: here of 1, 2, 4 and 12; an epoch has 13 batches, and the last is short."""
     whole = kind(numbered(102), 8, 5)
     expected = [indices_of(whole.batch(step)) for step in range(40)]
     monkeypatch.setattr(fastmlp.data.batches, "_PIECE_ROWS", rows)

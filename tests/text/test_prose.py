@@ -1,4 +1,4 @@
-"""The prose tokenizer: what is a word, which capitals go, how a page is put together, and what a round trip changes."""
+"""The prose tokenizer: words, capitals, joining a page, and the changes of a round trip."""
 
 import difflib
 import re
@@ -31,7 +31,7 @@ SPLIT = [
     # stops
     ("so, so; so: so! so?! so...", "so , so ; so : so ! so ? ! so …"),
     ("a,b 1,b a,1", "a , b 1 , b a , 1"),
-    # dashes, and lines for what is not told
+    # dashes, and lines for omitted words
     ("so--so---so — so – so", "so — so — so — so — so"),
     ("so ----; D----n Mr ----'s", "so —— ; D——n Mr ——’s"),
     # quotation marks
@@ -218,7 +218,7 @@ def bishop() -> LanguageModel:
 
 
 def assert_marks_pair(text: str) -> None:
-    """Marks open and close one inside of the other; what the end of the text cut short may be open."""
+    """Marks are properly nested; only at the end of the text may some be open."""
     *paragraphs, last = text.split("\n\n")
     for paragraph in (*paragraphs, last):
         unpaired = re.sub(r"(?<=\w)’(?=\w)", "", paragraph)

@@ -94,7 +94,7 @@ ENGLISH = "It was a dark and stormy night. " * 20
 SAFETENSORS = b"\x40\x00\x00\x00\x00\x00\x00\x00" + b'{"w":{"dtype":"F32"}}'.ljust(64) + bytes(100)
 
 
-# what the file holds, and what the message says about it
+# the content of the file, and a part of the message
 BAD_FILES = {
     "empty.txt": (b"", "empty; name a text with words in it"),
     "blank.txt": (b" \n\t\r\n", "empty; name a text with words in it"),

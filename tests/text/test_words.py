@@ -1,4 +1,4 @@
-"""The tokenizers words and whitespace: what is a word, and words put together again."""
+"""The tokenizers words and whitespace: splitting a text into words, and joining them."""
 
 import re
 import sys

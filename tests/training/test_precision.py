@@ -33,7 +33,7 @@ def test_validation_on_the_way_has_trainings_precision_and_kept_weights_are_judg
         ops.linear_cross_entropy_forward(*arguments, **options)
 
     watched = Backend(replace(ops, linear_cross_entropy_forward=forward), None, None)
-    monkeypatch.setattr("fastmlp.trainer.choose_backend", lambda _: watched)
+    monkeypatch.setattr("fastmlp.ops.backend.choose_backend", lambda _: watched)
     train(small_config(file, tmp_path / "run", precision="ieee"))
     # two trials tell how long the end will take; then steps 10, 20 and 30, and the end
     assert asked == ["auto"] * 2 + ["ieee"] * 3 + ["auto"] * (len(asked) - 5)

@@ -191,7 +191,7 @@ def test_a_resumed_run_takes_its_validation_file_from_elsewhere_but_no_other(fil
 def test_a_text_of_many_files_is_named_shortly(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As that of a run on the standard library's documentation."""
     library = Text(learnable_text(), tuple(TextFile(f"module{number}.py", 1, "") for number in range(99)))
-    monkeypatch.setattr("fastmlp.data.corpus.standard_library_text", lambda: library)
+    monkeypatch.setattr("fastmlp.text.standard_library.standard_library_text", lambda: library)
     train(TrainConfig(out=str(tmp_path / "run"), **small_options(steps=2)))
     file.write_text(learnable_text(100))
     with pytest.raises(RunFolderError) as refused:

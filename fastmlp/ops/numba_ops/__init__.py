@@ -1,15 +1,15 @@
-"""The ops in Numba: what runs where no compiler is. The reference says what each op computes; here it says how.
+"""The ops in Numba, for machines without a compiler. The reference specifies them; here it says how they work.
 
 An op cuts its problem into slices and hands them to a team of threads (team.py); a kernel, jitted, works on one slice.
 
- a. Numba has no vector types: LLVM vectorises innermost loops. So these run along contiguous memory, are as long as can
-    be, have no branch, and read what they use several times into names before they write.
+ a. Numba has no vector types: LLVM vectorises innermost loops. So these run along contiguous memory, are as long as
+    possible, have no branch, and read values that they use several times into variables before they write.
  b. Numba has no vector exp and tanh: _arithmetic.py writes them out, so that they vectorise.
  c. No BLAS: its threads would fight ours, and np.dot in a jitted function needs SciPy. Two products are enough,
     in _products.py: rows times rows (x W^T) and rows times matrix (dy W, dy^T x).
- d. What takes long to compile gets its inputs as read-only views, and targets as int64: whatever the caller's arrays
-    are, it is compiled for one set of types.
- e. A Python float is a float64 and makes all it meets one: numbers in float32 arithmetic are np.float32.
+ d. A kernel that takes long to compile gets its inputs as read-only views, and targets as int64: so it is compiled for
+    one set of types, whatever the caller's arrays are.
+ e. A Python float is a float64, which turns float32 arithmetic into float64: so constants are np.float32.
 """
 
 from fastmlp.ops.numba_ops._compiling import compile_ops

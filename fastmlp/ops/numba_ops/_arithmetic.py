@@ -8,14 +8,14 @@ import numpy as np
 from fastmlp.ops.numba_ops._jit import jit, jit_any_order
 
 Array = np.ndarray
-LANES = 64  # running maxima side by side
+LANES = 64  # running maxima computed side by side
 PIECE = 4096  # numbers added up in float32 before their sum is added to one in float64
 
 
 #
 # With n = round(x / ln 2) and r = x - n ln 2, exp(x) = 2^n exp(r), |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an
 # integer and leaves n in the low bits of the sum, from where it is shifted into the exponent of 2^n; ln 2 is subtracted
-# in two parts, the first with so few bits that n times it is exact.
+# in two parts, the first with so few bits that its product with n is exact.
 #
 # expm1(r) = r + r^2 q(r), with q the polynomial of degree 4 whose largest error relative to expm1(r), 1.32e-8, is
 # smallest: found by Lawson's iteration (least squares, weights multiplied by the error until it is level) on 4,001
@@ -70,13 +70,13 @@ def _expm1_parts(x: Any) -> Any:
 
 @jit
 def _power_of_2(n: Any) -> Any:
-    """2^n as a float32, for n of _expm1_parts (whose constant is shifted out) with -126 <= n <= 127."""
+    """Return 2^n as a float32, for n of _expm1_parts (whose constant is shifted out), -126 <= n <= 127."""
     return np.int32((n + 127) << 23).view(np.float32)
 
 
 @jit
 def exp_nonpositive(x: Any) -> Any:
-    """exp(x) for x <= 0, within 2 units in the last place, gradually down to 0; NaN stays NaN."""
+    """Return exp(x) for x <= 0, within 2 units in the last place, with gradual underflow; NaN stays NaN."""
     x = _EXP_IS_0 if x < _EXP_IS_0 else x
     n, expm1 = _expm1_parts(x)
     return (_ONE + expm1) * _power_of_2(n + _SCALE_UP) * _SCALE_DOWN
@@ -145,7 +145,7 @@ def column_sums(a: Array, first: int, last: int, sums: Array) -> None:
 
 @jit
 def highest_of(row: Array) -> Any:
-    """The largest number; a NaN is passed over. In lanes side by side: LLVM vectorises no single running maximum."""
+    """Return the largest number, ignoring NaN. In lanes: LLVM does not vectorise a single running maximum."""
     lanes = np.full(min(LANES, row.size), _LOWEST)
     for start in range(0, row.size, LANES):
         piece = row[start : start + LANES]
@@ -159,7 +159,7 @@ def highest_of(row: Array) -> Any:
 
 @jit_any_order
 def sums_below(row: Array, highest: Any) -> Any:
-    """Sums of exp(row - highest) and of row - highest, taken as in row_sum."""
+    """Return the sums of exp(row - highest) and of row - highest, added as in row_sum."""
     total = below = 0.0
     for start in range(0, row.size, PIECE):
         piece = row[start : start + PIECE]

@@ -27,7 +27,7 @@ from fastmlp.ops.numba_ops.update import (
 def compile_ops(ids_dtype: Any = np.int32) -> None:
     """Compile every kernel, or take it from Numba's cache, by running each op once on tiny arrays.
 
-    ids_dtype  the type of the ids that are to come, int32 or int64
+    ids_dtype  the type of the ids in later calls, int32 or int64
     """
     ids, rows = np.zeros((2, 1), ids_dtype), np.zeros(1, ids_dtype)
     targets, drows = np.zeros(2, ids_dtype), np.zeros((1, 2), np.float32)

@@ -1,4 +1,4 @@
-"""How kernels are compiled, and the slices and work arrays that they get."""
+"""Compilation of kernels, and their slices and work arrays."""
 
 import math
 from collections import deque
@@ -13,12 +13,12 @@ from numba import njit
 from fastmlp.ops import team
 
 Array = np.ndarray
-SMALLEST = 2**17  # numbers an elementwise slice has at least: some 30 us of work, less is not worth waking a thread
+SMALLEST = 2**17  # numbers of an elementwise slice, at least: some 30 us of work; less is not worth a thread
 NEWEST_SOURCE = max(file.stat().st_mtime for file in Path(__file__).parent.glob("*.py"))
 
 
 def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
-    """Compile on first use: without the GIL, 0/0 is NaN and no exception, machine code kept in Numba's cache folder."""
+    """Compile on first use: without the GIL, with NaN for 0/0, and with machine code in Numba's cache folder."""
     try:
         kernel = njit(nogil=True, error_model="numpy", fastmath=fastmath, cache=True)(function)
     except RuntimeError:  # "no locator available": no folder to write to, so each process compiles its own
@@ -30,9 +30,9 @@ def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
 def _forget_outdated(kernel: Any) -> None:
     """Drop a kernel's machine code that is older than a file of this folder.
 
-    Numba renews it where the kernel's own file has changed, but not where a function has that it calls.
+    Numba renews it if the kernel's own file has changed, but not if the file of a called function has.
     """
-    file = getattr(kernel._cache, "_cache_file", None)  # Numba has no public name for it; None where nothing is kept
+    file = getattr(kernel._cache, "_cache_file", None)  # Numba has no public name for it; None: nothing is cached
     if file is not None and Path(file._index_path).exists() and Path(file._index_path).stat().st_mtime < NEWEST_SOURCE:
         kernel._cache.flush()
 
@@ -54,7 +54,7 @@ def read_only(array: Array) -> Array:
 
 
 def rows_worth_waking(matrix: Array) -> int:
-    """How many rows of `matrix` an elementwise slice has at least."""
+    """Return the least rows of `matrix` in an elementwise slice."""
     return int(max(1, SMALLEST // max(1, matrix.shape[1])))
 
 
@@ -63,7 +63,7 @@ def bias_or_zeros(bias: Array | None, size: int) -> Array:
 
 
 def cut_elements(size: int, times: int = 1, multiple_of: int = 1) -> list[team.Slice]:
-    """Slices of elementwise work on so many numbers, of which each takes so many times the work of one."""
+    """Return slices of elementwise work on `size` numbers; a number takes `times` the usual work."""
     return team.cut(size, SMALLEST // max(1, times), multiple_of=multiple_of)
 
 
@@ -82,11 +82,11 @@ spare: deque[Array] = deque(maxlen=1)  # pop and append are atomic: no lock that
 
 @contextmanager
 def work_arrays(*shapes: tuple[int, ...]) -> Iterator[list[Array]]:
-    """Float32 arrays to work in, uninitialised, cut from one buffer that is kept for the next call.
+    """Float32 arrays to work in, uninitialised, cut from one buffer that is reused by the next call.
 
-    A fresh buffer of 60 MB would cost page faults at every step. One is kept per process, at most as large as the
-    largest call wanted; a second caller at the same time makes its own. After an error, when another thread may still
-    write to it, it is dropped.
+    A fresh buffer of 60 MB would cost page faults at every step. Each process holds one, as large as the largest call
+    needed; a second caller at the same time makes its own. After an error it is dropped, since another thread may
+    still write to it.
     """
     sizes = [math.prod(shape) for shape in shapes]
     try:

@@ -5,16 +5,16 @@ import numpy as np
 from fastmlp.ops.numba_ops._jit import jit, jit_any_order
 
 Array = np.ndarray
-SMALLEST_PRODUCT = 2**20  # multiplications a slice of a product has at least, likewise
-PANEL = 128  # rows of the other operand that a product uses again and again before it turns to the next ones
+SMALLEST_PRODUCT = 2**20  # multiplications of a slice of a product, at least: less is not worth a thread
+PANEL = 128  # rows of the other operand that a product reuses from the cache
 
 
 @jit_any_order
 def rows_times_rows(a: Array, b: Array, c: Array) -> None:
     """c = a b^T: every row of `a` (I, K) times every row of `b` (J, K), into `c` (I, J).
 
-    A tile of 4 x 2 sums stays in registers: 8 multiplications for 6 numbers read. Past the last row it is the last row
-    again that is worked on, and written again.
+    A tile of 4 x 2 sums stays in registers: 8 multiplications for 6 numbers read. Past the last row the last row
+    is computed and written again.
     """
     rows, others = len(a), len(b)
     for panel in range(0, others, PANEL):
@@ -45,7 +45,7 @@ def rows_times_matrix(a: Array, b: Array, add: bool, c: Array) -> None:
     """c = a b, or with `add` c += a b, for `a` (I, K) of any strides, `b` (K, J) and `c` (I, J).
 
     Four rows of c at a time: each pass over them adds four rows of b, 16 multiplications for 8 numbers read and 4
-    written. Each panel of K is summed apart and then added to c, so that errors hardly grow with K.
+    written. Each panel of K is summed on its own and then added to c, so that errors hardly grow with K.
     """
     rows, depth = a.shape
     sums = np.empty((4, b.shape[1]), np.float32)
@@ -53,7 +53,7 @@ def rows_times_matrix(a: Array, b: Array, add: bool, c: Array) -> None:
     for panel in range(0, max(1, depth), PANEL):  # once if K is 0: then c is 0
         end = min(panel + PANEL, depth)
         fours = end - (end - panel) % 4
-        for i in range(0, rows, 4):  # past the last row: the last again, its sums not used
+        for i in range(0, rows, 4):  # past the last row: the last again, with its sums unused
             a0, a1, a2, a3 = a[i], a[min(i + 1, rows - 1)], a[min(i + 2, rows - 1)], a[min(i + 3, rows - 1)]
             sums[:] = 0
             for k in range(panel, fours, 4):
@@ -83,5 +83,5 @@ def rows_times_matrix(a: Array, b: Array, add: bool, c: Array) -> None:
 
 
 def rows_worth_a_slice(matrix: Array) -> int:
-    """How many rows times `matrix` a slice of a product has at least."""
+    """Return the least rows of a slice of a product with `matrix`."""
     return int(max(4, SMALLEST_PRODUCT // max(1, matrix.size)))

@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 def targets_looked_at(targets: Array, row_scale: Array) -> Array:
-    """Targets as int64, with -1, no word's id, for the rows that are ignored."""
+    """Return targets as int64; ignored rows get -1, which is no word's id."""
     return np.where(row_scale != 0, targets, -1).astype(np.int64, copy=False)
 
 
@@ -90,14 +90,14 @@ def _cross_entropy_backward(
     label_smoothing: float,
     dlogits: Array,
 ) -> None:
-    everywhere = np.float32(label_smoothing / logits.shape[1])
+    spread = np.float32(label_smoothing / logits.shape[1])
     for i in range(first, last):
         row, drow, top, rest, scale = logits[i], dlogits[i], highest[i], log_sum[i], row_scale[i]
         if targets[i] < 0:
             drow[:] = 0
             continue
         for j in range(row.size):
-            drow[j] = (exp_nonpositive(row[j] - top - rest) - everywhere) * scale
+            drow[j] = (exp_nonpositive(row[j] - top - rest) - spread) * scale
         drow[targets[i]] -= np.float32(1 - label_smoothing) * scale
 
 
@@ -128,7 +128,7 @@ def cross_entropy(
 def _dlogits_of_softmax(
     first: int, last: int, logits: Array, targets: Array, label_smoothing: float, row_scale: Array, dlogits: Array
 ) -> None:
-    everywhere = np.float32(label_smoothing / logits.shape[1])
+    spread = np.float32(label_smoothing / logits.shape[1])
     for i in range(first, last):
         drow, scale = dlogits[i], row_scale[i]
         if targets[i] < 0:
@@ -136,5 +136,5 @@ def _dlogits_of_softmax(
             continue
         softmax_row(logits[i], drow)
         for j in range(drow.size):
-            drow[j] = (drow[j] - everywhere) * scale
+            drow[j] = (drow[j] - spread) * scale
         drow[targets[i]] -= np.float32(1 - label_smoothing) * scale

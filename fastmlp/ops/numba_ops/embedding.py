@@ -27,7 +27,7 @@ def _embedding_forward(weight: Array, ids: Array, emb: Array, first: int, last: 
 
 
 def embedding_backward(ids: Array, demb: Array, rows: Array, drows: Array, *, threads: int = 1) -> int:
-    """A stable sort brings the places of each id together, in the order of the batch; one thread adds them up."""
+    """A stable sort brings the places of each id together, in the order of the batch; one thread sums them."""
     order = np.argsort(ids, axis=None, kind="stable")
     places, width = demb.shape[1:]
     flat = demb.reshape(len(demb) * places, width)

@@ -15,9 +15,9 @@ from fastmlp.ops.numba_ops._products import rows_times_matrix, rows_times_rows
 from fastmlp.ops.numba_ops.cross_entropy import targets_looked_at
 
 Array = np.ndarray
-Pieces = Callable[[int, int], tuple[Array, Array]]  # of a slice of the words: where its dweight and dbias go
+Pieces = Callable[[int, int], tuple[Array, Array]]  # (first word, last word) -> the slice's dweight and dbias
 BLOCK = 128  # words that go through the last layer at once: 128 rows of 300 weights stay in a core's second-level cache
-MOST_KEPT = 256 * 2**20  # bytes of exponentials that are kept; were it more, the logits are made again
+MOST_KEPT = 256 * 2**20  # bytes of exponentials that may be stored; beyond it the logits are computed again
 
 # The vocabulary is cut into at most 32 slices, each of blocks of BLOCK words. Logits are made transposed, (words,
 # batch): the rows of W are the rows of the product, and maximum and sum of exponentials are taken side by side, one
@@ -29,8 +29,8 @@ MOST_KEPT = 256 * 2**20  # bytes of exponentials that are kept; were it more, th
 # Sweep two, per block:  dlogits = (e exp(shift - highest - log_sum) - truth) row_scale, in place;
 #                        dW = dlogits h, straight to its rows; db; dh += dlogits^T W, in each slice for itself.
 #
-# Between the sweeps e is kept, 4 B V bytes, unless that is more than MOST_KEPT. Then, and where forward and backward
-# are called one at a time, sweep two makes the logits again, and shift is highest.
+# Between the sweeps e is stored, 4 B V bytes, unless that is more than MOST_KEPT. In that case, and if forward and
+# backward are called one at a time, sweep two computes the logits again, and shift is highest.
 #
 # Sums over the vocabulary: of exponentials in float32 within a block and in float64 from block to block; of dh in
 # float32 within a slice and in float64 from slice to slice.
@@ -50,7 +50,7 @@ def linear_cross_entropy_forward(
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
-    """Sweep one, nothing kept. Memory: 4 * BLOCK * B bytes a thread, 20 * B a slice."""
+    """Sweep one, nothing stored. Memory: 4 * BLOCK * B bytes a thread, 20 * B a slice."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     layer.sweep_one(layer.nothing, layer.nothing, highest, log_sum, losses)
 
@@ -71,7 +71,7 @@ def linear_cross_entropy_backward(
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
-    """Sweep two, logits made again. Memory: 4 * BLOCK * B bytes a thread, 4 * B * H a slice."""
+    """Sweep two, logits computed again. Memory: 4 * BLOCK * B bytes a thread, 4 * B * H a slice."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with work_arrays(layer.dh_parts(dh)) as (dh_parts,):
         kept = shifts = layer.nothing
@@ -124,7 +124,7 @@ def linear_cross_entropy_update(
     threads: int = 1,
     **options: Any,
 ) -> bool:
-    """Both sweeps; a slice's gradients go into the update while they are in the cache. Memory: as both, without dW."""
+    """Both sweeps; a slice's update uses its gradients while they are in the cache. Memory: as both, without dW."""
     update, weight_states, bias_states = rule_of(
         rule, vars(rules), (weight_state, weight_state2), None if bias is None else (bias_state, bias_state2)
     )
@@ -148,7 +148,7 @@ def linear_cross_entropy_update(
 
 
 class _LastLayer:
-    """What the two sweeps share: the inputs as kernels want them, and the slices of the vocabulary."""
+    """The inputs of both sweeps in the form that kernels need, and the slices of the vocabulary."""
 
     def __init__(
         self,
@@ -168,11 +168,11 @@ class _LastLayer:
         self.nothing = np.empty((0, len(h)), np.float32)
 
     def _inputs(self, first: int, last: int) -> tuple[Array, Array, Array, Array]:
-        """h, W, b and the targets of a slice, as if it were the whole vocabulary (other targets are no words of it)."""
+        """Return h, W, b and the targets of a slice, with ids counted from its first word (others are no ids of it)."""
         return self.h, self.weight[first:last], self.bias[first:last], self.targets - first
 
     def sweep_one(self, kept: Array, shifts: Array, highest: Array, log_sum: Array, losses: Array) -> Array:
-        """Make the statistics and losses, and `kept` and `shifts` unless they are empty; return log_sum in float64.
+        """Compute the statistics and losses, and `kept` and `shifts` unless they are empty; return log_sum in float64.
 
         kept              (V, B) or (0, B)          out: e
         shifts            (V / BLOCK, B) or (0, B)  out: what was subtracted in each block
@@ -189,7 +189,7 @@ class _LastLayer:
             _sweep_one(*self._inputs(first, last), bool(self.label_smoothing), *outputs, target_logits)
 
         team.run_slices(sweep, self.slices, self.threads)
-        with np.errstate(all="ignore"):  # NaN and infinity come out in the losses, where they are looked for
+        with np.errstate(all="ignore"):  # NaN and infinity are found in the losses
             top = tops.max(axis=0).astype(np.float64)
             log_sums: Array = np.log((sums * np.exp(tops - top)).sum(axis=0))
             losses[...] = (1 - self.label_smoothing) * (log_sums + (top - target_logits))
@@ -199,12 +199,12 @@ class _LastLayer:
         return log_sums
 
     def dh_parts(self, dh: Array | None) -> tuple[int, ...]:
-        """The shape of the slices' parts of dh: without rows where nobody wants it."""
+        """Return the shape of the slices' parts of dh; without rows if dh is not wanted."""
         return len(self.slices), 0 if dh is None else len(self.h), self.h.shape[1]
 
     @contextmanager
     def work_arrays(self, dh: Array | None) -> Iterator[list[Array]]:
-        """For a call of both sweeps: kept and shifts, empty where they would be too large, and dh_parts."""
+        """Return work arrays for both sweeps: kept and shifts, empty if too large, and dh_parts."""
         rows, words = len(self.h), len(self.weight)
         if 4 * rows * words > MOST_KEPT:
             words = 0
@@ -212,7 +212,7 @@ class _LastLayer:
             yield arrays
 
     def pieces_of(self, dweight: Array | None, dbias: Array | None) -> Pieces:
-        """Where the gradients of a slice belong in those of all words; without rows where nobody wants that of W."""
+        """Return the function that finds a slice's part of dweight (without rows if it is not wanted) and of dbias."""
         dw = np.empty((0, self.h.shape[1]), np.float32) if dweight is None else dweight
         db = np.empty(len(self.weight), np.float32) if dbias is None else dbias
         return lambda first, last: (dw[first:last], db[first:last])
@@ -228,21 +228,21 @@ class _LastLayer:
         pieces: Pieces,
         when_made: Callable[[int, int, Array, Array], None] = lambda first, last, dweight, dbias: None,
     ) -> None:
-        """Make the gradients, from `kept` and `shifts` or, where they are empty, from the logits made again.
+        """Compute the gradients from `kept` and `shifts` or, if they are empty, from the logits computed again.
 
         kept, shifts             in:  of sweep one; `kept` is overwritten
         highest, log_sum (B,)    in:  the latter in float64
         dh_parts (slices, B, H)  out: each slice's part of dh
         dh                       out: or None
-        pieces                   where a slice's dweight and dbias go
-        when_made                is told of a slice whose gradients, dh_parts among them, are made
+        pieces                   the arrays of a slice's dweight and dbias
+        when_made                called for a slice when its gradients, dh_parts included, are complete
         """
         at_target = np.float32(1 - self.label_smoothing)
-        everywhere = np.float32(self.label_smoothing / len(self.weight))
+        spread = np.float32(self.label_smoothing / len(self.weight))
 
         def sweep(first: int, last: int) -> None:
             number = first // self.slices[0][1]
-            inputs = *self._inputs(first, last), self.row_scale, highest, log_sum, at_target, everywhere
+            inputs = *self._inputs(first, last), self.row_scale, highest, log_sum, at_target, spread
             dweight, dbias = pieces(first, last)
             _sweep_two(*inputs, kept[first:last], shifts[first // BLOCK :], dh_parts[number], dweight, dbias)
             when_made(first, last, dweight, dbias)
@@ -320,14 +320,14 @@ def _sweep_two(
     highest: Array,
     log_sum: Array,
     at_target: Any,
-    everywhere: Any,
+    spread: Any,
     kept: Array,
     shifts: Array,
     dh: Array,
     dweight: Array,
     dbias: Array,
 ) -> None:
-    """One slice of sweep two; the truth is `everywhere`, and `at_target` more at the target."""
+    """One slice of sweep two; the truth is `spread` for each word, plus `at_target` for the target."""
     rows = len(h)
     scratch = np.empty((0 if len(kept) else BLOCK, rows), np.float32)
     factor = np.empty(rows, np.float32)
@@ -348,12 +348,12 @@ def _sweep_two(
         for v in range(len(dlogits)):
             word = dlogits[v]
             for b in range(rows):
-                word[b] = (word[b] * factor[b] - everywhere) * row_scale[b]
+                word[b] = (word[b] * factor[b] - spread) * row_scale[b]
         for b in range(rows):
             if start <= targets[b] < stop:
                 dlogits[targets[b] - start, b] -= at_target * row_scale[b]
 
-        strided = dlogits[:, 0:rows]  # for Numba the same type as its transpose: one product to compile
+        strided = dlogits[:, 0:rows]  # the same Numba type as its transpose: one product to compile
         if len(dweight):
             rows_times_matrix(strided, h, False, dweight[start:stop])
         if len(dh):

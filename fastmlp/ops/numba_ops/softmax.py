@@ -25,7 +25,7 @@ def _softmax_forward(first: int, last: int, x: Array, y: Array) -> None:
 
 @jit
 def softmax_row(row: Array, p: Array) -> None:
-    """p = exp(row) / sum exp(row), the highest taken out before."""
+    """p = exp(row) / sum exp(row), with the highest number subtracted first."""
     highest = highest_of(row)
     for j in range(row.size):
         p[j] = exp_nonpositive(row[j] - highest)

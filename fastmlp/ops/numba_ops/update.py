@@ -107,7 +107,7 @@ def _update_adamw(
     one_minus_beta2: Any,
     eps: Any,
 ) -> None:
-    """`rate` and `root` are lr and the square root of `square` with the bias of their averages corrected."""
+    """Apply AdamW; `rate` is lr, and `root` the square root of `square`, with the averages' bias corrected."""
     for i in range(param.size):
         g = grad[i]
         m = mean[i] + one_minus_beta1 * (g - mean[i])

@@ -1,26 +1,26 @@
-"""The ops in plain NumPy: the specification that the other back-ends are held against, for any float type.
+"""The ops in plain NumPy: the specification that all other back-ends must match, for any float type.
 
 Letters, here and everywhere else:
 
     B  batch: rows of a step              V  vocabulary: words, the classes of the last layer
-    T  context: words that are looked at  H  hidden width
+    T  context: words of a window         H  hidden width
     D  embedding width                    I, O  inputs and outputs of a linear layer; C  channels of a batchnorm
     U  unique ids of a batch                     K  words before the context;  A  averages of them
 
 A gradient is `d` + the name: `dlogits`, `dh`. Arguments come in this order: inputs, saved statistics, outputs. Outputs
-belong to the caller and are completely overwritten; "in/out" marks arrays that are read and updated. `threads` is how
-many threads may work; no result depends on it.
+belong to the caller and are completely overwritten; "in/out" marks arrays that are read and updated. `threads` is the
+number of threads; no result depends on it.
 
-`row_scale` (B,) is the gradient of the total with respect to each row's loss: 1/B for a mean over the batch, 0 for a
-row that is ignored: neither its target nor its numbers are looked at, its loss and its gradient are 0.
+`row_scale` (B,) is the gradient of the total with respect to each row's loss: 1/B for a mean over the batch, 0 for an
+ignored row: neither its target nor its numbers are read; its loss and its gradient are 0.
 
-`highest` and `log_sum` (B,) are a row's largest logit and log sum exp(logits - highest): what a softmax needs to be
-made again, exp(logits - highest - log_sum). They are kept apart since float32 has no room for the digits of both: of
-logits around 1,000 their sum, log sum exp(logits), would be 3e-5 off, and every probability with it.
+`highest` and `log_sum` (B,) are a row's largest logit and log sum exp(logits - highest): from them a
+softmax is computed again, exp(logits - highest - log_sum). They are separate because float32 cannot hold the digits of
+both: for logits around 1,000 their sum, log sum exp(logits), would be 3e-5 off, and so would every probability.
 
-`fp32_precision` is how the products of the last layer are made: "ieee" in float32, which "auto" stands for; "bf16x3" of
-numbers split in two bf16 each, whose products are up to 1e-5 off; "bf16" of numbers rounded to bf16, which puts a
-gradient some 3e-3 off. Sums are float32 in each. Here and in Numba there is "ieee" alone (float64 stays float64).
+`fp32_precision` is the precision of the last layer's products: "ieee", the meaning of "auto", is float32; "bf16x3"
+splits each number in two bf16, and products are up to 1e-5 off; "bf16" rounds numbers to bf16, and a gradient is some
+3e-3 off. Sums are always float32. The reference and Numba have "ieee" only (float64 stays float64).
 """
 
 from fastmlp.ops.reference.batchnorm import batchnorm_backward, batchnorm_forward

@@ -41,7 +41,7 @@ def batchnorm_forward(
     mean          (C,)    out: of the batch, over its rows; when not training, running_mean
     inv_std       (C,)    out: 1 / sqrt(var + eps), with the biased variance (divided by B) or running_var
     y             (B, C)  out
-    Raises ValueError for training on fewer than two rows: their variance says nothing.
+    Raises ValueError for training on fewer than two rows, which have no variance.
     Source: Ioffe and Szegedy (2015), algorithms 1 and 2, with PyTorch's running estimates.
     """
     if training:
@@ -91,7 +91,7 @@ def batchnorm_backward(
 
     dy             (B, C)  in:  gradient of the output
     x, weight              in:  as in the forward pass
-    mean, inv_std  (C,)    in:  what the forward pass kept
+    mean, inv_std  (C,)    in:  outputs of the forward pass
     dx             (B, C)  out; it may be dy
     dweight, dbias (C,)    out
     """

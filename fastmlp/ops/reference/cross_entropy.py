@@ -10,7 +10,7 @@ Array = np.ndarray
 
 
 def _counted(row_scale: Array) -> Any:
-    """An index of the rows that are not ignored; of all of them one that copies nothing."""
+    """Return an index of the rows that are not ignored; a slice, which copies nothing, if all are."""
     return slice(None) if row_scale.all() else np.flatnonzero(row_scale)
 
 
@@ -33,12 +33,12 @@ def cross_entropy_forward(
     label_smoothing: float = 0.0,
     threads: int = 1,
 ) -> None:
-    """How surprised the model is by each true next word.
+    """Compute the loss of each true next word: how much it surprises the model.
 
     logits     (B, V)  in:  scores, any scale
     targets    (B,)    in:  ids of the true next words, 0 <= id < V
     row_scale  (B,)    in:  see the top of this file
-    highest    (B,)    out: the largest logit, kept for the backward pass as is
+    highest    (B,)    out: the largest logit, for the backward pass, as is
     log_sum    (B,)    out: log sum exp(logits - highest); both are 0 where row_scale is 0
     losses     (B,)    out: log sum exp(logits) - logits[target], in nats, not scaled; 0 where row_scale is 0
     label_smoothing    share of the true word's probability that is spread over all V words, itself included
@@ -77,13 +77,13 @@ def cross_entropy_backward(
     """dlogits = (softmax(logits) - truth) * row_scale, where truth is 1 at the target, smoothed as in the forward pass.
 
     logits, targets, row_scale  in:  as in the forward pass
-    highest, log_sum  (B,)      in:  what the forward pass kept
+    highest, log_sum  (B,)      in:  outputs of the forward pass
     dlogits  (B, V)             out: 0 where row_scale is 0; it may be logits
     """
     counted = np.flatnonzero(row_scale)
     np.subtract(logits, highest[:, None], out=dlogits)
     dlogits -= log_sum[:, None]
-    dlogits[row_scale == 0] = 0  # whatever stood there: row_scale makes 0 of what comes of it
+    dlogits[row_scale == 0] = 0  # row_scale makes their results 0, but not a NaN
     np.exp(dlogits, out=dlogits)
     if label_smoothing:
         dlogits -= label_smoothing / logits.shape[1]

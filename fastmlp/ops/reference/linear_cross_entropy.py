@@ -25,7 +25,7 @@ _LINEAR_CROSS_ENTROPY_INPUTS = {
 def _wanted_gradients(
     dlogits: Array, h: Array, weight: Array, dh: Array | None, dweight: Array | None, dbias: Array | None
 ) -> None:
-    """linear_backward of any of the gradients."""
+    """Compute those gradients of linear_backward that are wanted."""
     if dh is not None:
         np.matmul(dlogits, weight, out=dh)
     if dweight is not None:
@@ -90,11 +90,11 @@ def linear_cross_entropy_backward(
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
-    """The gradients of linear_cross_entropy_forward, which keeps two numbers a row: the logits are made again.
+    """The gradients of linear_cross_entropy_forward, which stores two numbers a row: the logits are computed again.
 
     h, weight, bias, targets, row_scale  in:  as in the forward pass
-    highest, log_sum  (B,)   in:  what the forward pass kept
-    dh       (B, H) or None  out: None where nobody wants it, as the others
+    highest, log_sum  (B,)   in:  outputs of the forward pass
+    dh       (B, H) or None  out; None, here and below: not wanted
     dweight  (V, H) or None  out
     dbias    (V,) or None    out
     """
@@ -130,7 +130,7 @@ def linear_cross_entropy(
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
-    """Forward and backward in one, for training: the logits are made once.
+    """Forward and backward in one, for training: the logits are computed once.
 
     The arguments are those of linear_cross_entropy_forward, then the gradients of linear_cross_entropy_backward.
     """
@@ -183,13 +183,13 @@ def linear_cross_entropy_update(
     h, targets, row_scale          in:     as in linear_cross_entropy
     weight        (V, H)           in/out
     bias          (V,) or None     in/out
-    weight_state, weight_state2    in/out: what the rule keeps of `weight`, in the order of its own arguments, else None
+    weight_state, weight_state2    in/out: the rule's state of `weight`, in the order of the rule's arguments, or None
     bias_state, bias_state2        in/out: likewise of `bias`
     highest, log_sum, losses (B,)  out:    before the update
     dh            (B, H)           out:    before the update
     rule          "sgd", "momentum", "adagrad" or "adamw"
     options       those of update_<rule>, with its defaults
-    Returns False where a loss is infinite or no number: nothing is updated then, and dh is NaN.
+    Returns False if a loss is infinite or NaN: then nothing is updated, and dh is NaN.
     """
     dweight = np.empty_like(weight)
     dbias = None if bias is None else np.empty_like(bias)

@@ -13,9 +13,9 @@ def softmax_forward(x: Array, y: Array, *, log: bool = False, threads: int = 1) 
 
     x  (B, V)  in
     y  (B, V)  out
-    log        y is the logarithm of that, without its underflow: x - log sum exp(x)
+    log        if True, y is the logarithm of that without its underflow: x - log sum exp(x)
     """
-    with np.errstate(invalid="ignore"):  # infinity less infinity: NaN, as in PyTorch
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as in PyTorch
         np.subtract(x, x.max(axis=1, keepdims=True), out=y)
     if log:
         y -= np.log(np.exp(y).sum(axis=1, keepdims=True))
@@ -29,7 +29,7 @@ def softmax_backward(dy: Array, y: Array, dx: Array, *, log: bool = False, threa
     """dx = y (dy - sum dy y), the sum over each row; of the logarithm dx = dy - exp(y) sum dy.
 
     dy  (B, V)  in:  gradient of y
-    y   (B, V)  in:  what the forward pass gave
+    y   (B, V)  in:  output of the forward pass
     dx  (B, V)  out
     """
     if log:

@@ -10,8 +10,8 @@ Array = np.ndarray
 
 #
 # PyTorch's rules. `lr` is the learning rate; arrays of one call have one shape, whatever it is. The forms for rows do
-# the same as the dense form on a gradient that is 0 outside `rows`; where that leaves the other rows as they are (SGD
-# and Adagrad without weight decay) they are not touched.
+# the same as the dense form on a gradient that is 0 outside `rows`; rows that it leaves unchanged (SGD and Adagrad
+# without weight decay) are not touched.
 
 _ROWS = {"rows": ids("U", below="V", ascending=True), "drows": floats("U", "D")}
 
