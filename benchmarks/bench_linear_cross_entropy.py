@@ -73,7 +73,9 @@ def measure(contest: Contest, sizes: Sequence[int], *, smoke: bool = False) -> d
 
 def describe(by_size: dict[int, dict[str, Result]]) -> str:
     """A line a contender."""
-    rows = [[name, *(milliseconds(results[name]) for results in by_size.values())] for name in by_size[BATCH_SIZES[0]]]
+    rows = [
+        [name, *(milliseconds(results[name]) for results in by_size.values())] for name in next(iter(by_size.values()))
+    ]
     return markdown_table([f"{OP}, ms", *(f"B = {B}" for B in by_size)], rows)
 
 

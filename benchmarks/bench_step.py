@@ -118,20 +118,29 @@ def describe_ceilings(steps: Steps) -> str:
 # ----------------------------------------------------------------------------------------------------------- AdamW
 
 
-def adamw_contenders(*, long: bool) -> list[Contender]:
+def adamw_pairs(*, long: bool) -> list[tuple[Contender, ...]]:
     """The best kernels and eager PyTorch, each with SGD and with AdamW; if long, in each precision and mode."""
     ours, theirs = (some[: None if long else 1] for some in (training.best_kernels(), peers.pytorch(compiled=False)))
     return [
-        replace(contender, name=f"{contender.name} {optimizer}", arguments={**contender.arguments, **options})
+        tuple(
+            replace(contender, name=f"{contender.name} {optimizer}", arguments={**contender.arguments, **options})
+            for optimizer, options in (("SGD", {}), ("AdamW", ADAMW))
+        )
         for contender in (*ours, *theirs)
-        for optimizer, options in (("SGD", {}), ("AdamW", ADAMW))
     ]
 
 
-def measure_adamw(contest: Contest, B: int, *, long: bool, smoke: bool = False) -> dict[str, Result]:
-    """Measure AdamW and SGD in turn."""
+def adamw_contenders(*, long: bool) -> list[Contender]:
+    """All that are in these pairs."""
+    return [contender for pair in adamw_pairs(long=long) for contender in pair]
+
+
+def measure_adamw(
+    contest: Contest, B: int, pairs: Sequence[Sequence[Contender]], *, smoke: bool = False
+) -> dict[str, Result]:
+    """AdamW and SGD in turn."""
     rounds, turn = (1, SMOKE) if smoke else (5, Turn(seconds=0.3, least=2))
-    return contest.run(adamw_contenders(long=long), rounds=rounds, turn=turn, batch_size=B)
+    return contest.run([each for pair in pairs for each in pair], rounds=rounds, turn=turn, batch_size=B)
 
 
 def describe_adamw(results: dict[str, Result], B: int) -> str:
@@ -174,7 +183,7 @@ def bench_step(record, show, steps_at, contender, B):
 
 @pytest.fixture(scope="session")
 def adamw_at(contest: Contest, smoke: bool, long: bool) -> Callable[[int], dict[str, Result]]:
-    return cache(lambda B: measure_adamw(contest, B, long=long, smoke=smoke))
+    return cache(lambda B: measure_adamw(contest, B, adamw_pairs(long=long), smoke=smoke))
 
 
 @in_contest

@@ -3,17 +3,23 @@
 python -m benchmarks.table          the step and the products alone, some ten minutes
 python -m benchmarks.table --long   and a busy machine, the memory of a large layer, and the original's headline
 
-With --smoke it only checks that all of them run.
+With --smoke it only sees that all of them run: a third of the larger sizes, of PyTorch's compiled modes and of AdamW's
+pairs, the first or --thorough-third=K, or with --thorough all of these.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import TypeVar
 
 from benchmarks import bench_busy, bench_linear, bench_linear_cross_entropy, bench_original, bench_step, peers, training
 from benchmarks.bench_step import Steps
 from benchmarks.contest import Contest
 from benchmarks.report import machine_line, markdown_table, milliseconds
 from benchmarks.setting import BATCH_SIZES
+
+T = TypeVar("T")
+THIRDS = 3
 
 
 def step_tables(by_size: dict[int, Steps]) -> str:
@@ -41,6 +47,11 @@ def step_tables(by_size: dict[int, Steps]) -> str:
     )
 
 
+def third(parts: Sequence[T], number: int | None) -> list[T]:
+    """The third of a list that has this number, or all of it."""
+    return list(parts if number is None else parts[number::THIRDS])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="the long benchmarks too")
@@ -50,8 +61,15 @@ def main() -> None:
     parser.add_argument(
         "--text", metavar="FILE", help="of the headline; the standard library's documentation if not given"
     )
+    parser.add_argument("--thorough", action="store_true", help="of a smoke run: all that it has a third of")
+    parser.add_argument(
+        "--thorough-third", metavar="K", type=int, choices=range(THIRDS), default=0, help="of a smoke run: 0, 1 or 2"
+    )
     options = parser.parse_args()
     smoke = options.smoke
+    number = options.thorough_third if smoke and not options.thorough else None
+    if smoke:
+        print("a smoke run, whole" if number is None else f"a smoke run, third {number} of 0, 1 and 2")
     print(machine_line(), flush=True)
 
     def show(text: str) -> None:
@@ -59,20 +77,23 @@ def main() -> None:
 
     with Contest() as contest:
         everybody = training.contenders(long=True)
+        compiled = [contender for contender in everybody if training.is_compiled(contender)]
+        everybody = [one for one in everybody if one not in compiled or one in third(compiled, number)]
         sizes = BATCH_SIZES[:1] if smoke else BATCH_SIZES
         by_size = {B: bench_step.measure_steps(contest, everybody, B, smoke=smoke) for B in sizes}
         show(step_tables(by_size))
         for steps in by_size.values():
             steps.assert_same_training()
-        B = bench_step.ADAMW_B[-1]
-        show(bench_step.describe_adamw(bench_step.measure_adamw(contest, B, long=True, smoke=smoke), B))
-        layer_by_size = bench_linear_cross_entropy.measure(contest, BATCH_SIZES, smoke=smoke)
+        B, pairs = bench_step.ADAMW_B[-1], third(bench_step.adamw_pairs(long=True), number)
+        show(bench_step.describe_adamw(bench_step.measure_adamw(contest, B, pairs, smoke=smoke), B))
+        layer_by_size = bench_linear_cross_entropy.measure(contest, third(BATCH_SIZES, number), smoke=smoke)
         show(bench_linear_cross_entropy.describe(layer_by_size))
         for results in layer_by_size.values():
             bench_linear_cross_entropy.assert_same_gradients(results)
         for op in bench_linear.PRODUCTS:
             for layer in bench_linear.LAYERS:
-                products = bench_linear.measure_product(contest, op, layer, bench_linear.BATCH_SIZES, smoke=smoke)
+                sizes = third(bench_linear.BATCH_SIZES, number)
+                products = bench_linear.measure_product(contest, op, layer, sizes, smoke=smoke)
                 show(bench_linear.describe(products, op, layer))
                 for results in products.values():
                     bench_linear.assert_same_totals(results)

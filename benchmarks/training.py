@@ -108,6 +108,11 @@ def variant(contender: Contender) -> str:
     return contender.environment.get("FASTMLP_SIMD", "")
 
 
+def is_compiled(contender: Contender) -> bool:
+    """Whether it is PyTorch compiled, which takes a while."""
+    return bool(contender.arguments.get("mode", {}).get("compiled"))
+
+
 def accuracy(contender: Contender) -> str:
     """Return the class of accuracy: "float32" or "bf16"."""
     if mode := contender.arguments.get("mode"):

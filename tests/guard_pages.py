@@ -1,9 +1,10 @@
 """Run the ops of a back-end with every array next to a memory page that must not be accessed.
 
-    python -m tests.guard_pages BACKEND before|behind|heap
+    python -m tests.guard_pages BACKEND before|behind|heap [--thorough | --thorough-third=K]
 
 A read or write outside an array ends this process with a signal; the last line printed says where. With `heap` each
-array has a block of memory of its own instead: AddressSanitizer watches the bounds of those (tests/sanitize.py).
+array has a block of memory of its own instead: AddressSanitizer watches the bounds of those (tests/sanitize.py). Each
+op runs at each of the sizes; with --thorough, or for a third of the sizes, with all pairs of ids' type and options.
 """
 
 import ctypes
@@ -52,9 +53,13 @@ def fenced(array: np.ndarray, flush: str) -> np.ndarray:
     return copy
 
 
-def main(backend: str, flush: str) -> None:
+def main(backend: str, flush: str, sweeps: str = "") -> None:
     ops = get_ops(backend)
-    kinds = [*product(SIZES, (np.int32, np.int64), OPTIONS), *((sizes, np.int32, OPTIONS[1]) for sizes in LARGE)]
+    kinds = [(sizes, *kind) for sizes in SIZES for kind in zip((np.int32, np.int64), OPTIONS, strict=True)]
+    kinds += [(sizes, np.int32, OPTIONS[1]) for sizes in LARGE]
+    others = [(sizes, *kind) for sizes in SIZES for kind in zip((np.int64, np.int32), OPTIONS, strict=True)]
+    if sweeps:
+        kinds += others if sweeps == "--thorough" else others[int(sweeps.removeprefix("--thorough-third=")) :: 3]
     for op, (sizes, id_type, options) in product(OPS, kinds):
         if op.startswith("batchnorm") and sizes["B"] < 2:  # no training on one row
             continue

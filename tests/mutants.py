@@ -214,7 +214,7 @@ class Copy:
 
     def run(self, number: int, arguments: list[str], **environment: str) -> tuple[int, str]:
         """Pytest's status, or below 0 the signal that ended it, and what it printed."""
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *arguments]
+        command = [sys.executable, "-m", "pytest", "-q", "--thorough", "--tb=no", "-p", "no:cacheprovider", *arguments]
         environment = {**os.environ, "FASTMLP_REQUIRE_KERNELS": "1", "PLANTED_FAULT": str(number), **environment}
         with TemporaryFile("w+", errors="replace") as printed:  # no pipe: what a test leaves behind may keep it open
             process = subprocess.Popen(

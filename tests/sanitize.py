@@ -1,11 +1,12 @@
 """Promise 12 for the scalar code: the kernels under AddressSanitizer and UndefinedBehaviorSanitizer.
 
-    python -m tests.sanitize [VARIANT ...]
+    python -m tests.sanitize [VARIANT ...] [--thorough | --thorough-third=K]
 
 builds them into a temporary folder with gcc's sanitizers, and with AMX emulated in plain C, whose loads and stores the
 sanitizers see. It runs there, for each variant of the vector kernels (unless given: portable, the best one of this CPU,
 and amx where the CPU has the AVX-512 that goes with it), every op with each array in a block of its own, then the tests
-that compare the compiled ops with the reference. The first finding ends the process; its report says file and line.
+that compare the compiled ops with the reference, their sweeps as the option says (tests/README.md). The first finding
+ends the process; its report says file and line.
 """
 
 import os
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 EMULATION = f"-DFASTMLP_EMULATE_AMX -I{ROOT / 'tests'}"
 SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 COMPILER = f"""#!/bin/sh
-exec gcc "$@" {EMULATION} -O1 -g -fno-omit-frame-pointer {SANITIZERS}
+exec gcc "$@" {EMULATION} -O1 -g1 -fno-omit-frame-pointer {SANITIZERS}
 """
 # promise 2 at real sizes tests the vector kernels, and would take minutes here
 CHOSEN = (
@@ -35,7 +36,8 @@ CHOSEN_OF_TILES = (
 )
 AVX512_BF16 = "avx512_bf16"  # the variant whose conversions amx shares
 TILES = "tests/ops/test_linear_cross_entropy.py"  # the op that has products of tiles
-NEEDED = ["fastmlp", "kernels", "tests", "benchmarks", "pyproject.toml", "setup.py", "README.md", "LICENSE"]
+NEEDED = ["fastmlp", "kernels", "tests", "benchmarks", "conftest.py"]
+NEEDED += ["pyproject.toml", "setup.py", "README.md", "LICENSE"]
 
 
 def run(*command: str, cwd: Path, **environment: str) -> None:
@@ -73,8 +75,8 @@ def runtime(name: str) -> str:
     return found.stdout.strip()
 
 
-def run_every_op(folder: Path, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "tests.guard_pages", "cython", "heap"]
+def run_every_op(folder: Path, sweeps: list[str], environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "tests.guard_pages", "cython", "heap", *sweeps]
     done = subprocess.run(command, cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
     calls = done.stdout.splitlines()
     if done.returncode != 0:
@@ -82,7 +84,9 @@ def run_every_op(folder: Path, environment: dict[str, str]) -> None:
     print(f"{len(calls)} calls, each array in a block of its own", flush=True)
 
 
-def main(variants: list[str]) -> None:
+def main(arguments: list[str]) -> None:
+    sweeps = [argument for argument in arguments if argument.startswith("--")]
+    variants = [argument for argument in arguments if not argument.startswith("--")]
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         copy_sources(folder)
@@ -101,9 +105,9 @@ def main(variants: list[str]) -> None:
         for variant in variants or dict.fromkeys(["portable", best, *emulated]):
             print(f"-- {variant}", flush=True)
             environment = sanitized | {"FASTMLP_SIMD": variant}
-            run_every_op(folder, environment)
+            run_every_op(folder, sweeps, environment)
             chosen, where = (CHOSEN_OF_TILES, [TILES]) if variant == "amx" else (CHOSEN, files)
-            run(sys.executable, "-m", "pytest", "-qx", "-k", chosen, *where, cwd=folder, **environment)
+            run(sys.executable, "-m", "pytest", "-qx", *sweeps, "-k", chosen, *where, cwd=folder, **environment)
 
 
 if __name__ == "__main__":

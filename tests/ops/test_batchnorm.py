@@ -38,6 +38,7 @@ def test_promise_1_gradient(rng, training, eps):
     assert_gradients("batchnorm_forward", given, {"y": given["dy"]}, gradients, **options)
 
 
+@pytest.mark.sweep(every=5)
 @modes
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_promise_2_agrees_with_float64(ops, rng, sizes, training):

@@ -50,6 +50,7 @@ def test_promise_1_gradient(rng, label_smoothing):
     assert_gradients("cross_entropy_forward", given, upstream, gradients, label_smoothing=label_smoothing)
 
 
+@pytest.mark.sweep(every=3)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_promise_2_agrees_with_float64(ops, rng, sizes):
     assert_agrees(ops, inputs.cross_entropy(rng, *sizes))
@@ -90,6 +91,7 @@ def rising(logits, targets):
     logits *= 20
 
 
+@pytest.mark.sweep(every=5)
 @smoothings
 @pytest.mark.parametrize("V", [129, 4_097])
 @pytest.mark.parametrize("rows", [certain, uniform, high, low, high_and_low, rising])
@@ -99,6 +101,7 @@ def test_promise_2_agrees_with_float64_on_extreme_rows(ops, rng, rows, V, label_
     assert_agrees(ops, given, label_smoothing=label_smoothing)
 
 
+@pytest.mark.sweep(every=5)
 @smoothings
 @pytest.mark.parametrize("offset", [0, *(10**power for power in range(1, 9)), -100, -(10**8)])
 def test_promise_2_a_common_part_of_all_logits_costs_no_digit(ops, rng, offset, label_smoothing):

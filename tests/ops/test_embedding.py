@@ -41,6 +41,7 @@ def test_promise_1_gradient(rng):
     assert_gradients("embedding_forward", given, {"emb": given["demb"]}, {"weight": dense(got, given["weight"])})
 
 
+@pytest.mark.sweep(every=5)
 @id_types
 @pytest.mark.parametrize("sizes", [*SIZES, *real], ids=str)
 def test_promise_2_agrees_with_float64(ops, rng, sizes, id_type):

@@ -37,6 +37,7 @@ def test_promise_1_gradient(rng, left_out):
     assert_gradients("linear_forward", given, {"y": given["dy"]}, gradients)
 
 
+@pytest.mark.sweep(every=3)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_promise_2_agrees_with_float64(ops, rng, sizes):
     assert_close_like_numpy(ops, CHAIN, inputs.linear(rng, *sizes))

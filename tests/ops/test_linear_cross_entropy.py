@@ -75,12 +75,14 @@ def test_promise_1_gradient(rng, chain, left_out, label_smoothing):
     assert_gradients("linear_cross_entropy_forward", given, upstream, gradients, label_smoothing=label_smoothing)
 
 
+@pytest.mark.sweep(every=3)
 @chains
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_promise_2_agrees_with_float64(ops, rng, chain, sizes):
     assert_agrees(ops, chain, inputs.linear_cross_entropy(rng, *sizes), few=max(sizes) <= 3)
 
 
+@pytest.mark.sweep(every=5)
 @chains
 @pytest.mark.parametrize("sizes", [(32, REAL.H), (128, REAL.H), (2, 301), (33, 30)], ids=str)
 def test_promise_2_agrees_with_float64_at_real_size(ops, rng, chain, sizes):
@@ -93,6 +95,7 @@ def test_promise_2_agrees_with_float64_of_more_rows_than_go_at_once(ops, rng, ch
     assert_agrees(ops, chain, inputs.linear_cross_entropy(rng, 301, 300, 7_001))
 
 
+@pytest.mark.sweep(every=3)
 @chains
 @pytest.mark.parametrize("rows", [33, 301])
 @pytest.mark.parametrize("unwanted", list(powerset(["dh", "dweight", "dbias"])), ids=str)
@@ -152,6 +155,7 @@ def wide(given):
     given["weight"] *= 100
 
 
+@pytest.mark.sweep(every=5)
 @chains
 @smoothings
 @pytest.mark.parametrize("V", [129, 4_097])
@@ -163,6 +167,7 @@ def test_promise_2_agrees_with_float64_on_extreme_rows(ops, rng, chain, rows, V,
     assert_agrees(ops, chain, given, label_smoothing=label_smoothing, numpy_within=1e-2)
 
 
+@pytest.mark.sweep(every=7)
 @chains
 @smoothings
 @pytest.mark.parametrize("V", [129, 4_097])
@@ -216,6 +221,7 @@ def test_an_ignored_row_is_not_looked_at(ops, rng, chain, number, left_out):
     assert_agrees(ops, chain, given | counted, label_smoothing=0.1)
 
 
+@pytest.mark.sweep(every=7)
 @chains
 @pytest.mark.parametrize("id_type", [np.int32, np.int64])
 @pytest.mark.parametrize("target", [0, 1, 15, 16, 31, 32, 119, 120, 127, 128, 239, 240, 255, 256, 299])
@@ -325,6 +331,7 @@ def in_training(rng, *sizes, bias=True):
     return given | state | inputs.last_layer_state(rng, given)
 
 
+@pytest.mark.sweep(every=7)
 @rules
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("sizes", [(2, 3, 1), (1, 1, 2), (2, 3, 7), (33, 31, 301), (5, 301, 4_097)], ids=str)
@@ -368,6 +375,7 @@ def test_promise_2_the_fused_update_without_rows_goes_on_with_gradients_of_zero(
 BAD = [("h", (2, 7), np.nan), ("h", (2, 7), np.inf), ("weight", (300, 5), -np.inf), ("bias", 120, np.nan)]
 
 
+@pytest.mark.sweep(every=3)
 @rules
 @pytest.mark.parametrize(("name", "place", "bad"), BAD, ids=str)
 def test_promise_13_the_fused_update_touches_nothing_when_a_loss_is_not_finite(ops, rng, options, name, place, bad):

@@ -254,9 +254,9 @@ def in_a_new_process(*arguments, **environment):
 
 
 @pytest.mark.parametrize("flush", ["before", "behind"])
-def test_promise_12_stays_inside_its_arrays(ops, flush):
+def test_promise_12_stays_inside_its_arrays(ops, flush, as_thorough):
     """Every array of every op lies against a page that may not be touched."""
-    done = in_a_new_process("-m", "tests.guard_pages", ops.backend, flush)
+    done = in_a_new_process("-m", "tests.guard_pages", ops.backend, flush, *as_thorough)
     assert done.returncode == 0, f"status {done.returncode} at {done.stdout.splitlines()[-1:]}\n{done.stderr}"
 
 
@@ -270,7 +270,7 @@ def test_guard_pages_kill_who_touches_them(flush, outside):
 
 
 @pytest.mark.parametrize("variant", ["amx", "avx512_bf16", "avx512", "avx2", "portable"])
-def test_promise_2_and_12_hold_for_every_simd_variant(variant):
+def test_promise_2_and_12_hold_for_every_simd_variant(variant, as_thorough):
     """The tests of the ops once more, on the compiled back-end made to use another instruction set."""
     require_ops("cython")
     compiled = import_module("fastmlp.ops.cython_ops")
@@ -278,5 +278,5 @@ def test_promise_2_and_12_hold_for_every_simd_variant(variant):
         pytest.skip(f"{variant} is what all tests run on, or not for this CPU: it runs {compiled.variants()}")
     files = [f"tests/ops/test_{op}.py" for op in STEMS]
     chosen = "cython and (promise_2 or promise_3 or promise_4 or promise_13 or edge or fused_update or stays_inside)"
-    done = in_a_new_process("-m", "pytest", "-qx", "-k", chosen, *files, __file__, FASTMLP_SIMD=variant)
+    done = in_a_new_process("-m", "pytest", "-qx", *as_thorough, "-k", chosen, *files, __file__, FASTMLP_SIMD=variant)
     assert done.returncode == 0, done.stdout

@@ -33,12 +33,14 @@ def test_promise_1_gradient(rng, log):
     assert_gradients("softmax_forward", given, {"y": given["dy"]}, {"x": got["dx"]}, log=log)
 
 
+@pytest.mark.sweep(every=3)
 @log_too
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_promise_2_agrees_with_float64(ops, rng, sizes, log):
     assert_close_like_numpy(ops, CHAIN, inputs.softmax(rng, *sizes), log=log)
 
 
+@pytest.mark.sweep(every=5)
 @log_too
 @pytest.mark.parametrize("offset", [-10_000, 0, 10_000])
 @pytest.mark.parametrize("scale", [0, 1e-3, 20, 1_000])

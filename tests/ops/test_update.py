@@ -44,12 +44,14 @@ def stepped(op: str, options: dict, step: int) -> dict:
     return options | {"step": step} if "adamw" in op else options
 
 
+@pytest.mark.sweep(every=5)
 @rules
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_promise_2_agrees_with_float64(ops, rng, op, options, shape):
     assert_close_like_numpy(ops, [op], inputs.update(rng, *shape), **stepped(op, options, 3))
 
 
+@pytest.mark.sweep(every=5)
 @rules
 @pytest.mark.parametrize("sizes", ROWS, ids=str)
 def test_promise_2_agrees_with_float64_for_rows(ops, rng, op, options, sizes):

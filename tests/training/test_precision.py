@@ -40,7 +40,11 @@ def test_validation_on_the_way_has_trainings_precision_and_kept_weights_are_judg
     assert len(asked) > 5
 
 
-@pytest.fixture(scope="module", params=[("sgd", 0.3), ("adamw", 0.002)], ids=["SGD", "AdamW"])
+SGD = pytest.param(("sgd", 0.3), id="SGD", marks=pytest.mark.thorough)
+ADAMW = pytest.param(("adamw", 0.002), id="AdamW")
+
+
+@pytest.fixture(scope="module", params=[SGD, ADAMW])
 def rule(request: pytest.FixtureRequest) -> tuple[str, float]:
     """An optimizer and its learning rate."""
     return request.param
@@ -68,15 +72,15 @@ def learned(precision: str, rule: tuple[str, float], folder: Path) -> tuple[list
     return [line["loss"] for line in metrics_of(result.folder) if "loss" in line], result.kept_val_loss
 
 
-@pytest.mark.parametrize("precision", ["bf16x3", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16x3", marks=pytest.mark.thorough), "bf16"])
 def test_every_precision_trains_to_the_same_loss(
-    precision: str, rule: tuple[str, float], float32_run: tuple[list[float], float], tmp_path: Path
+    precision: str, rule: tuple[str, float], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """The curves lie on each other, to a third of a percent of the perplexity: "auto" may take the fastest."""
     if precision not in require_ops("cython").precisions():
         pytest.skip(f"no {precision} products here")
     losses, val_loss = learned(precision, rule, tmp_path)
-    want, want_val_loss = float32_run
+    want, want_val_loss = request.getfixturevalue("float32_run")  # only now: it takes as long
     assert len(losses) == len(want) >= 15
     assert want[0] - want[-1] > 1.5, "nothing was learned that could be lost"
     np.testing.assert_allclose(losses, want, rtol=5e-4)
