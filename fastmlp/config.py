@@ -74,8 +74,6 @@ MODEL_OPTIONS = (*NETWORK_OPTIONS, "tokenizer", "vocab_size", "min_count", "seed
 # depends on the text and on the length of the run: fastmlp.training.recipe.
 WINDOW: dict[str, Any] = {
     "context": 6,
-    "embed": 128,
-    "hidden": 512,
     "averages": (0.7, 0.95),
     "reach": 100,
     "blocks": 1,
@@ -168,13 +166,15 @@ class TrainConfig:
     context: int = option(
         None, whole(1), "words just before that are looked at to guess the next", metavar="N", shown="6", fixed=True
     )
-    embed: int = option(None, whole(1), "width of the embedding of a word", metavar="N", shown="128", fixed=True)
+    embed: int = option(
+        None, whole(1), "width of the embedding of a word", metavar="N", shown="128, of a short text 64", fixed=True
+    )
     hidden: int | tuple[int, ...] = option(
         None,
         one_or_several(whole(1), "a width, or the original's widths separated by commas, as in 300,300"),
         "width of the hidden layers; or a list of widths, as in 300,300: then all else is by default the original's",
         metavar="N",
-        shown="512",
+        shown="512, of a short text 256",
         fixed=True,
     )
     averages: tuple[float, ...] = option(

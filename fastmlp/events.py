@@ -149,12 +149,16 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Sampled(Event):
-    """A sample text, which begins with the prompt; in the last event `before` is the untrained network's."""
+    """A sample text, which begins with the prompt; in the last event `before` is the untrained network's.
+
+    weights_of  step of the weights that wrote it, where it is not this one
+    """
 
     step: int
     prompt: str
     text: str
     before: str | None = None
+    weights_of: int | None = None
 
 
 @dataclass(frozen=True)

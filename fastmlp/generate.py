@@ -41,9 +41,9 @@ def make_parser(prog: str) -> cli.Parser:
     parser.add_argument(
         "--temperature",
         type=cli.typed(not_negative),
-        default=1.0,
+        default=0.7,
         metavar="X",
-        help="below 1 likely words become likelier, above 1 less so; 0 takes the likeliest (default: 1.0)",
+        help="below 1 likely words become likelier, above 1 less so; 0 takes the likeliest (default: 0.7)",
     )
     parser.add_argument(
         "--top-k",

@@ -1,5 +1,7 @@
 """The language model as a library: train it on a text, generate, predict the next word, evaluate other texts.
 
+The file is long because the docstrings of its one class are a manual.
+
     from fastmlp import LanguageModel
 
     model = LanguageModel(hidden=(300, 300))
@@ -34,6 +36,7 @@ from fastmlp.options import FEWEST_ON_MAP, ConfigError, not_negative, picture, p
 from fastmlp.pictures.word_map import draw_words, plot_words
 from fastmlp.prediction.evaluation import Evaluation, evaluate
 from fastmlp.prediction.generation import (
+    TEMPERATURE,
     Continuation,
     complete,
     describe_unknown_words,
@@ -200,7 +203,9 @@ class LanguageModel:
         always = ("context", "embed", "hidden")
         default = TrainConfig(hidden=self._options["hidden"])
         shown = {
-            name: value for name, value in self._options.items() if name in always or value != getattr(default, name)
+            name: value
+            for name, value in self._options.items()
+            if value is not None and (name in always or value != getattr(default, name))
         }
         arguments = ", ".join(f"{name}={value!r}" for name, value in shown.items())
         if (trained := self._trained) is None:
@@ -315,7 +320,7 @@ class LanguageModel:
         prompt: str | Ids = "",
         words: int = 30,
         *,
-        temperature: float = 1.0,
+        temperature: float = TEMPERATURE,
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | np.random.Generator | None = None,

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 Array = np.ndarray
+TEMPERATURE = 0.7  # at which texts read best: at 1 every tenth word is out of place
 COLDEST, HOTTEST = 1e-30, 1e30  # temperatures: what lies beyond is 0 or infinite in float32
 
 

@@ -51,6 +51,8 @@ class Progress:
     interval_*            of the log interval that is under way: sum of losses, steps, words, seconds of training alone
     last_loss             of the log interval before
     best_step, best_loss  of the weights that are kept
+    worse                 validations in a row, up to the last one, that were worse than the best by far
+    gave_up               whether these were too many: the run ends early
     before, after         what the network wrote before training and at its end, by prompt
     kept                  the figures of the kept weights; empty where the run has not finished
     kept_minutes          the time budget that was finished; None where steps decided, or the run has not finished
@@ -58,6 +60,8 @@ class Progress:
 
     step: int = 0
     words: int = 0
+    worse: int = 0
+    gave_up: bool = False
     seconds: float = 0.0
     lr: float = 0.0
     interval_loss: float = 0.0

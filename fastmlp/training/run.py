@@ -49,6 +49,7 @@ __all__ = ["Run", "SavedRun", "training_precision"]
 
 
 OF_SHAPE = (*NETWORK_OPTIONS, "embed_std")
+MUCH_WORSE = 0.02  # nats above the best validation: more than by chance
 
 
 class StoppedError(Exception):
@@ -329,6 +330,8 @@ class Run:
 
     def _is_done(self) -> bool:
         """Whether no step is left; of a time budget at least one is made."""
+        if self.progress.gave_up:
+            return True
         if self.schedule.total is not None:
             return self.progress.step >= self.schedule.total
         return self._share() >= 1 and self.progress.step > 0
@@ -391,8 +394,30 @@ class Run:
             if not math.isfinite(loss):
                 raise self._diverged(f"the validation loss is {loss}")
             if progress.best_loss is None or loss < progress.best_loss:
-                progress.best_step, progress.best_loss = progress.step, loss
+                progress.best_step, progress.best_loss, progress.worse = progress.step, loss, 0
+            elif self.config.patience and loss > progress.best_loss + MUCH_WORSE:
+                self._lose_patience()
         return {"val_loss": loss, "val_perplexity": perplexity(loss)}
+
+    def _lose_patience(self) -> None:
+        """Count a validation that is much worse than the best: say so once, and end the run after too many in a row."""
+        progress, best = self.progress, f"step {self.progress.best_step:,}"
+        progress.worse += 1
+        if progress.worse == min(2, self.config.patience):
+            self._report(
+                Notice(
+                    f"the validation loss has been rising since {best}: the network learns its text by heart. A longer"
+                    f" text helps, or fewer passes over it, a smaller network, more dropout"
+                )
+            )
+        if progress.worse >= self.config.patience and not progress.gave_up and not self._is_done():
+            progress.gave_up = True
+            self._report(
+                Notice(
+                    f"stopped early: the last {progress.worse} validations were worse than that of {best}, whose"
+                    " weights are kept (--patience)"
+                )
+            )
 
     def _evaluate(self, best: NeuralModel, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """The figures of the best weights. Raises StoppedError where `should_stop` says so on the way."""
@@ -439,7 +464,8 @@ class Run:
         step = self.progress.step
         self.keeper.write_samples("".join(f"step {step:,}\n{text}\n\n" for text in texts.values()))
         for prompt, text in texts.items():
-            self._report(Sampled(step, prompt, text, self.progress.before.get(prompt) if at_end else None))
+            before, best = (self.progress.before.get(prompt), self.progress.best_step) if at_end else (None, None)
+            self._report(Sampled(step, prompt, text, before, best))
         return texts
 
     # ---------------------------------------------------------------------------------------------------------- saving

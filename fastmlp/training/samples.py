@@ -2,7 +2,7 @@
 
 from fastmlp.config import TrainConfig
 from fastmlp.data.corpus import Corpus
-from fastmlp.prediction.generation import complete, describe_unknown_words, random_numbers, words_of_prompt
+from fastmlp.prediction.generation import TEMPERATURE, complete, describe_unknown_words, random_numbers, words_of_prompt
 from fastmlp.prediction.neural import NeuralModel
 
 __all__ = ["Samples"]
@@ -20,6 +20,7 @@ class Samples:
     def __init__(self, config: TrainConfig, corpus: Corpus, model: NeuralModel) -> None:
         given = [words_of_prompt(model, prompt) for prompt in config.prompt] or [corpus.default_prompt()]
         self._seed, self._join = config.seed, corpus.tokenizer.join
+        self._temperature = TEMPERATURE if config.window else 1.0  # the original's samples are what they were
         self.prompts = {self._join(words): words for words in given}
 
     def texts(self, model: NeuralModel) -> dict[str, str]:
@@ -27,7 +28,8 @@ class Samples:
         texts = {}
         for number, (prompt, words) in enumerate(self.prompts.items()):
             rng = random_numbers(self._seed, SAMPLE_STREAM + number)
-            texts[prompt] = self._join([*words, *complete(model, words, SAMPLE_WORDS, rng)])
+            written = complete(model, words, SAMPLE_WORDS, rng, temperature=self._temperature)
+            texts[prompt] = self._join([*words, *written])
         return texts
 
     def unknown_words(self, model: NeuralModel) -> str | None:

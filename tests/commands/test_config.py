@@ -36,7 +36,7 @@ FULL = TrainConfig(
 def test_the_defaults_are_the_documented_ones() -> None:
     config = TrainConfig()
     assert (config.steps, config.epochs, config.minutes) == (None, None, None)
-    assert (config.context, config.embed, config.hidden, config.blocks) == (6, 128, 512, 1)
+    assert (config.context, config.blocks) == (6, 1)
     assert (config.averages, config.reach, config.activation) == ((0.7, 0.95), 100, "gelu")
     assert (config.residual, config.projection, config.tied) == (True, True, True)
     assert (config.optimizer, config.lr, config.schedule, config.warmup_steps(10_000)) == (
@@ -45,8 +45,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "cosine",
         500,
     )
-    of_the_text = ("batch_size", "dropout", "weight_decay", "eval_every", "log_every", "sample_every", "patience")
-    assert [getattr(config, name) for name in of_the_text] == [None] * 7
+    of_the_text = ("embed", "hidden", "batch_size", "dropout", "weight_decay", "eval_every", "log_every", "sample_every", "patience")
+    assert [getattr(config, name) for name in of_the_text] == [None] * 9
     assert (config.tokenizer, config.vocab_size, config.min_count) == ("words", None, 1)
     assert (config.val_fraction, config.test_fraction, config.val_file) == (0.05, 0, None)
     assert config.eval_windows == 8_192
@@ -77,7 +77,7 @@ def test_one_option_may_bring_another() -> None:
     ("written", "hidden"),
     [
         *(("", (300, 300)), ("embed = 40\n", (300, 300)), ("hidden = [9]\n", (9,)), ("hidden = 9\n", 9)),
-        *(("tied = true\n", 512), ('preset = "small"\n', 512), ('preset = "original"\n', (300, 300))),
+        *(("tied = true\n", None), ('preset = "small"\n', 512), ('preset = "original"\n', (300, 300))),
     ],
 )
 def test_a_file_without_the_newer_options_means_the_network_of_before(
