@@ -60,7 +60,7 @@ def play(clock: Clock, contender: str, B: int, V: int, rule: str = "", **options
     rng = np.random.default_rng(2003)
     given = mean_over_batch(inputs.linear_cross_entropy(rng, B, REAL.H, V))
     if rule:
-        given |= inputs.last_layer_state(rng, given)
+        given |= inputs.last_layer_state(rng, given) | inputs.NOTHING_HELD
         peers.play_op(clock, contender, f"{OP}_update", given, rule=rule, lr=1e-3, step=1, **options)
     peers.play_op(clock, contender, OP, given, **options)
 
@@ -131,7 +131,7 @@ def update_large_layer(clock: Clock, fp32_precision: str, **_task: object) -> No
     """A contender: the update by SGD of a large layer; each tick reports its peak memory in bytes."""
     rng = np.random.default_rng(2003)
     given = mean_over_batch(inputs.linear_cross_entropy(rng, LARGE_B, REAL.H, LARGE_V))
-    arrays = arguments("linear_cross_entropy_update", given, np.copy)
+    arrays = arguments("linear_cross_entropy_update", given | inputs.NOTHING_HELD, np.copy)
     while True:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
         before = status("VmRSS")
@@ -153,7 +153,7 @@ def stated_bytes(fp32_precision: str) -> int:
     B, H, S, n, P = LARGE_B, REAL.H, 32, default_threads(), PLANES[fp32_precision]
     if not P:
         L, block = (-(-B // 16) | 1) * 16, 120
-        return 4 * ((H + 3 * S + n * block + 9) * L + H * B + (S * H + n) * L + n * block * (H + 1))
+        return 4 * ((H + 3 * S + n * block + 9) * L + H * B + (S * H + n) * L + n * block * H)
     L, H, block = -(-B // 32) * 32, -(-H // 32) * 32, 128
     forward = (P * H / 2 + 3 * S + 9) * L + n * block * (P * H / 2 + 32)
     return int(4 * (forward + (P * H / 2 + S * H + n * P * block + n) * L + n * (32 * H + block)))

@@ -367,8 +367,9 @@ class LanguageModel:
 
         prompt  the words before; ids (N,) for ids
         k       how many words; None: all
-        Probabilities are those that `generate` draws with at temperature 1: `<unk>` is left out, and all of them add up to 1. Warns of
-        words that the vocabulary lacks. Raises NotTrainedError, ValueError, or for ids TypeError or IndexError.
+        Probabilities are those that `generate` draws with at temperature 1: `<unk>` is left out, and all of them add up
+        to 1. Warns of words that the vocabulary lacks. Raises NotTrainedError, ValueError, or for ids TypeError or
+        IndexError.
 
         >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
         >>> history = model.fit("to be or not to be. " * 50, steps=200, batch_size=16, lr=0.02)

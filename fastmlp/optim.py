@@ -517,7 +517,8 @@ def _run(rule: Rule, module: Module, gradient: Gradient, states: Sequence[Array]
     """One step, by the op update_<rule> or its form for rows."""
     name, options = rule
     if isinstance(gradient, RowGradient):
-        module.place.run(f"update_{name}_rows", gradient.rows, gradient.drows, *states, param, **options)
+        arrays = gradient.rows, gradient.drows, *states, param
+        module.place.run(f"update_{name}_rows", *arrays, only_rows=gradient.alone, **options)
     else:
         module.place.run(f"update_{name}", gradient, *states, param, **options)
 

@@ -33,6 +33,7 @@ ctypedef struct Want:
     bint written
     bint optional
     bint ascending
+    bint by_row                  # an id of each row: those of ignored rows are not looked at
 
 
 cdef bint same_letter(Py_ssize_t *sizes, const int *letters, bint longer, Py_ssize_t size) noexcept:
@@ -115,6 +116,7 @@ cdef class Contract:
                 lowest=array.lowest,
                 ids=array.holds == "id", int64s=array.holds == "int64", written=array.written,
                 optional=array.optional, ascending=array.ascending,
+                by_row="row_scale" in arrays and array.axes == arrays["row_scale"].axes,
             )
             assert self.wants[i].axes <= MOST_AXES
             for j, axis in enumerate(array.axes or ()):
@@ -134,9 +136,7 @@ cdef class Contract:
                 self.sizes[i] = int(letter)
         for array in arrays.values():
             if array.holds == "id":
-                assert not array.optional
                 assert array.below is None or array.below in certain
-                assert self.row_scale == NONE or array.axes == arrays["row_scale"].axes
 
     def fits(self, tuple arrays not None, dict options not None):
         """Whether an op may run on these arguments; an argument that is optional may be None."""
@@ -198,7 +198,12 @@ cdef class Contract:
                     if not same_letter(sizes, want.letters[j], want.longer[j], array.shape[j]):
                         return False
         for i in range(self.count):
-            if self.wants[i].ids and not self.wants[i].written and not self.ids_fit(views, i, sizes):
+            if (
+                self.wants[i].ids
+                and not self.wants[i].written
+                and views[i].format != NULL
+                and not self.ids_fit(views, i, sizes)
+            ):
                 return False
         return True
 
@@ -207,7 +212,7 @@ cdef class Contract:
         want, array = &self.wants[which], &views[which]
         cdef uint64_t shift = -<int64_t> want.lowest
         cdef uint64_t size = shift + (sizes[want.below] if want.below != NONE else <uint64_t> 1 << 63)
-        cdef const float *row_scale = <const float *> views[self.row_scale].buf if self.row_scale != NONE else NULL
+        cdef const float *row_scale = <const float *> views[self.row_scale].buf if want.by_row else NULL
         cdef Py_ssize_t count = array.len // array.itemsize
         if array.itemsize == sizeof(int32_t):
             return in_range(<const int32_t *> array.buf, count, shift, size, row_scale, want.ascending)

@@ -13,7 +13,8 @@ read in place and every sum over words is vertical.
     sweep two, a slice at a time
         p = (e * exp(block_highest - highest - log_sum) - truth) * row_scale          in place of e
         dh^T += W^T p                                              dh^T  (H, lanes), added up in slice order
-        dW = p h, db = sum of p                                    or, at once, the update of W and b by them
+        db = sum of p
+        dW = p h                                                   or, at once, the update of W by it
 
 The products are computed in float32 ("ieee"), or from tiles of bf16 (simd/tiles.h) with float32 sums: with each number
 rounded once ("bf16"), or as the sum of two bf16 ("bf16x3"). Both go through the sweeps above, the second kind a
@@ -25,14 +26,18 @@ between the sweeps for any length of batch, and a block stays in the caches. dW 
 A gradient that is not wanted is not computed. All rows count: the check of the arrays (fastmlp/ops/contract.py) leaves
 out ignored rows.
 
-Work memory, in floats, beside the arguments; B are the rows of a piece, L is B padded to whole vectors, and from
+An update leaves out the rows of W that are held and hands their gradients back, for a caller who has others to add; so
+it does with db. A pointer into their ascending ids goes along with the words of a block.
+
+Work memory, in floats, beside the arguments; B are the rows that go at once, L is B padded to whole vectors, and from
 128 on to an odd number of cache lines, S the number of slices (at most 32), n the threads:
 
     forward    (H + 3 S + n BLOCK + 9) L                       nothing of the size of B V
-    backward   the same + H B + (S H + n) L + n BLOCK (H + 1)  dh's parts, and a block's gradient
-    both       the same + (V + V / BLOCK) L for the exponentials, if they take at most KEEP_AT_MOST; beyond it
-               nothing of the size of B V either: sweep two computes the logits again, exactly
-    update     as both, with all rows in one piece: no gradient has the size of W
+    backward   the same + H B + (S H + n) L + n BLOCK H        dh's parts, and a block's gradient
+    both       the same + (V + V / BLOCK) L for the exponentials, where they take at most KEEP_AT_MOST; beyond it
+               nothing of the size of B V either: the logits are made again, exactly, in sweep two
+    update     as both, with all rows at once: there is no gradient of the size of W; 2 U more for int32 ids of the
+               U rows that are held
 
 and with tiles, where L is B and H is padded to 32:
 
@@ -87,15 +92,16 @@ ctypedef struct Call:
     double label_smoothing
     const float *h          # (B, H)
     float *weight           # (V, H), written where `rule` is set
-    float *bias             # (V,) or NULL, likewise
+    const float *bias       # (V,) or NULL
     float *dh               # (B, H) or NULL
-    float *dweight          # (V, H) or NULL; NULL where the gradients go into an update
+    float *dweight          # (V, H) or NULL; NULL where the gradient goes into an update
     float *dbias            # (V,) or NULL
-    const update_rule *rule  # NULL, or the update to make with the gradients; its state, or NULL:
+    const update_rule *rule  # NULL, or what to do with the gradient of W at once; the state that it keeps, or NULL:
     float *weight_state     # (V, H)
     float *weight_state2    # (V, H)
-    float *bias_state       # (V,)
-    float *bias_state2      # (V,)
+    long held_rows          # rows of W that are not updated
+    const int64_t *held     # (held_rows,) which ones, ascending
+    float *dheld            # (held_rows, H) where their gradients go
     # work memory; (stride) arrays are one float a lane, 0 in the padding, but for row_highest
     int64_t *targets        # (B,) ids
     float *row_scale        # (stride) and four more of its kind in one piece
@@ -113,8 +119,8 @@ ctypedef struct Call:
     float *exponentials     # (V, stride) if they are stored, else (threads, block, stride)
     float *dh_parts         # (slices, H, stride), or of tiles (slices, stride, columns)
     float *scale            # (threads, the larger of stride and columns)
-    bint stream             # dW is large: its blocks are computed in the cache and copied past it
-    float *block_gradient   # (threads, block, H + 1) a block's dW and db, for an update or the copy
+    bint stream             # dW is large: its blocks are made in the cache and copied past it
+    float *block_gradient   # (threads, block, H) where a block's dW is made for an update or the copy
     # and for products of tiles, in planes; the first size is that of a plane
     long columns            # H padded to whole tiles
     long h_plane
@@ -187,7 +193,7 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
             size = round_up(call.H, call.panel) * call.B if makes_dweight(call) else 0
             call.h_columns = <float *> reserve(&at, size * sizeof(float))
             call.dh_parts = <float *> reserve(&at, call.slices * call.H * lane_array if call.dh else 0)
-            size = threads * BLOCK * (call.H + 1) if call.rule or call.stream else 0
+            size = threads * BLOCK * call.H if call.rule or call.stream else 0
             call.block_gradient = <float *> reserve(&at, size * sizeof(float))
     if call.gradients:
         call.scale = <float *> reserve(&at, threads * max(lane_array, call.columns * sizeof(float)))
@@ -275,19 +281,45 @@ cdef float *state_at(float *state, long first) noexcept nogil:
     return state + first if state else NULL
 
 
-cdef void update_bias(Call *call, long first, long words, const float *dbias) noexcept nogil:
-    if call.bias:
-        core.simd.update(call.rule, words, dbias, state_at(call.bias_state, first), state_at(call.bias_state2, first),
-                         call.bias + first)
+cdef long held_from(const Call *call, long word) noexcept nogil:
+    """How many of the rows that are held come before a word."""
+    cdef long low = 0, high = call.held_rows, middle
+    while low < high:
+        middle = (low + high) // 2
+        if call.held[middle] < word:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef void update_rows(Call *call, long first, long rows, const float *dweight) noexcept nogil:
+    """Update rows of W that lie behind each other by their gradients, likewise, or by zeros where that is NULL."""
+    cdef long at = first * call.H
+    core.simd.update(call.rule, rows * call.H, dweight, state_at(call.weight_state, at),
+                     state_at(call.weight_state2, at), call.weight + at)
 
 
 cdef void update_weight(Call *call, long first, long words, const float *dweight, long row) noexcept nogil:
-    """Update the rows of some words by their gradients, which lie `row` floats apart."""
-    cdef long word, at
+    """Update the rows of some words by their gradients, which lie `row` floats apart; those held are handed back."""
+    cdef long i = held_from(call, first), word
     for word in range(words):
-        at = (first + word) * call.H
-        core.simd.update(call.rule, call.H, dweight + word * row, state_at(call.weight_state, at),
-                         state_at(call.weight_state2, at), call.weight + at)
+        if i < call.held_rows and call.held[i] == first + word:
+            memcpy(call.dheld + i * call.H, dweight + word * row, call.H * sizeof(float))
+            i += 1
+        else:
+            update_rows(call, first + word, 1, dweight + word * row)
+
+
+cdef void update_by_zero(Call *call) noexcept nogil:
+    """Gradients of 0: what the rule remembers goes on, and weights decay, but for the rows that are held."""
+    cdef long i, first = 0
+    for i in range(call.held_rows):
+        update_rows(call, first, call.held[i] - first, NULL)
+        first = call.held[i] + 1
+    update_rows(call, first, call.V - first, NULL)
+    if call.held_rows:
+        memset(call.dheld, 0, call.held_rows * call.H * sizeof(float))
 
 
 cdef void hand_back(const Call *call, long count, const float *gradient, float *to) noexcept nogil:
@@ -306,7 +338,7 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
     cdef bint past_the_cache
     cdef float *parts = call.dh_parts + slice * call.H * call.stride
     cdef float *scale = call.scale + hand * max(call.stride, call.columns)
-    cdef float *own_gradient = call.block_gradient + hand * BLOCK * (call.H + 1)
+    cdef float *own_gradient = call.block_gradient + hand * BLOCK * call.H
     cdef float *dweight
     cdef float *p
     cdef long block, first, words, row, word, column, lane
@@ -348,9 +380,7 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
                 row += DEPTH_CHUNK
             column += call.panel
         if call.rule:
-            core.simd.lane_sums(words, call.B, call.stride, p, own_gradient + BLOCK * call.H)
             update_weight(call, first, words, own_gradient, call.H)
-            update_bias(call, first, words, own_gradient + BLOCK * call.H)
         elif past_the_cache:
             core.simd.stream(words, call.H, own_gradient, call.H, call.dweight + first * call.H)
         if call.dbias:
@@ -545,9 +575,7 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
             else:
                 for row in range(some):
                     hand_back(call, call.H, dweight + row * call.columns, call.dweight + (first + word + row) * call.H)
-        if call.rule:
-            update_bias(call, first, words, dbias)
-        elif call.dbias:
+        if call.dbias:
             hand_back(call, words, dbias, call.dbias + first)
     core.tiles.end()
 
@@ -600,6 +628,12 @@ cdef bint all_finite(long count, const float *numbers) noexcept nogil:
     return True
 
 
+cdef void fill_with_nan(float *numbers, long count) noexcept nogil:
+    cdef long i
+    for i in range(count):
+        numbers[i] = NAN
+
+
 cdef long rows_at_once(long rows, int planes) noexcept nogil:
     """Return the rows of a piece, about a quarter of the batch: its exponentials are then far below the batch's logits.
 
@@ -623,7 +657,7 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
     """Run sweep one, which writes the statistics, if there is an array for losses, and sweep two if the call has arrays
     for gradients; piece by piece.
 
-    Return False if a loss is infinite or NaN and the update is therefore skipped; dh is then NaN.
+    False where an update is given up because a loss is infinite or no number; the gradients are then NaN.
     """
     cdef bint forward = losses is not None
     cdef bint go_on = True
@@ -673,8 +707,9 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
         core.run(sweep_one_tiles if call.planes else sweep_one, call, call.slices, threads)
         combine_slices(call, highest, log_sum, losses)
         if call.rule and not all_finite(call.B, losses):
-            for row in range(call.B * call.H):
-                call.dh[row] = NAN
+            fill_with_nan(call.dh, call.B * call.H)
+            fill_with_nan(call.dbias, call.V if call.dbias else 0)
+            fill_with_nan(call.dheld, call.held_rows * call.H)
             return False
     else:
         memcpy(call.row_highest, highest, call.B * sizeof(float))
@@ -710,13 +745,14 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
     call.dh = call.dweight = call.dbias = NULL
     call.add = False
     call.rule = NULL
-    call.weight_state = call.weight_state2 = call.bias_state = call.bias_state2 = NULL
+    call.weight_state = call.weight_state2 = call.dheld = NULL
+    call.held_rows = 0
     if dweight is not None:
         call.dweight = &dweight[0, 0]
     if dbias is not None:
         call.dbias = &dbias[0]
     call.weight = <float *> &weight[0, 0]
-    call.bias = <float *> &bias[0] if bias is not None else NULL
+    call.bias = &bias[0] if bias is not None else NULL
     if call.B == 0:
         if dweight is not None:
             dweight[:, :] = 0
@@ -779,32 +815,37 @@ def _adamw(*, double lr, long step, double beta1=0.9, double beta2=0.999, double
 RULES = {"sgd": (_sgd, 0), "momentum": (_momentum, 1), "adagrad": (_adagrad, 1), "adamw": (_adamw, 2)}
 
 
-def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, float[::1] bias,
+def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, const float[::1] bias,
                                 targets, const float[::1] row_scale, float[:, ::1] weight_state,
-                                float[:, ::1] weight_state2, float[::1] bias_state, float[::1] bias_state2,
-                                float[::1] highest, float[::1] log_sum, float[::1] losses, float[:, ::1] dh, *,
+                                float[:, ::1] weight_state2, held, float[::1] highest, float[::1] log_sum,
+                                float[::1] losses, float[:, ::1] dh, float[::1] dbias, float[:, ::1] dheld, *,
                                 str rule, double label_smoothing=0.0, str fp32_precision="auto", int threads=1,
                                 **options):
-    """Compute losses and dh and update weight and bias; a block's gradient never leaves the cache."""
+    """Losses, gradients of h, bias and what is held, and the update of weight; dW of a block never leaves the cache."""
     cdef Call call
     cdef update_rule the_rule
+    cdef const int64_t[::1] held_ids
     if rule not in RULES:
         raise ValueError(f"linear_cross_entropy_update: rule: expected one of {', '.join(RULES)}, got {rule!r}")
     make_rule, states = RULES[rule]
-    if ((states > 0 and (weight_state is None or (bias is not None and bias_state is None)))
-            or (states > 1 and (weight_state2 is None or (bias is not None and bias_state2 is None)))):
-        raise ValueError(f"linear_cross_entropy_update: {rule} needs {states} arrays of state for each parameter")
+    if (states > 0 and weight_state is None) or (states > 1 and weight_state2 is None):
+        raise ValueError(f"linear_cross_entropy_update: {rule} needs {states} arrays of state for weight")
+    if bias is not None and dbias is None:
+        raise ValueError("linear_cross_entropy_update: dbias: expected an array for the gradient of bias, got None")
+    if (held is None) != (dheld is None):
+        given, lacking = ("dheld", "held") if held is None else ("held", "dheld")
+        raise ValueError(f"linear_cross_entropy_update: {lacking}: expected an array, as {given} is one; got None")
     the_rule = make_rule(**options)
-    cdef bint rows = begin(&call, h, weight, bias, dh, None, None, label_smoothing, fp32_precision)
+    cdef bint rows = begin(&call, h, weight, bias, dh, None, dbias, label_smoothing, fp32_precision)
     call.rule = &the_rule
     if states > 0:
         call.weight_state = &weight_state[0, 0]
-        call.bias_state = &bias_state[0] if bias is not None else NULL
     if states > 1:
         call.weight_state2 = &weight_state2[0, 0]
-        call.bias_state2 = &bias_state2[0] if bias is not None else NULL
-    if not rows:  # gradients of 0: the rule's state still changes, and weights decay
-        core.simd.update(call.rule, call.V * call.H, NULL, call.weight_state, call.weight_state2, call.weight)
-        update_bias(&call, 0, call.V, NULL)
+    if held is not None and len(held) > 0:
+        held_ids = held.astype("int64", copy=False)
+        call.held_rows, call.held, call.dheld = held_ids.shape[0], &held_ids[0], &dheld[0, 0]
+    if not rows:
+        update_by_zero(&call)
         return True
     return run(&call, targets, row_scale, highest, log_sum, losses, threads)

@@ -1,7 +1,8 @@
 """The optimizers' updates, PyTorch's rules: for a dense gradient, and for the rows of a sparse one.
 
-The form for rows walks the parameter with a pointer into the ascending ids: a row with a gradient is updated by
-it; the rows up to the next one are updated by zeros if the rule changes them even so, and are skipped otherwise.
+The form for rows walks the parameter with a pointer into the ascending ids: a row with a gradient gets it; the stretch
+up to the next one gets zeros where the rule moves it all the same, and is not touched where it does not, or where the
+caller has updated the other rows already (`only_rows`).
 """
 
 from libc.stdint cimport int64_t
@@ -123,6 +124,8 @@ cdef update_rows(update_rule rule, bint every_row, const ids_t[::1] rows, const 
     call.V, call.D = param.shape[0], param.shape[1]
     if call.V == 0 or call.D == 0:
         return
+    if not every_row and call.unique * call.D < SLICE:
+        threads = 1  # so little is not worth waking another
     wide = <int64_t *> malloc((call.unique + 1) * sizeof(int64_t))
     if wide == NULL:
         raise MemoryError("update: no memory for the ids")
@@ -133,33 +136,36 @@ cdef update_rows(update_rule rule, bint every_row, const ids_t[::1] rows, const 
     with nogil:
         for i in range(call.unique):
             wide[i] = rows[i]
-        core.run(rows_slice, &call, ceil_div(call.V, SLICE_ROWS), threads if every_row else 1)
+        core.run(rows_slice, &call, ceil_div(call.V, SLICE_ROWS), threads)
         free(wide)
 
 
 def update_sgd_rows(const ids_t[::1] rows, const float[:, ::1] drows, float[:, ::1] param, *, double lr,
-                    double weight_decay=0.0, int threads=1):
+                    double weight_decay=0.0, bint only_rows=False, int threads=1):
     """update_sgd for a sparse gradient."""
-    update_rows[ids_t](sgd_rule(lr, weight_decay), weight_decay != 0, rows, drows, None, None, param, threads)
+    update_rows[ids_t](sgd_rule(lr, weight_decay), weight_decay != 0 and not only_rows, rows, drows, None, None, param,
+                       threads)
 
 
 def update_momentum_rows(const ids_t[::1] rows, const float[:, ::1] drows, float[:, ::1] velocity,
                          float[:, ::1] param, *, double lr, double momentum=0.9, double weight_decay=0.0,
-                         int threads=1):
-    """update_momentum for a sparse gradient; every row moves, as its velocity does."""
-    update_rows[ids_t](momentum_rule(lr, momentum, weight_decay), True, rows, drows, velocity, None, param, threads)
+                         bint only_rows=False, int threads=1):
+    """update_momentum for a sparse gradient; every row moves, as its velocity does, unless `only_rows`."""
+    update_rows[ids_t](momentum_rule(lr, momentum, weight_decay), not only_rows, rows, drows, velocity, None, param,
+                       threads)
 
 
 def update_adagrad_rows(const ids_t[::1] rows, const float[:, ::1] drows, float[:, ::1] squares,
-                        float[:, ::1] param, *, double lr, double eps=1e-10, double weight_decay=0.0, int threads=1):
+                        float[:, ::1] param, *, double lr, double eps=1e-10, double weight_decay=0.0,
+                        bint only_rows=False, int threads=1):
     """update_adagrad for a sparse gradient."""
-    update_rows[ids_t](adagrad_rule(lr, eps, weight_decay), weight_decay != 0, rows, drows, squares, None, param,
-                       threads)
+    update_rows[ids_t](adagrad_rule(lr, eps, weight_decay), weight_decay != 0 and not only_rows, rows, drows, squares,
+                       None, param, threads)
 
 
 def update_adamw_rows(const ids_t[::1] rows, const float[:, ::1] drows, float[:, ::1] mean, float[:, ::1] square,
                       float[:, ::1] param, *, double lr, long step, double beta1=0.9, double beta2=0.999,
-                      double eps=1e-8, double weight_decay=0.01, int threads=1):
-    """update_adamw for a sparse gradient; every row moves, as its running mean does."""
-    update_rows[ids_t](adamw_rule(lr, step, beta1, beta2, eps, weight_decay), True, rows, drows, mean, square, param,
-                       threads)
+                      double eps=1e-8, double weight_decay=0.01, bint only_rows=False, int threads=1):
+    """update_adamw for a sparse gradient; every row moves, as its running mean does, unless `only_rows`."""
+    update_rows[ids_t](adamw_rule(lr, step, beta1, beta2, eps, weight_decay), not only_rows, rows, drows, mean, square,
+                       param, threads)

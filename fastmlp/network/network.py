@@ -222,15 +222,13 @@ class Network:
         output = self.layers.output
         self.layers.counter[1] = step
         h = self.forward(batch.near, batch.far, training=True)
-        if output.tied:
-            loss = self._gradients(h, batch.targets)
-            if math.isfinite(loss):
-                optimizer.step()
-            return loss
-        losses = output.step(h, batch.targets, self._mean_over(len(h)), optimizer)
+        held = np.unique(batch.near) if output.tied else None
+        losses = output.step(h, batch.targets, self._mean_over(len(h)), optimizer, held=held)
         dh = output.loss_backward()
         if dh is not None:
             self._backward(dh)
+            if output.tied:
+                output.finish()
             optimizer.step()
         return mean(losses)
 

@@ -7,7 +7,7 @@ import numpy as np
 from fastmlp.nn.embedding import Embedding
 from fastmlp.nn.linear import Linear
 from fastmlp.nn.module import Module, Random
-from fastmlp.ops.gradient import FusingOptimizer
+from fastmlp.ops.gradient import FusingOptimizer, RowGradient
 
 __all__ = ["Head"]
 
@@ -26,6 +26,7 @@ class Head(Linear):
 
     fp32_precision = "auto"
     _made: tuple[Array, ...] = (np.empty(0),)  # the results of the last batch, if the place is bound
+    _dheld: Array | None = None  # of a tied weight, the gradient of the rows that the embedding's gradient has too
 
     def __init__(
         self,
@@ -77,37 +78,55 @@ class Head(Linear):
         return found[-1]
 
     def step(
-        self, h: Array, targets: Array, row_scale: Array, optimizer: FusingOptimizer, *, label_smoothing: float = 0.0
+        self,
+        h: Array,
+        targets: Array,
+        row_scale: Array,
+        optimizer: FusingOptimizer,
+        *,
+        held: Array | None = None,
+        label_smoothing: float = 0.0,
     ) -> Array:
-        """The losses, as in `losses`, and the optimizer's step of this layer made on the way.
+        """The losses, as in `losses`, and the optimizer's step of the weight made on the way; its own makes the bias's.
 
-        optimizer        of this layer's parameters; its own `step` then leaves them alone
+        optimizer        of the weight and the bias
+        held             (U,)  of a tied weight the rows that the embedding looks up, ascending: their gradient is kept,
+                         for `finish` to add to the embedding's
         label_smoothing  as in LinearCrossEntropyLoss
         Where a loss is infinite or no number nothing is updated, and `loss_backward` gives None.
         """
         *found, dh = self._results(h)
-        rule = optimizer.fused(self, "weight")
-        bias_states = () if self.bias is None else optimizer.fused(self, "bias").states
-        states = [[*given, None, None][:2] for given in (rule.states, bias_states)]
+        [owner] = self._weight_owner
+        rule = optimizer.fused(owner, "weight")
+        states = [*rule.states, None, None][:2]
+        dbias = None if self.bias is None else self._gradient("bias")
+        dheld = None if held is None else self.place.array(self, "dheld", (len(held), self.in_features), h.dtype)
         updated = self.place.run(
             "linear_cross_entropy_update",
             *(h, self.weight, self.bias, targets, row_scale),
-            *(*states[0], *states[1], *found, dh),
+            *(*states, held, *found, dh, dbias, dheld),
             rule=rule.name,
             label_smoothing=label_smoothing,
             fp32_precision=self.fp32_precision,
             **rule.options,
         )
-        if updated:
-            for name in self._parameters:
-                optimizer.count_step(self, name)
-        self._saved = dh if updated else None
+        if updated and owner is self:
+            optimizer.count_step(self, "weight")
+        self._saved, self._dheld = dh if updated else None, dheld
         return found[-1]
 
     def loss_backward(self) -> Array | None:
         """The gradient of the input of the last `learn` or `step`; None where the loss was not finite."""
         dh: Array | None = self._saved
         return dh
+
+    def finish(self) -> None:
+        """Add the gradient of the held rows to the embedding's, after its backward pass; their step is the sum's."""
+        [embedding] = self._weight_owner
+        gradient = embedding.grads["weight"]
+        assert isinstance(gradient, RowGradient)
+        gradient.drows[...] += self._dheld
+        embedding.grads["weight"] = RowGradient(gradient.rows, gradient.drows, alone=True)
 
     def _results(self, h: Array) -> tuple[Array, ...]:
         """Where highest logits, logarithms of the sums, losses (B,) and dh (B, H) are written."""

@@ -17,10 +17,12 @@ class RowGradient:
 
     rows   (U,)    unique ids, ascending
     drows  (U, D)  the gradient's rows at those ids
+    alone  whether only these rows are to be updated: an op has updated the others on its way
     """
 
     rows: Array
     drows: Array
+    alone: bool = False
 
 
 Gradient = Array | RowGradient
@@ -33,7 +35,6 @@ def dense(gradient: Gradient, param: Array) -> Array:
 
 # The optimizers' rules, and the number of state arrays that each has for a parameter.
 RULES = {"sgd": 0, "momentum": 1, "adagrad": 1, "adamw": 2}
-States = tuple[Array | None, ...]
 
 
 class FusedRule(NamedTuple):
@@ -60,16 +61,24 @@ class FusingOptimizer(Protocol):
 
 
 def rule_of(
-    rule: str, updates: Mapping[str, Any], weight_states: States, bias_states: States | None
-) -> tuple[Callable[..., None], list[Array], list[Array]]:
-    """Return the op update_<rule> and its arrays of state for weight and bias; bias_states is None without a bias."""
+    rule: str, updates: Mapping[str, Any], states: tuple[Array | None, ...]
+) -> tuple[Callable[..., None], list[Array]]:
+    """The op update_<rule> of a back-end, and those of the arrays of state that it takes."""
     if rule not in RULES:
         raise ValueError(f"linear_cross_entropy_update: rule: expected one of {', '.join(RULES)}, got {rule!r}")
-    kept = RULES[rule]
-    wanted = [[state for state in states[:kept] if state is not None] for states in (weight_states, bias_states or ())]
-    if [len(states) for states in wanted] != [kept, 0 if bias_states is None else kept]:
-        raise ValueError(f"linear_cross_entropy_update: {rule} needs {kept} arrays of state for each parameter")
-    return updates[f"update_{rule}"], wanted[0], wanted[1]
+    wanted = [state for state in states[: RULES[rule]] if state is not None]
+    if len(wanted) != RULES[rule]:
+        raise ValueError(f"linear_cross_entropy_update: {rule} needs {RULES[rule]} arrays of state for weight")
+    return updates[f"update_{rule}"], wanted
+
+
+def check_places(bias: Array | None, dbias: Array | None, held: Array | None, dheld: Array | None) -> None:
+    """That an update of the last layer has a place for the gradients that it hands back."""
+    if bias is not None and dbias is None:
+        raise ValueError("linear_cross_entropy_update: dbias: expected an array for the gradient of bias, got None")
+    if (held is None) != (dheld is None):
+        given, lacking = ("dheld", "held") if held is None else ("held", "dheld")
+        raise ValueError(f"linear_cross_entropy_update: {lacking}: expected an array, as {given} is one; got None")
 
 
 def dense_gradient(rows: Array, drows: Array, like: Array) -> Array:

@@ -45,7 +45,17 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "cosine",
         500,
     )
-    of_the_text = ("embed", "hidden", "batch_size", "dropout", "weight_decay", "eval_every", "log_every", "sample_every", "patience")
+    of_the_text = (
+        "embed",
+        "hidden",
+        "batch_size",
+        "dropout",
+        "weight_decay",
+        "eval_every",
+        "log_every",
+        "sample_every",
+        "patience",
+    )
     assert [getattr(config, name) for name in of_the_text] == [None] * 9
     assert (config.tokenizer, config.vocab_size, config.min_count) == ("words", None, 1)
     assert (config.val_fraction, config.test_fraction, config.val_file) == (0.05, 0, None)

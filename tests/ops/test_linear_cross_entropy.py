@@ -325,51 +325,125 @@ RULES = [
 rules = pytest.mark.parametrize("options", RULES, ids=lambda options: " ".join(map(str, options.values())))
 
 
-def in_training(rng, *sizes, bias=True):
-    given = inputs.linear_cross_entropy(rng, *sizes) | ({} if bias else {"bias": None})
-    state = {f"{name}_state{number}": None for name in ("weight", "bias") for number in ("", "2")}
-    return given | state | inputs.last_layer_state(rng, given)
+KEPT = {"sgd": (), "momentum": ("velocity",), "adagrad": ("squares",), "adamw": ("mean", "square")}
+CHANGED = ("weight", "weight_state", "weight_state2")
+helds = pytest.mark.parametrize("with_held", [False, True], ids=["nothing held", "rows held"])
+
+
+def in_training(rng, *sizes, bias=True, with_held=False):
+    given = inputs.linear_cross_entropy(rng, *sizes) | ({} if bias else WITHOUT_BIAS)
+    rows = {"held": inputs.held(sizes[-1])} if with_held else inputs.NOTHING_HELD
+    return given | inputs.last_layer_state(rng, given) | rows
+
+
+def update_by(ops, options, form, arrays, given, **others):
+    """What update_<rule> makes of a parameter; its state is named as the last layer's."""
+    rule, options = options["rule"], {name: value for name, value in options.items() if name != "rule"}
+    state = {slot: given[f"weight_state{number}"] for slot, number in zip(KEPT[rule], ("", "2"), strict=False)}
+    got = run(ops, f"update_{rule}{form}", {**arrays, **state, "param": given["weight"]}, **options, **others)
+    slots = zip(KEPT[rule], ("", "2"), strict=False)
+    return {"weight": got["param"], **{f"weight_state{number}": got[slot] for slot, number in slots}}
 
 
 @pytest.mark.sweep(every=7)
 @rules
+@helds
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("sizes", [(2, 3, 1), (1, 1, 2), (2, 3, 7), (33, 31, 301), (5, 301, 4_097)], ids=str)
-def test_promise_2_the_fused_update_agrees_with_float64(ops, rng, options, sizes, bias):
+def test_promise_2_the_fused_update_agrees_with_float64(ops, rng, options, sizes, bias, with_held):
     smoothing = 0.1 if sizes[-1] > 1 else 0.0  # of one word the gradient is 0, and (1 - 0.1) + 0.1 may be off it
-    given, few = in_training(rng, *sizes, bias=bias), max(sizes) <= 3
-    assert_close_like_numpy(ops, [UPDATE], given, few=few, label_smoothing=smoothing, **options)
+    given, few = in_training(rng, *sizes, bias=bias, with_held=with_held), max(sizes) <= 3
+    parts = target_rows(given)
+    if with_held:
+        parts["dheld"] = {part: mask[given["held"]] for part, mask in parts["dweight"].items()}
+    del parts["dweight"]
+    assert_close_like_numpy(ops, [UPDATE], given, parts, few=few, label_smoothing=smoothing, **options)
 
 
 @rules
-def test_the_fused_update_is_the_op_and_then_the_update(ops, rng, options):
-    given = in_training(rng, 33, 31, 301)
+@helds
+def test_the_fused_update_is_the_op_and_then_the_update(ops, rng, options, with_held):
+    given = in_training(rng, 33, 31, 301, with_held=with_held)
     fused = run(ops, UPDATE, given, **options)
     apart = run(ops, *ONE_CALL, given)
-    rule, options = options["rule"], {name: value for name, value in options.items() if name != "rule"}
-    kept = {"sgd": (), "momentum": ("velocity",), "adagrad": ("squares",), "adamw": ("mean", "square")}[rule]
-    for name in ("weight", "bias"):
-        state = {slot: given[f"{name}_state{number}"] for slot, number in zip(kept, ("", "2"), strict=False)}
-        want = run(ops, f"update_{rule}", {"grad": apart[f"d{name}"], "param": given[name], **state}, **options)
-        assert relative_norm(fused[name] - given[name], want["param"] - given[name]) < 1e-5
-        for slot, number in zip(kept, ("", "2"), strict=False):
-            assert relative_norm(fused[f"{name}_state{number}"], want[slot]) < 1e-6
-    for name in ("highest", "log_sum", "losses", "dh"):
+    want = update_by(ops, options, "", {"grad": apart["dweight"]}, given)
+    if with_held:
+        for name in want:
+            want[name][given["held"]] = given[name][given["held"]]
+        assert relative_norm(fused["dheld"], apart["dweight"][given["held"]]) < 1e-6
+    assert relative_norm(fused["weight"] - given["weight"], want["weight"] - given["weight"]) < 1e-5
+    for name in want:
+        assert relative_norm(fused[name], want[name]) < 1e-6
+    for name in ("highest", "log_sum", "losses", "dh", "dbias"):
         assert relative_norm(fused[name], apart[name]) < 1e-6
 
 
-@rules
-def test_promise_4_the_fused_update_has_the_same_bits_for_any_threads(ops, rng, options):
-    assert_same_bits_for_any_threads(ops, [UPDATE], in_training(rng, 33, 31, 4_097), **options)
+# fmt: off
+HELD = [
+    [], [0], [300], [119], [120], [127, 128], list(range(301)), list(range(1, 300)), [0, 1, 2, 118, 119, 120, 121, 300],
+]
+# fmt: on
 
 
 @rules
-def test_promise_2_the_fused_update_without_rows_goes_on_with_gradients_of_zero(ops, rng, options):
-    given = in_training(rng, 1, 31, 301)
-    given |= {name: given[name][:0] for name in ("h", "targets", "row_scale")}
+@pytest.mark.parametrize("id_type", [np.int32, np.int64])
+def test_the_fused_update_leaves_rows_that_are_held_as_they_are(ops, rng, options, id_type):
+    """All else has the same bits as where nothing is held."""
+    given = cast(in_training(rng, 33, 31, 301), id_type)
+    apart = run(ops, *ONE_CALL, given)
+    free = run(ops, UPDATE, given, **options)
+    for held in HELD:
+        places = {"held": np.array(held, id_type), "dheld": np.full((len(held), 31), np.nan, np.float32)}
+        got = run(ops, UPDATE, given | places, **options)
+        assert relative_norm(got.pop("dheld"), apart["dweight"][held]) < 1e-6
+        for name, array in got.items():
+            want = free[name].copy()
+            if name in CHANGED:
+                want[held] = given[name][held]
+            assert array.tobytes() == want.tobytes(), f"{name}, held: {held}"
+
+
+@rules
+def test_the_fused_update_of_tied_weights_is_one_dense_update_with_both_gradients(ops, rng, options):
+    """Three steps; the other gradient is of rows that are held, as an embedding's is, and these are updated last."""
+    ours = in_training(rng, 33, 31, 301, with_held=True)
+    theirs = dict(ours)
+    held = ours["held"]
+    for step in range(1, 4):
+        also = inputs.normal(rng, len(held), 31)
+        this_step = options | ({"step": step} if "step" in options else {})
+        made = run(ops, UPDATE, ours, **this_step)
+        ours |= {name: made[name] for name in CHANGED}
+        both = {"rows": held, "drows": made["dheld"] + also}
+        ours |= update_by(ops, this_step, "_rows", both, ours, only_rows=True)
+        dweight = run(ops, *ONE_CALL, theirs)["dweight"]
+        dweight[held] += also
+        theirs |= update_by(ops, this_step, "", {"grad": dweight}, theirs)
+    for name in CHANGED[: 1 + len(KEPT[options["rule"]])]:
+        assert relative_norm(ours[name], theirs[name]) < 1e-6
+
+
+@rules
+@helds
+def test_promise_4_the_fused_update_has_the_same_bits_for_any_threads(ops, rng, options, with_held):
+    assert_same_bits_for_any_threads(ops, [UPDATE], in_training(rng, 33, 31, 4_097, with_held=with_held), **options)
+
+
+@rules
+@helds
+@pytest.mark.parametrize("rows", ["none", "all ignored"])
+def test_promise_2_the_fused_update_without_rows_goes_on_with_gradients_of_zero(ops, rng, options, with_held, rows):
+    given = in_training(rng, 5, 31, 301, with_held=with_held)
+    if rows == "none":
+        given |= {name: given[name][:0] for name in ("h", "targets", "row_scale")}
+    else:
+        given["row_scale"] = np.zeros(5, np.float32)
     got, want = (run(each, UPDATE, given, **options) for each in (ops, NUMPY))
-    for name in ("weight", "bias", *inputs.last_layer_state(rng, given)):
+    for name in CHANGED:
         assert relative_norm(got[name], want[name]) < 1e-6
+        if with_held:
+            assert got[name][given["held"]].tobytes() == given[name][given["held"]].tobytes()
+    assert not any(got[name].any() for name in ("dh", "dbias", "dheld") if name in got)
 
 
 BAD = [("h", (2, 7), np.nan), ("h", (2, 7), np.inf), ("weight", (300, 5), -np.inf), ("bias", 120, np.nan)]
@@ -377,15 +451,21 @@ BAD = [("h", (2, 7), np.nan), ("h", (2, 7), np.inf), ("weight", (300, 5), -np.in
 
 @pytest.mark.sweep(every=3)
 @rules
+@helds
 @pytest.mark.parametrize(("name", "place", "bad"), BAD, ids=str)
-def test_promise_13_the_fused_update_touches_nothing_when_a_loss_is_not_finite(ops, rng, options, name, place, bad):
-    given = in_training(rng, 5, 31, 301)
+def test_promise_13_the_fused_update_touches_nothing_when_a_loss_is_not_finite(
+    ops, rng, options, name, place, bad, with_held
+):
+    given = in_training(rng, 5, 31, 301, with_held=with_held)
     given[name][place] = bad
     arrays = arguments(UPDATE, given)
+    for gradient in (arrays[name] for name in ("dh", "dbias", "dheld") if arrays[name] is not None):
+        gradient[...] = 1
     with np.errstate(all="ignore"):
         assert getattr(ops, UPDATE)(*arrays.values(), **options) is False
-    assert np.isnan(arrays["dh"]).all()
-    for name in ("weight", "bias", *inputs.last_layer_state(rng, given)):
+    for gradient in (arrays[name] for name in ("dh", "dbias", "dheld") if arrays[name] is not None):
+        assert np.isnan(gradient).all()
+    for name in CHANGED:
         assert arrays[name].tobytes() == given[name].tobytes()
 
 
@@ -402,8 +482,9 @@ def test_promise_2_the_fused_update_loses_no_digit_of_large_logits(ops, rng, opt
 
 
 @rules
-def test_the_fused_update_does_not_look_at_an_ignored_row(ops, rng, options):
-    given = in_training(rng, 33, 31, 301)
+@helds
+def test_the_fused_update_does_not_look_at_an_ignored_row(ops, rng, options, with_held):
+    given = in_training(rng, 33, 31, 301, with_held=with_held)
     want = run(ops, UPDATE, given, **options)
     given["h"][given["row_scale"] == 0] = np.nan
     got = run(ops, UPDATE, given, **options)
@@ -411,13 +492,22 @@ def test_the_fused_update_does_not_look_at_an_ignored_row(ops, rng, options):
         np.testing.assert_array_equal(got[name], want[name], err_msg=name)
 
 
-def test_the_fused_update_refuses_a_rule_that_it_lacks_and_a_state_that_is_not_given(ops, rng):
-    given = in_training(rng, 2, 3, 7)
+def test_the_fused_update_refuses_a_rule_that_it_lacks_and_what_is_not_given(ops, rng):
+    given = in_training(rng, 2, 3, 7, with_held=True)
     with pytest.raises(ValueError, match=r"^linear_cross_entropy_update: rule: expected one of sgd.*, got 'adam'"):
         run(ops, UPDATE, given, rule="adam", lr=0.1)
-    for name in ("weight_state2", "bias_state"):
-        with pytest.raises(ValueError, match="adamw needs 2 arrays of state"):
-            run(ops, UPDATE, given | {name: None}, rule="adamw", lr=0.1, step=1)
+    lacking = {
+        "weight_state2": "adamw needs 2 arrays of state for weight",
+        "dbias": "dbias: expected an array for the gradient of bias, got None",
+        "held": "held: expected an array, as dheld is one; got None",
+        "dheld": "dheld: expected an array, as held is one; got None",
+    }
+    for name, message in lacking.items():
+        arrays = arguments(UPDATE, given) | {name: None}
+        with pytest.raises(ValueError, match=f"^linear_cross_entropy_update: {message}"):
+            getattr(ops, UPDATE)(*arrays.values(), rule="adamw", lr=0.1, step=1)
+        for changed in ("weight", "weight_state"):
+            assert arrays[changed].tobytes() == given[changed].tobytes()
 
 
 @rules

@@ -73,7 +73,7 @@ def test_promise_12_the_bounds_are_checked(checking_bounds):
     with pytest.raises(IndexError):
         checking_bounds.embedding._embedding_forward(table, ids, np.zeros((1, 2), np.float32), 0, 1, 1, 1)
     with pytest.raises(IndexError):
-        checking_bounds.update._update_sgd_rows(ids, np.zeros((1, 2), np.float32), table, np.float32(1))
+        checking_bounds.update._update_sgd_rows(ids, np.zeros((1, 2), np.float32), table, np.float32(1), np.float32(0))
     x, short = np.zeros((5, 2), np.float32), np.zeros((4, 3), np.float32)
     with pytest.raises(IndexError):
         checking_bounds.linear._linear_forward(x, np.zeros((3, 2), np.float32), np.zeros(3, np.float32), short)
@@ -194,7 +194,7 @@ def test_promise_15_passes_take_the_memory_that_they_state(monkeypatch, most_kep
     rows, width, words, block = 600, 3, 20_000, LAST_LAYER.BLOCK
     given = inputs.mean_over_batch(inputs.linear_cross_entropy(np.random.default_rng(0), rows, width, words))
     given |= run(NUMPY, "linear_cross_entropy_forward", given)
-    given |= {f"{name}_state{number}": None for name in ("weight", "bias") for number in ("", "2")}
+    given |= {"weight_state": None, "weight_state2": None, **inputs.NOTHING_HELD}
     slices = len(cut(words, 2 * block, multiple_of=block))
     scratch, sums, dh_parts = threads * 4 * block * rows, 20 * rows * slices, 4 * rows * width * slices
     kept = 4 * rows * words * (1 + 1 / block) if most_kept else scratch

@@ -201,12 +201,14 @@ def test_promise_12_refuses_ids_out_of_range(ops, op):
             assert_refused(ops, op, arguments(op, given), IndexError, f"{name}: expected {expected}, got {bad}$")
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op.endswith("_rows")])
+@pytest.mark.parametrize(
+    ("op", "name"), [(op, name) for op in OPS for name, want in contract_of(op).items() if want.ascending]
+)
 @pytest.mark.parametrize("order", [[0, 0], [1, 0]], ids=["twice", "descending"])
-def test_promise_12_refuses_rows_out_of_order(ops, op, order):
+def test_promise_12_refuses_rows_out_of_order(ops, op, name, order):
     given = example(op)
-    given["rows"][:2] = given["rows"][order]
-    assert_refused(ops, op, arguments(op, given), ValueError, "rows: expected ascending ids without duplicates")
+    given[name][:2] = given[name][order]
+    assert_refused(ops, op, arguments(op, given), ValueError, f"{name}: expected ascending ids without duplicates")
 
 
 @every_op
@@ -246,6 +248,15 @@ def test_promise_12_ids_of_ignored_rows_are_not_looked_at(ops):
         given = example(op) | {"targets": np.array([-(2**31), 2**31 - 1, 7, -1, 6], np.int32)}
         given["row_scale"] = np.array([0, 0, 0, 0, 1], np.float32)
         run(ops, op, given, **options_of(op))
+
+
+def test_promise_12_ids_that_are_of_no_row_are_looked_at_whatever_is_ignored(ops):
+    """Even where there are as many of them as rows."""
+    op = "linear_cross_entropy_update"
+    given = example(op) | {"held": np.array([0, 1, 2, 3, 7], np.int32), "row_scale": np.zeros(5, np.float32)}
+    assert_refused(ops, op, arguments(op, given), IndexError, r"held: expected ids in \[0, 7\), got 7$")
+    given["held"][3:] = 5
+    assert_refused(ops, op, arguments(op, given), ValueError, "held: expected ascending ids without duplicates")
 
 
 def in_a_new_process(*arguments, **environment):

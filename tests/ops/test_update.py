@@ -91,6 +91,21 @@ def test_rows_without_weight_decay_touch_no_other_row(ops, rng, op):
         assert (got[given["rows"]] != given[name][given["rows"]]).any(axis=1).all()
 
 
+@rules
+@pytest.mark.parametrize("sizes", ROWS, ids=str)
+def test_promise_2_agrees_with_float64_for_nothing_but_the_rows(ops, rng, op, options, sizes):
+    """The dense form on the rows of the parameter and of its state; all others stay as they are."""
+    given = inputs.update_rows(rng, *sizes)
+    rows, options = given["rows"], stepped(op, options, 3)
+    assert_close_like_numpy(ops, [f"{op}_rows"], given, only_rows=True, **options)
+    names = [name for name, want in contract_of(op).items() if want.written]
+    want = run(ops, op, {"grad": given["drows"], **{name: given[name][rows] for name in names}}, **options)
+    for name, got in run(ops, f"{op}_rows", given, only_rows=True, **options).items():
+        assert_near(got[rows], want[name], 1e-6, name)
+        others = np.setdiff1d(np.arange(len(got)), rows)
+        assert got[others].tobytes() == given[name][others].tobytes(), name
+
+
 def dense(rows: Array, drows: Array, like: Array) -> Array:
     """The dense gradient that a sparse one stands for."""
     gradient = np.zeros_like(like)
@@ -139,3 +154,5 @@ def test_promise_4_same_bits_for_any_threads(ops, rng, op, options):
     given = inputs.update_rows(rng, 9_999, 31, 301)
     assert_same_bits_for_any_threads(ops, [op], given, **options)
     assert_same_bits_for_any_threads(ops, [f"{op}_rows"], given, **options)
+    given = inputs.update_rows(rng, 9_999, 31, 9_000)
+    assert_same_bits_for_any_threads(ops, [f"{op}_rows"], given, only_rows=True, **options)

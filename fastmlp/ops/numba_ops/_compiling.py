@@ -18,7 +18,9 @@ from fastmlp.ops.numba_ops.update import (
     update_adagrad,
     update_adagrad_rows,
     update_adamw,
+    update_adamw_rows,
     update_momentum,
+    update_momentum_rows,
     update_sgd,
     update_sgd_rows,
 )
@@ -59,4 +61,6 @@ def compile_ops(ids_dtype: Any = np.int32) -> None:
     update_adagrad(x, running, y, lr=0)
     update_adamw(x, dy, running, y, lr=0, step=1)
     update_sgd_rows(rows, drows, y, lr=0)
+    update_momentum_rows(rows, drows, running, y, lr=0, only_rows=True)
     update_adagrad_rows(rows, drows, running, y, lr=0)
+    update_adamw_rows(rows, drows, dy, running, y, lr=0, step=1, only_rows=True)

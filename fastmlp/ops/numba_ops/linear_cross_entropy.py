@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.ops import team
-from fastmlp.ops.gradient import rule_of
+from fastmlp.ops.gradient import check_places, rule_of
 from fastmlp.ops.numba_ops import update as rules
 from fastmlp.ops.numba_ops._arithmetic import _LOWEST, column_sums, exp_nonpositive, row_sum
 from fastmlp.ops.numba_ops._jit import bias_or_zeros, cut_elements, jit, read_only, work_arrays
@@ -111,12 +111,13 @@ def linear_cross_entropy_update(
     row_scale: Array,
     weight_state: Array | None,
     weight_state2: Array | None,
-    bias_state: Array | None,
-    bias_state2: Array | None,
+    held: Array | None,
     highest: Array,
     log_sum: Array,
     losses: Array,
     dh: Array,
+    dbias: Array | None,
+    dheld: Array | None,
     *,
     rule: str,
     label_smoothing: float = 0.0,
@@ -124,24 +125,38 @@ def linear_cross_entropy_update(
     threads: int = 1,
     **options: Any,
 ) -> bool:
-    """Both sweeps; a slice's update uses its gradients while they are in the cache. Memory: as both, without dW."""
-    update, weight_states, bias_states = rule_of(
-        rule, vars(rules), (weight_state, weight_state2), None if bias is None else (bias_state, bias_state2)
-    )
+    """Both sweeps; a slice's gradient goes into the update while it is in the cache. Memory: as both, without dW.
+
+    Rows that are held are put back after their slice's update.
+    """
+    update, states = rule_of(rule, vars(rules), (weight_state, weight_state2))
+    check_places(bias, dbias, held, dheld)
+    changed = *states, weight
+    db = np.empty(len(weight), np.float32) if dbias is None else dbias
 
     def pieces(first: int, last: int) -> tuple[Array, Array]:
-        return np.empty((last - first, weight.shape[1]), np.float32), np.empty(last - first, np.float32)
+        return np.empty((last - first, weight.shape[1]), np.float32), db[first:last]
 
-    def update_slice(first: int, last: int, dweight: Array, dbias: Array) -> None:
-        update(dweight, *(state[first:last] for state in weight_states), weight[first:last], **options)
-        if bias is not None:
-            update(dbias, *(state[first:last] for state in bias_states), bias[first:last], **options)
+    def update_slice(first: int, last: int, dweight: Array, _dbias: Array) -> None:
+        parts = [array[first:last] for array in changed]
+        if held is None or dheld is None:
+            update(dweight, *parts, **options)
+            return
+        begin, end = np.searchsorted(held, (first, last))
+        here = held[begin:end] - first
+        dheld[begin:end] = dweight[here]
+        before = [part[here] for part in parts]
+        update(dweight, *parts, **options)
+        for part, rows in zip(parts, before, strict=True):
+            part[here] = rows
 
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with layer.work_arrays(dh) as (kept, shifts, dh_parts):
         exact_log_sum = layer.sweep_one(kept, shifts, highest, log_sum, losses)
         if not np.isfinite(losses).all():
-            dh[...] = np.nan
+            for gradient in (dh, dbias, dheld):
+                if gradient is not None:
+                    gradient[...] = np.nan
             return False
         layer.sweep_two(kept, shifts, highest, exact_log_sum, dh_parts, dh, pieces, update_slice)
     return True

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.ops.contract import contract, floats, ids, inout, optional, out
-from fastmlp.ops.gradient import rule_of
+from fastmlp.ops.gradient import check_places, rule_of
 from fastmlp.ops.reference import update as rules
 from fastmlp.ops.reference.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from fastmlp.ops.reference.linear import linear_forward
@@ -145,17 +145,18 @@ def linear_cross_entropy(
 @contract(
     h=floats("B", "H"),
     weight=inout("V", "H"),
-    bias=optional(inout("V")),
+    bias=optional(floats("V")),
     targets=ids("B", below="V"),
     row_scale=floats("B"),
     weight_state=optional(inout("V", "H")),
     weight_state2=optional(inout("V", "H")),
-    bias_state=optional(inout("V")),
-    bias_state2=optional(inout("V")),
+    held=optional(ids("U", below="V", ascending=True)),
     highest=out("B"),
     log_sum=out("B"),
     losses=out("B"),
     dh=out("B", "H"),
+    dbias=optional(out("V")),
+    dheld=optional(out("U", "H")),
 )
 def linear_cross_entropy_update(
     h: Array,
@@ -165,12 +166,13 @@ def linear_cross_entropy_update(
     row_scale: Array,
     weight_state: Array | None,
     weight_state2: Array | None,
-    bias_state: Array | None,
-    bias_state2: Array | None,
+    held: Array | None,
     highest: Array,
     log_sum: Array,
     losses: Array,
     dh: Array,
+    dbias: Array | None,
+    dheld: Array | None,
     *,
     rule: str,
     label_smoothing: float = 0.0,
@@ -178,30 +180,42 @@ def linear_cross_entropy_update(
     threads: int = 1,
     **options: Any,
 ) -> bool:
-    """A training step of the last layer: linear_cross_entropy, then update_<rule> of weight and bias by its gradients.
+    """A training step of the last layer: linear_cross_entropy, then update_<rule> of weight by its gradient.
+
+    The caller updates what has other gradients beside: the bias, and where rows of `weight` also stand elsewhere in the
+    network, as those of tied embeddings do, these rows, by update_<rule>_rows with `only_rows`.
 
     h, targets, row_scale          in:     as in linear_cross_entropy
     weight        (V, H)           in/out
-    bias          (V,) or None     in/out
-    weight_state, weight_state2    in/out: the rule's state of `weight`, in the order of the rule's arguments, or None
-    bias_state, bias_state2        in/out: likewise of `bias`
+    bias          (V,) or None     in:     not updated
+    weight_state, weight_state2    in/out: what the rule keeps of `weight`, in the order of its own arguments, else None
+    held          (U,) or None     in:     unique ids, ascending, of the type of `targets`: rows of `weight` that
+                                           stay as they are, as does what the rule keeps of them
     highest, log_sum, losses (B,)  out:    before the update
     dh            (B, H)           out:    before the update
+    dbias         (V,)             out:    the gradient of `bias`; None only where there is no bias
+    dheld         (U, H) or None   out:    the gradients of the rows that are held; None where none are
     rule          "sgd", "momentum", "adagrad" or "adamw"
     options       those of update_<rule>, with its defaults
-    Returns False if a loss is infinite or NaN: then nothing is updated, and dh is NaN.
+    Returns False where a loss is infinite or no number: nothing is updated then, and all gradients are NaN.
     """
+    update, states = rule_of(rule, vars(rules), (weight_state, weight_state2))
+    check_places(bias, dbias, held, dheld)
     dweight = np.empty_like(weight)
-    dbias = None if bias is None else np.empty_like(bias)
-    update, weight_states, bias_states = rule_of(
-        rule, vars(rules), (weight_state, weight_state2), None if bias is None else (bias_state, bias_state2)
-    )
     outputs = highest, log_sum, losses, dh, dweight, dbias
     linear_cross_entropy(h, weight, bias, targets, row_scale, *outputs, label_smoothing=label_smoothing)
     if not np.isfinite(losses).all():
-        dh[...] = np.nan
+        for gradient in (dh, dbias, dheld):
+            if gradient is not None:
+                gradient[...] = np.nan
         return False
-    update(dweight, *weight_states, weight, **options)
-    if bias is not None:
-        update(dbias, *bias_states, bias, **options)
+    if held is None or dheld is None:
+        update(dweight, *states, weight, **options)
+        return True
+    dheld[...] = dweight[held]
+    changed = *states, weight
+    before = [array[held] for array in changed]
+    update(dweight, *changed, **options)
+    for array, rows in zip(changed, before, strict=True):
+        array[held] = rows
     return True

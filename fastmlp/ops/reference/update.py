@@ -1,5 +1,8 @@
 """update: the optimizers' rules, PyTorch's, on dense gradients and on gradients of a few rows."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from fastmlp.ops.contract import contract, floats, ids, inout
@@ -10,10 +13,19 @@ Array = np.ndarray
 
 #
 # PyTorch's rules. `lr` is the learning rate; arrays of one call have one shape, whatever it is. The forms for rows do
-# the same as the dense form on a gradient that is 0 outside `rows`; rows that it leaves unchanged (SGD and Adagrad
-# without weight decay) are not touched.
+# the same as the dense form on a gradient that is 0 outside `rows`; where that leaves the other rows as they are (SGD
+# and Adagrad without weight decay) they are not touched. With `only_rows` they never are, nor what the rule remembers
+# of them: the rows go through the dense form as if they were all, for a caller who has updated the others.
 
 _ROWS = {"rows": ids("U", below="V", ascending=True), "drows": floats("U", "D")}
+
+
+def _update_only(update: Callable[..., None], rows: Array, drows: Array, *changed: Array, **options: Any) -> None:
+    """The dense form on some rows of the parameter and of what the rule remembers of it; changed  (V, D)  in/out."""
+    parts = [array[rows] for array in changed]
+    update(drows, *parts, **options)
+    for array, part in zip(changed, parts, strict=True):
+        array[rows] = part
 
 
 @contract(grad=floats("..."), param=inout("..."))
@@ -113,18 +125,26 @@ def update_adamw(
 
 @contract(**_ROWS, param=inout("V", "D"))
 def update_sgd_rows(
-    rows: Array, drows: Array, param: Array, *, lr: float, weight_decay: float = 0.0, threads: int = 1
+    rows: Array,
+    drows: Array,
+    param: Array,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    only_rows: bool = False,
+    threads: int = 1,
 ) -> None:
     """update_sgd for a sparse gradient.
 
-    rows   (U,)    in: unique ids, ascending
-    drows  (U, D)  in: the gradient's rows at those ids
-    param  (V, D)  in/out
+    rows       (U,)    in: unique ids, ascending
+    drows      (U, D)  in: the gradient's rows at those ids
+    param      (V, D)  in/out
+    only_rows  leave all other rows as they are
     """
-    if weight_decay:
-        update_sgd(dense_gradient(rows, drows, param), param, lr=lr, weight_decay=weight_decay)
+    if only_rows or not weight_decay:
+        _update_only(update_sgd, rows, drows, param, lr=lr, weight_decay=weight_decay)
     else:
-        param[rows] -= lr * drows
+        update_sgd(dense_gradient(rows, drows, param), param, lr=lr, weight_decay=weight_decay)
 
 
 @contract(**_ROWS, velocity=inout("V", "D"), param=inout("V", "D"))
@@ -137,15 +157,19 @@ def update_momentum_rows(
     lr: float,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
+    only_rows: bool = False,
     threads: int = 1,
 ) -> None:
-    """update_momentum for a sparse gradient; every row moves, as its velocity does.
+    """update_momentum for a sparse gradient; every row moves, as its velocity does, unless `only_rows`.
 
-    rows, drows  in: as in update_sgd_rows
+    rows, drows, only_rows   as in update_sgd_rows
     velocity, param  (V, D)  in/out
     """
-    grad = dense_gradient(rows, drows, param)
-    update_momentum(grad, velocity, param, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    options: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+    if only_rows:
+        _update_only(update_momentum, rows, drows, velocity, param, **options)
+    else:
+        update_momentum(dense_gradient(rows, drows, param), velocity, param, **options)
 
 
 @contract(**_ROWS, squares=inout("V", "D"), param=inout("V", "D"))
@@ -158,18 +182,19 @@ def update_adagrad_rows(
     lr: float,
     eps: float = 1e-10,
     weight_decay: float = 0.0,
+    only_rows: bool = False,
     threads: int = 1,
 ) -> None:
     """update_adagrad for a sparse gradient.
 
-    rows, drows  in: as in update_sgd_rows
+    rows, drows, only_rows  as in update_sgd_rows
     squares, param  (V, D)  in/out
     """
-    if weight_decay:
-        update_adagrad(dense_gradient(rows, drows, param), squares, param, lr=lr, eps=eps, weight_decay=weight_decay)
+    options: dict[str, Any] = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
+    if only_rows or not weight_decay:
+        _update_only(update_adagrad, rows, drows, squares, param, **options)
     else:
-        squares[rows] += drows * drows
-        param[rows] -= lr * drows / (np.sqrt(squares[rows]) + eps)
+        update_adagrad(dense_gradient(rows, drows, param), squares, param, **options)
 
 
 @contract(**_ROWS, mean=inout("V", "D"), square=inout("V", "D"), param=inout("V", "D"))
@@ -186,14 +211,16 @@ def update_adamw_rows(
     beta2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.01,
+    only_rows: bool = False,
     threads: int = 1,
 ) -> None:
-    """update_adamw for a sparse gradient; every row moves, as its running mean does.
+    """update_adamw for a sparse gradient; every row moves, as its running mean does, unless `only_rows`.
 
-    rows, drows  in: as in update_sgd_rows
+    rows, drows, only_rows      as in update_sgd_rows
     mean, square, param  (V, D)  in/out
     """
-    grad = dense_gradient(rows, drows, param)
-    update_adamw(
-        grad, mean, square, param, lr=lr, step=step, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay
-    )
+    options: dict[str, Any] = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay}
+    if only_rows:
+        _update_only(update_adamw, rows, drows, mean, square, param, step=step, **options)
+    else:
+        update_adamw(dense_gradient(rows, drows, param), mean, square, param, step=step, **options)
