@@ -1,6 +1,7 @@
 """Draw the pictures of the README files into figures/.
 
 python -m benchmarks.draw loss runs/hp "author: titles"    the loss curve of a run of your own
+python -m benchmarks.draw perplexity runs/old runs/hp      of several runs over their minutes, named after their folders
 python -m benchmarks.draw words-per-second                 over the batch size, of all contenders, measured now
 """
 
@@ -8,6 +9,8 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from benchmarks import bench_step, training
 from benchmarks.bench_step import Steps
@@ -26,6 +29,28 @@ def draw_loss(run: Path, title: str, out: Path) -> None:
     plot_loss([json.loads(line) for line in lines], out / "loss.png", title=title)
 
 
+def draw_perplexity(runs: Sequence[Path], out: Path) -> None:
+    """Plot the validation perplexity of several runs over their minutes, evaluations included."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for run in runs:
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        judged = [(line["seconds"] / 60, line["val_perplexity"]) for line in lines if "val_perplexity" in line]
+        axes.plot(*zip(*judged, strict=True), marker=".", label=run.name)
+    axes.set(xlabel="minutes", ylabel="perplexity on the validation sample", yscale="log")
+    axes.yaxis.set_major_locator(FixedLocator([50, 70, 100, 150, 200, 300, 500, 1_000]))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.suptitle(machine_line().replace("; ", "\n", 1), fontsize=8)
+    figure.savefig(out / "perplexity.png", dpi=150, metadata={"Software": None})
+
+
 def draw_words_per_second(out: Path) -> None:
     contenders = [contender for contender in training.contenders(long=True) if "AVX2" not in contender.name]
     with Contest() as contest:
@@ -39,7 +64,6 @@ def plot_words_per_second(contenders: list[Contender], by_size: list[Steps], pat
     """Plot a line for each contender: ours in colours, PyTorch's dashed and grey; the legend in the lines' order."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -78,10 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     loss = pictures.add_parser("loss", help="the loss curve of a run")
     loss.add_argument("run", type=Path, help="its folder")
     loss.add_argument("title")
+    perplexity = pictures.add_parser("perplexity", help="of several runs over their minutes")
+    perplexity.add_argument("runs", metavar="FOLDER", type=Path, nargs="+")
     pictures.add_parser("words-per-second", help="over the batch size, measured now")
     options = parser.parse_args(arguments)
     if options.picture == "loss":
         draw_loss(options.run, options.title, options.out)
+    elif options.picture == "perplexity":
+        draw_perplexity(options.runs, options.out)
     else:
         draw_words_per_second(options.out)
 
