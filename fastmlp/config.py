@@ -261,7 +261,7 @@ class TrainConfig:
         not_negative,
         "pull of the weights towards 0; vectors are left alone, but not those of a list of widths",
         metavar="X",
-        shown="adamw by the size and the passes over the text, of a list of widths 0.01; else 0",
+        shown="adamw by the batch, the rate and the text's length, of a list of widths 0.01; else 0",
     )
     tokenizer: str = option(
         "words",

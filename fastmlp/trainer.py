@@ -91,7 +91,7 @@ def open_run(
                 f"{folder.path} already holds a run: go on with it (--resume), replace it (--overwrite) or name another"
             )
         state = load_state(folder, config, corpus) if resume and not overwrite else None
-        config = _filled_in(config, corpus, backend, threads, state)
+        config = _filled_in(config, corpus, backend, threads, reporter, state)
         if foreign := folder.foreign_files(overwrite=overwrite):  # a killed run is none: it has written config.toml
             or_replace = "" if foreign[0] in folder.run_files else ", or replace it (--overwrite)"
             raise RunFolderError(f"{foreign[0]} is there, and not of a run: name another folder{or_replace}")
@@ -122,7 +122,7 @@ def run_in_memory(
     """Return a run that is ready to train and writes nothing. The arguments are those of `train`."""
     reporter = reporter or Reporter()
     backend, threads, corpus = _prepare(config, text, reporter)
-    config = _filled_in(config, corpus, backend, threads)
+    config = _filled_in(config, corpus, backend, threads, reporter)
     run = Run(config, corpus, backend, threads, reporter)
     run.report_setup()
     run.prepare()
@@ -153,7 +153,12 @@ def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Repo
 
 
 def _filled_in(
-    config: TrainConfig, corpus: Corpus, backend: Backend, threads: int, saved: Checkpoint | None = None
+    config: TrainConfig,
+    corpus: Corpus,
+    backend: Backend,
+    threads: int,
+    reporter: Reporter,
+    saved: Checkpoint | None = None,
 ) -> TrainConfig:
     """The configuration with what it leaves open: as it was in the run to resume, else as suits the text."""
     if saved is not None:
@@ -161,7 +166,13 @@ def _filled_in(
     words, passes = len(corpus.train), None
     if config.minutes is not None and config.window:
         passes = config.minutes * 60 * words_per_second(config, corpus, backend, threads) / words
-    return filled_in(config, words, passes)
+    filled = filled_in(config, words, passes)
+    if filled.minutes != config.minutes:
+        used = (filled.steps or 0) * filled.batch_size / words
+        reporter.report(
+            Notice(f"{config.minutes:g} minutes are more than this text is good for: {used:.2g} passes over it")
+        )
+    return filled
 
 
 @contextlib.contextmanager

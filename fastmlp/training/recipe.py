@@ -27,6 +27,11 @@ def passes_of(words: int, width: int) -> float:
     return min(most, max(1.0, enough / words))
 
 
+def most_passes(words: int) -> float:
+    """Return after how many passes a text of so many words has nothing more to teach, but itself by heart."""
+    return min(40.0, max(3.5, 3.5 * math.sqrt(words / 50_000)))
+
+
 def dropout_of(passes: float, words: int, width: int) -> tuple[float, float, float]:
     """Return the shares of the input, of hidden layers and before the output: by how often a word is seen again."""
     again = 0.12 * math.log2(max(passes, 1.0)) * (1.2 if width >= LARGE else 1.0)
@@ -43,7 +48,8 @@ def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> T
     """Return the configuration with what it left open; one with a list of widths leaves nothing open.
 
     words   of the training part
-    passes  how often a run with a time budget will go through them, as far as is known
+    passes  how often a run with a time budget would go through them, as far as is known; where that is more than the
+            text is good for the run has as many steps as it is good for, and no time budget
     """
     if not config.window:
         return config
@@ -53,6 +59,9 @@ def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> T
     config = replace(config, **{name: value for name, value in size.items() if getattr(config, name) is None})
     width, steps, in_time = config.widths[-1], config.steps, config.minutes is not None
     a_pass = words / config.batch_size
+    if in_time and passes is not None and passes > most_passes(words):
+        config = replace(config, minutes=None, steps=math.ceil(most_passes(words) * a_pass))
+        steps, in_time = config.steps, False
     if config.epochs is not None:
         passes = float(config.epochs)
     elif steps is not None:
