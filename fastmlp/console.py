@@ -301,6 +301,8 @@ def describe_sample(event: Sampled, paint: Paint = plain) -> str:
             completion(text, event.prompt, label, paint)
             for label, text in (("before: ", event.before), ("after:  ", event.text))
         )
+        if event.weights_of not in (None, event.step):
+            after += f"\n        {paint(f'(with the best weights, of step {event.weights_of:,})', DIM)}"
         return f"\n{before}\n{after}"
     when = f"after {event.step:,} steps: " if event.step else "before training: "
     return f"\n{completion(event.text, event.prompt, when, paint)}\n"
@@ -343,7 +345,7 @@ def describe_kept(kept: dict[str, Any], part: str, name: str) -> list[str]:
         return f"loss {kept[f'kept_{part}_loss{which}']:.3f}, perplexity {perplexity}"
 
     unknown = kept.get(f"kept_{part}_unknown_words", 0)  # missing in runs of earlier versions
-    left_out = f" but {plural(unknown, 'word')} outside the vocabulary" if unknown else ""
+    left_out = f" but {plural(unknown, 'word')} outside the vocabulary" if unknown else ", all in the vocabulary"
     lines = [f"{name}: {figures()} on all of that part{left_out} (weights of step {kept['kept_step']:,})"]
     if unknown and f"kept_{part}_loss_with_unknown" in kept:
         lines.append(f"{name} with them: {figures('_with_unknown')}: <unk> was trained")

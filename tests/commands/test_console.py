@@ -291,7 +291,7 @@ def test_the_end_tells_the_figures_of_the_kept_weights() -> None:
     assert describe_end(Finished("run", 1_000, 3_723.4, 4.5, kept, "run/loss.png")).splitlines() == [
         "",
         "done: 1,000 steps in 1:02:03, training loss 4.500",
-        "validation: loss 5.000, perplexity 148.4 on all of that part (weights of step 900)",
+        "validation: loss 5.000, perplexity 148.4 on all of that part, all in the vocabulary (weights of step 900)",
         "the loss over the steps: run/loss.png",
     ]
 
@@ -306,7 +306,7 @@ def test_the_end_tells_what_the_figures_leave_out() -> None:
     assert describe_end(Finished("run", 9, 1.0, None, kept | with_unknown | test)).splitlines()[2:] == [
         f"{left_out} (weights of step 9)",
         "validation with them: loss 4.500, perplexity 90.0: <unk> was trained",
-        "test: loss 5.500, perplexity 244.7 on all of that part (weights of step 9)",
+        "test: loss 5.500, perplexity 244.7 on all of that part, all in the vocabulary (weights of step 9)",
     ]
 
 
