@@ -37,7 +37,7 @@ def test_train_prints_what_a_user_wants_to_know(capsys: pytest.CaptureFixture[st
     assert lines[0].startswith(f"text      {file}: {len(words):,} words, {len(set(words))} different; held out: ")
     assert "to validate, " in lines[0]
     assert lines[0].endswith(" to test")
-    assert lines[1] == "network   3 words x 6 -> 12 -> 10 -> 41 words; 1,077 parameters"
+    assert lines[1] == "network   3 words x 6 -> 12 -> 10 -> 41 words; 1,077 parameters; 0.1 passes over the text"
     assert lines[2].startswith("running   numpy, precision ieee, ")
     assert lines[3] == f"writing   {Path('runs/story')}"
     assert "note: not in the vocabulary, read as <unk>: 'zaints' (close: paints)" in lines
@@ -119,6 +119,9 @@ def test_flags_reach_the_configuration(tmp_path: Path, capsys: pytest.CaptureFix
         **{"epochs": 1, "steps": None, "optimizer": "momentum", "momentum": 0.8, "schedule": "step", "warmup": 2},
         **{"weight_decay": 0.001, "tokenizer": "whitespace", "vocab_size": 30, "min_count": 2, "val_fraction": 0.2},
         **{"test_fraction": 0.1, "prompt": "anna", "seed": 5, "threads": 1, "precision": "ieee", "batch_size": 200},
+        **{"hidden": 12, "averages": (0.5, 0.8), "reach": 9, "blocks": 2, "residual": "no", "activation": "relu"},
+        **{"projection": "yes", "tied": "no", "dropout": (0.1, 0.2, 0.3), "embed_std": 0.5, "output_bias": "zero"},
+        **{"patience": 3},
     )
     given = {name: value for name, value in given.items() if value is not None}
     file = write_text(tmp_path)

@@ -25,7 +25,7 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{text}", "--steps", "0"], 2, "--steps: expected a whole number of at least 1, got '0'"),
     ("train", ["{text}", "--lr", "-1"], 2, "--lr: expected a number above 0, got '-1'"),
     ("train", ["{text}", "--batch-size", "1"], 2, "--batch-size: expected a whole number of at least 2, got '1'"),
-    ("train", ["{text}", "--hidden", "300,x"], 2, "--hidden: expected widths of at least 1 separated by commas"),
+    ("train", ["{text}", "--hidden", "300,x"], 2, "--hidden: expected a width, or the original's widths separated by commas"),
     (
         "train",
         ["{text}", "--optimizer", "adam"],
@@ -42,7 +42,7 @@ BAD: list[tuple[str, list[str], int, str]] = [
         "--precision: expected auto or ieee, which numba has, got 'bf16'",
     ),
     ("train", ["{text}", "--prompt", "!!!"], 2, "--prompt: expected a text with words in it, got '!!!'"),
-    ("train", ["{text}", "--preset", "orig"], 2, "--preset: expected one of original, got 'orig'"),
+    ("train", ["{text}", "--preset", "orig"], 2, "--preset: expected one of small, large, original, got 'orig'"),
     ("train", ["{text}", "--config", "none.toml"], 2, "--config: none.toml cannot be read: No such file or directory"),
     ("train", ["{text}", "--config", "{bad_toml}"], 2, "is not a TOML file"),
     ("train", ["{text}", "--config", "{typo_toml}"], 2, "typo_toml.txt: step: no such option; did you mean 'steps'?"),
