@@ -25,7 +25,7 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{text}", "--steps", "0"], 2, "--steps: expected a whole number of at least 1, got '0'"),
     ("train", ["{text}", "--lr", "-1"], 2, "--lr: expected a number above 0, got '-1'"),
     ("train", ["{text}", "--batch-size", "1"], 2, "--batch-size: expected a whole number of at least 2, got '1'"),
-    ("train", ["{text}", "--hidden", "300,x"], 2, "--hidden: expected a width, or the original's widths separated by commas"),
+    ("train", ["{text}", "--hidden", "300,x"], 2, "--hidden: expected a width, or the original's widths"),
     (
         "train",
         ["{text}", "--optimizer", "adam"],
