@@ -3,8 +3,8 @@
     TrainConfig(files=("hp.txt",), steps=2_000)                       Python
     TrainConfig.layered(read_toml("run.toml"), {"steps": "2000"})     what the command does
 
-Every TrainConfig is valid and complete: defaults that depend on another option are filled in as it is made. This module
-imports the standard library only, so that `--help` answers at once.
+Every TrainConfig is valid. Defaults that depend on another option are set when it is made, those that depend on the
+text in fastmlp.training.recipe. This module imports only the standard library, so that `--help` answers at once.
 """
 
 import dataclasses
@@ -70,8 +70,8 @@ NETWORK_OPTIONS = (
     "dropout",
 )
 MODEL_OPTIONS = (*NETWORK_OPTIONS, "tokenizer", "vocab_size", "min_count", "seed", "threads", "backend")
-# Defaults of a network with one width of hidden layers, and of the original's list of widths. What stands in neither
-# depends on the text and on the length of the run: fastmlp.training.recipe.
+# Defaults of a network with one hidden width (WINDOW), and with the original's list of widths (LAYERS). The defaults
+# of other options depend on the text and on the length of the run: fastmlp.training.recipe.
 WINDOW: dict[str, Any] = {
     "context": 6,
     "averages": (0.7, 0.95),
@@ -104,8 +104,8 @@ LAYERS: dict[str, Any] = {
     "log_every": 100,
     "sample_every": 2_500,
 }
-NEW = ("averages", "reach", "blocks", "residual", "activation", "projection", "tied", "dropout")  # since there are two
-RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # mean something else for another optimizer
+NEW = ("averages", "reach", "blocks", "residual", "activation", "projection", "tied", "dropout")  # of WINDOW
+RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # depend on the optimizer
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"embed": 128, "hidden": 512, "blocks": 1},
     "large": {"embed": 256, "hidden": 1024, "blocks": 2},
@@ -122,7 +122,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def options() -> dict[str, Option]:
-    """Every option by the name of its field, in order."""
+    """Return every option by the name of its field, in order."""
     return {item.name: item.metadata["option"] for item in dataclasses.fields(TrainConfig)}
 
 
@@ -130,7 +130,7 @@ def options() -> dict[str, Option]:
 class TrainConfig:
     """The options of a training run.
 
-    Raises ConfigError, which names the option, for a value that cannot be used.
+    Raise ConfigError, which names the option, if a value cannot be used.
     """
 
     files: tuple[str, ...] = option(
@@ -146,9 +146,9 @@ class TrainConfig:
     steps: int | None = option(
         None,
         whole(1),
-        "how many batches to train on",
+        "number of batches to train on",
         metavar="N",
-        shown=f"by the text's length; of a list of widths {STEPS:,}",
+        shown=f"depends on the text's length; {STEPS:,} for a list of widths",
     )
     epochs: int | None = option(
         None, whole(1), "passes over the text; each pass visits every window once", metavar="N", shown="not set"
@@ -156,43 +156,41 @@ class TrainConfig:
     minutes: float | None = option(
         None,
         positive,
-        "time limit over all sittings, with the evaluation at the end; the schedule ends with the training",
+        "time limit that includes resumed runs and the final evaluation; the schedule ends when training ends",
         metavar="N",
         shown="not set",
     )
     batch_size: int = option(
-        None, whole(2), "rows of a step", metavar="N", shown="by the text's length; of a list of widths 128", fixed=True
+        None, whole(2), "windows per step", metavar="N", shown="512; 128 for a short text, list of widths", fixed=True
     )
     context: int = option(
-        None, whole(1), "words just before that are looked at to guess the next", metavar="N", shown="6", fixed=True
+        None, whole(1), "number of words just before that predict the next word", metavar="N", shown="6", fixed=True
     )
     embed: int = option(
-        None, whole(1), "width of the embedding of a word", metavar="N", shown="128, of a short text 64", fixed=True
+        None, whole(1), "width of a word's embedding", metavar="N", shown="128; 64 for a short text", fixed=True
     )
     hidden: int | tuple[int, ...] = option(
         None,
         one_or_several(whole(1), "a width, or the original's widths separated by commas, as in 300,300"),
-        "width of the hidden layers; or a list of widths, as in 300,300: then all else is by default the original's",
+        "width of the hidden layers; a list of widths, as in 300,300, selects the original network's defaults",
         metavar="N",
-        shown="512, of a short text 256",
+        shown="512; 256 for a short text",
         fixed=True,
     )
     averages: tuple[float, ...] = option(
         None,
         none_or(several(between_0_and_1, "decays above 0 and below 1 separated by commas, as in 0.7,0.95")),
-        "decays of the averages of what lies further back; none",
+        "decays of the averages of the words before the context, or none",
         metavar="X,X",
         shown="0.7,0.95",
         fixed=True,
     )
     reach: int = option(
-        None, whole(0), "words before the context that are averaged", metavar="N", shown="100", fixed=True
+        None, whole(0), "number of averaged words before the context", metavar="N", shown="100", fixed=True
     )
-    blocks: int = option(
-        None, whole(0), "hidden layers after the first, of the same width", metavar="N", shown="1", fixed=True
-    )
+    blocks: int = option(None, whole(0), "number of hidden layers after the first", metavar="N", shown="1", fixed=True)
     residual: bool = option(
-        None, either, "whether a block is added to its input", metavar="YES|NO", shown="yes", fixed=True
+        None, either, "whether to add each block to its input", metavar="YES|NO", shown="yes", fixed=True
     )
     activation: str = option(
         None, choice(ACTIVATIONS), ", ".join(ACTIVATIONS), metavar="NAME", shown="gelu", fixed=True
@@ -206,23 +204,23 @@ class TrainConfig:
         fixed=True,
     )
     tied: bool = option(
-        None, either, "whether the output layer has the embedding's weights", metavar="YES|NO", shown="yes", fixed=True
+        None, either, "whether output layer and embedding share weights", metavar="YES|NO", shown="yes", fixed=True
     )
     dropout: tuple[float, float, float] = option(
         None,
         of_each(share, "a share of at least 0 and below 1, or three, as in 0.1,0.2,0.2", 3),
-        "shares left out in training: of the input, of hidden layers, before the output",
+        "dropout probabilities: of the input, of hidden layers, before the output",
         metavar="X,X,X",
-        shown="by the size and the passes over the text",
+        shown="depends on the network, the text and the passes over it",
         fixed=True,
     )
     embed_std: float = option(
-        None, positive, "spread of the embedding at the start", metavar="X", shown="0.02", fixed=True
+        None, positive, "initial standard deviation of the embedding", metavar="X", shown="0.02", fixed=True
     )
     output_bias: str = option(
         None,
         choice(OUTPUT_BIASES),
-        "of the output layer at the start: frequencies (the logarithm of the words'), zero",
+        "initial bias of the output layer: frequencies (the logarithms of the words' frequencies), zero",
         metavar="NAME",
         shown="frequencies",
         fixed=True,
@@ -233,12 +231,12 @@ class TrainConfig:
         positive,
         "highest learning rate",
         metavar="RATE",
-        shown=f"adamw {WINDOW_RATE}, of a list of widths {LEARNING_RATES['adamw']}; sgd 0.1, momentum and adagrad 0.02",
+        shown=f"adamw {WINDOW_RATE}, {LEARNING_RATES['adamw']} for a list of widths; sgd 0.1; momentum, adagrad 0.02",
     )
     schedule: str = option(
         "cosine",
         choice(SCHEDULES),
-        "of the learning rate: cosine or linear to 0, step (a tenth from the middle on), constant",
+        "learning rate schedule: cosine or linear to 0, step (a tenth from the middle on), constant",
         metavar="NAME",
     )
     warmup: int | None = option(
@@ -248,20 +246,20 @@ class TrainConfig:
         metavar="N",
         shown=f"{WARMUP}, at most a tenth of the run",
     )
-    momentum: float = option(0.9, share, "of --optimizer momentum", metavar="X", fixed=True)
+    momentum: float = option(0.9, share, "momentum of --optimizer momentum", metavar="X", fixed=True)
     betas: tuple[float, float] = option(
         (0.9, 0.999),
         several(share, "two numbers of at least 0 and below 1, as in 0.9,0.999", count=2),
-        "of --optimizer adamw",
+        "beta1 and beta2 of --optimizer adamw",
         metavar="X,X",
         fixed=True,
     )
     weight_decay: float = option(
         None,
         not_negative,
-        "pull of the weights towards 0; vectors are left alone, but not those of a list of widths",
+        "weight decay, for matrices only; for all parameters with a list of widths",
         metavar="X",
-        shown="adamw by the batch, the rate and the text's length, of a list of widths 0.01; else 0",
+        shown="adamw depends on batch size, rate and text, 0.01 for a list of widths; other optimizers 0",
     )
     tokenizer: str = option(
         "words",
@@ -274,39 +272,39 @@ class TrainConfig:
     vocab_size: int | None = option(
         None,
         whole(2),
-        "keep the most frequent words, and <unk> as one of them; the training loss includes it, the validation not",
+        "keep this many of the most frequent words, with <unk>; training loss includes <unk>, validation loss does not",
         metavar="N",
         shown="all",
         fixed=True,
     )
-    min_count: int = option(1, whole(1), "words that come less often become <unk>", metavar="N", fixed=True)
+    min_count: int = option(1, whole(1), "words that occur less often become <unk>", metavar="N", fixed=True)
     val_fraction: float = option(
-        0.05, share, "share of the text, before the test part, to validate on", metavar="X", fixed=True
+        0.05, share, "share of the text for validation, before the test part", metavar="X", fixed=True
     )
     test_fraction: float = option(
-        0.0, share, "share of the text, at its end, that is held out to test on", metavar="X", shown="0", fixed=True
+        0.0, share, "share of the text held out for testing, at its end", metavar="X", shown="0", fixed=True
     )
     val_file: str | None = option(
-        None, file, "validate on this file, not on a part of the text", metavar="FILE", shown="not set"
+        None, file, "validate on this file instead of a part of the text", metavar="FILE", shown="not set"
     )
     eval_every: int = option(
-        None, whole(1), "steps from one validation to the next", metavar="N", shown="by the length of the run"
+        None, whole(1), "steps between validations", metavar="N", shown="depends on the run's length"
     )
     eval_windows: int = option(
-        8_192, whole(1), "words of a validation while training, evenly spaced; at the end all", metavar="N"
+        8_192, whole(1), "number of evenly spaced words per validation; the final one uses all", metavar="N"
     )
     log_every: int = option(
-        None, whole(1), "steps from one line of metrics.jsonl to the next", metavar="N", shown="by the run's length"
+        None, whole(1), "steps between lines of metrics.jsonl", metavar="N", shown="depends on the run's length"
     )
     sample_every: int = option(
-        None, whole(1), "steps from one sample text to the next", metavar="N", shown="by the length of the run"
+        None, whole(1), "steps between sample texts", metavar="N", shown="depends on the run's length"
     )
     patience: int = option(
         None,
         whole(0),
-        "stop after so many validations in a row that are worse than the best by far; 0: never",
+        "stop after this many validations in a row that are much worse than the best; 0: never",
         metavar="N",
-        shown="6; of a list of widths 0",
+        shown="6; 0 for a list of widths",
     )
     prompt: tuple[str, ...] = option(
         (), texts, "what the sample texts begin with", metavar="TEXT", shown="from the held-out text", repeated=True
@@ -314,25 +312,25 @@ class TrainConfig:
     save_every: int | None = option(
         None,
         whole(1),
-        "steps from one checkpoint to the next",
+        "steps between checkpoints",
         metavar="N",
         shown=f"every {SAVE_SECONDS:.0f} s, and the end",
     )
-    seed: int = option(1, whole(0, 2**63 - 1), "of all random numbers", metavar="N", fixed=True)
+    seed: int = option(1, whole(0, 2**63 - 1), "seed of all random numbers", metavar="N", fixed=True)
     threads: int | None = option(
         None,
         whole(1, MOST_THREADS),
-        "threads to work with",
+        "number of threads",
         metavar="N",
         shown="FASTMLP_NUM_THREADS, or all this process may use",
     )
     backend: str = option(
-        "auto", choice(BACKENDS), "cython, numba, numpy; auto is cython where it is built, else numba", metavar="NAME"
+        "auto", choice(BACKENDS), "cython, numba, numpy; auto is cython if it is built, else numba", metavar="NAME"
     )
     precision: str = option(
         "auto",
         choice(PRECISIONS),
-        "of the last layer's products: ieee, bf16x3, bf16; auto is bf16 where the CPU has it, else ieee",
+        "precision of the last layer's products: ieee, bf16x3, bf16; auto is bf16 if the CPU has it, else ieee",
         metavar="NAME",
     )
 
@@ -345,7 +343,7 @@ class TrainConfig:
         self._check_together()
 
     def _fill_in(self) -> None:
-        """Defaults that depend on other options."""
+        """Set the defaults that depend on other options."""
         usual = dict(WINDOW if self.window else LAYERS)
         if self.averages:
             usual["reach"] = WINDOW["reach"]
@@ -367,7 +365,7 @@ class TrainConfig:
                 object.__setattr__(self, name, value)
 
     def _check_together(self) -> None:
-        """Options that only make sense beside each other."""
+        """Raise ConfigError for options that do not fit together."""
         if not self.window and self.blocks and len(self.hidden) > 1:  # type: ignore[arg-type]
             raise ConfigError("blocks", "expected 0 beside a list of widths; give one width: {other}", other="hidden")
         if self.averages and not self.reach:
@@ -404,21 +402,21 @@ class TrainConfig:
 
     @property
     def window(self) -> bool:
-        """Whether the network has one width of hidden layers, and not the original's list of widths."""
+        """Whether the network has one width of hidden layers, not the original's list of widths."""
         return not isinstance(self.hidden, tuple)
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Of the hidden layers before the blocks."""
+        """The widths of the hidden layers before the blocks."""
         return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,)
 
     @property
     def budget(self) -> str:
-        """What decides how long the run is: steps, epochs or minutes."""
+        """The option that limits the run: steps, epochs or minutes."""
         return next((name for name in BUDGETS if getattr(self, name) is not None), "steps")
 
     def filled_from(self, other: "TrainConfig") -> "TrainConfig":
-        """This configuration, and what it leaves open as in another."""
+        """Return this configuration with its open options, except `out`, taken from another."""
         names = [name for name in options() if getattr(self, name) is None and name not in ("out", *BUDGETS)]
         if all(getattr(self, name) is None for name in BUDGETS):
             names += BUDGETS
@@ -536,9 +534,9 @@ def _lay_over(merged: dict[str, Any], layer: Mapping[str, Any]) -> None:
 def read_toml(path: str | Path) -> dict[str, Any]:
     """Read the options in a TOML file.
 
-    One that names neither a preset nor an option of the newer networks is of before there were any: it means the
-    original's hidden layers.
-    Raises ConfigError where it cannot be read or is not TOML.
+    A file without `hidden`, a preset or an option in NEW was written by an older version: it gets the original's
+    hidden layers.
+    Raise ConfigError if the file cannot be read or is not TOML.
     """
     import tomllib
 

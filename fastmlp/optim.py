@@ -1,15 +1,15 @@
-"""torch.optim's rules, with its arguments, defaults and state_dict keys, on the parameters of fastmlp.nn.
+"""torch.optim's optimizers for the parameters of fastmlp.nn, with the same arguments, defaults and state_dict keys.
 
     optimizer = SGD(model.parameters(), lr=0.1)
     loss = criterion(model(x), y)
     model.backward(criterion.backward())
     optimizer.step()
 
-An optimizer takes what `parameters()` of modules gives, several joined with `+`, or groups of them with options of
-their own, [{"params": layer.parameters(), "lr": 0.01}, ...]. A step finds each gradient in the parameter's module, and
-leaves a parameter alone that has none. Options may be changed between steps: optimizer.param_groups[0]["lr"] = 0.01.
-`foreach` and `fused` say how PyTorch computes a step, not what, and change nothing here; amsgrad, maximize, capturable
-and differentiable raise NotImplementedError.
+An optimizer takes the `parameters()` of a module, several of them joined with `+`, or groups with options of their own:
+[{"params": layer.parameters(), "lr": 0.01}, ...]. A step reads each gradient from the parameter's module and skips a
+parameter without a gradient. Options may be changed between steps: optimizer.param_groups[0]["lr"] = 0.01. PyTorch's
+`foreach` and `fused` do not change the result of a step and have no effect here; amsgrad, maximize, capturable and
+differentiable raise NotImplementedError.
 """
 
 import copy
@@ -26,16 +26,16 @@ from fastmlp.ops.gradient import FusedRule, Gradient, RowGradient, dense
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer"]
 
 Array = np.ndarray
-State = dict[str, Any]  # what is remembered of a parameter, by PyTorch's names
+State = dict[str, Any]  # the optimizer state of one parameter, by PyTorch's names
 Group = dict[str, Any]  # "params", and the options by name
-Rule = tuple[str, dict[str, Any]]  # the op is update_<name>; its options
+Rule = tuple[str, dict[str, Any]]  # the name of the op update_<name>, and its options
 
 AT_LEAST_0 = ("lr", "momentum", "weight_decay", "eps", "lr_decay", "initial_accumulator_value")
-REFUSED = ("amsgrad", "maximize", "capturable", "differentiable")  # where they are true
+REFUSED = ("amsgrad", "maximize", "capturable", "differentiable")  # if true
 
 
 class Call(NamedTuple):
-    """One parameter's update, bound to its arrays: in a small step looking them up anew would take a tenth of it."""
+    """One parameter's update, bound to its arrays; looking them up again would take a tenth of a small step."""
 
     gradient: Array
     rule: str
@@ -43,9 +43,9 @@ class Call(NamedTuple):
 
 
 class Optimizer:
-    """What the rules share: groups of parameters, their options, and what is remembered of each.
+    """The base class of the optimizers: groups of parameters, their options and the optimizer state.
 
-    param_groups  each a dictionary of "params" and the rule's options
+    param_groups  dictionaries, each of "params" and the optimizer's options
 
     >>> from fastmlp import nn
     >>> first, second = nn.Linear(2, 3), nn.Linear(3, 1)
@@ -55,16 +55,16 @@ class Optimizer:
     (True, 4)
     """
 
-    slots: tuple[str, ...] = ()  # arrays that the rule keeps of a parameter, in the order of its op's arguments
-    late_slots: tuple[str, ...] = ()  # those that may not be there after a step, until an option asks for them
+    slots: tuple[str, ...] = ()  # state arrays of a parameter, in the order of the op's arguments
+    late_slots: tuple[str, ...] = ()  # slots that may be missing after a step, until an option needs them
 
     def __init__(self, params: Parameters | Iterable[Mapping[str, Any]], options: dict[str, Any]) -> None:
-        """params   of modules, or groups of them
-        options  of the groups that do not say otherwise
+        """params   parameters of modules, or groups of them
+        options  defaults for the options that a group does not set
         """
         self.defaults = options
         self.param_groups: list[Group] = []
-        self._states: dict[tuple[int, str], State] = {}  # by module and name
+        self._states: dict[tuple[int, str], State] = {}  # by id of the module, and name
         self._group_by_owner: dict[tuple[int, str], Group] = {}
         self._calls: dict[tuple[int, str], Call] = {}
         for group in [{"params": params}] if isinstance(params, Parameters) else _groups(params):
@@ -73,9 +73,9 @@ class Optimizer:
             raise ValueError("params: expected parameters, got none")
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
-        """Take in more parameters, with options of their own where the group has any.
+        """Add a group of parameters, with its own options if it sets any.
 
-        Raises TypeError for parameters that are bare arrays, and ValueError for those that it has already.
+        Raise TypeError for bare arrays or an unknown option, ValueError for parameters that the optimizer already has.
         """
         group = {**self.defaults, **param_group}
         if not isinstance(group.get("params"), Parameters):
@@ -90,14 +90,14 @@ class Optimizer:
         self._group_by_owner |= {(id(module), name): group for module, name in group["params"].owners}
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Change each parameter by its gradient.
+        """Update each parameter by its gradient.
 
-        closure  called before, if given: it finds the gradients; what it returns is returned
+        closure  called first, if given, to compute the gradients; its result is returned
         """
         loss = None if closure is None else closure()
         for group in self.param_groups:
             self._check(group)
-            rules: dict[int, Rule | None] = {}  # by the number of the step, which is the same for most parameters
+            rules: dict[int, Rule | None] = {}  # by the number of the step, which most parameters share
             for module, name in group["params"].owners:
                 gradient = module.grads.get(name)
                 if gradient is None:
@@ -117,7 +117,7 @@ class Optimizer:
         return loss
 
     def _step_of(self, module: Module, name: str, gradient: Any, group: Group, rule: Rule | None) -> None:
-        """The step of one parameter; its call is kept where the module is bound to its arrays."""
+        """Update one parameter; keep the call if the module's place is bound."""
         param, state = getattr(module, name), self._state(module, name)
         if not isinstance(gradient, RowGradient):
             gradient = as_floats(f"gradient of {name}", gradient, param.dtype)
@@ -132,10 +132,10 @@ class Optimizer:
             self._calls[id(module), name] = Call(gradient, rule[0], update)
 
     def fused(self, module: Module, name: str) -> FusedRule:
-        """The next step of one parameter, for an op that makes it on its way; `step` leaves that parameter alone.
+        """Return the next step of one parameter, for an op that makes the update; `step` skips it without a gradient.
 
         name  of the parameter in its module
-        Raises ValueError for a parameter that it has not, NotImplementedError where no op has the options' rule.
+        Raise ValueError for a parameter of no group, NotImplementedError if no op implements the group's options.
         """
         group, state = self._group_of(module, name), self._state(module, name)
         rule = self._rule(group, state["step"] + 1)
@@ -144,7 +144,7 @@ class Optimizer:
         return FusedRule(rule[0], self._kept(state, getattr(module, name), group), rule[1])
 
     def count_step(self, module: Module, name: str) -> None:
-        """A step that `fused` gave was made."""
+        """Count a step that was made with the result of `fused`."""
         self._state(module, name)["step"] += 1
 
     def _group_of(self, module: Module, name: str) -> Group:
@@ -159,7 +159,7 @@ class Optimizer:
         return self._states.setdefault((id(module), name), {"step": 0})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients; not needed between steps, as a backward pass replaces them."""
+        """Drop the gradients. This is not needed between steps, because a backward pass replaces them."""
         if not set_to_none:
             raise NotImplementedError(f"{type(self).__name__}: set_to_none: expected True, got {set_to_none!r}")
         for group in self.param_groups:
@@ -167,7 +167,7 @@ class Optimizer:
                 module.grads.pop(name, None)
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers now, laid out as PyTorch's; the arrays are copies, so that later steps do not change it.
+        """Return the optimizer state in PyTorch's layout; the arrays are copies, which later steps do not change.
 
         {"state": {number: {...}}, "param_groups": [{..., "params": [number, ...]}]}
         """
@@ -182,9 +182,9 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from what such an optimizer, or PyTorch's of the same rule, remembered; arrays are copied.
+        """Load the state of the same optimizer of fastmlp or PyTorch; arrays are copied.
 
-        Raises ValueError for other groups or shapes, and NotImplementedError for options that are not supported.
+        Raise ValueError for other groups or shapes, and NotImplementedError for options that are not supported.
         """
         if missing := [key for key in ("state", "param_groups") if key not in state_dict]:
             raise ValueError(f"state_dict: expected that of an optimizer; {', '.join(missing)} missing")
@@ -219,17 +219,17 @@ class Optimizer:
         return state
 
     def _slots(self, group: Group) -> tuple[str, ...]:
-        """The slots that a group's options ask for."""
+        """Return the slots that a group's options need."""
         return self.slots
 
     def remembered(self, module: Module, name: str) -> State:
-        """What it remembers of a parameter, as it goes on with: "step" and arrays, by PyTorch's names."""
+        """Return the state of a parameter, not copied: "step" and arrays, by PyTorch's names."""
         state = self._state(module, name)
         self._kept(state, getattr(module, name), self._group_of(module, name))
         return state
 
     def _kept(self, state: State, param: Array, group: Group) -> tuple[Array, ...]:
-        """The arrays of the slots, made before the first step that asks for them."""
+        """Return the arrays of the slots; make them before the first step that needs them."""
         slots = self._slots(group)
         for slot in slots:
             if slot not in state:
@@ -237,11 +237,11 @@ class Optimizer:
         return tuple([state[slot] for slot in slots])
 
     def _start(self, group: Group) -> float:
-        """What the slots are full of before the first step."""
+        """Return the initial value of the slots."""
         return 0.0
 
     def _check(self, group: Group) -> None:
-        """Raise ValueError for an option outside its bounds, TypeError for one that is no number."""
+        """Raise ValueError for an option outside its bounds, TypeError for one that is not a number."""
         for name, value in group.items():
             if type(value) is float and 0 <= value < math.inf:
                 continue
@@ -256,15 +256,15 @@ class Optimizer:
                 raise ValueError(f"betas[{number}]: expected a number in [0, 1), got {beta}")
 
     def _rule(self, group: Group, step: int) -> Rule | None:
-        """The name and the options of the op that makes a step; None where none does, but `_update`."""
+        """Return name and options of the op for a step; None if no op implements it, and `_update` must."""
         raise NotImplementedError
 
     def _update(self, module: Module, param: Array, gradient: Gradient, state: State, group: Group) -> None:
-        """The step of one parameter where no op has the options' rule."""
+        """Update one parameter if no op implements the group's options."""
         raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
-        """Modules have other ids in another process: what is remembered goes by number."""
+        """Return the attributes with states by number, because module ids differ in another process."""
         return {**vars(self), "_states": self.state_dict()["state"], "_group_by_owner": {}, "_calls": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -280,12 +280,12 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum as PyTorch has it: v = momentum v + (1 - dampening) g; param -= lr v.
+    """Stochastic gradient descent with PyTorch's momentum: v = momentum v + (1 - dampening) g; param -= lr v.
 
     lr            learning rate
-    momentum      share of the velocity that stays; the first velocity is the first gradient
+    momentum      share of the velocity that is kept; the first velocity is the first gradient
     dampening     as above
-    weight_decay  times the parameter is added to the gradient
+    weight_decay  weight_decay * param is added to the gradient
     nesterov      param -= lr (g + momentum v); needs momentum and no dampening
     Source: Sutskever et al. (2013) for the momentum, in the form of torch.optim.SGD.
 
@@ -359,8 +359,8 @@ class Adagrad(Optimizer):
     """Adagrad: s += g^2; param -= lr / (1 + (step - 1) lr_decay) g / (sqrt(s) + eps).
 
     lr, lr_decay  learning rate, and how fast it falls
-    weight_decay  times the parameter is added to the gradient
-    initial_accumulator_value  of s
+    weight_decay  weight_decay * param is added to the gradient
+    initial_accumulator_value  initial value of s
     eps           as above
     Source: Duchi, Hazan and Singer (2011).
 
@@ -410,12 +410,12 @@ class Adagrad(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam, with weight decay as PyTorch has it: added to the gradient.
+    """Adam with PyTorch's weight decay, which is added to the gradient.
 
     lr     learning rate
-    betas  shares of the running means of the gradient and of its square that stay
-    eps    added to the root of the latter
-    weight_decay  times the parameter is added to the gradient; with decoupled_weight_decay it is AdamW's
+    betas  decay rates of the running means of the gradient and of its square
+    eps    added to the square root of the latter
+    weight_decay  weight_decay * param is added to the gradient; with decoupled_weight_decay as in AdamW
     Source: Kingma and Ba (2015), algorithm 1.
 
     >>> from fastmlp import nn
@@ -478,7 +478,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: before its step a parameter loses lr * weight_decay of itself.
+    """Adam with decoupled weight decay: param *= 1 - lr * weight_decay before each update.
 
     Arguments as in Adam.
     Source: Loshchilov and Hutter (2019), algorithm 2.
@@ -507,14 +507,14 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """As of any optimizer; of an Adam's state it goes on with decoupled weight decay, as PyTorch's does."""
+        """Load as in Optimizer; weight decay stays decoupled after loading an Adam's state, as in PyTorch."""
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             group["decoupled_weight_decay"] = True
 
 
 def _run(rule: Rule, module: Module, gradient: Gradient, states: Sequence[Array], param: Array) -> None:
-    """One step, by the op update_<rule> or its form for rows."""
+    """Make one step with the op update_<rule>, or with its form for rows."""
     name, options = rule
     if isinstance(gradient, RowGradient):
         arrays = gradient.rows, gradient.drows, *states, param
@@ -546,7 +546,7 @@ def _no_parameters(params: Any) -> TypeError:
 
 
 def _number(name: str, value: Any) -> float:
-    """A number, or an array or tensor of one."""
+    """Return a number, or an array or tensor of one number, as a float."""
     try:
         if not isinstance(value, str):
             return float(value)

@@ -1,4 +1,4 @@
-"""Training as a library: no arguments to parse, no signals, nothing printed.
+"""Training as a library: it parses no arguments, handles no signals and prints nothing.
 
     from fastmlp.config import TrainConfig
     from fastmlp.trainer import train
@@ -6,16 +6,21 @@
     result = train(TrainConfig(files=("hp.txt",), steps=2_000, out="runs/hp"))
     print(result.val_perplexity, result.folder)
 
-A `Reporter` receives the events; `should_stop` is called before each step and during the final evaluation, and a run
-that was stopped can be resumed with the same bits. run_folder.py describes the files of a run. `run_in_memory` makes a
-run that writes none.
+A `Reporter` receives the events. `should_stop` is called before each step and during the final evaluation; a run that
+it stops can be resumed with the same bits. files/run_folder.py describes the files of a run. `run_in_memory` makes a
+run that writes no files.
 
-Memory, with P parameters, R = max(batch size, 512) rows, V words and hidden layers of H units in all: 4 P bytes of
-weights, at most 4 P of gradients, 4 P for each array that the optimizer keeps (adamw 2, momentum and adagrad 1, sgd 0),
-all but the gradients once more while a checkpoint is written, or 4 P for the best weights in memory, 4 R (3 H + 3 T D)
-of activations, the last layer's work memory, and the text's memory (fastmlp/text). None of it grows with the steps. For
-the last layer's memory see kernels/linear_cross_entropy.pyx; on Numba it has the same parts. Where the layer is wide,
-most of it are the slices' parts of dh, not the exponentials. NumPy's is at most 8 R V.
+Memory in bytes, with P parameters, R = max(batch size, 512) rows and V words: 4 P of weights, at most 4 P of gradients,
+4 P for each state array of the optimizer (adamw 2, momentum and adagrad 1, sgd 0), all but gradients once more while a
+checkpoint is written, or 4 P for the best weights in memory, 4 R F of activations, the last layer's work memory (see
+kernels/linear_cross_entropy.pyx; Numba's has the same parts, NumPy's is at most 8 R V), and the text's (fastmlp/text).
+In a wide last layer most work memory is for the slices' parts of dh. No memory grows with the steps.
+
+F = 4 H + 2 H_r + 2 I + T D + 2 T + K + 3, and 2 D with a projection, T D with tied weights: an upper bound, for hidden
+layers of H units in all, H_r of them in residual blocks, and I = (T + A) D inputs with A averages. 3 H are the y of
+linear, batchnorm and the activation (tanh and relu overwrite batchnorm's y, but dropout then has its own); I + H the dx
+of linear and the dh of the output; 2 H_r the residual sum and the dx of a block's last module; I the embeddings, and
+T D each the embedding's gradient and that of the output's held rows; 2 D the projection's y and the output's dh.
 """
 
 import contextlib
@@ -60,12 +65,12 @@ def train(
     config       the options
     text         a text in memory, or ids; None: config.files, or the standard library's documentation
     reporter     receives the events
-    should_stop  called before each step and during the final evaluation; if it returns True the run is saved, and can
+    should_stop  called before each step and during the final evaluation; if it returns True, the run is saved and can
                  be resumed
-    resume       go on with the run in config.out
+    resume       continue the run in config.out
     overwrite    replace the run in config.out
-    Raises TextError, ConfigError, RunFolderError or BackendUnavailableError where the run cannot begin, CheckpointError
-    where a file cannot be read or written, DivergedError where the loss becomes infinite or NaN.
+    Raise TextError, ConfigError, RunFolderError or BackendUnavailableError if the run cannot begin, CheckpointError if
+    a file cannot be read or written, DivergedError if the loss becomes infinite or NaN.
     """
     with open_run(config, text=text, reporter=reporter, resume=resume, overwrite=overwrite) as run:
         return run.train(should_stop)
@@ -80,7 +85,7 @@ def open_run(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Iterator["SavedRun"]:
-    """Yield a run that is ready to train: its text is read, its folder locked. The arguments are those of `train`."""
+    """Yield a run that is ready to train, with its text read and its folder locked. Arguments as in `train`."""
     reporter = reporter or Reporter()
     backend, threads, corpus = _prepare(config, text, reporter)
     folder = find_folder(config.out, config.files, overwrite=overwrite)
@@ -160,7 +165,7 @@ def _filled_in(
     reporter: Reporter,
     saved: Checkpoint | None = None,
 ) -> TrainConfig:
-    """The configuration with what it leaves open: as it was in the run to resume, else as suits the text."""
+    """Return the configuration with its open options from the run to resume, else as suits the text."""
     if saved is not None:
         config = config.filled_from(TrainConfig.layered(saved[1]["config"]))
     words, passes = len(corpus.train), None

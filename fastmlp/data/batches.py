@@ -1,4 +1,4 @@
-"""From ids to batches: the parts of a text, its (context -> next word) windows, and how training draws them.
+"""Draw the training batches of a text from its (context -> next word) windows.
 
 Every batch is a pure function of (seed, step), so a run that resumes needs no state but its step. The random numbers
 are the raw output of the counter-based generator Philox-4x64-10 (Salmon et al. 2011), for which NumPy promises that a
@@ -16,16 +16,16 @@ from fastmlp.errors import TextError
 
 __all__ = ["Batches", "EpochBatches", "RandomBatches", "StretchBatches"]
 
-# The second half of Philox's key: which use of a seed a stream is for.
+# The second half of Philox's key: the purpose of a stream.
 _WINDOWS_OF_STEP, _ORDER_OF_EPOCH, _START_OF_EPOCH = 1, 2, 3
-_PIECE_ROWS = 4096  # of the batches that are made in one go
+_PIECE_ROWS = 4096  # of the batches that are made at once
 
 
 # ------------------------------------------------------------------------------------------------------------- batches
 
 
 class Batches:
-    """Batches that are made a piece at a time, for some steps in a row.
+    """Batches, made in pieces of several consecutive steps.
 
     A training step evicts NumPy's code from the caches: a batch of 32 rows made alone takes 110 us, mostly for loading
     that code, and 3 us as a part of a piece.
@@ -37,7 +37,7 @@ class Batches:
         self._made: tuple[tuple[int, int], Batch] | None = None
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, counted from 0: a pure function of (seed, step); views of a piece, and read-only."""
+        """Return the batch of a step, counted from 0: a pure function of (seed, step); read-only views of a piece."""
         piece, place = self._locate(integer("step", step, 0))
         made = self._made
         if made is None or made[0] != piece:
@@ -77,7 +77,7 @@ class RandomBatches(Batches):
 
 
 class EpochBatches(Batches):
-    """Every window once an epoch, in an order of its own for each epoch.
+    """Every window once per epoch; each epoch has its own order.
 
     Memory: the order of one epoch, 8 bytes a window; 24 while it is drawn.
     """
@@ -117,11 +117,11 @@ class EpochBatches(Batches):
 
 
 class StretchBatches(EpochBatches):
-    """Every window once an epoch, in stretches of consecutive ones, whose order is each epoch's own.
+    """Every window once per epoch, in stretches of consecutive windows; each epoch has its own order of stretches.
 
-    Within a stretch the averages of what lies further back follow from each other, and neighbours share their words.
-    Where the first stretch begins is drawn for each epoch, so that the windows of a stretch are not always the same.
-    What is left of the text before the first and after the last whole stretch comes at an epoch's end.
+    Within a stretch each window's averages follow from those of the window before, and neighbours share their words.
+    Each epoch draws where the first stretch begins, so that stretches do not always hold the same windows. The windows
+    before the first and after the last whole stretch come at the end of the epoch.
     """
 
     def __init__(self, windows: Windows, batch_size: int, seed: int, stretch: int = 16) -> None:

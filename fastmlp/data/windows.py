@@ -83,7 +83,7 @@ def as_ids(name: str, values: np.ndarray) -> np.ndarray:
 
 
 class Batch(NamedTuple):
-    """What a network is trained on at a step, or guesses at once; int32.
+    """The words of one training step or one prediction, int32.
 
     near     (B, T)          the words just before each target, in the order of the text
     far      (B, K) or None  the words before these, likewise; -1 where the text has not begun
@@ -96,9 +96,9 @@ class Batch(NamedTuple):
 
 
 class Windows:
-    """The (words before -> next word) windows of a text: window i predicts the word after T others.
+    """The (words before -> next word) windows of a text: window i predicts the word after T words.
 
-    A view of the ids: no memory of its own, but for copies of them where `history` or `reach` is given.
+    A view of the ids, without memory of its own; only `history` and `reach` make copies of the ids.
     targets  (N,)  what each window predicts
     before   (M,)  the text's words before the first target
     """
@@ -112,15 +112,15 @@ class Windows:
         history: np.ndarray | None = None,
         padding: int | None = None,
     ) -> None:
-        """All windows of a text.
+        """Make all windows of a text.
 
         ids      (N,)           in: the text
-        context                 T, the number of words that are looked at
-        reach                   K, the number of words before these that are looked at; 0: none
-        history  (M,) or None   in: what comes before the text: the text's first words are predicted from its end, so
-                                that window i predicts word i; None: from word T on, window i word T + i
-        padding                 the id that stands before a history of less than T words
-        Raises TextError where the text is too short for one window.
+        context                 T, the number of words just before a target
+        reach                   K, the number of words before these; 0: none
+        history  (M,) or None   in: the words before the text, from which its first words are predicted: window i
+                                predicts word i; None: window i predicts word T + i
+        padding                 the id that fills up a history of fewer than T words
+        Raise TextError if the text is too short for one window.
         """
         ids = as_ids("ids", ids)
         context, reach = integer("context", context, 1), integer("reach", reach, 0)
@@ -139,7 +139,7 @@ class Windows:
             raise ValueError(f"history: expected at least {context} words, got {len(self.before)}")
         known = ids if history is None else np.concatenate([self.before, ids])
         padded = np.concatenate([np.full(missing, padding, np.int32), known]) if missing else known
-        first = len(padded) - len(self.targets)  # of the padded text, which is predicted
+        first = len(padded) - len(self.targets)  # index of the first target in the padded text
         self._near = _windows_of(padded[first - context : -1], context)
         self._far = None
         if reach:

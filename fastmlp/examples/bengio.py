@@ -1,8 +1,8 @@
-"""Trains the trainer's network without the trainer: python -m fastmlp.examples.bengio TEXT.txt, or a text of its own.
+"""Train the network of `--hidden 300,300` without the trainer: python -m fastmlp.examples.bengio [TEXT.txt].
 
-The network of Bengio, Ducharme, Vincent and Jauvin (2003) with batch normalization, built of fastmlp.nn and trained
-with fastmlp.optim: the same kernels, and from the same weights the same bits as `python -m fastmlp.train`. Prints the
-loss, and what the network writes.
+This is the network of Bengio, Ducharme, Vincent and Jauvin (2003) with batch normalization, built of fastmlp.nn and
+trained with fastmlp.optim: the same kernels as in `python -m fastmlp.train`, and the same bits from the same weights.
+The program prints the loss and a text that the network writes.
 """
 
 import argparse
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from fastmlp.nn import Sequential
     from fastmlp.text import Vocabulary
 
-T, D, H = 4, 30, 300  # words in, width of an embedding, width of a hidden layer
+T, D, H = 4, 30, 300  # words of context, width of an embedding, width of a hidden layer
 BATCH_SIZE = 128
 
 
 def train(ids: "np.ndarray", vocabulary: "Vocabulary", steps: int) -> "Sequential":
-    """A network trained on the windows of a text; prints its loss. As a module it gives the logits of the next word.
+    """Train a network on the windows of a text and print its loss. Return it: a module for the next word's logits.
 
     ids         (N,)  the text
     vocabulary        its words
@@ -44,7 +44,7 @@ def train(ids: "np.ndarray", vocabulary: "Vocabulary", steps: int) -> "Sequentia
         batch = batches.batch(step - 1)
         loss = criterion.step(
             body(batch.near), batch.targets, optimizer
-        )  # updates the output layer on the way: 98 % of the work
+        )  # updates the output layer's weight too: 98 % of the work
         body.backward(criterion.backward())
         optimizer.step()
         if step in (1, steps) or step % 100 == 0:
@@ -53,7 +53,7 @@ def train(ids: "np.ndarray", vocabulary: "Vocabulary", steps: int) -> "Sequentia
 
 
 def write(model: "Sequential", vocabulary: "Vocabulary", start: list[str], words: int) -> list[str]:
-    """The words that the network goes on with after T others, each drawn from what it expects next."""
+    """Return `start` and the words that follow, each drawn from the network's probabilities."""
     import numpy as np
 
     from fastmlp.functional import softmax
@@ -66,7 +66,7 @@ def write(model: "Sequential", vocabulary: "Vocabulary", start: list[str], words
 
 
 def train_on(arguments: argparse.Namespace) -> int:
-    """Read the text, train, and print what the network writes."""
+    """Read the text, train, and print a text that the network writes."""
     from fastmlp.text import Vocabulary, get_tokenizer, read_text, standard_library_text
 
     text = read_text([arguments.text]) if arguments.text else standard_library_text()
@@ -79,13 +79,13 @@ def train_on(arguments: argparse.Namespace) -> int:
 
 
 def make_parser(prog: str) -> cli.Parser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = cli.Parser(prog=prog, description="Train the network of Bengio et al. (2003), built of fastmlp.nn.")
     parser.add_argument(
-        "text", nargs="?", metavar="TEXT.txt", help="a text; without one the standard library's documentation"
+        "text", nargs="?", metavar="TEXT.txt", help="a text (default: the standard library's documentation)"
     )
     steps = cli.typed(whole(1))
-    parser.add_argument("--steps", type=steps, metavar="N", default=500, help="how many (default: 500)")
+    parser.add_argument("--steps", type=steps, metavar="N", default=500, help="number of training steps (default: 500)")
     return parser
 
 

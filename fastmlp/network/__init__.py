@@ -1,1 +1,1 @@
-"""The network that the trainer trains, composed of the ops."""
+"""The network that the trainer trains, composed of the layers of fastmlp.nn."""

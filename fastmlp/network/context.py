@@ -1,4 +1,4 @@
-"""What a network sees of a text: the embeddings of the words just before, and averages of those further back."""
+"""The network's input layer: embeddings of the words just before, and averages of embeddings further back."""
 
 from typing import Any
 
@@ -13,18 +13,18 @@ Array = np.ndarray
 
 
 class Context(Embedding):
-    """One table of embeddings, read twice: T words side by side, and averages of the K words before them.
+    """One embedding, read in two ways: T words side by side, and averages of the K words before them.
 
-    The gradient is that of the words side by side: the table is read through the averages, not trained.
+    Only the T words side by side train the embedding; the averages pass no gradient to it.
     """
 
     def __init__(self, vocabulary: int, embed: int, averages: tuple[float, ...], dtype: Any) -> None:
-        """averages  the decay of each, as in the op context_averages"""
+        """averages  the decay of each average, as in the op context_averages"""
         super().__init__(vocabulary, embed, dtype=dtype, rng=UNDRAWN)
         self.decays = np.array(averages, self.dtype)
 
     def forward(self, near: Array, far: Array | None = None) -> Array:
-        """near (B, T) and far (B, K), -1 where no word is, -> (B, (T + averages) * D)."""
+        """Return (B, (T + averages) * D) for words near (B, T) and far (B, K); -1 in far means no word."""
         rows, context = near.shape
         places = context + len(self.decays)
         emb = self.place.array(self, "emb", (rows, places, self.embedding_dim), self.dtype)
@@ -35,7 +35,7 @@ class Context(Embedding):
         return emb.reshape(rows, places * self.embedding_dim)
 
     def backward(self, grad: Array) -> None:
-        """grad of the output's shape; words have none."""
+        """Store the embedding's gradient; grad has the output's shape, and words have no gradient."""
         near = self._kept()
         demb = grad.reshape(len(near), -1, self.embedding_dim)
         rows = self.place.array(self, "rows", (near.size,), near.dtype)

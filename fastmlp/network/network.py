@@ -1,16 +1,16 @@
 """The network: words -> embeddings -> [linear -> batchnorm -> activation] x L -> linear -> softmax, made of fastmlp.nn.
 
     near    the last T words' embeddings side by side                                     (T D)
-    far     averages of the K words before these, if there are any                        (A D)
+    far     averages of the K words before these, if the shape has averages               (A D)
     x       dropout([near, far])
     h       dropout(act(batchnorm(W1 x)))                                                 (H)
-    h       h + dropout(act(batchnorm(Wi h)))     a block; or without the sum a layer     (H)
-    o       dropout(P h + c)                      the projection, if there is one         (D)
-    logits  E o + b                               E the embeddings' table, if tied        (V)
+    h       h + dropout(act(batchnorm(Wi h)))     a block; without `h +` a layer          (H)
+    o       dropout(P h + c)                      the projection, if the shape has one    (D)
+    logits  E o + b                               E is the embedding if weights are tied  (V)
 
 Parameters and running statistics have the names and layouts of a PyTorch state_dict.
 Source: Bengio, Ducharme, Vincent and Jauvin (2003), with batch normalization, without the direct connections; tied
-weights: Press and Wolf (2017); the rest is in benchmarks/README.md, with what each part is worth.
+weights: Press and Wolf (2017). benchmarks/README.md has the rest, and what each part gains.
 """
 
 import math
@@ -42,14 +42,14 @@ __all__ = ["Network", "WindowNetwork"]
 
 Array = np.ndarray
 ACTIVATION: dict[str, type[Module]] = {"tanh": Tanh, "gelu": GELU, "relu": ReLU}
-OUTPUT_STD = 0.01  # of the output weights at the start: logits near 0, so the first loss is ln V
+OUTPUT_STD = 0.01  # of the initial output weights: logits are near 0, so the first loss is ln V
 
 
 class WindowNetwork(Module):
-    """The layers of a network that guesses the next word from the words before it.
+    """The layers of a network that predicts the next word from the words before it.
 
-    As a module it gives the logits; its weights are 0 until they are loaded.
-    counter  (2,)  int64: the seed of dropout's masks, and the step
+    The forward pass returns the logits. The weights of linear layers and embedding are 0 until they are set.
+    counter  (2,)  int64: the seed of the dropout masks, and the step
     """
 
     def __init__(self, shape: NetworkShape, dtype: Any = np.float32) -> None:
@@ -92,12 +92,12 @@ class WindowNetwork(Module):
         return (Residual if residual else Sequential)(OrderedDict(modules))
 
     def embed(self, near: Array, far: Array | None = None) -> Array:
-        """Words near (B, T) and far (B, K) as what the hidden layers read, (B, I)."""
+        """Return the input of the hidden layers (B, I) for words near (B, T) and far (B, K)."""
         x: Array = self.embedding(near, far)
         return x
 
     def body(self, x: Array) -> Array:
-        """What `embed` gives as what the output layer reads, (B, H)."""
+        """Return the input of the output layer (B, H), for a result of `embed`."""
         h = self.hidden(self.dropout(x))
         if hasattr(self, "projection"):
             h = self.projection(h)
@@ -105,16 +105,16 @@ class WindowNetwork(Module):
         return o
 
     def forward(self, near: Array, far: Array | None = None) -> Array:
-        """Words near (B, T) and far (B, K) -> logits of the next one (B, V)."""
+        """Return the logits of the next word (B, V) for words near (B, T) and far (B, K)."""
         logits: Array = self.output(self.body(self.embed(near, far)))
         return logits
 
     def backward(self, grad: Array) -> None:
-        """The gradient of the logits (B, V); words have none."""
+        """Store the gradients of all layers, for the gradient of the logits (B, V)."""
         self.backward_from_output(self.output.backward(grad))
 
     def backward_from_output(self, dh: Array) -> None:
-        """The gradient of what the output layer reads (B, H)."""
+        """Store the gradients of the layers before the output, for the gradient of the output layer's input (B, H)."""
         dh = self.output_dropout.backward(dh)
         if hasattr(self, "projection"):
             dh = self.projection.backward(dh)
@@ -122,10 +122,10 @@ class WindowNetwork(Module):
 
 
 class Network:
-    """A window network bound to one back-end: what training and prediction ask of it.
+    """A window network bound to one back-end, with the methods that training and prediction use.
 
     layers       the modules; their gradients are those of the last batch
-    parameters   trained arrays by state_dict name, the same ones for good; an optimizer changes them in place
+    parameters   trained arrays by state_dict name, always the same ones; an optimizer updates them in place
     statistics   the batchnorms' running estimates, by state_dict name, likewise
     """
 
@@ -143,13 +143,13 @@ class Network:
     ) -> None:
         """Make a network.
 
-        shape       its sizes
+        shape       its sizes and parts
         ops         the back-end
-        threads     how many threads may work; no result depends on it
-        fp32_precision  how training makes the last layer's products (ops/reference)
-        seed        of the initial weights and of dropout's masks; or
-        counts      (V,) how often each word comes: the output's bias begins with the logarithm; None: with 0
-        parameters  a state_dict: parameters and running statistics, which are copied
+        threads     the number of threads; no result depends on it
+        fp32_precision  precision of the last layer's products in training (ops/reference)
+        seed        of the initial weights and the dropout masks; give either a seed or parameters
+        counts      (V,) count of each word: the output's bias starts as the log of its frequency; None: as 0
+        parameters  a state_dict of parameters and running statistics, which are copied
         dtype       float32; with the NumPy back-end also float64
         """
         if (seed is None) == (parameters is None):
@@ -170,10 +170,10 @@ class Network:
             self._initialize(seed, counts)
 
     def _initialize(self, seed: int, counts: Array | None) -> None:
-        """Linear layers as PyTorch initialises them; the output such that the first loss is that of the word counts.
+        """Initialize linear weights as PyTorch does, and the output so that the first loss is that of the word counts.
 
         embedding N(0, embed_std); linear U(-1/sqrt(inputs), 1/sqrt(inputs)); batchnorm 1 and 0; output N(0, OUTPUT_STD)
-        unless it is the embedding, and log((count + 1) / sum) or 0.
+        unless tied, its bias log((count + 1) / sum) or 0; the projection's bias 0.
         """
         for stream, (name, param) in enumerate(self.parameters.items()):
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, stream))))
@@ -189,15 +189,15 @@ class Network:
                 param[...] = (2 * rng.random(param.shape, np.float32) - 1) * bound
 
     def parameter_count(self) -> int:
-        """How many numbers are trained."""
+        """Return how many numbers are trained."""
         return sum(param.size for param in self.parameters.values())
 
     def state_dict(self) -> dict[str, Array]:
-        """Parameters and running statistics, not copied; names and layouts are those of the same torch.nn modules."""
+        """Return parameters and running statistics, not copied, with the names and layouts of torch.nn's modules."""
         return {**self.parameters, **self.statistics}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Copy parameters and running statistics from a state_dict; ValueError where a name or a shape does not fit."""
+        """Copy parameters and running statistics from a state_dict. Raise ValueError if a name or a shape differs."""
         own = self.state_dict()
         if missing := [name for name in own if name not in state]:
             raise ValueError(f"state: expected {', '.join(own)}; missing: {', '.join(missing)}")
@@ -212,12 +212,12 @@ class Network:
     # -------------------------------------------------------------------------------------------------------- training
 
     def step(self, batch: Batch, optimizer: Optimizer, step: int = 0) -> float:
-        """One training batch: forward, backward and update, the output layer's on the way.
+        """Train on one batch: forward pass, backward pass and update. The output layer's op also makes its update.
 
-        batch      of 2 rows at least
-        optimizer  of `layers`
-        step       its number, of which dropout's masks are a function
-        Returns the mean loss in nats before the step; where it is infinite or no number nothing is updated.
+        batch      at least 2 rows
+        optimizer  of the parameters of `layers`
+        step       number of the step; the dropout masks depend on it
+        Return the mean loss in nats before the update. If it is infinite or NaN, nothing is updated.
         """
         output = self.layers.output
         self.layers.counter[1] = step
@@ -233,7 +233,7 @@ class Network:
         return mean(losses)
 
     def loss_and_gradients(self, batch: Batch) -> float:
-        """The mean loss of a training batch in nats, as in `step`; the gradients are left in the layers."""
+        """Return the mean loss of a training batch in nats, as in `step`, and store the gradients in the layers."""
         return self._gradients(self.forward(batch.near, batch.far, training=True), batch.targets)
 
     def _gradients(self, h: Array, targets: Array) -> float:
@@ -254,22 +254,21 @@ class Network:
         self._place.replay("backward", len(dh), partial(self.layers.backward_from_output, dh))
 
     def _mean_over(self, rows: int) -> Array:
-        """What each row's loss counts (rows,): it is their mean that is trained."""
+        """Return the weight of each row's loss (rows,): 1 / rows, so that the mean loss is trained."""
         dtype = self.layers.embedding.dtype
         return self._place.replay("mean", rows, lambda: np.full(rows, 1 / rows, dtype))
 
     # ------------------------------------------------------------------------------------------------------ prediction
 
     def forward(self, near: Array, far: Array | None = None, *, training: bool, unknown: Array | None = None) -> Array:
-        """What the output layer reads.
+        """Return the input of the output layer, h (B, H), valid until the next call.
 
         near      (B, T)  in: the words just before, int32
         far       (B, K)  in: the words before these, int32, -1 where the text has not begun; None without averages
-        unknown   (D,)    in: what is read for the last word, `<unk>`, just before; None: its own embedding. Further
-                          back it then adds nothing to the averages
-        training  with the batch's statistics, which the running ones follow, and dropout; else with the running ones,
-                  row by row
-        Returns h (B, H), valid until the next call.
+        unknown   (D,)    in: embedding to read for `<unk>`, the last word, in `near`; in `far` `<unk>` then adds
+                          nothing to the averages. None: its own embedding
+        training  True: use dropout and the batch's statistics, and update the running statistics; False: use the
+                  running statistics, so that rows do not affect each other
         """
         rows, layers, unk = len(near), self.layers, self.shape.vocabulary - 1
         words, words_far = self._place.replay("words", rows, partial(self._words, rows))
@@ -288,23 +287,23 @@ class Network:
         return self._place.replay("train" if training else "eval", rows, partial(layers.body, x))
 
     def _words(self, rows: int) -> tuple[Array, Array | None]:
-        """Where the words of a batch are written, near and far."""
+        """Return the arrays for the words of a batch, near and far."""
         near = self._place.array(self, "near", (rows, self.shape.context), np.int32)
         far = self._place.array(self, "far", (rows, self.shape.reach), np.int32) if self.shape.reach else None
         return near, far
 
     def losses(self, batch: Batch, *, unknown: Array | None = None, fp32_precision: str = "auto") -> Array:
-        """How surprised the network is by each true next word, in nats, (B,), with the running statistics.
+        """Return the loss of each target (B,) in nats, with the running statistics.
 
         unknown          as in forward
-        fp32_precision   of the last layer's products; "auto": float32's, whatever training's is
+        fp32_precision   of the last layer's products; "auto": float32, whatever training uses
         """
         h = self.forward(batch.near, batch.far, training=False, unknown=unknown)
         row_scale = self._mean_over(len(h))
         return self.layers.output.losses(h, batch.targets, row_scale, fp32_precision=fp32_precision).copy()
 
     def logits(self, near: Array, far: Array | None = None, *, unknown: Array | None = None) -> Array:
-        """The scores of every next word, (B, V), with the running statistics: what text is generated from.
+        """Return the logits of the next word (B, V), with the running statistics; text is generated from them.
 
         near, far, unknown  as in forward
         """
@@ -315,5 +314,5 @@ class Network:
 
 
 def mean(losses: Array) -> float:
-    """The mean of a batch's losses: of their exact sum, on every machine the same."""
+    """Return the mean of a batch's losses from their exact sum, which is the same on every machine."""
     return math.fsum(losses.tolist()) / len(losses)

@@ -1,4 +1,4 @@
-"""What a network is made of: its sizes and its parts."""
+"""The sizes and parts of a network."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -10,21 +10,21 @@ ACTIVATIONS = ("tanh", "gelu", "relu")
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """What a network is made of. The defaults are the network of Bengio et al. (2003) with batch normalization.
+    """The sizes and parts of a network. The defaults are those of Bengio et al. (2003) with batch normalization.
 
     vocabulary  V: words, "<unk>" included
-    context     T: the words just before that are looked at, side by side
+    context     T: number of words just before that are read side by side
     embed       D: width of the embedding
-    hidden      H of each hidden layer: linear, batchnorm, activation
+    hidden      H: width of each hidden layer (linear, batchnorm, activation)
     averages    decays of the averages of the words before the context, each in (0, 1)
-    reach       K: how many words these averages are made of
-    blocks      how many more hidden layers of the last width follow
-    residual    whether such a block is added to its input
+    reach       K: number of words that are averaged
+    blocks      number of further hidden layers, of the last width
+    residual    whether the output of a block is added to its input
     activation  "tanh", "gelu" or "relu"
     projection  whether a linear layer of width D precedes the output layer
     tied        whether the output layer's weight is the embedding's
-    dropout     shares left out in training: of the input, of each hidden layer, before the output layer
-    embed_std   standard deviation of the embedding at the start
+    dropout     dropout probabilities: of the input, of each hidden layer, before the output layer
+    embed_std   initial standard deviation of the embedding
     """
 
     vocabulary: int
@@ -60,11 +60,11 @@ class NetworkShape:
 
     @property
     def inputs(self) -> int:
-        """The width of what the first hidden layer reads."""
+        """The width of the first hidden layer's input."""
         return (self.context + len(self.averages)) * self.embed
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it, but for the vocabulary; what was not known to the first checkpoints only if it is used."""
+        """Return all fields but the vocabulary, for JSON; fields that old checkpoints lack only if not the default."""
         default = NetworkShape(self.vocabulary)
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -74,7 +74,7 @@ class NetworkShape:
 
     @classmethod
     def from_dict(cls, vocabulary: int, values: dict[str, Any]) -> "NetworkShape":
-        """What `to_dict` gave. Raises ValueError for what this version does not know."""
+        """Make a shape from the result of `to_dict`. Raise ValueError for a field that is unknown to this version."""
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             names = ", ".join(sorted(unknown))
             raise ValueError(f"its network has {names}, not known to this fastmlp; upgrade fastmlp")

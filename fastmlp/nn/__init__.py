@@ -1,4 +1,4 @@
-"""torch.nn's layers, with its names, arguments, defaults, layouts and state_dict keys, on arrays and fastmlp's kernels.
+"""torch.nn's layers on NumPy arrays, with the same names, arguments, defaults, layouts and state_dict keys.
 
     model = Sequential(Embedding(27, 10), Flatten(), Linear(30, 9, bias=False), BatchNorm1d(9), Tanh(), Linear(9, 27))
     criterion, optimizer = CrossEntropyLoss(), SGD(model.parameters(), lr=0.1)  # SGD of fastmlp.optim
@@ -6,19 +6,19 @@
     model.backward(criterion.backward())
     optimizer.step()
 
-There is no tape. Each layer keeps what its last forward pass computed, and `backward` takes the gradient of its output,
-writes those of its parameters, and returns that of its input; Sequential does so from the last layer to the first. What
-differs from PyTorch follows from that:
+Layers: Linear, Embedding, BatchNorm1d, Dropout, Tanh, ReLU, GELU, Flatten, Sequential; and Residual, x + f(x), which
+torch.nn lacks. Losses: CrossEntropyLoss and LinearCrossEntropyLoss, whose `step` also updates the last layer's weight.
+Without an autograd tape, a layer keeps what its last forward pass computed. `backward` takes the output's gradient,
+stores the gradients of the parameters and returns that of the input. Differences from PyTorch:
 
-  - `backward` replaces the gradients of the call before, it does not add to them: zero_grad() is not needed
-  - an array that went through a layer must not be changed before that layer's backward pass
-  - a module stands in a network once; weights cannot be shared by assignment
-  - parameters are NumPy arrays, the same ones for good: read them, write to them in place (`layer.weight[...] = array`)
+  - `backward` replaces the gradients of the previous call instead of adding to them: zero_grad() is not needed
+  - do not change an array that went through a layer before that layer's backward pass
+  - a module may occur only once in a network; weights cannot be shared by assignment
+  - parameters are NumPy arrays and stay the same arrays: change them in place (`layer.weight[...] = array`)
 
-Parameters are float32 and run the best back-end that there is; with dtype=np.float64 they run the NumPy reference.
-Inputs are converted to the parameters' type. FASTMLP_NUM_THREADS says how many threads work, else all cores do; no
-result depends on it. Random numbers are NumPy's: `rng` is a seed or a Generator, which layers may share; without it
-they differ from run to run. Their distributions are PyTorch's, the numbers of a seed are not.
+Parameters are float32 and use the fastest back-end; with dtype=np.float64 they use the NumPy reference. Inputs are
+converted to the parameters' type. FASTMLP_NUM_THREADS sets the number of threads (default: all cores), which changes no
+result. `rng` is a seed or a NumPy Generator, which layers may share; the distributions are PyTorch's, the numbers not.
 """
 
 from fastmlp.nn.activation import GELU, ReLU, Tanh

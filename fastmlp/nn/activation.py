@@ -20,7 +20,7 @@ class Tanh(Module):
     """
 
     def forward(self, input: Any) -> Array:
-        """Any shape; float64 stays float64, all else becomes float32."""
+        """Accept any shape; float64 stays float64, every other type becomes float32."""
         x = as_floats("Tanh: input", input, type_of(input))
         y = self.place.over(self, "y", x)
         self.place.run("tanh_forward", x, y)
@@ -29,7 +29,7 @@ class Tanh(Module):
         return y
 
     def backward(self, grad: Any) -> Array:
-        """grad of the output's shape -> gradient of the input: grad * (1 - output^2)."""
+        """Return the gradient of the input: grad * (1 - output^2)."""
         y: Array = self._kept()
         dy = self._upstream(grad, y.dtype, y.shape)
         dx = self.place.over(self, "dx", dy)
@@ -49,7 +49,7 @@ class ReLU(Module):
         refuse("ReLU", inplace=inplace)
 
     def forward(self, input: Any) -> Array:
-        """Any shape; float64 stays float64, all else becomes float32."""
+        """Accept any shape; float64 stays float64, every other type becomes float32."""
         x = as_floats("ReLU: input", input, type_of(input))
         y = self.place.over(self, "y", x)
         self.place.call(np.maximum, x, x.dtype.type(0), out=y)
@@ -58,7 +58,7 @@ class ReLU(Module):
         return y
 
     def backward(self, grad: Any) -> Array:
-        """grad of the output's shape -> gradient of the input: grad but where the output is 0."""
+        """Return the gradient of the input: grad, but 0 where the output is 0."""
         y: Array = self._kept()
         dy = self._upstream(grad, y.dtype, y.shape)
         dx = self.place.over(self, "dx", dy)
@@ -67,9 +67,9 @@ class ReLU(Module):
 
 
 class GELU(Module):
-    """x times the share of the normal distribution below x, of each number: the exact form.
+    """x * Phi(x) of each number, with Phi the standard normal distribution function: the exact form.
 
-    approximate  NotImplementedError for "tanh"
+    approximate  only "none" is supported; "tanh" raises NotImplementedError
     Source: Hendrycks and Gimpel (2016).
 
     >>> GELU()([0.0, 100.0]).tolist()
@@ -81,7 +81,7 @@ class GELU(Module):
         refuse("GELU", approximate=approximate != "none" and approximate)
 
     def forward(self, input: Any) -> Array:
-        """Any shape; float64 stays float64, all else becomes float32."""
+        """Accept any shape; float64 stays float64, every other type becomes float32."""
         x = as_floats("GELU: input", input, type_of(input))
         self.place.keep(x)
         y = self.place.over(self, "y", x)
@@ -90,7 +90,7 @@ class GELU(Module):
         return y
 
     def backward(self, grad: Any) -> Array:
-        """grad of the output's shape -> gradient of the input."""
+        """Return the gradient of the input; grad has the output's shape."""
         x: Array = self._kept()
         dy = self._upstream(grad, x.dtype, x.shape)
         dx = self.place.over(self, "dx", dy)

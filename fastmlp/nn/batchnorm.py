@@ -13,17 +13,17 @@ Array = np.ndarray
 
 
 class BatchNorm1d(Module):
-    """Each channel normalized over the batch, then scaled and shifted; after training, by running statistics.
+    """Normalize each channel over the batch, then scale and shift it; evaluation uses the running statistics.
 
     num_features  C
     eps           added to the variance
-    momentum      by how much the running statistics move towards a batch's; None: they are the mean over all batches
-    affine        whether there are weight and bias; `bias` False leaves out the bias alone
-    track_running_stats  else the batch's own statistics are used after training too
-    weight, bias  (C,)  1 and 0 at the start
-    running_mean, running_var  (C,)  0 and 1 at the start; num_batches_tracked ()
-    Channels are the second axis, as in PyTorch. Those of makemore part 5 are the last of three: there swap the axes
-    before and after, or reshape to (B * L, C).
+    momentum      weight of the new batch in the running statistics; None: they are the mean over all batches
+    affine        whether the layer has weight and bias; bias=False leaves out only the bias
+    track_running_stats  if False, evaluation uses the batch's statistics too
+    weight, bias  (C,)  initially 1 and 0
+    running_mean, running_var  (C,)  initially 0 and 1; num_batches_tracked ()
+    Channels are the second axis, as in PyTorch. In makemore part 5 they are the last of three axes: swap the axes
+    before and after this layer, or reshape to (B * L, C).
     Source: Ioffe and Szegedy (2015), with PyTorch's running estimates.
 
     >>> layer = BatchNorm1d(1)
@@ -62,9 +62,9 @@ class BatchNorm1d(Module):
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
 
     def forward(self, input: Any) -> Array:
-        """input (B, C), or (B, C, L) as PyTorch has it, -> the same shape.
+        """Return the normalized input in its shape, (B, C) or (B, C, L) as in PyTorch.
 
-        Raises ValueError for another shape, and for statistics of one value. No values: nothing happens.
+        Raise ValueError for another shape and for batch statistics of one value. An empty input changes no statistics.
         """
         x = as_floats("BatchNorm1d: input", input, self.dtype)
         if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
@@ -99,7 +99,7 @@ class BatchNorm1d(Module):
         return self._back(y, x.shape)
 
     def backward(self, grad: Any) -> Array:
-        """grad of the output's shape -> gradient of the input."""
+        """Return the gradient of the input; grad has the output's shape."""
         rows, mean, inv_std, of_batch, shape = self._kept()
         dy = self._rows(self._upstream(grad, self.dtype, shape))
         dx = self.place.over(self, "dx", dy)
@@ -120,7 +120,7 @@ class BatchNorm1d(Module):
 
     @staticmethod
     def _rows(x: Array) -> Array:
-        """(B, C, L) as rows (B*L, C)."""
+        """Return (B, C, L) as rows (B*L, C)."""
         return x if x.ndim == 2 else np.ascontiguousarray(np.moveaxis(x, 1, 2)).reshape(-1, x.shape[1])
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Layers in a row, with and without their input added, and the layer that makes rows of their input."""
+"""Modules in sequence, with or without a residual connection, and the layer that merges axes."""
 
 import math
 from collections import OrderedDict
@@ -16,10 +16,10 @@ Array = np.ndarray
 
 
 class Sequential(Module):
-    """Modules one after the other; `backward` goes through them from the last to the first.
+    """Run modules one after the other; `backward` runs from the last to the first.
 
-    modules  in their order, or one OrderedDict of them by name
-    Raises ValueError where a module stands in it twice: it keeps one forward pass only.
+    modules  in order, or one OrderedDict from names to modules
+    Raise ValueError if a module occurs twice: a module keeps only its last forward pass.
 
     >>> model = Sequential(Linear(3, 4, rng=1), Tanh(), Linear(4, 2, rng=2))
     >>> model(np.ones((5, 3))).shape
@@ -57,20 +57,20 @@ class Sequential(Module):
         return list(self)[index]
 
     def forward(self, input: Any) -> Any:
-        """The last module's output."""
+        """Return the last module's output."""
         for module in self:
             input = module(input)
         return input
 
     def backward(self, grad: Any) -> Any:
-        """The gradient of the first module's input."""
+        """Return the gradient of the first module's input."""
         for module in reversed(list(self)):
             grad = module.backward(grad)
         return grad
 
 
 class Residual(Sequential):
-    """Modules one after the other, and their input added to what comes out: x + f(x).
+    """x + f(x): run modules one after the other and add their input to the output.
 
     Source: He, Zhang, Ren and Sun (2015).
 
@@ -79,7 +79,7 @@ class Residual(Sequential):
     """
 
     def forward(self, input: Any) -> Array:
-        """Raises ValueError where the output has another shape than the input."""
+        """Return x + f(x). Raise ValueError if f(x) has another shape than x."""
         x = as_floats("Residual: input", input, type_of(input))
         self.place.keep(x)
         y: Array = super().forward(x)
@@ -90,7 +90,7 @@ class Residual(Sequential):
         return total
 
     def backward(self, grad: Any) -> Array:
-        """The gradient of the input."""
+        """Return the gradient of the input."""
         dy = as_floats("Residual.backward: grad", grad, type_of(grad))
         self.place.keep(dy)
         dx: Array = super().backward(dy)
@@ -100,7 +100,7 @@ class Residual(Sequential):
 
 
 class Flatten(Module):
-    """Several axes as one, from start_dim to end_dim.
+    """Merge the axes from start_dim to end_dim into one.
 
     >>> Flatten()(np.zeros((2, 3, 4))).shape
     (2, 12)
@@ -111,7 +111,7 @@ class Flatten(Module):
         self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, input: Any) -> Array:
-        """Raises IndexError where an axis is not there, ValueError where they are in the wrong order."""
+        """Raise IndexError if an axis does not exist, ValueError if start_dim comes after end_dim."""
         x = np.asarray(input)
         first, last = (self._axis(name, getattr(self, name), x.ndim) for name in ("start_dim", "end_dim"))
         if first > last:
@@ -120,7 +120,7 @@ class Flatten(Module):
         return x.reshape(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
 
     def backward(self, grad: Any) -> Array:
-        """The gradient in the input's shape."""
+        """Return the gradient in the input's shape."""
         shape = self._kept()
         dy = np.asarray(grad)
         if dy.size != math.prod(shape):

@@ -13,13 +13,13 @@ Array = np.ndarray
 
 
 class Dropout(Module):
-    """In training, each number is 0 with probability p and else divided by 1 - p; after training, nothing happens.
+    """In training set each number to 0 with probability p, else divide it by 1 - p; in evaluation do nothing.
 
-    p        probability of 0
-    rng      seed or Generator of what is dropped
-    counter  (2,) or None  seed and step, int64: which mask it is, for whoever sets them; None: a new one each time
-    layer    which of the masks of a seed and a step
-    Source: Srivastava et al. (2014), scaled in training as PyTorch does. The mask is that of the op dropout.
+    p        probability that a number becomes 0
+    rng      seed or Generator of the masks
+    counter  (2,) or None  seed and step that select the mask, int64; None: a new mask for each forward pass
+    layer    number of the mask among those of one seed and step
+    Source: Srivastava et al. (2014), scaled in training as PyTorch does. The op dropout defines the mask.
 
     >>> Dropout(0.5, rng=1)(np.ones(6)).tolist()
     [0.0, 2.0, 0.0, 0.0, 2.0, 0.0]
@@ -36,7 +36,7 @@ class Dropout(Module):
         self.p, self.rng = p, np.random.default_rng(rng)
 
     def forward(self, input: Any) -> Array:
-        """Any shape; float64 stays float64, all else becomes float32."""
+        """Accept any shape; float64 stays float64, every other type becomes float32."""
         x = as_floats("Dropout: input", input, type_of(input))
         y, p, counter = x, self.p if self.training else 0, self.counter
         if p:
@@ -48,7 +48,7 @@ class Dropout(Module):
         return y
 
     def backward(self, grad: Any) -> Array:
-        """grad of the output's shape -> gradient of the input."""
+        """Return the gradient of the input; grad has the output's shape."""
         p, counter, dtype, shape = self._kept()
         dy = self._upstream(grad, dtype, shape)
         if not p:

@@ -1,4 +1,4 @@
-"""Rows of a table by their ids."""
+"""The embedding layer."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ Array = np.ndarray
 
 
 class Embedding(Module):
-    """A row of numbers for each id.
+    """Look up the row of the weight for each id.
 
     num_embeddings, embedding_dim  V and D
-    padding_idx  an id whose row is 0 at the start and gets no gradient; below 0 it counts from the end
-    max_norm, norm_type, scale_grad_by_freq, sparse  NotImplementedError for anything but PyTorch's defaults
-    weight       (V, D)  at the start N(0, 1)
-    rng          seed or Generator of the start
+    padding_idx  an id whose row is initially 0 and gets no gradient; a negative id counts from the end
+    max_norm, norm_type, scale_grad_by_freq, sparse  any value but PyTorch's default raises NotImplementedError
+    weight       (V, D)  initially N(0, 1)
+    rng          seed or Generator of the initial weight
 
     >>> layer = Embedding(27, 2, rng=1)
     >>> layer([[0, 1, 2]]).shape
@@ -61,7 +61,7 @@ class Embedding(Module):
         self.register_parameter("weight", weight)
 
     def forward(self, input: Any) -> Array:
-        """input (...) ids in [0, V) -> (..., D). Raises IndexError for other ids, TypeError for other than integers."""
+        """Return rows (..., D) for ids (...) in [0, V). Raise IndexError for other ids, TypeError for non-integers."""
         ids = as_ids("Embedding: input", input)
         emb = self.place.array(self, "emb", (ids.size, 1, self.embedding_dim), self.dtype)
         try:
@@ -73,7 +73,7 @@ class Embedding(Module):
         return emb.reshape(*ids.shape, self.embedding_dim)
 
     def backward(self, grad: Any) -> None:
-        """grad (..., D); ids have no gradient."""
+        """Store the weight's gradient for grad (..., D); ids have no gradient."""
         ids = self._kept()
         demb = self._upstream(grad, self.dtype, (*ids.shape, self.embedding_dim))
         rows = self.place.array(self, "rows", (ids.size,), ids.dtype)
@@ -81,7 +81,7 @@ class Embedding(Module):
         self.place.call(self._sum_rows, ids.reshape(-1, 1), demb.reshape(-1, 1, self.embedding_dim), rows, drows)
 
     def _sum_rows(self, ids: Array, demb: Array, rows: Array, drows: Array) -> None:
-        """The gradient: how many rows it has differs from batch to batch."""
+        """Store the gradient; its number of rows differs from batch to batch."""
         unique = self.place.run("embedding_backward", ids, demb, rows, drows)
         rows, drows = rows[:unique], drows[:unique]
         if self.padding_idx is not None:

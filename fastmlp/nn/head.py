@@ -1,4 +1,4 @@
-"""The output layer of a network that guesses one of many classes: a linear layer with its loss and its update."""
+"""The output layer of a network that predicts one of many classes: a linear layer with its loss and update."""
 
 from typing import Any
 
@@ -15,18 +15,18 @@ Array = np.ndarray
 
 
 class Head(Linear):
-    """A linear layer whose softmax, cross entropy and update are one op: neither logits nor gradient are ever stored.
+    """A linear layer that computes softmax, cross entropy and update in one op, which never stores the logits.
 
-    As a layer it gives the logits. Its loss is a pass of its own: `losses` alone, or `learn` or `step`, after which
-    `loss_backward` gives the gradient of the input.
+    Called as a layer, it returns the logits. `losses` computes the losses alone; `learn` and `step` also compute
+    gradients, and `loss_backward` then returns that of the input. `step` never stores the gradient of the whole weight.
     Arguments as in Linear, and
-    tied_to         an embedding whose weight is this layer's too: it is the embedding's parameter, not this layer's
+    tied_to         an embedding that shares its weight with this layer; the weight stays the embedding's parameter
     fp32_precision  of the products in `learn` and `step`, as in LinearCrossEntropyLoss
     """
 
     fp32_precision = "auto"
     _made: tuple[Array, ...] = (np.empty(0),)  # the results of the last batch, if the place is bound
-    _dheld: Array | None = None  # of a tied weight, the gradient of the rows that the embedding's gradient has too
+    _dheld: Array | None = None  # tied weights: the output's gradient of the rows that the embedding looks up
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Head(Linear):
         tied_to: Embedding | None = None,
     ) -> None:
         super().__init__(in_features, out_features, bias, device, dtype, rng=rng)
-        self._weight_owner: tuple[Module] = (self if tied_to is None else tied_to,)  # in a tuple it is no child
+        self._weight_owner: tuple[Module] = (self if tied_to is None else tied_to,)  # in a tuple: not a child
         if tied_to is not None:
             if tied_to.weight.shape != self.weight.shape or tied_to.dtype != self.dtype:
                 raise ValueError(f"tied_to: expected a weight of {self.weight.shape}, got {tied_to.weight.shape}")
@@ -49,15 +49,15 @@ class Head(Linear):
 
     @property
     def tied(self) -> bool:
-        """Whether its weight is an embedding's."""
+        """Whether the weight belongs to an embedding."""
         return self._weight_owner[0] is not self
 
     def losses(self, h: Array, targets: Array, row_scale: Array, *, fp32_precision: str = "auto") -> Array:
-        """The loss of each row, (B,), in nats.
+        """Return the loss of each row (B,) in nats.
 
         h          (B, H)
         targets    (B,)    classes
-        row_scale  (B,)    0 for a row that is ignored: its loss is 0
+        row_scale  (B,)    0 ignores a row: its loss is 0
         """
         highest, log_sum, losses, _ = self._results(h)
         inputs = h, self.weight, self.bias, targets, row_scale
@@ -65,9 +65,9 @@ class Head(Linear):
         return losses
 
     def learn(self, h: Array, targets: Array, row_scale: Array) -> Array:
-        """The losses, as in `losses`, and in `grads` the gradients of the sum of row_scale * loss.
+        """Return the losses as in `losses`, and store the gradients of sum(row_scale * loss) in `grads`.
 
-        That of a tied weight is in `grads` of the embedding, whose backward pass adds its rows.
+        A tied weight's gradient is stored in the embedding, whose backward pass replaces it: the caller adds both.
         """
         *found, dh = self._results(h)
         dweight = self._weight_owner[0]._gradient("weight")
@@ -87,13 +87,13 @@ class Head(Linear):
         held: Array | None = None,
         label_smoothing: float = 0.0,
     ) -> Array:
-        """The losses, as in `losses`, and the optimizer's step of the weight made on the way; its own makes the bias's.
+        """Return the losses as in `losses`, and update the weight; `optimizer.step` then updates the bias.
 
         optimizer        of the weight and the bias
-        held             (U,)  of a tied weight the rows that the embedding looks up, ascending: their gradient is kept,
-                         for `finish` to add to the embedding's
+        held             (U,)  tied weights: the rows that the embedding looks up, ascending; they are not updated here,
+                         and `finish` adds their gradient to the embedding's
         label_smoothing  as in LinearCrossEntropyLoss
-        Where a loss is infinite or no number nothing is updated, and `loss_backward` gives None.
+        If a loss is infinite or NaN, nothing is updated and `loss_backward` returns None.
         """
         *found, dh = self._results(h)
         [owner] = self._weight_owner
@@ -110,18 +110,20 @@ class Head(Linear):
             fp32_precision=self.fp32_precision,
             **rule.options,
         )
-        if updated and owner is self:
+        if not updated:
+            self.grads.clear()
+        elif owner is self:
             optimizer.count_step(self, "weight")
         self._saved, self._dheld = dh if updated else None, dheld
         return found[-1]
 
     def loss_backward(self) -> Array | None:
-        """The gradient of the input of the last `learn` or `step`; None where the loss was not finite."""
+        """Return the input's gradient from the last `learn` or `step`; None if a loss of `step` was not finite."""
         dh: Array | None = self._saved
         return dh
 
     def finish(self) -> None:
-        """Add the gradient of the held rows to the embedding's, after its backward pass; their step is the sum's."""
+        """After the embedding's backward pass, add the held rows' gradient: `optimizer.step` updates by the sum."""
         [embedding] = self._weight_owner
         gradient = embedding.grads["weight"]
         assert isinstance(gradient, RowGradient)
@@ -129,7 +131,7 @@ class Head(Linear):
         embedding.grads["weight"] = RowGradient(gradient.rows, gradient.drows, alone=True)
 
     def _results(self, h: Array) -> tuple[Array, ...]:
-        """Where highest logits, logarithms of the sums, losses (B,) and dh (B, H) are written."""
+        """Return the arrays for highest logits, logarithms of the sums, losses (B,) and dh (B, H)."""
         if self.place.bound and len(self._made[-1]) == len(h):
             return self._made
         per_row = (self.place.array(self, name, (len(h),), h.dtype) for name in ("highest", "log_sum", "losses"))

@@ -17,10 +17,10 @@ class Linear(Module):
     """y = x W^T + b.
 
     in_features, out_features  I and O
-    bias     whether there is a b
-    weight   (O, I)  at the start U(-1/sqrt(I), 1/sqrt(I))
+    bias     whether the layer has b
+    weight   (O, I)  initially U(-1/sqrt(I), 1/sqrt(I))
     bias     (O,)    likewise, or None
-    rng      seed or Generator of the start
+    rng      seed or Generator of the initial values
 
     >>> layer = Linear(3, 2)
     >>> layer.weight[...], layer.bias[...] = [[1, 2, 3], [0, 1, 0]], [10, 20]
@@ -55,7 +55,7 @@ class Linear(Module):
             self.register_parameter(name, uniform)
 
     def forward(self, input: Any) -> Array:
-        """input (..., I) -> (..., O). Raises ValueError for another last axis, TypeError for what are no numbers."""
+        """Return y (..., O) for input (..., I). Raise ValueError for another last axis, TypeError for non-numbers."""
         x = as_floats("Linear: input", input, self.dtype)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"Linear: input: expected shape (..., {self.in_features}), got {x.shape}")
@@ -67,7 +67,7 @@ class Linear(Module):
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def backward(self, grad: Any) -> Array:
-        """grad (..., O) -> gradient of the input (..., I)."""
+        """Return the gradient of the input (..., I) for grad (..., O)."""
         x = self._kept()
         dy = self._upstream(grad, self.dtype, (*x.shape[:-1], self.out_features)).reshape(-1, self.out_features)
         dx = self.place.array(self, "dx", (len(dy), self.in_features), self.dtype)

@@ -16,17 +16,17 @@ from fastmlp.threads import default_threads
 __all__ = ["CrossEntropyLoss", "LinearCrossEntropyLoss"]
 
 Array = np.ndarray
-IGNORED = -100  # PyTorch's target of a row that does not count
+IGNORED = -100  # PyTorch's default ignore_index
 
 
 class CrossEntropyLoss(Module):
-    """How surprised a model is by the truth, in nats, from its logits: fastmlp.functional.cross_entropy as a module.
+    """The cross entropy of logits and targets in nats: fastmlp.functional.cross_entropy as a module.
 
-    weight           (C,)  how much each class counts; a buffer
-    ignore_index     targets of this class do not count
-    reduction        "mean", divided by the weights of the targets that count; "sum"; or "none"
+    weight           (C,)  weight of each class; a buffer
+    ignore_index     targets of this class are ignored
+    reduction        "mean" (the sum divided by the weights of all targets not ignored), "sum" or "none"
     label_smoothing  share of each target that is spread over all classes
-    size_average, reduce  NotImplementedError: say `reduction`
+    size_average, reduce  raise NotImplementedError; use `reduction`
 
     >>> criterion = CrossEntropyLoss()
     >>> print(criterion(np.zeros((1, 4)), [2]).round(4))  # ln 4
@@ -53,11 +53,11 @@ class CrossEntropyLoss(Module):
         self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
 
     def forward(self, input: Any, target: Any) -> Any:
-        """The loss: a number, or for "none" of the target's shape.
+        """Return the loss: a number, or with reduction "none" one loss per target.
 
-        input   (C,), (N, C) or (N, C, d1, ...)  logits; float64 stays float64, all else becomes float32
+        input   (C,), (N, C) or (N, C, d1, ...)  logits; float64 stays float64, every other type becomes float32
         target  (), (N,) or (N, d1, ...)         classes, or probabilities of the input's shape
-        The mean over nothing is NaN. Raises IndexError for a class that is not there, ValueError for shapes.
+        The mean over no target is NaN. Raise IndexError for an unknown class, ValueError for shapes that do not match.
         """
         name, x = "CrossEntropyLoss: target", as_floats("CrossEntropyLoss: input", input, type_of(input))
         truth = as_array(name, target)
@@ -68,9 +68,9 @@ class CrossEntropyLoss(Module):
         return loss[()]
 
     def backward(self, grad: Any = None) -> Array:
-        """The gradient of the input.
+        """Return the gradient of the input.
 
-        grad  of the loss: a number, 1 if None; for "none" an array of the target's shape
+        grad  gradient of the loss: a number, None means 1; with reduction "none" an array of the loss's shape
         """
         x, truth, weight, loss = self._kept()
         upstream = _loss_gradient(self, grad, x.dtype, loss.shape)
@@ -82,17 +82,17 @@ class CrossEntropyLoss(Module):
 
 
 class LinearCrossEntropyLoss(Module):
-    """The last layer and its loss in one: CrossEntropyLoss of Linear, whose logits are never kept.
+    """The last layer and its loss in one: CrossEntropyLoss of Linear, without storing the logits.
 
     in_features, num_classes  H and V
-    out_features   of K-dimensional losses: NotImplementedError for any
-    bias           whether the layer has one
+    out_features   for K-dimensional losses; any value raises NotImplementedError
+    bias           whether the layer has a bias
     reduction, weight, ignore_index, label_smoothing  as in CrossEntropyLoss
-    options        how PyTorch cuts its work: NotImplementedError for any
-    linear         the layer, its parameters linear.weight (V, H) and linear.bias (V,) at the start as in Linear
-    fp32_precision "ieee", which is "auto": products in float32; "bf16x3" and "bf16" where the CPU has them
-    rng            seed or Generator of the start
-    In training the forward pass finds the gradients too, in one sweep: those of the pass before are gone by then.
+    options        how PyTorch splits the work; any value raises NotImplementedError
+    linear         the layer; its parameters linear.weight (V, H) and linear.bias (V,) start as in Linear
+    fp32_precision "ieee" or "auto": products in float32; "bf16x3" and "bf16" if the CPU supports them
+    rng            seed or Generator of the initial values
+    In training mode the forward pass also computes the gradients, in one sweep, and first drops the previous ones.
 
     >>> criterion = LinearCrossEntropyLoss(3, 4, rng=1)
     >>> criterion.linear.weight[...] = 0
@@ -135,7 +135,7 @@ class LinearCrossEntropyLoss(Module):
         self.register_buffer("weight", class_weight)
 
     def forward(self, input: Any, target: Any) -> Any:
-        """The loss: a number, or for "none" of the target's shape.
+        """Return the loss: a number, or with reduction "none" an array of the target's shape.
 
         input   (H,) or (N, H)
         target  () or (N,)  classes; probabilities raise NotImplementedError
@@ -146,12 +146,12 @@ class LinearCrossEntropyLoss(Module):
         return np.asarray(loss).reshape(targets.shape if self.reduction == "none" else ())[()]
 
     def step(self, input: Any, target: Any, optimizer: FusingOptimizer) -> Any:
-        """The loss, and the optimizer's step of the layer made on the way: its gradients are never stored.
+        """Return the loss and update the layer's weight on the way: the weight's gradient is never stored.
 
         input, target  as in `forward`
-        optimizer      of fastmlp.optim, which has the layer's parameters; its own `step` then leaves them alone
-        `backward()` gives the gradient of the input, of before the step. Where a loss is infinite or no number nothing
-        is updated and that gradient is NaN. Raises NotImplementedError for reduction "none" and for class weights.
+        optimizer      of fastmlp.optim, with the layer's parameters; its own `step` then updates the bias
+        `backward()` returns the input's gradient from before the update. If a loss is infinite or NaN, nothing is
+        updated and the gradients are NaN. Raise NotImplementedError for reduction "none" and for class weights.
         """
         if self.reduction == "none" or self.weight is not None:
             raise NotImplementedError('LinearCrossEntropyLoss.step: not with reduction="none", nor with class weights')
@@ -168,9 +168,9 @@ class LinearCrossEntropyLoss(Module):
             return (losses.sum(dtype=np.float64) / np.float64(total)).astype(x.dtype)
 
     def backward(self, grad: Any = None) -> Array:
-        """The gradient of the input; those of the layer are left in it.
+        """Return the gradient of the input and store the gradients of the layer in it.
 
-        grad  of the loss: a number, 1 if None; for "none" an array of the target's shape
+        grad  gradient of the loss: a number, None means 1; with reduction "none" an array of the loss's shape
         """
         x, targets, gradients = self._kept()
         upstream = _loss_gradient(self, grad, x.dtype, targets.shape)
@@ -189,7 +189,7 @@ class LinearCrossEntropyLoss(Module):
         return dx
 
     def _checked(self, input: Any, target: Any) -> tuple[Array, Array]:
-        """The input and the classes; the gradients of the last pass make room for those of this one."""
+        """Return the input and the classes as arrays, and drop the gradients of the last pass."""
         x = as_floats("LinearCrossEntropyLoss: input", input, self.linear.dtype)
         targets = _classes("LinearCrossEntropyLoss", target)
         if x.ndim not in (1, 2) or x.shape[-1] != self.in_features or targets.shape != x.shape[:-1]:
@@ -230,7 +230,7 @@ def _classes(module: str, target: Any) -> Array:
 
 
 def _loss_gradient(module: Any, grad: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    """The gradient from above, of the loss's shape."""
+    """Return the gradient of the loss, in the loss's shape."""
     name = type(module).__name__
     if module.reduction != "none":
         shape = ()

@@ -1,4 +1,4 @@
-"""What every layer is: parameters with names, a state_dict, training and evaluation mode."""
+"""The base class of all layers: named parameters, a state_dict, training and evaluation mode."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, overload
@@ -13,11 +13,11 @@ __all__ = ["LoadResult", "Module", "Parameters"]
 
 Array = np.ndarray
 Random = np.random.Generator | int | None
-UNDRAWN: Any = object()  # in place of an rng: weights are 0 until a state_dict is loaded, and take no time to be made
+UNDRAWN: Any = object()  # instead of an rng: weights are not drawn but 0 until they are set, which saves time
 
 
 class LoadResult(NamedTuple):
-    """What load_state_dict did not find, and what it could not use.
+    """The keys that load_state_dict did not find, and those that it did not know.
 
     >>> Tanh().load_state_dict({"weight": np.zeros(3)}, strict=False)
     LoadResult(missing_keys=[], unexpected_keys=['weight'])
@@ -30,7 +30,7 @@ class LoadResult(NamedTuple):
 class Parameters(Sequence[Array]):
     """Parameters of modules: a sequence of plain NumPy arrays that knows where their gradients are.
 
-    Two are joined with `+`, a slice is one too, so that an optimizer takes any of them or groups of them.
+    `+` joins two of them, and a slice is one again: an optimizer takes any of these, or groups of them.
 
     >>> layer = Linear(3, 2, rng=1)
     >>> [array.shape for array in layer.parameters()]
@@ -38,7 +38,7 @@ class Parameters(Sequence[Array]):
     """
 
     def __init__(self, owners: Sequence[tuple["Module", str]]) -> None:
-        """owners  for each parameter its module and its name there"""
+        """owners  the module of each parameter, and the parameter's name in it"""
         self.owners = tuple(owners)
 
     def __len__(self) -> int:
@@ -63,10 +63,10 @@ class Parameters(Sequence[Array]):
 
 
 class Module:
-    """What all layers share, and the base of your own: call super().__init__(), then assign modules to attributes.
+    """The base class of all layers. A subclass calls super().__init__(), then assigns modules to attributes.
 
-    A module of your own has `forward` and `backward`. Its own parameters are made with register_parameter; its backward
-    pass leaves the gradient of each in `grads`, by name.
+    A subclass defines `forward` and `backward`. It creates parameters of its own with register_parameter, and its
+    backward pass stores the gradient of each in `grads`, by name.
 
     training  whether batch normalization and dropout behave as in training
     grads     gradients of its own parameters by name, of the last backward pass
@@ -90,37 +90,37 @@ class Module:
         self.grads: dict[str, Gradient] = {}
         self._parameters: list[str] = []
         self._buffers: list[str] = []
-        self._saved: Any = None  # by the forward pass for the backward pass
-        self._room: dict[str, Array] = {}  # arrays for gradients, used again
+        self._saved: Any = None  # what the forward pass saves for the backward pass
+        self._room: dict[str, Array] = {}  # arrays for gradients, reused by each backward pass
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """The forward pass."""
+        """Run the forward pass."""
         return self.forward(*inputs, **named)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        """The output for an input; each module says which."""
+        """Return the output; each module defines its own inputs."""
         raise NotImplementedError(f"{type(self).__name__} has no forward pass")
 
     def backward(self, grad: Any) -> Any:
-        """The gradient of the last forward pass's input, from that of its output; `grads` are written."""
+        """Store the gradients of the parameters in `grads` and return the gradient of the last input."""
         raise NotImplementedError(f"{type(self).__name__} has no backward pass")
 
     # ------------------------------------------------------------------------------------------- parameters and modules
 
     def register_parameter(self, name: str, array: Array | None) -> None:
-        """Give the module a trained array under the name of a new attribute; None where there is none."""
+        """Add a trained array as a new attribute; None: the module lacks this parameter."""
         self._check_new(name)
         object.__setattr__(self, name, array)
         self._parameters.append(name)
 
     def register_buffer(self, name: str, array: Array | None) -> None:
-        """Give the module an array that belongs to its state and is not trained; None where there is none."""
+        """Add an array that belongs to the state but is not trained; None: the module lacks this buffer."""
         self._check_new(name)
         object.__setattr__(self, name, array)
         self._buffers.append(name)
 
     def _check_new(self, name: str) -> None:
-        """Raise ValueError for the name of what the module has already, and for one that is no key's part."""
+        """Raise ValueError if the name is already taken, is empty or contains a dot."""
         if not name or "." in name or hasattr(self, name):
             raise ValueError(f"{type(self).__name__}: expected a new name without a dot, got {name!r}")
 
@@ -136,7 +136,7 @@ class Module:
         object.__setattr__(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but what a backward pass would need."""
+        """Return the attributes without the place and without all that only a backward pass needs."""
         own = {name: value for name, value in vars(self).items() if name != "place"}
         return {**own, "grads": {}, "_saved": None, "_room": {}}
 
@@ -144,35 +144,35 @@ class Module:
         vars(self).update(state)
 
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
-        """The modules among its attributes."""
+        """Return the modules among the attributes, with their names."""
         return ((name, value) for name, value in vars(self).items() if isinstance(value, Module))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
-        """It and all modules below it, each by its path."""
+        """Yield this module and all modules below it, each with its path."""
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator["Module"]:
-        """It and all modules below it."""
+        """Return this module and all modules below it."""
         return (module for _, module in self.named_modules())
 
     def parameters(self) -> Parameters:
-        """All parameters, as an optimizer takes them: plain arrays, the same ones for good."""
+        """Return all parameters in the form that an optimizer takes: plain arrays, always the same ones."""
         return Parameters([(module, name) for _, module, name in self.named_owners()])
 
     def named_owners(self) -> Iterator[tuple[str, "Module", str]]:
-        """For each parameter its key in the state_dict, its module, and its name there."""
+        """Return for each parameter its key in the state_dict, its module, and its name in the module."""
         return self._named("_parameters")
 
     def named_parameters(self) -> Iterator[tuple[str, Array]]:
-        """All parameters with their keys in the state_dict."""
+        """Return all parameters with their keys in the state_dict."""
         return ((key, getattr(module, name)) for key, module, name in self._named("_parameters"))
 
     def gradients(self) -> list[Array | None]:
-        """The gradient of each parameter, in the order of parameters(); None where no backward pass has left one.
+        """Return the gradient of each parameter, in the order of parameters(); None if it has no gradient.
 
-        The next backward pass overwrites them: copy what is to be kept.
+        The next backward pass overwrites the gradients: copy those that you keep.
         """
         return [
             None if (gradient := module.grads.get(name)) is None else dense(gradient, getattr(module, name))
@@ -180,12 +180,12 @@ class Module:
         ]
 
     def zero_grad(self) -> None:
-        """Forget all gradients, so that an optimizer's step changes nothing before the next backward pass."""
+        """Drop all gradients; until the next backward pass an optimizer's step changes nothing."""
         for module in self.modules():
             module.grads.clear()
 
     def _named(self, kind: str) -> Iterator[tuple[str, "Module", str]]:
-        """Its arrays of a kind: key, module and name."""
+        """Yield key, module and name of each parameter or buffer; `kind` is the attribute that lists the names."""
         for path, module in self.named_modules():
             for name in getattr(module, kind):
                 if getattr(module, name) is not None:
@@ -194,17 +194,17 @@ class Module:
     # -------------------------------------------------------------------------------------------------------- the mode
 
     def train(self, mode: bool = True) -> Self:
-        """Behave as in training, or not, all modules below it too. Returns itself."""
+        """Set training mode, or evaluation mode if `mode` is False, here and in all modules below. Return self."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self) -> Self:
-        """Behave as after training: running statistics, no dropout. Returns itself."""
+        """Set evaluation mode: running statistics, no dropout. Return self."""
         return self.train(False)
 
     def run_in(self, place: Place) -> Self:
-        """Run in a place, all modules below it too. Returns itself."""
+        """Run this module and all modules below it in a place. Return self."""
         for module in self.modules():
             module.place = place
         return self
@@ -212,7 +212,7 @@ class Module:
     # ------------------------------------------------------------------------------------------------------- the state
 
     def state_dict(self) -> dict[str, Array]:
-        """Parameters and buffers by PyTorch's keys, in PyTorch's layouts; the arrays themselves, not copies.
+        """Return parameters and buffers by PyTorch's keys, in PyTorch's layouts: the arrays themselves, not copies.
 
         `{key: torch.from_numpy(array) for key, array in model.state_dict().items()}` loads in PyTorch.
         """
@@ -224,11 +224,11 @@ class Module:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
-        """Copy parameters and buffers from a state_dict, of arrays or of PyTorch's tensors.
+        """Copy parameters and buffers from a state_dict of arrays or of PyTorch's tensors.
 
-        strict  whether all keys must be there and no other; else those that are missing keep their values
-        Returns the keys that were missing and those that were not known, as PyTorch does. Nothing is copied when a
-        shape, a type or, if strict, a key does not fit: ValueError or TypeError.
+        strict  whether the keys must match exactly; if False, arrays whose key is missing keep their values
+        Return the missing and the unexpected keys, as PyTorch does. Raise ValueError or TypeError, and copy nothing, if
+        a shape, a type or, with `strict`, a key does not match.
         """
         own = self.state_dict()
         missing, unexpected = (
@@ -253,7 +253,7 @@ class Module:
     # ----------------------------------------------------------------------------------------------- for the subclasses
 
     def _gradient(self, name: str) -> Array:
-        """Where the gradient of a parameter is written: the same array each time."""
+        """Return the array for a parameter's gradient, the same one each time, and enter it in `grads`."""
         if name not in self._room:
             self._room[name] = np.empty_like(getattr(self, name))
         self.place.call(self.grads.__setitem__, name, self._room[name])
@@ -271,7 +271,7 @@ class Module:
         return array
 
     def _arguments(self) -> str:
-        """What its repr shows."""
+        """Return what repr shows in parentheses."""
         return ""
 
     def __repr__(self) -> str:
@@ -281,7 +281,7 @@ class Module:
 
 
 def drawn(rng: Random, shape: tuple[int, ...], dtype: np.dtype[Any], distribution: str, *arguments: float) -> Array:
-    """Initial weights of one of a Generator's distributions."""
+    """Return initial weights drawn from one of a Generator's distributions; 0 if rng is UNDRAWN."""
     if rng is UNDRAWN:
         return np.zeros(shape, dtype)
     weights: Array = getattr(np.random.default_rng(rng), distribution)(*arguments, shape)
@@ -289,14 +289,14 @@ def drawn(rng: Random, shape: tuple[int, ...], dtype: np.dtype[Any], distributio
 
 
 def type_of(value: Any) -> np.dtype[Any]:
-    """float64 for an array or a tensor of it in any byte order, float32 for all else."""
+    """Return float64 for a float64 array or tensor in any byte order, float32 for everything else."""
     dtype = getattr(value, "dtype", None)
     name = str(getattr(dtype, "name", dtype))  # float64, torch.float64
     return np.dtype(np.float64 if name.endswith("float64") else np.float32)
 
 
 def refuse(module: str, **arguments: Any) -> None:
-    """NotImplementedError for an argument of PyTorch's that asks for something."""
+    """Raise NotImplementedError if one of these arguments of PyTorch is set."""
     for name, value in arguments.items():
         if value is not None and value is not False and value != ():
             raise NotImplementedError(f"{module}: {name} is not supported, got {value!r}")

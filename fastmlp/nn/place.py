@@ -1,9 +1,9 @@
-"""Where a module's ops run: at once, in new arrays, or bound to arrays that are kept, so that a pass can be replayed.
+"""Where a module's ops run: at once in new arrays, or bound to fixed arrays, so that a pass can be replayed.
 
-A layer says once which op it runs on which arrays; its place decides the rest. By default that is PyTorch's meaning:
-the best back-end, a new array for each result. The trainer's network is bound to one back-end and to arrays of its own:
-the calls of its first pass are recorded, and a batch of the same size replays them. Between the kernels of a small step
-the caches are empty, and a layer that looked up its names and checked its shapes anew would cost a tenth of the step.
+A layer states which op it runs on which arrays; its place decides how. The default place behaves like PyTorch: it uses
+the fastest back-end and a new array for each result. The trainer's network is bound to one back-end and to arrays that
+are made once: its first pass records the calls, and batches of the same size replay them. In a small step the caches
+are empty between kernels: looking up names and checking shapes again would cost a tenth of the step.
 """
 
 from collections.abc import Callable
@@ -22,54 +22,54 @@ Result = TypeVar("Result")
 
 
 class Place:
-    """Runs each op at once, on the library's back-end and threads, and makes a new array for each result.
+    """Run each op at once, on the library's back-end and threads, with a new array for each result.
 
-    bound  whether a pass finds its arrays where the pass before did
+    bound  whether each pass uses the arrays of the pass before
     """
 
     bound = False
 
     def replay(self, name: str, rows: int, make: Callable[[], Result]) -> Result:
-        """What a pass gives; `name` and `rows` tell a bound place whether it was made before."""
+        """Return the result of a pass; a bound place replays it if it recorded `name` for as many rows."""
         return make()
 
     def bind(self, op: str, *arrays: Array | None) -> Callable[..., Any]:
-        """A call of an op on these arrays, which takes the op's options."""
+        """Return a function that calls an op on these arrays; it takes the op's options."""
         return partial(self.run, op, *arrays)
 
     def run(self, op: str, *arrays: Array | None, **options: Any) -> Any:
-        """Call an op by its name; the float type of its last array decides on the back-end."""
+        """Call an op by its name; the float type of the last array selects the back-end."""
         dtype = next(array.dtype for array in reversed(arrays) if array is not None)
         return getattr(backend.ops_of(dtype), op)(*arrays, threads=default_threads(), **options)
 
     def call(self, function: Callable[..., object], *arguments: Any, **options: Any) -> None:
-        """Call what is no op, but belongs to a pass."""
+        """Call a function that is not an op but belongs to a pass."""
         function(*arguments, **options)
 
     def array(self, module: object, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array for a module to write to, with nothing in it.
+        """Return an uninitialized array for a module to write to.
 
         name   tells the module's arrays apart
-        shape  whose first axis may be a batch's rows
+        shape  the first axis may be the rows of a batch
         """
         return np.empty(shape, dtype)
 
     def over(self, module: object, name: str, x: Array) -> Array:
-        """An array like x for a result: x itself where nobody needs it any more."""
+        """Return an array like x for a result; it may be x itself if x is no longer needed."""
         return np.empty_like(x)
 
     def keep(self, *arrays: Array) -> None:
-        """Let no later module of the pass write over arrays, which the backward pass reads."""
+        """Keep later modules of the pass from overwriting arrays that the backward pass reads."""
 
 
 AT_ONCE = Place()
 
 
 class Bound(Place):
-    """Runs one back-end's ops in arrays that are made once; a smaller batch uses their leading rows.
+    """Run one back-end's ops in arrays that are made once; a smaller batch uses their first rows.
 
     ops      the back-end
-    threads  how many threads may work; no result depends on it
+    threads  the number of threads; no result depends on it
     """
 
     bound = True
@@ -77,13 +77,13 @@ class Bound(Place):
     def __init__(self, ops: Ops, threads: int) -> None:
         self.ops, self.threads = ops, threads
         self._arrays: dict[tuple[int, str], Array] = {}
-        self._kept: set[int] = set()  # ids of the arrays that the pass in the making writes no result over
+        self._kept: set[int] = set()  # ids of the arrays that the current pass must not overwrite
         self._rows = 0
-        self._passes: dict[str, tuple[list[Callable[[], object]], Any]] = {}  # of batches of _rows: calls and result
+        self._passes: dict[str, tuple[list[Callable[[], object]], Any]] = {}  # for batches of _rows: calls, result
         self._calls: list[Callable[[], object]] | None = None  # of the pass that is being recorded
 
     def replay(self, name: str, rows: int, make: Callable[[], Result]) -> Result:
-        """The result of a pass, whose calls are recorded when it is first made for a batch of this size.
+        """Return the result of a pass; record its calls for the first batch of a size, replay them for later ones.
 
         name  of the pass
         rows  of the batch
@@ -114,11 +114,11 @@ class Bound(Place):
         return function(*arrays, threads=self.threads, **options)
 
     def bind(self, op: str, *arrays: Array | None) -> Callable[..., Any]:
-        """A call of an op on these arrays, which takes the op's options."""
+        """Return a function that calls an op on these arrays; it takes the op's options."""
         return partial(getattr(self.ops, op), *arrays, threads=self.threads)
 
     def call(self, function: Callable[..., object], *arguments: Any, **options: Any) -> None:
-        """Call what is no op; the ops that it calls in turn are no calls of their own."""
+        """Call a function that is not an op; ops that it calls are not recorded separately."""
         recording, self._calls = self._calls, None
         try:
             function(*arguments, **options)
@@ -128,7 +128,7 @@ class Bound(Place):
             recording.append(partial(function, *arguments, **options))
 
     def array(self, module: object, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """The same array each time, or the leading rows of it; a larger one where it has too few."""
+        """Return the same array each time, or its first rows; make a larger one if it has too few."""
         key = id(module), name
         whole = self._arrays.get(key)
         if whole is None or len(whole) < shape[0] or whole.shape[1:] != shape[1:] or whole.dtype != dtype:
@@ -136,10 +136,10 @@ class Bound(Place):
         return whole[: shape[0]]
 
     def over(self, module: object, name: str, x: Array) -> Array:
-        """x, where it is of this place and not kept: a result in the caches, not in an array from memory."""
+        """Return x itself if it is this place's and not kept: the result then stays in the caches."""
         own = any(x.base is array for array in self._arrays.values())
         return x if own and id(x.base) not in self._kept else self.array(module, name, x.shape, x.dtype)
 
     def keep(self, *arrays: Array) -> None:
-        """Write no result over these arrays."""
+        """Keep the rest of the pass from overwriting these arrays."""
         self._kept.update(id(array.base) for array in arrays if array.base is not None)

@@ -1,1 +1,1 @@
-"""What is made of a trained network: perplexities, texts, similar words."""
+"""Uses of a trained network: perplexity, generated text, similar words."""

@@ -1,4 +1,4 @@
-"""How well a language model guesses a text: loss and perplexity."""
+"""The loss and perplexity of a language model on a text."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from fastmlp.prediction.predictor import Predictor, Watch
 __all__ = ["Evaluation", "evaluate", "evaluation_of", "perplexity"]
 
 Array = np.ndarray
-ROWS = 512  # losses that are added up at once
+ROWS = 512  # losses that are summed at once
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
-    words              words of the vocabulary that were guessed
+    words              number of predicted words that are in the vocabulary
     loss               their mean loss in nats
-    unknown            words outside the vocabulary, which are left out of `loss`
-    loss_with_unknown  the mean over all words; None where <unk> was not trained, so that it says nothing
+    unknown            number of words outside the vocabulary, which `loss` leaves out
+    loss_with_unknown  mean loss over all words; None if <unk> was not trained, as its probability means nothing
     """
 
     words: int
@@ -32,11 +32,11 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss): between how many equally likely words the model hesitates."""
+        """exp(loss): the model is as uncertain as between so many equally likely words."""
         return perplexity(self.loss)
 
     def figures(self) -> dict[str, float]:
-        """Loss and perplexity, how many words they leave out, and where <unk> was trained both over all words."""
+        """Return loss, perplexity and number of unknown words; if <unk> was trained, both also over all words."""
         figures = {"loss": self.loss, "perplexity": self.perplexity, "unknown_words": self.unknown}
         if self.loss_with_unknown is None:
             return figures
@@ -45,19 +45,19 @@ class Evaluation:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), at most what a float holds."""
+    """Return exp(loss), limited to what a float holds."""
     return math.exp(min(loss, 709.0))
 
 
 def evaluate(
     model: Predictor, ids: Array, before: Array | Sequence[int] = (), *, watch: Watch | None = None
 ) -> Evaluation:
-    """Guess each word of a text from those before it.
+    """Evaluate how well a model predicts each word of a text from the words before it.
 
     ids     (N,)  in: the text, `<unk>` for words outside the vocabulary
-    before  (M,)  in: the words before it; none: it begins here
-    watch   is told of so many words more that are done; what it raises ends the evaluation
-    Raises TextError where the text has no word.
+    before  (M,)  in: the words before the text; empty: the text begins here
+    watch   is called with the number of words just done; an exception that it raises ends the evaluation
+    Raise TextError if the text has no words.
     """
     ids = as_ids("ids", ids)
     losses = -model.log_probabilities(ids, as_ids("before", np.asarray(before, np.int32)), watch=watch)
@@ -65,7 +65,7 @@ def evaluate(
 
 
 def evaluation_of(model: Predictor, losses: Array, targets: Array) -> Evaluation:
-    """What the losses (N,) of words (N,) come to."""
+    """Return the evaluation for losses (N,) of target words (N,)."""
     known_loss = unknown_loss = 0.0
     outside = targets == model.vocabulary.unk_id
     for start in range(0, len(losses), ROWS):

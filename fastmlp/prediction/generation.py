@@ -1,4 +1,4 @@
-"""Text from a trained network: one word after the other, each drawn from what the network expects next."""
+"""Generate text one word after the other, each drawn from the model's probabilities."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -21,8 +21,8 @@ __all__ = [
 ]
 
 Array = np.ndarray
-TEMPERATURE = 0.7  # at which texts read best: at 1 every tenth word is out of place
-COLDEST, HOTTEST = 1e-30, 1e30  # temperatures: what lies beyond is 0 or infinite in float32
+TEMPERATURE = 0.7  # texts read best at this one; at 1 every tenth word is out of place
+COLDEST, HOTTEST = 1e-30, 1e30  # temperatures; beyond these, scores become 0 or infinite in float32
 
 
 class Limits(TypedDict, total=False):
@@ -36,18 +36,18 @@ class Limits(TypedDict, total=False):
 def complete(
     model: Predictor, prompt: list[str], words: int, rng: np.random.Generator, **limits: Unpack[Limits]
 ) -> list[str]:
-    """So many words to go on with; the arguments are those of `continuation`."""
+    """Return `words` words that continue a prompt; the arguments are those of `continuation`."""
     return list(islice(continuation(model, prompt, rng, **limits), words))
 
 
 def continuation(
     model: Predictor, prompt: list[str], rng: np.random.Generator, **limits: Unpack[Limits]
 ) -> Iterator[str]:
-    """The words to go on with, without end, each drawn when it is asked for; none that may not come next.
+    """Yield the words of an endless continuation, each drawn on demand from the words that may come next.
 
-    prompt  what stands before; none: the beginning of a text
-    rng     random numbers, one a word
-    limits  what is drawn from, as in `draw`
+    prompt  the words before; empty: the beginning of a text
+    rng     random numbers, one per word
+    limits  the options of `draw`
     """
     place = Continuation(model, prompt)
     while True:
@@ -55,7 +55,7 @@ def continuation(
 
 
 class Continuation:
-    """A text that is being written: the model's place in it, and what may stand there."""
+    """A text in progress: the model's place in it, and the words that may come next."""
 
     def __init__(self, model: Predictor, prompt: list[str]) -> None:
         """prompt  the words so far"""
@@ -65,9 +65,9 @@ class Continuation:
             self._joiner.add(word)
 
     def logits(self) -> Array:
-        """The scores (V,) of every next word; -inf for <unk> and for what the joiner says may not come next.
+        """Return the logits (V,) of the next word; -inf for <unk> and for words that the joiner excludes.
 
-        A vocabulary may have nothing else, such as a paragraph mark alone: then all but <unk> may come.
+        If that excludes the whole vocabulary, such as a paragraph mark alone, only <unk> is excluded.
         """
         vocabulary, logits = self._vocabulary, self._cursor.logits()
         excluded = {vocabulary.id_of(word) for word in (UNK, *self._joiner.excluded())}
@@ -75,7 +75,7 @@ class Continuation:
         return logits
 
     def add(self, word: int) -> str:
-        """The text goes on with this word, an id. Returns the word."""
+        """Append a word by its id and return the word."""
         written = self._vocabulary.words[word]
         self._cursor.add(word)
         self._joiner.add(written)
@@ -83,12 +83,12 @@ class Continuation:
 
 
 def words_of_prompt(model: Predictor, prompt: str) -> list[str]:
-    """The words of a prompt, in the capitals in which the vocabulary has them."""
+    """Return the words of a prompt, capitalized as in the vocabulary."""
     return [model.vocabulary.in_its_case(word) for word in model.tokenizer.split(prompt)]
 
 
 def softmax(logits: Array) -> Array:
-    """The probabilities (V,) of scores, float64."""
+    """Return the probabilities (V,) of logits, float64."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max())
     return np.asarray(exponentials / exponentials.sum())
 
@@ -101,22 +101,22 @@ def draw(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> int:
-    """One id drawn from softmax(logits / temperature).
+    """Draw one id from softmax(logits / temperature).
 
-    logits       (V,)  in: -inf for what may not come
-    rng          random numbers, of which it takes one
-    temperature  below 1 the likely words become likelier still, above 1 less so; 0 always takes the likeliest
+    logits       (V,)  in: -inf for words that may not come
+    rng          random numbers, of which one is used
+    temperature  below 1 makes likely words more likely, above 1 less likely; 0 always takes the likeliest word
     top_k        draw from the k likeliest words
     top_p        draw from the fewest words that together have this probability
     """
     highest = logits.max()
-    if temperature == 0 or not np.isfinite(highest):  # weights that have grown beyond measure tell nothing more
+    if temperature == 0 or not np.isfinite(highest):  # after divergence there is nothing to draw from
         return int(logits.argmax())
-    scores = logits - highest  # float32: its exp is four times as fast, and off by less than the network is
+    scores = logits - highest  # float32: exp is four times as fast, and its error is below the network's
     if temperature != 1:
-        with np.errstate(over="ignore"):  # of a temperature near 0: minus infinity is right
+        with np.errstate(over="ignore"):  # minus infinity is right for a temperature near 0
             scores /= min(max(temperature, COLDEST), HOTTEST)
-    probabilities = np.exp(scores, out=scores)  # but for a factor
+    probabilities = np.exp(scores, out=scores)  # up to a factor
     words = None if top_k is None and top_p is None else _likeliest(probabilities, top_k or len(logits), top_p or 1.0)
     cumulative = np.cumsum(probabilities if words is None else probabilities[words], dtype=np.float64)
     place = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
@@ -124,11 +124,11 @@ def draw(
 
 
 def _likeliest(probabilities: Array, count: int, share: float) -> Array:
-    """The ids of the `count` likeliest words, or of the fewest that together have a share of all probability.
+    """Return the ids of the `count` likeliest words, or of fewer that together have `share` of all probability.
 
-    The likeliest first, equally likely ones in the order of their ids. Not all V are sorted, which would take longer
-    than the network: the words below the count-th probability are not among them, nor are those below (1 - share) / V,
-    which all together have less than 1 - share.
+    The likeliest come first, equally likely words in the order of their ids. Sorting all V words would take longer than
+    the network. So words below the count-th probability are not sorted, nor words below (1 - share) / V, which together
+    have less than 1 - share.
     """
     size, total = len(probabilities), probabilities.sum(dtype=np.float64)
     least = (1 - share) * total / size
@@ -141,12 +141,12 @@ def _likeliest(probabilities: Array, count: int, share: float) -> Array:
 
 
 def random_numbers(seed: int | None, stream: int) -> np.random.Generator:
-    """The random numbers of one of several texts: a function of (seed, stream), or new ones where seed is None."""
+    """Return the random numbers of one of several texts: a function of (seed, stream); new ones without a seed."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(None if seed is None else (seed, stream))))
 
 
 def describe_unknown_words(model: Predictor, words: list[str]) -> str | None:
-    """One line on the words that the vocabulary lacks, each once, with close ones; None where it has them all."""
+    """Return one line on words outside the vocabulary, each once with similar words; None if all are known."""
     unknown = [word for word in dict.fromkeys(words) if word not in model.vocabulary]
     if not unknown:
         return None

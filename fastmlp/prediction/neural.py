@@ -1,4 +1,4 @@
-"""A network and the words it speaks: what training makes, a checkpoint holds, and predictions are made of."""
+"""A network with its vocabulary and tokenizer: the model that is trained, saved and used for predictions."""
 
 import contextlib
 import os
@@ -20,18 +20,18 @@ from fastmlp.text.vocabulary import Vocabulary
 from fastmlp.text.words import IDS, TOKENIZERS, get_tokenizer
 
 Array = np.ndarray
-MODEL = "model"  # what a checkpoint says it is
-ROWS = 512  # at once: enough that the weights are read, and cut into tiles, seldom
+MODEL = "model"  # the kind that a model's checkpoint states
+ROWS = 512  # of a batch: enough that the weights are seldom read and cut into tiles
 
 
 @dataclass(frozen=True)
 class NeuralModel:
-    """A trained network and the words it speaks.
+    """A trained network with its vocabulary and tokenizer.
 
-    network      guesses the next word's id
+    network      predicts the id of the next word
     vocabulary   the words of the ids
-    tokenizer    how a text becomes words
-    unk_trained  whether training saw `<unk>`, so that its embedding means something
+    tokenizer    splits a text into words
+    unk_trained  whether training saw `<unk>`, so that its embedding has a meaning
     """
 
     network: Network
@@ -41,13 +41,13 @@ class NeuralModel:
 
     @property
     def context(self) -> int:
-        """How many words the network looks at."""
+        """T, the number of words just before that the network reads."""
         return self.network.shape.context
 
     def unknown_embedding(self) -> Array | None:
-        """What is read for `<unk>` (D,): the mean embedding where training never saw it; None: its own.
+        """Return the embedding (D,) to read for `<unk>`: the mean one if training never saw it; None: its own.
 
-        The weights stay as they are, so it is made anew of those of the moment.
+        The weights stay unchanged; each call computes the mean of the current ones.
         """
         if self.unk_trained:
             return None
@@ -55,12 +55,12 @@ class NeuralModel:
         return np.asarray(known.mean(axis=0, dtype=np.float64), known.dtype)
 
     def windows(self, ids: Array, before: Array) -> Windows:
-        """The windows in which the network guesses each word of a text, from the words before it."""
+        """Return windows for predicting each word of a text from the words before it."""
         return Windows(ids, self.context, reach=self.network.shape.reach, history=before, padding=self._padding)
 
     @property
     def _padding(self) -> int:
-        """What stands before a text's first word: sentence ends."""
+        """The id before a text's first word: the sentence end."""
         return self.vocabulary.id_of(self.tokenizer.sentence_end)
 
     def losses(
@@ -71,12 +71,12 @@ class NeuralModel:
         fp32_precision: str = "auto",
         watch: Watch | None = None,
     ) -> Array:
-        """How surprised the network is by the next word of each window, (N,) in nats, with the running statistics.
+        """Return the loss of each window's target (N,) in nats, with the running statistics.
 
         windows         (words before -> next word)
         indices         which of them; None: all
-        fp32_precision  of the last layer's products, as in ops/reference; "auto": float32's
-        watch           is told of so many more that are done; what it raises ends the work
+        fp32_precision  of the last layer's products, as in ops/reference; "auto": float32
+        watch           is called with the number of windows just done; an exception that it raises ends the work
         """
         chosen = np.arange(len(windows)) if indices is None else indices
         losses, unknown = np.empty(len(chosen), np.float32), self.unknown_embedding()
@@ -89,15 +89,15 @@ class NeuralModel:
         return losses
 
     def log_probabilities(self, ids: Array, before: Array, *, watch: Watch | None = None) -> Array:
-        """The log-probability of each word of a text, as `Predictor` has it."""
+        """Return the log-probability of each word of a text, as in `Predictor`."""
         return -self.losses(self.windows(ids, before), watch=watch)
 
     def cursor(self, before: Sequence[int]) -> "NeuralCursor":
-        """The place after these words."""
+        """Return the place after these words."""
         return NeuralCursor(self, before)
 
     def metadata(self) -> dict[str, Any]:
-        """What a checkpoint must hold, beside the network's arrays, to make this again."""
+        """Return what a checkpoint needs besides the network's arrays to restore this model."""
         return {
             "network": self.network.shape.to_dict(),
             "tokenizer": self.tokenizer.name,
@@ -110,9 +110,9 @@ class NeuralModel:
     def from_checkpoint(
         cls, tensors: Mapping[str, Array], metadata: Mapping[str, Any], ops: Ops, *, threads: int = 1
     ) -> "NeuralModel":
-        """Make it of what a checkpoint held; other tensors, such as an optimizer's, are left alone.
+        """Restore a model from a checkpoint; other tensors, such as the optimizer state, are ignored.
 
-        Raises ValueError where something is missing or does not fit.
+        Raise ValueError if something is missing or does not match.
         """
         if missing := [key for key in ("network", "tokenizer", "vocabulary", "unk_trained") if key not in metadata]:
             raise ValueError(f"it holds no language model: {', '.join(missing)} missing")
@@ -127,23 +127,23 @@ class NeuralModel:
 
     @classmethod
     def load(cls, file: str | os.PathLike[str], ops: Ops, *, threads: int = 1) -> "NeuralModel":
-        """The model of a .safetensors file. Raises ModelError where it cannot be read or is something else."""
+        """Load the model of a .safetensors file. Raise ModelError if it cannot be read or holds no model."""
         with load_errors(file):
             return cls.from_checkpoint(*checkpoint.load(file), ops, threads=threads)
 
 
 class NeuralCursor:
-    """A place in a text that a network goes on with."""
+    """A place in a text that a network continues."""
 
     def __init__(self, model: NeuralModel, before: Sequence[int]) -> None:
         self._model, shape = model, model.network.shape
         self._near = [model._padding] * shape.context
-        self._far = [-1] * (shape.context + shape.reach)  # and the words of _near, but for what stands before a text
+        self._far = [-1] * (shape.context + shape.reach)  # also the words of _near, without padding
         for word in before:
             self.add(word)
 
     def logits(self) -> Array:
-        """The scores of every next word, (V,)."""
+        """Return the logits of the next word (V,)."""
         network, unk_id = self._model.network, self._model.vocabulary.unk_id
         unknown = self._model.unknown_embedding() if unk_id in (*self._near, *self._far) else None
         near, far = np.array([self._near], np.int32), np.array([self._far[: network.shape.reach]], np.int32)
@@ -151,14 +151,14 @@ class NeuralCursor:
         return logits
 
     def add(self, word: int) -> None:
-        """The text goes on with this word."""
+        """Append a word."""
         self._near = [*self._near[1:], word]
         self._far = [*self._far[1:], word]
 
 
 @contextlib.contextmanager
 def load_errors(file: str | os.PathLike[str]) -> Iterator[None]:
-    """Raise ModelError, which names the file, for what cannot be loaded."""
+    """Turn errors while a file is loaded into ModelError, which names the file."""
     try:
         yield
     except CheckpointError as error:

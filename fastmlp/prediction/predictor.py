@@ -1,4 +1,4 @@
-"""What a language model is to those who only ask it for probabilities: a network, counts, or a mixture of them."""
+"""The interface of a language model that gives probabilities: a network, counts, or a mixture of them."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -11,21 +11,21 @@ from fastmlp.text.vocabulary import Vocabulary
 __all__ = ["Cursor", "Predictor", "Watch"]
 
 Array = np.ndarray
-Watch = Callable[[int], object]  # is told of so many words more that are done; what it raises ends the work
+Watch = Callable[[int], object]  # gets the number of words just done; an exception ends the work
 
 
 class Cursor(Protocol):
-    """A place in a text: what may come next there, and the text goes on."""
+    """A place in a text: it predicts the next word and moves on."""
 
     def logits(self) -> Array:
-        """The scores of every next word, (V,) float32: log-probabilities but for a constant. A new array."""
+        """Return the logits of the next word in a new array (V,), float32: log-probabilities up to a constant."""
 
     def add(self, word: int) -> None:
-        """The text goes on with this word, an id."""
+        """Append a word by its id."""
 
 
 class Predictor(Protocol):
-    """Guesses each word of a text from those before it."""
+    """A model that predicts each word of a text from the words before it."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -37,14 +37,14 @@ class Predictor(Protocol):
 
     @property
     def unk_trained(self) -> bool:
-        """Whether training saw `<unk>`, so that its probability means something."""
+        """Whether training saw `<unk>`, so that its probability has a meaning."""
 
     def log_probabilities(self, ids: Array, before: Array, *, watch: Watch | None = None) -> Array:
-        """The log-probability of each word of a text, in its order, (N,) in nats.
+        """Return the log-probability of each word of a text, in order, (N,) in nats.
 
         ids     (N,)  in: the text
-        before  (M,)  in: the words before it; none: it begins here
+        before  (M,)  in: the words before the text; empty: the text begins here
         """
 
     def cursor(self, before: Sequence[int]) -> Cursor:
-        """The place after these words; none: the beginning of a text."""
+        """Return the place after these words; empty: the beginning of a text."""

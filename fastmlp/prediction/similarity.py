@@ -1,4 +1,4 @@
-"""Which words are used alike: directions of their embeddings in the output layer."""
+"""Find words that are used alike, by the directions of their embeddings in the output layer."""
 
 import numpy as np
 
@@ -12,12 +12,12 @@ Array = np.ndarray
 
 
 def directions(network: Network) -> Array:
-    """Each word's embedding in the output layer (V, H), of length 1: alike for words that follow the same words.
+    """Return each word's embedding in the output layer (V, H), of length 1: similar if words follow the same words.
 
-    Each of them is trained in every step (Press and Wolf 2017, "Using the Output Embedding to Improve Language
-    Models"). Those of the first layer begin as large random numbers and are trained only where their word is seen:
-    near in them is what was near by chance. What lies along the mean of all words is left out: it says how rare a
-    word is, and would make all rare ones alike (Mu and Viswanath 2018, "All-but-the-Top").
+    Every step trains all of them (Press and Wolf 2017, "Using the Output Embedding to Improve Language Models"). If
+    weights are not tied, the first layer's embeddings start as large random numbers and are trained only when their
+    word is seen: they are close mostly by chance. The component along the mean of all words is removed: it says how
+    rare a word is, and would make all rare words similar (Mu and Viswanath 2018, "All-but-the-Top").
     """
     weight = network.layers.output.weight
     common = _unit(weight.mean(axis=0, keepdims=True))
@@ -25,7 +25,7 @@ def directions(network: Network) -> Array:
 
 
 def word_id(model: NeuralModel, word: str) -> int:
-    """The id of a word as its user writes it. Raises TextError where it is not one word of the vocabulary."""
+    """Return the id of a word as a user writes it. Raise TextError if it is not one word of the vocabulary."""
     vocabulary = model.vocabulary
     if word in vocabulary and word != UNK:
         return vocabulary.id_of(word)
@@ -39,5 +39,5 @@ def word_id(model: NeuralModel, word: str) -> int:
 
 
 def _unit(vectors: Array) -> Array:
-    """The directions of vectors (N, D): each divided by its length; a vector of zeros stays that."""
+    """Return vectors (N, D), each divided by its length; a zero vector stays zero."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30))

@@ -1,4 +1,4 @@
-"""The optimizer of a run: fastmlp.optim's, and what it remembers under the names that checkpoints have."""
+"""The optimizer of a run, from fastmlp.optim, and its state under the names of checkpoints."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from fastmlp.optim import SGD, Adagrad, AdamW, Optimizer
 
 __all__ = ["load_optimizer_state", "make_optimizer", "optimizer_state"]
 
-# What checkpoints call the arrays that PyTorch's optimizers keep of a parameter.
+# Checkpoints' names of the arrays that PyTorch's optimizers keep for a parameter.
 SLOTS = {"momentum_buffer": "velocity", "sum": "squares", "exp_avg": "mean", "exp_avg_sq": "square"}
 
 
 def make_optimizer(config: TrainConfig, layers: Module) -> Optimizer:
-    """The optimizer that a configuration asks for, of a network's layers."""
+    """Return the optimizer that a configuration asks for, for a network's layers."""
     params, lr, decay = _groups(config, layers), config.lr, config.weight_decay
     if config.optimizer == "sgd":
         return SGD(params, lr, weight_decay=decay)
@@ -28,7 +28,7 @@ def make_optimizer(config: TrainConfig, layers: Module) -> Optimizer:
 
 
 def _groups(config: TrainConfig, layers: Module) -> Parameters | list[dict[str, Any]]:
-    """Matrices decay, vectors do not; of the original's network all do."""
+    """Return the parameters in groups: weight decay is for matrices only, or for all with a list of widths."""
     if not config.window:
         return layers.parameters()
     owners = [(module, name) for _, module, name in layers.named_owners()]
@@ -40,9 +40,9 @@ def _groups(config: TrainConfig, layers: Module) -> Parameters | list[dict[str, 
 
 
 def optimizer_state(optimizer: Optimizer, layers: Module) -> tuple[dict[str, np.ndarray], int]:
-    """What the optimizer remembers, by "slot.parameter name", and how many updates it has made.
+    """Return the optimizer state by "slot.parameter name", and the number of updates.
 
-    The arrays are its own, not copies: it goes on from what is written to them.
+    The arrays are the optimizer's own, not copies: writing to them changes its state.
     """
     arrays: dict[str, np.ndarray] = {}
     steps = 0
@@ -54,9 +54,9 @@ def optimizer_state(optimizer: Optimizer, layers: Module) -> tuple[dict[str, np.
 
 
 def load_optimizer_state(optimizer: Optimizer, layers: Module, state: Mapping[str, np.ndarray], steps: int) -> None:
-    """Go on from what another optimizer of the same rule and parameters remembered after so many updates.
+    """Load the state of an optimizer with the same rule and parameters after `steps` updates.
 
-    Raises ValueError where it remembered something else.
+    Raise ValueError if the state has other names.
     """
     own, _ = optimizer_state(optimizer, layers)
     if own.keys() != state.keys():

@@ -1,7 +1,7 @@
-"""What suits a text: the network's size, how often to go through the text, what to leave out on the way, when to look.
+"""Defaults that depend on the text: network size, number of passes, dropout, weight decay and intervals.
 
-A configuration may leave this open; here it is filled in once the text is known. The figures were found by training on
-novels and on documentation and judging on their validation parts: benchmarks/README.md says what came of what.
+A configuration may leave these options open; they are filled in once the text is known. The figures come from training
+on novels and documentation and comparing validation losses: benchmarks/README.md has the results.
 """
 
 import math
@@ -12,44 +12,43 @@ from fastmlp.config import LAYERS, TrainConfig
 
 __all__ = ["filled_in"]
 
-SHORT = 100_000  # words: of less a smaller network guesses as well
-LARGE = 1_024  # units of a hidden layer: such a network wants more passes, and more dropout
+SHORT = 100_000  # words; below this a smaller network predicts as well
+LARGE = 1_024  # units of a hidden layer; from here on more passes and more dropout are better
 PATIENCE = 6  # validations
 
 
 def passes_of(words: int, width: int) -> float:
-    """Return how often to go through a text of so many words, for a network of so wide hidden layers.
+    """Return the number of passes over a text of `words` words, for hidden layers of `width` units.
 
-    A long text once, and by then a network has learned most of what it will. A short one more often, until it begins to
-    be learned by heart.
+    One pass over a long text teaches a network most of what it can learn. A short text gets more passes, until the
+    network begins to learn it by heart.
     """
     enough, most = (4_000_000, 6.0) if width >= LARGE else (1_250_000, 3.5)
     return min(most, max(1.0, enough / words))
 
 
 def most_passes(words: int) -> float:
-    """Return after how many passes a text of so many words has nothing more to teach, but itself by heart."""
+    """Return the number of passes after which a network only learns the text by heart."""
     return min(40.0, max(3.5, 3.5 * math.sqrt(words / 50_000)))
 
 
 def dropout_of(passes: float, words: int, width: int) -> tuple[float, float, float]:
-    """Return the shares of the input, of hidden layers and before the output: by how often a word is seen again."""
+    """Return the dropout of input, hidden layers and output: more for more passes and for a shorter text."""
     again = 0.12 * math.log2(max(passes, 1.0)) * (1.2 if width >= LARGE else 1.0)
     share = min(0.5, again + 0.06 * max(0.0, math.log2(300_000 / words)))
     return round(share, 2), round(0.7 * share, 2), round(0.6 * share, 2)
 
 
 def weight_decay_of(batch_size: int, rate: float, words: int) -> float:
-    """Return AdamW's decay: over a pass at the highest rate a weight that is not trained loses 1 - 1/e of itself."""
+    """Return AdamW's decay: one pass at the highest rate shrinks an untrained weight by 1 - 1/e; at most 4."""
     return round(min(4.0, batch_size / (rate * words)), 3)
 
 
 def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> TrainConfig:
-    """Return the configuration with what it left open; one with a list of widths leaves nothing open.
+    """Return the configuration with its open options filled in; a list of widths leaves none open.
 
-    words   of the training part
-    passes  how often a run with a time budget would go through them, as far as is known; where that is more than the
-            text is good for the run has as many steps as it is good for, and no time budget
+    words   number of words of the training part
+    passes  expected number of passes of a run with a time budget, if known; more than most_passes become so many steps
     """
     if not config.window:
         return config

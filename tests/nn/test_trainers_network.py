@@ -52,3 +52,16 @@ def test_ten_lines_give_the_trainers_bits(rule: str, ops: Ops, library_runs: Cal
 
     for array, (name, own) in zip(layers, run.network.layers.state_dict().items(), strict=True):
         assert array.tobytes() == own.tobytes(), name
+
+
+def test_a_loss_that_is_no_number_changes_nothing(ops: Ops, library_runs: Callable[[Ops], None]) -> None:
+    library_runs(ops)
+    criterion = nn.LinearCrossEntropyLoss(3, 5, bias=True, rng=1)
+    optimizer = optim.AdamW(criterion.parameters())
+    before = {name: array.copy() for name, array in criterion.state_dict().items()}
+    loss = criterion.step(np.full((2, 3), np.nan, np.float32), [0, 1], optimizer)
+    assert np.isnan(loss)
+    assert np.isnan(criterion.backward()).all()
+    optimizer.step()
+    for name, array in criterion.state_dict().items():
+        assert array.tobytes() == before[name].tobytes(), name
