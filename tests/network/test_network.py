@@ -13,6 +13,7 @@ from fastmlp.data.windows import Batch
 from fastmlp.network.network import Network, WindowNetwork, mean
 from fastmlp.network.shape import NetworkShape
 from fastmlp.nn.containers import Residual
+from fastmlp.nn.dropout import Dropout
 from fastmlp.nn.place import Bound
 from fastmlp.ops import Ops
 from fastmlp.ops.gradient import RowGradient
@@ -223,6 +224,18 @@ def test_no_array_that_a_backward_pass_reads_is_written_over(
     request.getfixturevalue("buffers_apart")
     for name, value in gradients().items():
         assert value.tobytes() == shared[name].tobytes(), name
+
+
+def test_every_dropout_has_a_mask_of_its_own() -> None:
+    shape = replace(FAMILY["all"], dropout=(0.5, 0.5, 0.5))
+    layers = WindowNetwork(shape)
+    dropouts = [module for module in layers.modules() if isinstance(module, Dropout)]
+    assert len(dropouts) == 1 + 3 + 1  # of the input, of each hidden layer, before the output
+    masks = {dropout(np.ones((8, 8), np.float32)).tobytes() for dropout in dropouts}
+    layers.counter[1] = 1
+    assert len(masks | {dropout(np.ones((8, 8), np.float32)).tobytes() for dropout in dropouts}) == 10
+    layers = WindowNetwork(replace(shape, dropout=(0.1, 0.2, 0.3)))
+    assert [module.p for module in layers.modules() if isinstance(module, Dropout)] == [0.1, 0.2, 0.2, 0.2, 0.3]
 
 
 def test_the_clock_counts_the_kernels_and_changes_nothing(ops: Ops, rng: np.random.Generator) -> None:

@@ -99,6 +99,39 @@ def test_no_array_that_a_backward_pass_reads_is_written_over(ops: Ops, rng: np.r
         assert shared.passes(step, x, dy) == apart.passes(step, x, dy), step
 
 
+class Negative(nn.Module):
+    """Writes over its input wherever it may."""
+
+    def forward(self, x: Array) -> Array:
+        y = self.place.over(self, "y", x)
+        self.place.call(np.negative, x, out=y)
+        return y
+
+
+@pytest.mark.parametrize("kind", ["Linear", "BatchNorm1d", "Tanh", "ReLU", "GELU", "Residual"])
+def test_what_a_module_keeps_no_other_one_writes_over(kind: str, rng: np.random.Generator) -> None:
+    """Its input, which another module reads too, and its output."""
+    width = {"Linear": {"rng": 1}, "BatchNorm1d": {}}
+    module = getattr(nn, kind)(*([6] * (2 if kind == "Linear" else 1)), **width[kind]) if kind in width else None
+    module = module or (nn.Residual(nn.Linear(6, 6, rng=1), nn.Tanh()) if kind == "Residual" else getattr(nn, kind)())
+    given, dy = (rng.normal(size=(9, 6)).astype(np.float32) for _ in range(2))
+    want = module(given).copy(), module.backward(dy).copy()
+    place = Bound(NUMPY, threads=1)
+    x = place.array(place, "x", (9, 6), np.float32)
+    x[...] = given
+    others = [Negative().run_in(place) for _ in range(2)]
+    module.run_in(place)
+
+    def both() -> tuple[Array, Array, Array]:
+        y = module(x)
+        kept = y.copy()
+        return kept, others[0](x), others[1](y)
+
+    got = place.replay("train", 9, both)[0]
+    np.testing.assert_allclose(got, want[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(module.backward(dy), want[1], rtol=1e-5, atol=1e-6)
+
+
 def test_results_share_arrays_where_nobody_needs_them_any_more(rng: np.random.Generator) -> None:
     """Else the test above would say nothing."""
     made = []
@@ -134,7 +167,7 @@ def test_after_zero_grad_a_replayed_backward_pass_leaves_gradients_again(ops: Op
 
 
 def test_a_step_is_made_by_the_gradients_of_its_own_batch(rng: np.random.Generator, library_runs: Any) -> None:
-    """The optimizer's calls are bound too; its first step with momentum is another rule's, and rates change."""
+    """The optimizer's calls are bound too; rates change, and the rule where there is no momentum any more."""
     library_runs(NUMPY)
     runner, at_once = Runner(Bound(NUMPY, threads=1)), Runner(AT_ONCE, replays=False)
     for one in (runner, at_once):
@@ -142,7 +175,7 @@ def test_a_step_is_made_by_the_gradients_of_its_own_batch(rng: np.random.Generat
     for step, x, dy in batches(rng):
         assert runner.passes(step, x, dy) == at_once.passes(step, x, dy), step
         for one in (runner, at_once):
-            one.optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
+            one.optimizer.param_groups[0] |= {"lr": 0.1 / (step + 1), "momentum": 0.9 if step < 5 else 0.0}
 
 
 def test_a_pass_that_fails_is_not_replayed() -> None:
