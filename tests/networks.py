@@ -1,6 +1,7 @@
 """A small network, a batch of it, and the same network in PyTorch."""
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,19 @@ Array = np.ndarray
 
 SHAPE = NetworkShape(vocabulary=97, context=3, embed=5, hidden=(17, 11))
 ROWS = 13
+FAMILY = {  # the parts that a network may have beside those of SHAPE, alone and all together
+    "averages": replace(SHAPE, averages=(0.7, 0.95), reach=9),
+    "blocks": replace(SHAPE, hidden=(17,), blocks=2, activation="relu"),
+    "residual": replace(SHAPE, hidden=(17,), blocks=2, residual=True, activation="gelu"),
+    "projection": replace(SHAPE, projection=True),
+    "tied": replace(SHAPE, projection=True, tied=True),
+    "all": replace(
+        SHAPE,
+        **{"hidden": (17,), "averages": (0.7, 0.95), "reach": 9, "blocks": 2, "residual": True, "activation": "gelu"},
+        projection=True,
+        tied=True,
+    ),
+}
 
 
 def nonzero_state(rng: np.random.Generator, shape: NetworkShape = SHAPE) -> dict[str, Array]:
@@ -35,10 +49,16 @@ def nonzero_state(rng: np.random.Generator, shape: NetworkShape = SHAPE) -> dict
 
 
 def batch(rng: np.random.Generator, shape: NetworkShape = SHAPE, rows: int = ROWS) -> Batch:
-    """Some words come more than once."""
+    """Some words come more than once; before some rows the text has just begun, or has not."""
     ids = rng.integers(0, shape.vocabulary, (rows, shape.context), dtype=np.int32)
     ids[rows // 2] = ids[0]
-    return Batch(ids, None, rng.integers(0, shape.vocabulary, rows, dtype=np.int32))
+    targets = rng.integers(0, shape.vocabulary, rows, dtype=np.int32)
+    if not shape.reach:
+        return Batch(ids, None, targets)
+    far = rng.integers(0, shape.vocabulary, (rows, shape.reach), dtype=np.int32)
+    far[1, 1:] = far[1, 0]
+    far[: rows // 3, : shape.reach // 2], far[rows // 3] = -1, -1
+    return Batch(ids, far, targets)
 
 
 def make_model(ops: Ops, state: dict[str, Array], shape: NetworkShape = SHAPE, **options: Any) -> Network:
@@ -46,34 +66,68 @@ def make_model(ops: Ops, state: dict[str, Array], shape: NetworkShape = SHAPE, *
 
 
 def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str = "float32") -> Any:
-    """The same network in torch.nn, with these weights, in training mode."""
+    """The same network in torch.nn, with these weights, in training mode; it leaves nothing out."""
     torch = pytest.importorskip("torch")
     nn = torch.nn
+    assert not any(shape.dropout)
+
+    class Context(nn.Embedding):  # type: ignore[misc, name-defined]
+        def forward(self, near: Any, far: Any = None) -> Any:
+            found = [super().forward(near).flatten(1)]
+            back = torch.arange(shape.reach, dtype=torch.float64).flip(0)  # the nearest is the last
+            for decay in shape.averages:
+                weights = decay**back * (1 - decay) ** 0.5 * (far >= 0)
+                words = self.weight.detach()[far.clamp(min=0)]
+                found.append((weights.to(words.dtype)[:, :, None] * words).sum(1))
+            return torch.cat(found, 1) if shape.averages else found[0]
+
+    class Residual(nn.Sequential):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return x + super().forward(x)
+
+    def layer(inputs: int, width: int, *, residual: bool) -> Any:
+        modules = OrderedDict(linear=nn.Linear(inputs, width, bias=False), batchnorm=nn.BatchNorm1d(width))
+        modules[shape.activation] = {"tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU}[shape.activation]()
+        return (Residual if residual else nn.Sequential)(modules)
 
     class TorchMLP(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.embedding = nn.Embedding(shape.vocabulary, shape.embed)
-            inputs = [shape.context * shape.embed, *shape.hidden]
-            self.hidden = nn.ModuleList(
-                nn.Sequential(
-                    OrderedDict(
-                        linear=nn.Linear(inputs[i], width, bias=False), batchnorm=nn.BatchNorm1d(width), tanh=nn.Tanh()
-                    )
-                )
-                for i, width in enumerate(shape.hidden)
-            )
-            self.output = nn.Linear(inputs[-1], shape.vocabulary)
+            self.embedding = Context(shape.vocabulary, shape.embed)
+            layers, width = [], (shape.context + len(shape.averages)) * shape.embed
+            for wider in shape.hidden:
+                layers.append(layer(width, wider, residual=False))
+                width = wider
+            layers += [layer(width, width, residual=shape.residual) for _ in range(shape.blocks)]
+            self.hidden = nn.ModuleList(layers)
+            self.projection = nn.Linear(width, shape.embed) if shape.projection else nn.Identity()
+            self.output = nn.Linear(shape.embed if shape.projection else width, shape.vocabulary)
+            if shape.tied:
+                self.output.weight = self.embedding.weight
 
-        def forward(self, ids: Any) -> Any:
-            x = self.embedding(ids).flatten(1)
+        def forward(self, near: Any, far: Any = None) -> Any:
+            x = self.embedding(near, far)
             for layer in self.hidden:
                 x = layer(x)
-            return self.output(x)
+            return self.output(self.projection(x))
 
     model = TorchMLP().to(getattr(torch, dtype))
-    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
+    known = {**state, "output.weight": state["embedding.weight"]} if shape.tied else state
+    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in known.items()})
     return model
+
+
+def torch_logits(model: Any, one: Batch) -> Any:
+    """What a torch model makes of a batch."""
+    torch = pytest.importorskip("torch")
+    return model(*(torch.from_numpy(words).long() for words in one[:2] if words is not None))
+
+
+def torch_loss(model: Any, one: Batch, reduction: str = "mean") -> Any:
+    """Of a torch model on a batch."""
+    torch = pytest.importorskip("torch")
+    targets = torch.from_numpy(one.targets).long()
+    return torch.nn.functional.cross_entropy(torch_logits(model, one), targets, reduction=reduction)
 
 
 def small_language(rng: np.random.Generator, ops: Ops, *, unk_trained: bool = False) -> NeuralModel:

@@ -68,6 +68,16 @@ def small_config(file: Path, out: Path, **options: Any) -> TrainConfig:
     return TrainConfig(files=(str(file),), out=str(out), **small_options(**options))
 
 
+def window_options(**options: Any) -> dict[str, Any]:
+    """The same of a network with one width of hidden layers and with all that it may have."""
+    network = {"embed": 8, "hidden": 12, "reach": 10, "blocks": 2, "dropout": (0.1, 0.2, 0.3), "weight_decay": 0.1}
+    return small_options(**{**network, "patience": 0, **options})
+
+
+def window_config(file: Path, out: Path, **options: Any) -> TrainConfig:
+    return TrainConfig(files=(str(file),), out=str(out), **window_options(**options))
+
+
 def flags(options: dict[str, Any]) -> list[str]:
     """The options as a command has them."""
     return [

@@ -395,7 +395,9 @@ class Run:
                 raise self._diverged(f"the validation loss is {loss}")
             if progress.best_loss is None or loss < progress.best_loss:
                 progress.best_step, progress.best_loss, progress.worse = progress.step, loss, 0
-            elif self.config.patience and loss > progress.best_loss + MUCH_WORSE:
+            elif loss <= progress.best_loss + MUCH_WORSE:
+                progress.worse = 0
+            elif self.config.patience:
                 self._lose_patience()
         return {"val_loss": loss, "val_perplexity": perplexity(loss)}
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -11,14 +12,17 @@ import pytest
 from fastmlp.data.windows import Batch
 from fastmlp.network.network import Network, WindowNetwork, mean
 from fastmlp.network.shape import NetworkShape
+from fastmlp.nn.containers import Residual
+from fastmlp.nn.dropout import Dropout
 from fastmlp.nn.place import Bound
 from fastmlp.ops import Ops
 from fastmlp.ops.gradient import RowGradient
 from fastmlp.optim import SGD, AdamW
 from tests.helpers import NUMPY, allowed, clocked_ops, relative_norm
-from tests.networks import ROWS, SHAPE, batch, make_model, nonzero_state, torch_model
+from tests.networks import FAMILY, ROWS, SHAPE, batch, make_model, nonzero_state, torch_logits, torch_loss, torch_model
 
 Array = np.ndarray
+FAMILY_AND_PLAIN = [pytest.param(shape, id=name) for name, shape in {"plain": SHAPE, **FAMILY}.items()]
 
 
 @pytest.fixture
@@ -33,9 +37,9 @@ def buffers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def everything(model: Network, batch: Batch) -> dict[str, Array]:
     """Every intermediate value and every gradient of a training batch, by name; sparse gradients made dense."""
-    layers, output = model.layers, model.layers.output
+    layers, output, shape = model.layers, model.layers.output, model.shape
     with pytest.MonkeyPatch.context() as patch:
-        found = watch(layers, patch)
+        found = watch(layers, shape.activation, patch)
         found["loss"] = np.array(model.loss_and_gradients(batch))
     for name in ("highest", "log_sum", "losses"):
         found[name] = output.place.array(output, name, batch.targets.shape, found["emb"].dtype)
@@ -44,7 +48,7 @@ def everything(model: Network, batch: Batch) -> dict[str, Array]:
     return {name: value.copy() for name, value in {**found, **model.statistics}.items()}
 
 
-def watch(layers: WindowNetwork, patch: pytest.MonkeyPatch) -> dict[str, Array]:
+def watch(layers: WindowNetwork, activation: str, patch: pytest.MonkeyPatch) -> dict[str, Array]:
     """What the layers compute from now on, by the lectures' names, and the gradients of it."""
     values: dict[str, Array] = {}
 
@@ -64,13 +68,17 @@ def watch(layers: WindowNetwork, patch: pytest.MonkeyPatch) -> dict[str, Array]:
 
     keep(layers.embedding, "emb")
     for i, layer in enumerate(layers.hidden):
-        for name, value in (("linear", "hprebn"), ("batchnorm", "hpreact"), ("tanh", "h")):
+        for name, value in (("linear", "hprebn"), ("batchnorm", "hpreact"), (activation, "h")):
             keep(getattr(layer, name), f"{value}.{i}")
+        if isinstance(layer, Residual):
+            keep(layer, f"sum.{i}")
+    if hasattr(layers, "projection"):
+        keep(layers.projection, "o")
     return values
 
 
 def row_of(batch: Batch, row: int) -> Batch:
-    return Batch(batch.near[row : row + 1], None, batch.targets[row : row + 1])
+    return Batch(*(None if words is None else words[row : row + 1] for words in batch))
 
 
 def dense(gradient: Any, param: Array) -> Array:
@@ -81,12 +89,12 @@ def dense(gradient: Any, param: Array) -> Array:
     return full
 
 
-def everything_by_torch(state: dict[str, Array], one: Batch) -> dict[str, Array]:
+def everything_by_torch(state: dict[str, Array], one: Batch, shape: NetworkShape) -> dict[str, Array]:
     """The same by PyTorch's autograd in float64."""
     torch = pytest.importorskip("torch")
-    model = torch_model(state, dtype="float64")
-    values = keep_values(model)
-    logits = model(torch.from_numpy(one.near).long())
+    model = torch_model(state, shape, "float64")
+    values = keep_values(model, shape)
+    logits = torch_logits(model, one)
     losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(one.targets).long(), reduction="none")
     losses.mean().backward()
     highest = logits.amax(1)
@@ -95,12 +103,10 @@ def everything_by_torch(state: dict[str, Array], one: Batch) -> dict[str, Array]
         found |= {name: value, f"d{name}": value.grad}
     found |= {f"d{name}": param.grad for name, param in model.named_parameters()}
     found |= dict(model.named_buffers())
-    arrays = {name: value.detach().numpy() for name, value in found.items()}
-    side_by_side = {name: arrays[name].reshape(len(one.near), -1) for name in ("emb", "demb")}
-    return arrays | side_by_side
+    return {name: value.detach().numpy() for name, value in found.items()}
 
 
-def keep_values(model: Any) -> dict[str, Any]:
+def keep_values(model: Any, shape: NetworkShape) -> dict[str, Any]:
     """What the modules of a torch model compute from now on, by the names that it has here."""
     values: dict[str, Any] = {}
 
@@ -115,27 +121,35 @@ def keep_values(model: Any) -> dict[str, Any]:
     for i, layer in enumerate(model.hidden):
         layer.linear.register_forward_hook(keep_as(f"hprebn.{i}"))
         layer.batchnorm.register_forward_hook(keep_as(f"hpreact.{i}"))
-        layer.tanh.register_forward_hook(keep_as(f"h.{i}"))
+        getattr(layer, shape.activation).register_forward_hook(keep_as(f"h.{i}"))
+        if i >= len(shape.hidden) and shape.residual:
+            layer.register_forward_hook(keep_as(f"sum.{i}"))
+    if shape.projection:
+        model.projection.register_forward_hook(keep_as("o"))
     return values
 
 
+@pytest.mark.parametrize("shape", FAMILY_AND_PLAIN)
 @pytest.mark.usefixtures("buffers_apart")
-def test_every_intermediate_gradient_equals_autograd(rng: np.random.Generator) -> None:
-    state, one = nonzero_state(rng), batch(rng)
-    want = everything_by_torch(state, one)
-    got = everything(make_model(NUMPY, state, dtype=np.float64), one)
+def test_every_intermediate_gradient_equals_autograd(shape: NetworkShape, rng: np.random.Generator) -> None:
+    state, one = nonzero_state(rng, shape), batch(rng, shape)
+    want = everything_by_torch(state, one, shape)
+    got = everything(make_model(NUMPY, state, shape, dtype=np.float64), one)
     assert got.keys() == want.keys()
     for name, value in want.items():
         assert np.linalg.norm(value) > 0, name
         np.testing.assert_allclose(got[name], value, rtol=1e-9, atol=1e-15, err_msg=name)
 
 
+@pytest.mark.parametrize("shape", FAMILY_AND_PLAIN)
 @pytest.mark.usefixtures("buffers_apart")
-def test_promise_2_every_intermediate_gradient_in_float32(ops: Ops, rng: np.random.Generator) -> None:
-    state, one = nonzero_state(rng), batch(rng)
-    want = everything(make_model(NUMPY, state, dtype=np.float64), one)
-    plain = everything(make_model(NUMPY, state), one)
-    got = everything(make_model(ops, state, threads=2), one)
+def test_promise_2_every_intermediate_gradient_in_float32(
+    shape: NetworkShape, ops: Ops, rng: np.random.Generator
+) -> None:
+    state, one = nonzero_state(rng, shape), batch(rng, shape)
+    want = everything(make_model(NUMPY, state, shape, dtype=np.float64), one)
+    plain = everything(make_model(NUMPY, state, shape), one)
+    got = everything(make_model(ops, state, shape, threads=2), one)
     for name, value in want.items():
         own_error = relative_norm(plain[name], value)
         assert relative_norm(got[name], value) <= allowed(own_error) < 1e-3, name
@@ -160,8 +174,7 @@ def torch_losses(
     optimizer = getattr(torch.optim, rule)(model.parameters(), lr=lr)
     losses = []
     for one in batches:
-        logits = model(torch.from_numpy(one.near).long())
-        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(one.targets).long())
+        loss = torch_loss(model, one)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -189,6 +202,40 @@ def test_promise_3_ten_losses_equal_pytorch(
     np.testing.assert_allclose(losses, torch_losses(state, shape, batches, rule.__name__, lr), rtol=rtol)
     changed = [name for name, param in model.parameters.items() if relative_norm(param, state[name]) > 1e-4]
     assert changed == list(model.parameters)  # all of the network learned, not the output's bias alone
+
+
+@pytest.mark.parametrize("shape", [pytest.param(shape, id=name) for name, shape in FAMILY.items()])
+def test_no_array_that_a_backward_pass_reads_is_written_over(
+    shape: NetworkShape, ops: Ops, rng: np.random.Generator, request: pytest.FixtureRequest
+) -> None:
+    """Every part of a network, with dropout: its gradients are those of values that have arrays of their own."""
+    shape = replace(shape, dropout=(0.2, 0.3, 0.4))
+    state, one = nonzero_state(rng, shape), batch(rng, shape)
+
+    def gradients() -> dict[str, Array]:
+        model = make_model(ops, state, shape)
+        model.layers.counter[...] = 5, 7
+        losses = [np.array(model.loss_and_gradients(one)) for _ in range(2)]  # the second is replayed
+        named = zip(model.parameters.items(), model.layers.gradients(), strict=True)
+        found = {name: dense(gradient, param).copy() for (name, param), gradient in named}
+        return {**found, "loss": losses[0], "loss again": losses[1]}
+
+    shared = gradients()
+    request.getfixturevalue("buffers_apart")
+    for name, value in gradients().items():
+        assert value.tobytes() == shared[name].tobytes(), name
+
+
+def test_every_dropout_has_a_mask_of_its_own() -> None:
+    shape = replace(FAMILY["all"], dropout=(0.5, 0.5, 0.5))
+    layers = WindowNetwork(shape)
+    dropouts = [module for module in layers.modules() if isinstance(module, Dropout)]
+    assert len(dropouts) == 1 + 3 + 1  # of the input, of each hidden layer, before the output
+    masks = {dropout(np.ones((8, 8), np.float32)).tobytes() for dropout in dropouts}
+    layers.counter[1] = 1
+    assert len(masks | {dropout(np.ones((8, 8), np.float32)).tobytes() for dropout in dropouts}) == 10
+    layers = WindowNetwork(replace(shape, dropout=(0.1, 0.2, 0.3)))
+    assert [module.p for module in layers.modules() if isinstance(module, Dropout)] == [0.1, 0.2, 0.2, 0.2, 0.3]
 
 
 def test_the_clock_counts_the_kernels_and_changes_nothing(ops: Ops, rng: np.random.Generator) -> None:
@@ -241,16 +288,21 @@ def test_initial_weights_are_a_function_of_the_seed() -> None:
         assert first[name].tobytes() != other[name].tobytes()
 
 
-def test_a_state_dict_of_torch_goes_in_and_gives_the_same_outputs(ops: Ops, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("shape", FAMILY_AND_PLAIN)
+def test_a_state_dict_of_torch_goes_in_and_gives_the_same_outputs(
+    shape: NetworkShape, ops: Ops, rng: np.random.Generator
+) -> None:
     torch = pytest.importorskip("torch")
-    peer = torch_model(nonzero_state(rng)).eval()
+    peer = torch_model(nonzero_state(rng, shape), shape).eval()
     state = {name: value.numpy() for name, value in peer.state_dict().items()}
-    model = make_model(ops, state)
+    if shape.tied:
+        assert np.array_equal(state.pop("output.weight"), state["embedding.weight"])  # PyTorch has it twice
+    model = make_model(ops, state, shape)
     assert model.state_dict().keys() == state.keys()
-    one = batch(rng)
+    one = batch(rng, shape)
     with torch.no_grad():
-        want = peer(torch.from_numpy(one.near).long())
-    np.testing.assert_allclose(model.logits(one.near), want, rtol=1e-4, atol=1e-6)
+        want = torch_logits(peer, one)
+    np.testing.assert_allclose(model.logits(one.near, one.far), want, rtol=1e-4, atol=2e-6)
     losses = torch.nn.functional.cross_entropy(want, torch.from_numpy(one.targets).long(), reduction="none")
     np.testing.assert_allclose(model.losses(one), losses, rtol=1e-4)
 
@@ -276,20 +328,24 @@ def test_a_smaller_batch_leaves_nothing_of_the_larger_one_behind(ops: Ops, rng: 
         assert value.tobytes() == fresh[name].tobytes(), name
 
 
+@pytest.mark.parametrize("shape", [SHAPE, replace(FAMILY["all"], dropout=(0.2, 0.3, 0.4))], ids=["plain", "all"])
 def test_batches_of_other_sizes_and_evaluation_in_between_leave_training_alone(
-    ops: Ops, rng: np.random.Generator
+    shape: NetworkShape, ops: Ops, rng: np.random.Generator
 ) -> None:
     """The hidden layers' ops are bound to the arrays of a batch: to those of the right one."""
-    state, batches = nonzero_state(rng), [batch(rng, rows=rows) for rows in (13, 5, 13, 30, 13)]
-    apart, mixed = (make_model(ops, state) for _ in range(2))
+    state, batches = nonzero_state(rng, shape), [batch(rng, shape, rows) for rows in (13, 5, 13, 13, 30, 13)]
+    apart, mixed = (make_model(ops, state, shape) for _ in range(2))
     optimizers = [AdamW(model.layers.parameters(), 0.01) for model in (apart, mixed)]
-    held_out = batch(rng, rows=7)
-    for one in batches:
-        alone = make_model(ops, apart.state_dict()).losses(held_out)
+    held_out = batch(rng, shape, rows=7)
+    for number, one in enumerate(batches):
+        alone = make_model(ops, apart.state_dict(), shape).losses(held_out)
         assert mixed.losses(held_out).tobytes() == alone.tobytes()
-        near = held_out.near[:1]
-        assert mixed.logits(near).tobytes() == make_model(ops, apart.state_dict()).logits(near).tobytes()
-        losses = [model.step(one, optimizer) for model, optimizer in zip((apart, mixed), optimizers, strict=True)]
+        first = held_out.near[:1], None if held_out.far is None else held_out.far[:1]
+        assert mixed.logits(*first).tobytes() == make_model(ops, apart.state_dict(), shape).logits(*first).tobytes()
+        mixed.losses(one)  # in the same arrays
+        losses = [
+            model.step(one, optimizer, number) for model, optimizer in zip((apart, mixed), optimizers, strict=True)
+        ]
         assert losses[0] == losses[1]
         for name, array in apart.state_dict().items():
             assert array.tobytes() == mixed.state_dict()[name].tobytes(), name

@@ -87,6 +87,52 @@ def test_dropout_drops_and_scales_and_its_gradient_the_same() -> None:
     np.testing.assert_array_equal(layer.backward(x), x)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dropout_follows_from_its_seed(dtype: str) -> None:
+    x = np.ones((50, 20), dtype)
+    first, again, other = (nn.Dropout(0.3, rng=seed) for seed in (1, 1, 2))
+    for _ in range(3):
+        assert first(x).tobytes() == again(x).tobytes() != other(x).tobytes()
+    given = np.random.default_rng(1)
+    assert nn.Dropout(0.3, rng=given)(x).tobytes() == nn.Dropout(0.3, rng=1)(x).tobytes()
+    assert nn.Dropout(0.3, rng=given)(x).tobytes() != nn.Dropout(0.3, rng=1)(x).tobytes()  # it has gone on
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_mask_of_a_dropout_with_a_counter_is_that_of_seed_step_and_layer(dtype: str) -> None:
+    counter, x = np.zeros(2, np.int64), np.ones((50, 20), dtype)
+    layers = [nn.Dropout(0.3, rng=seed) for seed in (1, 2, 3)]
+    for layer, dropout in zip((0, 0, 1), layers, strict=True):
+        dropout.counter, dropout.layer = counter, layer
+    seen = set()
+    for seed, step in ((0, 0), (0, 1), (1, 0)):
+        counter[...] = seed, step
+        first, same, other = (dropout(x).tobytes() for dropout in layers)
+        assert first == same == layers[0](x).tobytes() == layers[0].backward(x).tobytes()
+        seen |= {first, other}
+    assert len(seen) == 6
+
+
+def test_without_dropout_nothing_is_copied_and_numbers_go_through_as_they_are() -> None:
+    x = np.array([np.nan, np.inf, -0.0, 1.5], np.float32)
+    for layer in (nn.Dropout(0.0), nn.Dropout(0.5).eval(), nn.Dropout(1.0).eval()):
+        assert layer(x).tobytes() == layer.backward(x).tobytes() == x.tobytes()
+    assert nn.Dropout(1.0)(x).tobytes() == bytes(16)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1, np.nan, "0.5", None])
+def test_promise_12_a_share_that_is_none_is_refused(p: Any) -> None:
+    with pytest.raises(ValueError, match=r"^p: expected a probability from 0 to 1, got "):
+        nn.Dropout(p)
+
+
+def test_modules_that_change_the_shape_cannot_be_added_to_their_input() -> None:
+    with pytest.raises(ValueError, match=r"^Residual: expected modules that keep the shape \(4, 3\), got \(4, 2\)$"):
+        nn.Residual(nn.Linear(3, 2))(np.ones((4, 3)))
+    with pytest.raises(NotImplementedError, match=r"^GELU: approximate is not supported, got 'tanh'$"):
+        nn.GELU("tanh")
+
+
 class Residual(nn.Module):
     """A module of a user's own."""
 

@@ -59,10 +59,12 @@ LAYERS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "batchnorm of the batch": ("BatchNorm1d", {"num_features": 4, "track_running_stats": False}, (6, 4)),
     "tanh": ("Tanh", {}, (2, 3, 4)),
     "relu": ("ReLU", {}, (2, 3, 4)),
+    "gelu": ("GELU", {}, (2, 3, 4)),
     "flatten": ("Flatten", {}, (2, 3, 4)),
     "flatten in the middle": ("Flatten", {"start_dim": -3, "end_dim": 2}, (2, 3, 4, 5)),
     "flatten all": ("Flatten", {"start_dim": 0}, (2, 3)),
     "no dropout": ("Dropout", {"p": 0.0}, (3, 4)),
+    "all dropped": ("Dropout", {"p": 1.0}, (3, 4)),
 }
 
 
@@ -98,6 +100,70 @@ def test_promise_3_each_layer(
         assert_near(ours.state_dict()[key], tensor, within, key)
 
 
+def layers_in_blocks(module: Any, block: Any, **options: Any) -> Any:
+    """Blocks that are added to their inputs, one of them within the other, in fastmlp.nn or torch.nn."""
+
+    def linear() -> Any:
+        return module.Linear(6, 6, **options)
+
+    inner = block(linear(), module.GELU())
+    outer = block(linear(), module.Tanh(), module.BatchNorm1d(6, **options), inner)
+    return module.Sequential(linear(), outer, linear())
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_promise_3_modules_whose_input_is_added(
+    dtype: str, training: bool, rng: np.random.Generator, torch: ModuleType
+) -> None:
+    class Residual(torch.nn.Sequential):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return x + super().forward(x)
+
+    theirs = layers_in_blocks(torch.nn, Residual).to(getattr(torch, dtype)).train(training)
+    ours, within = layers_in_blocks(nn, nn.Residual, dtype=dtype).train(training), CLOSE[dtype]
+    ours.load_state_dict(theirs.state_dict())
+    for _ in range(3):
+        x, upstream = rng.normal(size=(9, 6)).astype(dtype), rng.normal(size=(9, 6)).astype(dtype)
+        tensor = torch.tensor(x, requires_grad=True)
+        given, sent = x.copy(), upstream.copy()
+        got, want = ours(x), theirs(tensor)
+        dx = ours.backward(upstream)
+        theirs.zero_grad(), want.backward(torch.from_numpy(sent))
+        assert got.dtype == dx.dtype == dtype
+        assert_near(got, want, within, "output")
+        assert_near(dx, tensor.grad, within, "gradient of the input")
+        for (key, param), gradient in zip(theirs.named_parameters(), ours.gradients(), strict=True):
+            assert_near(gradient, param.grad, within, key)
+        assert (x.tobytes(), upstream.tobytes()) == (given.tobytes(), sent.tobytes())  # they are the caller's
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_promise_3_dropout_is_pytorchs_but_for_the_mask(
+    p: float, dtype: str, rng: np.random.Generator, torch: ModuleType
+) -> None:
+    """What is kept is scaled alike, as many are kept, and the gradient goes where the output came from."""
+    ours, theirs = nn.Dropout(p, rng=3), torch.nn.Dropout(p)
+    x, upstream = (rng.uniform(1, 2, (300, 40)).astype(dtype) for _ in range(2))
+    shares = []
+    for _ in range(2):
+        tensor = torch.tensor(x, requires_grad=True)
+        got, want = ours(x), theirs(tensor)
+        dx = ours.backward(upstream)
+        want.backward(torch.from_numpy(upstream))
+        assert got.dtype == dx.dtype == dtype
+        kept, kept_there = got != 0, want.detach().numpy() != 0
+        both = kept & kept_there
+        assert_near(got[both], want.detach().numpy()[both], CLOSE[dtype])
+        assert_near(dx[both], tensor.grad.numpy()[both], CLOSE[dtype])
+        np.testing.assert_array_equal(dx != 0, kept)
+        for share in (kept.mean(), kept_there.mean()):
+            assert share == pytest.approx(1 - p, abs=5 * (p * (1 - p) / x.size) ** 0.5)
+        shares.append(kept)
+    assert (shares[0] != shares[1]).any()
+
+
 @pytest.mark.parametrize("shape", [(), (5,), (4, 3), (2, 3, 2)])
 @pytest.mark.parametrize("padding", [None, 2, -1])
 def test_promise_3_embedding(
@@ -115,7 +181,7 @@ def test_promise_3_embedding(
     assert_near(ours.gradients()[0], theirs.weight.grad, CLOSE["float32"])
 
 
-@pytest.mark.parametrize("name", ["Embedding", "Flatten", "Linear", "BatchNorm1d", "ReLU", "Dropout"])
+@pytest.mark.parametrize("name", ["Embedding", "Flatten", "Linear", "BatchNorm1d", "ReLU", "GELU", "Dropout"])
 def test_arguments_are_those_of_pytorch(name: str, torch: ModuleType) -> None:
     _same_arguments(getattr(nn, name), getattr(torch.nn, name))
 

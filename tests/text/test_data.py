@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastmlp.data.batches
-from fastmlp.data.batches import EpochBatches, RandomBatches
+from fastmlp.data.batches import EpochBatches, RandomBatches, StretchBatches
 from fastmlp.data.windows import Windows, evenly_spaced, split_ids
 from fastmlp.text import TextError
 
@@ -221,18 +221,18 @@ def test_promise_4_same_batches_in_fresh_processes():
         assert run.stdout.strip() == str(expected), run.stderr
 
 
-@pytest.mark.parametrize("kind", [RandomBatches, EpochBatches])
+@pytest.mark.parametrize("kind", [RandomBatches, EpochBatches, StretchBatches])
 def test_promise_6_a_batch_depends_on_nothing_but_seed_and_step(kind):
-    windows = numbered(103, context=4)
-    one_run = [indices_of(kind(windows, 8, 5).batch(step), 4) for step in range(40)]  # each from a fresh object
-    batches = kind(windows, 8, 5)
+    windows = numbered(1_003, context=4)
+    one_run = [indices_of(kind(windows, 80, 5).batch(step), 4) for step in range(40)]  # each from a fresh object
+    batches = kind(windows, 80, 5)
     for step in (39, 3, 3, 25, *range(40)):
         assert indices_of(batches.batch(step), 4) == one_run[step]
     assert len({tuple(indices) for indices in one_run}) == 40
-    assert all(indices_of(kind(windows, 8, 6).batch(step), 4) != one_run[step] for step in range(40))
+    assert all(indices_of(kind(windows, 80, 6).batch(step), 4) != one_run[step] for step in range(40))
 
 
-@pytest.mark.parametrize("kind", [RandomBatches, EpochBatches])
+@pytest.mark.parametrize("kind", [RandomBatches, EpochBatches, StretchBatches])
 @pytest.mark.parametrize("rows", [1, 20, 33, 100])
 def test_promise_6_a_batch_does_not_depend_on_what_is_made_with_it(monkeypatch, kind, rows):
     """Batches are made in pieces: here of 1, 2, 4 and 12; an epoch has 13 batches, and the last is short."""
@@ -244,7 +244,7 @@ def test_promise_6_a_batch_does_not_depend_on_what_is_made_with_it(monkeypatch, 
         assert indices_of(batches.batch(step)) == expected[step]
 
 
-@pytest.mark.parametrize("kind", [RandomBatches, EpochBatches])
+@pytest.mark.parametrize("kind", [RandomBatches, EpochBatches, StretchBatches])
 def test_the_batches_of_a_piece_are_made_at_once_and_cannot_be_changed(monkeypatch, kind):
     batches, made = kind(numbered(5_000), 32, 1), []
     take = batches.windows.take
@@ -268,11 +268,12 @@ def test_random_batches_draw_each_window_equally_often():
 # ----------------------------------------------------------------------------------------------------- epoch batches
 
 
+@pytest.mark.parametrize("kind", [EpochBatches, StretchBatches])
 @given(
     words=st.integers(2, 200), batch_size=st.integers(1, 70), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 9)
 )
-def test_every_window_once_an_epoch(words, batch_size, seed, epoch):
-    batches = EpochBatches(numbered(words), batch_size, seed)
+def test_every_window_once_an_epoch(kind, words, batch_size, seed, epoch):
+    batches = kind(numbered(words), batch_size, seed)
     first = epoch * batches.batches_per_epoch
     epoch_of_indices = [indices_of(batches.batch(first + place)) for place in range(batches.batches_per_epoch)]
     sizes = [len(indices) for indices in epoch_of_indices]
@@ -298,6 +299,65 @@ def test_no_window_is_left_out_for_ever():
         for epoch in range(200)
     }
     assert left_out == set(range(9))
+
+
+# --------------------------------------------------------------------------------------------------- stretch batches
+
+
+def epoch_of(batches, epoch):
+    """The windows of an epoch, in their order."""
+    first = epoch * batches.batches_per_epoch
+    return [index for place in range(batches.batches_per_epoch) for index in indices_of(batches.batch(first + place))]
+
+
+def test_the_rows_of_a_batch_are_stretches_of_16_windows():
+    batches = StretchBatches(numbered(4_096 + 15), 64, 1)
+    for step in range(batches.batches_per_epoch - 1):
+        rows = np.array(indices_of(batches.batch(step))).reshape(4, 16)
+        np.testing.assert_array_equal(rows - rows[:, :1], np.broadcast_to(np.arange(16), (4, 16)))
+    order = epoch_of(batches, 0)
+    neighbours = np.diff(order[: 256 * 16 : 16])
+    assert (neighbours == 16).mean() < 0.05  # the stretches themselves are in no order
+
+
+def test_each_epoch_has_another_order_and_another_start():
+    batches = StretchBatches(numbered(1_000), 50, 1)
+    orders = [epoch_of(batches, epoch) for epoch in range(200)]
+    assert len({tuple(order) for order in orders}) == 200
+    firsts = Counter(order[0] % 16 for order in orders)
+    assert len(firsts) == 16
+    assert max(firsts.values()) < 200 / 16 + 5 * 3.5  # standard deviation 3.4
+    assert len({order[0] // 16 for order in orders}) > 40  # of 62 stretches
+
+
+def test_a_text_that_is_shorter_than_a_stretch_is_one():
+    for words in (2, 15, 16):
+        assert epoch_of(StretchBatches(numbered(words), 50, 1), 3) == list(range(words))
+    batches = StretchBatches(numbered(20), 7, 1, stretch=100)
+    assert [epoch_of(batches, epoch) for epoch in (0, 1)] == [list(range(20))] * 2
+    with pytest.raises(ValueError, match=r"^stretch: expected at least 1, got 0$"):
+        StretchBatches(numbered(20), 7, 1, stretch=0)
+
+
+@given(words=st.integers(2, 60), stretch=st.integers(1, 9), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 2**40))
+def test_stretches_are_sorted_by_philox_and_what_is_left_follows(words, stretch, seed, epoch):
+    first = random_integers(seed, 3, epoch, 1)[0] % stretch
+    whole = max(words - first, 0) // stretch
+    keys = [number >> max(whole - 1, 0).bit_length() for number in random_integers(seed, 2, epoch, whole)]
+    starts = [first + stretch * number for number in sorted(range(whole), key=lambda number: (keys[number], number))]
+    in_stretches = [start + place for start in starts for place in range(stretch)]
+    expected = in_stretches + sorted(set(range(words)) - set(in_stretches))
+    assert indices_of(StretchBatches(numbered(words), words, seed, stretch).batch(epoch)) == expected
+
+
+def test_promise_4_the_order_of_an_epoch_never_changes():
+    """What a resumed run counts on, and the figures of a run that is made again."""
+    batches = StretchBatches(numbered(100), 100, seed=1)
+    orders = [indices_of(batches.batch(epoch)) for epoch in range(3)]
+    starts = [[order[place] for place in range(0, 96, 16)] for order in orders]
+    assert starts == [[73, 41, 9, 25, 57, 0], [70, 22, 6, 38, 54, 0], [27, 11, 75, 43, 59, 0]]
+    assert indices_of(StretchBatches(numbered(9), 9, 1, 2).batch(0)) == [5, 6, 1, 2, 3, 4, 7, 8, 0]
+    assert indices_of(EpochBatches(numbered(9), 9, 1).batch(0)) == [4, 2, 0, 6, 1, 5, 8, 7, 3]
 
 
 def test_promise_16_threads_may_share_the_batches(monkeypatch):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastmlp.config import TrainConfig
+from fastmlp.config import TrainConfig, to_dict
 from fastmlp.errors import RunFolderError
 from fastmlp.events import Finished, Notice
 from fastmlp.files import checkpoint
@@ -15,7 +15,16 @@ from fastmlp.ops import Ops
 from fastmlp.options import ConfigError
 from fastmlp.text import Text, TextFile
 from fastmlp.trainer import open_run, train
-from tests.runs import learnable_text, metrics_of, outcome, small_config, small_options, stop_after, write_text
+from tests.runs import (
+    learnable_text,
+    metrics_of,
+    outcome,
+    small_config,
+    small_options,
+    stop_after,
+    window_config,
+    write_text,
+)
 from tests.training.helpers import Clock, Recorder
 
 pytestmark = pytest.mark.usefixtures("quick_picture")
@@ -28,6 +37,32 @@ def test_kept_weights_that_are_lost_are_made_again(file: Path, tmp_path: Path) -
     result = train(small_config(file, tmp_path / "run"), resume=True, reporter=recorder)
     assert any("is not that of step 10 any more" in event.text for event in recorder.all(Notice))
     assert checkpoint.load(tmp_path / "run" / "model.safetensors")[1]["step"] == result.kept_step
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_promise_6_a_run_with_dropout_goes_on_with_the_same_bits(
+    tied: bool, ops: Ops, file: Path, tmp_path: Path
+) -> None:
+    """The masks follow from seed and step, and the optimizer's state is that of the one table."""
+    whole, parts = (window_config(file, tmp_path / name, backend=ops.backend, tied=tied) for name in ("whole", "parts"))
+    assert train(whole).finished
+    assert train(parts, should_stop=stop_after(15)).step == 15
+    assert train(parts, resume=True).finished
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+
+
+def test_what_a_resumed_run_leaves_open_is_as_it_was(file: Path, tmp_path: Path) -> None:
+    """Also where more steps are asked for, which another dropout would suit."""
+    left_open = dict.fromkeys(("dropout", "weight_decay", "patience", "eval_every", "log_every"))
+    config = window_config(file, tmp_path / "run", **left_open, steps=40)
+    train(config, should_stop=stop_after(15))
+    kept = checkpoint.load(tmp_path / "run" / "last.safetensors")[1]["config"]
+    assert None not in [kept[name] for name in left_open]
+    longer = replace(config, steps=4_000)
+    with open_run(longer, resume=True) as run:
+        assert {name: value for name, value in to_dict(run.config).items() if kept[name] != value} == {"steps": 4_000}
+    with pytest.raises(ConfigError, match=r"^dropout: a run that is resumed keeps what it began with: "):
+        train(replace(config, dropout=0.5), resume=True)
 
 
 def test_resuming_a_finished_run_changes_nothing(file: Path, tmp_path: Path) -> None:
