@@ -239,11 +239,6 @@ WINDOW = NetworkShape(
 )
 
 
-UNTIED_BIAS_DECAYS = pytest.mark.xfail(
-    strict=True, reason="the update that is made on the way lets the output's bias decay with its weight"
-)
-
-
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1], ids=["no decay", "decay"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @each_rule
@@ -255,11 +250,8 @@ def test_promise_3_ten_steps_of_a_window_network_equal_pytorch(
     taken_over: list[str],
     tied: bool,
     weight_decay: float,
-    request: pytest.FixtureRequest,
 ) -> None:
     """As above: averages without a gradient, residual blocks, a projection, one table or two; only matrices decay."""
-    if weight_decay and not tied:
-        request.applymarker(UNTIED_BIAS_DECAYS)
     config, shape = TrainConfig(hidden=31, optimizer=optimizer, weight_decay=weight_decay), replace(WINDOW, tied=tied)
     options = {name: getattr(config, name) for name in ("lr", "weight_decay", *taken_over)}
     state = {name: array.astype(np.float32) for name, array in nonzero_state(rng, shape).items()}
