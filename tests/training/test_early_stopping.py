@@ -92,8 +92,9 @@ def test_the_best_is_judged_anew_on_other_words() -> None:
 
 
 @pytest.fixture
-def losses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The losses of validations: the second is the best, and three in a row are much worse."""
+def validated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that are validated: the second is the best, and three in a row are much worse."""
+    steps: list[int] = []
     by_step = {10: 2.0, 20: 1.0, 30: 1.5, 40: 1.01, 50: 1.6, 60: 1.7, 70: 1.8}
     progress: list[Progress] = []
     init = EarlyStopping.__init__
@@ -102,18 +103,24 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.append(of)
         init(early_stopping, patience, sample, of, *rest)
 
+    def loss(*_: object) -> float:
+        steps.append(progress[-1].step)
+        return by_step[steps[-1]]
+
     monkeypatch.setattr(EarlyStopping, "__init__", noted)
-    monkeypatch.setattr(Validation, "loss", lambda *_: by_step[progress[-1].step])
+    monkeypatch.setattr(Validation, "loss", loss)
+    return steps
 
 
-@pytest.mark.usefixtures("losses")
-def test_a_run_that_is_stopped_early_logs_its_last_step_once(file: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_early_validates_and_logs_its_last_step_once(
+    file: Path, tmp_path: Path, validated: list[int]
+) -> None:
     recorder = Recorder()
     result = train(small_config(file, tmp_path / "run", steps=200, patience=3), reporter=recorder)
     assert (result.finished, result.step, result.kept_step) == (True, 60, 20)
     assert checkpoint.load(tmp_path / "run" / "model.safetensors")[1]["step"] == 20
     lines = metrics_of(tmp_path / "run")
-    assert [line["step"] for line in lines if "val_loss" in line] == [10, 20, 30, 40, 50, 60]
+    assert [line["step"] for line in lines if "val_loss" in line] == validated == [10, 20, 30, 40, 50, 60]
     assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
     assert (lines[-1]["val_loss"], lines[-1]["kept_step"]) == (1.7, 20)
     assert lines[-1]["loss"] == pytest.approx(np.mean([loss for *_, loss in recorder.steps[56:]]))
@@ -123,7 +130,7 @@ def test_a_run_that_is_stopped_early_logs_its_last_step_once(file: Path, tmp_pat
     assert kinds.index(Evaluating) < len(kinds) - kinds[::-1].index(Measured), "the last line has the figures"
 
 
-@pytest.mark.usefixtures("losses")
+@pytest.mark.usefixtures("validated")
 def test_promise_6_a_run_that_is_stopped_as_it_ends_early_ends_as_if_it_had_not_been(
     file: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +143,6 @@ def test_promise_6_a_run_that_is_stopped_as_it_ends_early_ends_as_if_it_had_not_
     assert outcome(tmp_path / "halved") == outcome(tmp_path / "whole")
 
 
-@pytest.mark.usefixtures("losses")
+@pytest.mark.usefixtures("validated")
 def test_a_run_without_patience_goes_on(file: Path, tmp_path: Path) -> None:
     assert train(small_config(file, tmp_path / "run", steps=70, patience=0)).step == 70
