@@ -46,7 +46,7 @@ def back_end() -> Iterator[tuple[str, str]]:
     from fastmlp.config import TrainConfig
     from fastmlp.ops import BackendUnavailableError
     from fastmlp.ops.backend import choose_backend
-    from fastmlp.training.run import training_precision
+    from fastmlp.training.setup import training_precision
 
     try:
         chosen = choose_backend()

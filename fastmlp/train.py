@@ -19,7 +19,7 @@ from fastmlp.options import ConfigError, closest
 
 if TYPE_CHECKING:
     from fastmlp.console import Printer
-    from fastmlp.training.run import SavedRun
+    from fastmlp.trainer import SavedRun
 
 GROUPS = {
     "length": ("steps", "epochs", "minutes", "batch_size"),

@@ -43,12 +43,35 @@ from fastmlp.ops.backend import Backend
 from fastmlp.options import ConfigError
 from fastmlp.text.reading import Text
 from fastmlp.threads import default_threads
+from fastmlp.training.keeper import Folder
 from fastmlp.training.progress import Result
 from fastmlp.training.recipe import filled_in
-from fastmlp.training.run import Run, SavedRun, training_precision, words_per_second
+from fastmlp.training.run import Run
+from fastmlp.training.setup import training_precision, words_per_second
 from fastmlp.training.state import Checkpoint, load_state, source_name
 
 __all__ = ["DivergedError", "Result", "Run", "SavedRun", "open_run", "run_in_memory", "train"]
+
+
+class SavedRun(Run):
+    """A run that is kept in a folder: it can be killed at any moment, and resumed with the same bits."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        corpus: Corpus,
+        folder: RunFolder,
+        backend: Backend,
+        threads: int,
+        reporter: Reporter,
+        *,
+        replaces: bool = False,
+    ) -> None:
+        """replaces  whether the folder still holds the run that this one replaces: until its first step it stays"""
+        self.folder = folder
+        super().__init__(
+            config, corpus, backend, threads, reporter, Folder(folder, config, reporter.report, replaces=replaces)
+        )
 
 
 def train(
@@ -84,7 +107,7 @@ def open_run(
     reporter: Reporter | None = None,
     resume: bool = False,
     overwrite: bool = False,
-) -> Iterator["SavedRun"]:
+) -> Iterator[SavedRun]:
     """Yield a run that is ready to train, with its text read and its folder locked. Arguments as in `train`."""
     reporter = reporter or Reporter()
     backend, threads, corpus = _prepare(config, text, reporter)
@@ -123,7 +146,7 @@ def open_run(
 
 def run_in_memory(
     config: TrainConfig, *, text: Text | np.ndarray | None = None, reporter: Reporter | None = None
-) -> "Run":
+) -> Run:
     """Return a run that is ready to train and writes nothing. The arguments are those of `train`."""
     reporter = reporter or Reporter()
     backend, threads, corpus = _prepare(config, text, reporter)

@@ -47,6 +47,7 @@ TESTS = {
     "batches": ["data"],
     "cli": ["commands/*"],
     "clock": ["clock", "time_left"],
+    "completion": ["completion", "time_left", "resume"],
     "errors": ["commands/*"],
     "events": ["console", "training/events"],
     "given": ["fit", "language_model"],

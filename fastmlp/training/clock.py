@@ -19,11 +19,19 @@ class Clock:
     """
 
     def __init__(self, progress: Progress) -> None:
-        """Go on counting where the last sitting ended."""
+        self._progress = progress
+        self.start()
+
+    def start(self) -> None:
+        """Begin a sitting: go on counting where the last one ended."""
         now = time.perf_counter()
-        self._began = now - progress.seconds
-        self._interval_began = now - progress.interval_seconds
-        self.pace = Pace(progress.step)
+        self._began = now - self._progress.seconds
+        self._interval_began = now - self._progress.interval_seconds
+        self.pace = Pace(self._progress.step)
+
+    def update_progress(self) -> None:
+        """Write down the seconds, from which another sitting goes on counting."""
+        self._progress.seconds, self._progress.interval_seconds = self.seconds(), self.interval_seconds()
 
     def seconds(self) -> float:
         """Of the run, all included."""
@@ -38,7 +46,7 @@ class Clock:
         self._interval_began = time.perf_counter()
 
     @contextlib.contextmanager
-    def uncounted(self, work: str, step: int) -> Iterator[None]:
+    def uncounted(self, work: str) -> Iterator[None]:
         """Within, time is not that of training but of other work, which words per second leave out."""
         began = time.perf_counter()
         try:
@@ -46,7 +54,7 @@ class Clock:
         finally:
             seconds = time.perf_counter() - began
             self._interval_began += seconds
-            self.pace.worked(work, step, seconds)
+            self.pace.worked(work, self._progress.step, seconds)
 
 
 class Pace:

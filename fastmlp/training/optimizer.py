@@ -9,7 +9,7 @@ from fastmlp.config import TrainConfig
 from fastmlp.nn.module import Module, Parameters
 from fastmlp.optim import SGD, Adagrad, AdamW, Optimizer
 
-__all__ = ["load_optimizer_state", "make_optimizer", "optimizer_state"]
+__all__ = ["load_optimizer_state", "make_optimizer", "optimizer_state", "set_learning_rate"]
 
 # Checkpoints' names of the arrays that PyTorch's optimizers keep for a parameter.
 SLOTS = {"momentum_buffer": "velocity", "sum": "squares", "exp_avg": "mean", "exp_avg_sq": "square"}
@@ -25,6 +25,12 @@ def make_optimizer(config: TrainConfig, layers: Module) -> Optimizer:
     if config.optimizer == "adagrad":
         return Adagrad(params, lr, weight_decay=decay)
     return AdamW(params, lr, config.betas, weight_decay=decay)
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Make the next updates at this rate, of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def _groups(config: TrainConfig, layers: Module) -> Parameters | list[dict[str, Any]]:

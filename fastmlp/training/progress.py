@@ -75,3 +75,28 @@ class Progress:
     after: dict[str, str] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)
     kept_minutes: float | None = None
+
+    def advance(self, loss: float, words: int) -> None:
+        """Count a step: its loss, and the words that were guessed."""
+        self.step += 1
+        self.words += words
+        self.interval_loss += loss
+        self.interval_steps += 1
+        self.interval_words += words
+
+    def begin_interval(self, last_loss: float) -> None:
+        """Begin a log interval after one of this mean loss."""
+        self.last_loss = last_loss
+        self.interval_loss, self.interval_steps, self.interval_words = 0.0, 0, 0
+
+    def result(self, folder: Path | None, *, finished: bool) -> Result:
+        """Return what came of the run."""
+        return Result(
+            folder=folder,
+            finished=finished,
+            step=self.step,
+            loss=self.last_loss,
+            before=self.before,
+            after=self.after,
+            **self.kept,
+        )

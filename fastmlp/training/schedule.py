@@ -78,6 +78,11 @@ class Schedule:
             return f"its {self.config.minutes:g} minutes, which count over all sittings, are over"
         return f"it has made {step:,} of {self.total:,} steps"
 
+    def why_finished(self, step: int) -> str:
+        """Why a run that was finished before does not go on, in words."""
+        over = "" if self.total is not None else "; minutes count over all sittings"
+        return f"it was finished before, after {step:,} steps: nothing is trained{over}"
+
     def logs(self, step: int) -> bool:
         """Whether the training loss is due after a step."""
         return step % self.config.log_every == 0

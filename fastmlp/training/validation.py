@@ -1,5 +1,6 @@
 """The held-out words of a run: a sample of them that is guessed on the way, and all of them at its end."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,13 @@ from fastmlp.data.windows import evenly_spaced
 from fastmlp.prediction.evaluation import evaluate, evaluation_of
 from fastmlp.prediction.neural import NeuralModel
 
-__all__ = ["Validation"]
+__all__ = ["StoppedError", "Validation"]
 
 TRIAL = 512  # words of an evaluation that only tells how long evaluations take
+
+
+class StoppedError(Exception):
+    """An evaluation was asked to stop."""
 
 
 class Validation:
@@ -28,26 +33,39 @@ class Validation:
         self.sample = corpus.validation_sample(words)
         self.held_out = len(corpus.val or ()) + len(corpus.test or ())
 
+    @property
+    def words_at_end(self) -> int:
+        """How many words are evaluated after the last step."""
+        return len(self.sample) + self.held_out
+
     def loss(self, model: NeuralModel) -> float:
         """The mean loss on the sample."""
         assert self.corpus.val is not None
         losses = model.losses(self.corpus.val, self.sample, fp32_precision=self.fp32_precision)
         return evaluation_of(model, losses, self.corpus.val.targets[self.sample]).loss
 
-    def trial(self, model: NeuralModel) -> int:
-        """Guess a few words, for whoever wants to know how long that takes. Returns how many."""
+    def trial(self, model: NeuralModel) -> tuple[int, float]:
+        """Return how many words were guessed, only to see how long that takes, and the seconds."""
         windows = self.corpus.test if self.corpus.val is None else self.corpus.val
         if windows is None:
-            return 0
-        chosen = evenly_spaced(windows, TRIAL)
-        model.losses(windows, chosen)
-        return len(chosen)
+            return 0, 0.0
+        chosen, seconds = evenly_spaced(windows, TRIAL), 0.0
+        for _ in range(2):  # the first one makes room in memory, the second tells
+            began = time.perf_counter()
+            model.losses(windows, chosen)
+            seconds = time.perf_counter() - began
+        return len(chosen), seconds
 
-    def figures(self, model: NeuralModel, watch: Callable[[int], object]) -> dict[str, Any]:
+    def figures(self, model: NeuralModel, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """Loss and perplexity over all held-out words, without and with unknown ones.
 
-        watch  is told of so many words more that are done; what it raises ends the evaluation
+        Raises StoppedError where `should_stop`, which is called again and again, says so.
         """
+
+        def watch(_words: int) -> None:
+            if should_stop():
+                raise StoppedError
+
         figures: dict[str, Any] = {}
         for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
             if windows is not None and (found := evaluate(model, windows.targets, windows.before, watch=watch)).words:

@@ -51,24 +51,43 @@ def test_the_end_evaluates_saves_twice_and_does_all_else_once_more() -> None:
 def test_a_run_goes_on_counting_and_other_work_is_not_training(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    clock = Clock(Progress(step=10, seconds=50.0, interval_seconds=7.0))
+    progress = Progress(step=10, seconds=50.0, interval_seconds=7.0)
+    clock = Clock(progress)
     now[0] += 3
     assert (clock.seconds(), clock.interval_seconds()) == (53, 10)
-    with clock.uncounted("evaluation", step=10):
+    with clock.uncounted("evaluation"):
         now[0] += 5
     assert (clock.seconds(), clock.interval_seconds()) == (58, 10)
     clock.begin_interval()
     now[0] += 2
     assert (clock.seconds(), clock.interval_seconds()) == (60, 2)
+    clock.update_progress()
+    assert (progress.seconds, progress.interval_seconds) == (60, 2)
+
+
+def test_what_goes_by_between_two_sittings_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    progress = Progress()
+    clock = Clock(progress)
+    clock.pace.trained(10, 5.0)
+    now[0] += 5
+    clock.update_progress()
+    now[0] += 100
+    progress.step = 10
+    clock.start()
+    assert (clock.seconds(), clock.interval_seconds()) == (5, 5)
+    assert clock.pace.seconds_to_train(10) is None, "the speed is that of a sitting"
 
 
 def test_what_other_work_takes_counts_even_if_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    clock = Clock(Progress())
+    clock = Clock(Progress(step=4))
+    clock.pace = Pace()
 
     def work() -> None:
-        with clock.uncounted("sample", step=4):
+        with clock.uncounted("sample"):
             now[0] += 8
             raise KeyboardInterrupt
 

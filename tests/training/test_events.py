@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from fastmlp.events import Compiled, Compiling, Evaluating, Notice, Sampled, TextRead, Writing
+from fastmlp.events import Evaluating, Notice, TextRead
 from fastmlp.text import get_tokenizer
 from fastmlp.trainer import train
-from tests.helpers import require_ops
 from tests.runs import QuickPicture, learnable_text, metrics_of, small_config
 from tests.training.helpers import Recorder
 
@@ -75,12 +74,3 @@ def test_pictures_on_the_way_take_a_hundredth_of_the_time_and_are_not_in_words_p
     train(small_config(file, tmp_path / "run", **options), should_stop=before_a_step)
     assert drawn == [10, 23, 36, 49, 50]  # after ten seconds, then 12.375 seconds from the end of one to the next
     assert {line["words_per_second"] for line in metrics_of(tmp_path / "run")[1:]} == {16.0}
-
-
-def test_compiling_is_a_phase_of_its_own(file: Path, tmp_path: Path) -> None:
-    require_ops("numba")
-    recorder = Recorder()
-    train(small_config(file, tmp_path / "run", steps=2, backend="numba"), reporter=recorder)
-    kinds = [type(event) for event in recorder.events]
-    assert kinds.index(Writing) < kinds.index(Compiling) < kinds.index(Compiled) < kinds.index(Sampled)
-    assert recorder.all(Compiled)[0].seconds > 0

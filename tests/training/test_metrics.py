@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastmlp.config import TrainConfig
+from fastmlp.data import RandomBatches, Windows
 from fastmlp.data.corpus import read_corpus
 from fastmlp.events import Finished, Measured
 from fastmlp.files import checkpoint
@@ -13,10 +15,50 @@ from fastmlp.ops import get_ops
 from fastmlp.prediction.evaluation import evaluate
 from fastmlp.prediction.neural import NeuralModel
 from fastmlp.trainer import train
+from fastmlp.training.clock import Clock
+from fastmlp.training.completion import Completion
+from fastmlp.training.keeper import Memory
+from fastmlp.training.metrics import Metrics
+from fastmlp.training.progress import Progress
+from fastmlp.training.schedule import Schedule
 from tests.runs import learnable_text, metrics_of, small_config
 from tests.training.helpers import Recorder
 
 pytestmark = pytest.mark.usefixtures("quick_picture")
+
+
+def test_a_line_is_the_mean_of_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    progress, keeper, recorder = Progress(lr=0.5), Memory(), Recorder()
+    clock = Clock(progress)
+    schedule = Schedule(TrainConfig(steps=4), RandomBatches(Windows(np.arange(9), 3), 2, 1))
+    metrics = Metrics(progress, clock, Completion(schedule, clock, progress, 0), keeper, recorder)
+    metrics.write_first(4.0)
+    for loss in (3.0, 2.0):
+        now[0] += 8
+        progress.advance(loss, 16)
+    metrics.write_interval({"val_loss": 2.25})
+    with clock.uncounted("evaluation"):
+        now[0] += 30
+    now[0] += 2
+    progress.best_step = 2
+    progress.advance(1.0, 16)
+    metrics.write_interval({})
+    metrics.write_interval({"kept_step": 2})  # right after a line
+    common = {"lr": 0.5}
+    assert keeper.metrics() == [
+        {"step": 0, "words": 0, "seconds": 0, "loss": 4.0, "words_per_second": 0, **common},
+        {"step": 2, "words": 32, "seconds": 16, "loss": 2.5, "words_per_second": 2, "val_loss": 2.25, **common},
+        {"step": 3, "words": 48, "seconds": 48, "loss": 1.0, "words_per_second": 8, **common},
+        {"step": 3, "words": 48, "seconds": 48, "loss": 1.0, "words_per_second": 0, "kept_step": 2, **common},
+    ]
+    measured = recorder.all(Measured)
+    assert [event.metrics for event in measured] == keeper.metrics()
+    assert [event.best_step for event in measured] == [None, None, 2, 2]
+    # two steps took 16 seconds; then three took 18, and an evaluation after the second 30
+    assert [event.seconds_left for event in measured[:2]] == [None, 16]
+    assert measured[2].seconds_left == pytest.approx(18 / 3 + 30 / 2)
 
 
 def test_metrics_have_a_line_per_log_interval_and_evaluation(file: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fastmlp.nn.place import Bound
 from fastmlp.ops import Ops
 from fastmlp.ops.gradient import RowGradient
 from fastmlp.optim import SGD, Adagrad, AdamW, Optimizer
-from fastmlp.training.optimizer import load_optimizer_state, make_optimizer, optimizer_state
+from fastmlp.training.optimizer import load_optimizer_state, make_optimizer, optimizer_state, set_learning_rate
 from tests.helpers import NUMPY, assert_near
 from tests.networks import batch, make_model, nonzero_state, torch_loss, torch_model
 
@@ -169,6 +169,13 @@ def test_the_configuration_chooses_the_rule_and_its_options(
     module = module_of(initial(rng))
     fused = make_optimizer(TrainConfig(hidden=(1,), **options), module).fused(module, "weight")
     assert (fused.name, fused.options) == (rule, used)
+
+
+def test_the_learning_rate_is_that_of_matrices_and_vectors(rng: np.random.Generator) -> None:
+    """Which the default network has in groups of their own."""
+    optimizer = make_optimizer(TrainConfig(hidden=512, weight_decay=0.1), module_of(initial(rng)))
+    set_learning_rate(optimizer, 0.25)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
 
 
 # ---------------------------------------------------------------------------- ten steps of the trainer's network

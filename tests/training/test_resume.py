@@ -237,16 +237,6 @@ def test_a_text_of_many_files_is_named_shortly(file: Path, tmp_path: Path, monke
     )
 
 
-def test_a_warmup_that_is_longer_than_the_run_is_told(file: Path, tmp_path: Path) -> None:
-    for warmup, said in (
-        (31, ["the learning rate grows over 31 steps, and the run has 30: it does not reach 0.02"]),
-        (30, []),
-    ):
-        recorder = Recorder()
-        train(small_config(file, tmp_path / str(warmup), warmup=warmup, log_every=1), reporter=recorder)
-        assert [notice.text for notice in recorder.all(Notice)] == said
-
-
 @pytest.mark.parametrize(("windows", "more"), [((1, 10_000), 300), ((10_000, 1), 300), ((1, 10_000), 0)])
 def test_a_resumed_run_may_validate_on_other_words(windows: tuple[int, int], more: int, tmp_path: Path) -> None:
     """Whichever weights are kept, they are the best on the words that validate now."""

@@ -5,14 +5,44 @@ from pathlib import Path
 import pytest
 
 from fastmlp.config import TrainConfig
+from fastmlp.data.corpus import read_corpus
 from fastmlp.events import Notice, Sampled
+from fastmlp.ops import get_ops
+from fastmlp.ops.backend import Backend
 from fastmlp.options import ConfigError
+from fastmlp.prediction.neural import NeuralModel
 from fastmlp.text import Text
 from fastmlp.trainer import train
+from fastmlp.training.keeper import Memory
+from fastmlp.training.progress import Progress
+from fastmlp.training.samples import Samples
+from fastmlp.training.setup import make_network
 from tests.runs import small_config, small_options
 from tests.training.helpers import Recorder
 
 pytestmark = pytest.mark.usefixtures("quick_picture")
+
+
+def test_texts_are_kept_and_reported_beside_those_of_before(file: Path, tmp_path: Path) -> None:
+    config = small_config(file, tmp_path, prompt=("anna", "boris"))
+    corpus = read_corpus(config)
+    network = make_network(config, corpus, Backend(get_ops("numpy"), None, None), 1)
+    model = NeuralModel(network, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
+    keeper, recorder, written = Memory(), Recorder(), []
+    keeper.write_samples = written.append
+    samples = Samples(config, corpus, model, keeper, recorder)
+    assert [text.split()[0] for text in samples.texts(model).values()] == ["anna", "boris"]
+    progress = Progress(step=1_000, before={"anna": "anna sells"}, best_step=900)
+    texts = {"anna": "anna paints", "boris": "boris sells"}
+    assert samples.write(texts, progress) == texts
+    samples.write(texts, progress, at_end=True)
+    assert written == ["step 1,000\nanna paints\n\nstep 1,000\nboris sells\n\n"] * 2
+    assert recorder.events == [
+        Sampled(1_000, "anna", "anna paints"),
+        Sampled(1_000, "boris", "boris sells"),
+        Sampled(1_000, "anna", "anna paints", "anna sells", 900),
+        Sampled(1_000, "boris", "boris sells", None, 900),
+    ]
 
 
 def test_samples_are_written_before_on_the_way_and_at_the_end(file: Path, tmp_path: Path) -> None:

@@ -60,6 +60,12 @@ def test_why_no_step_is_left_is_said() -> None:
     assert schedule(minutes=2).why_done(5) == "its 2 minutes, which count over all sittings, are over"
 
 
+def test_why_a_finished_run_does_not_go_on_is_said() -> None:
+    finished = "it was finished before, after 1,000 steps: nothing is trained"
+    assert schedule(steps=1_000).why_finished(1_000) == finished
+    assert schedule(minutes=2).why_finished(1_000) == f"{finished}; minutes count over all sittings"
+
+
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [

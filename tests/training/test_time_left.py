@@ -91,3 +91,16 @@ def test_a_time_that_the_evaluation_needs_leaves_half_for_training(
     result = train(small_config(file, tmp_path / "run", steps=None, minutes=0.5, save_every=9_999, eval_every=9_999))
     before = clock.SAMPLE + 2 * 5 * clock.WORD  # and a trial of how long an evaluation takes
     assert result.step == pytest.approx((15 - before) / clock.STEP, abs=1)
+
+
+def test_a_validation_in_which_the_time_runs_out_is_the_last(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    clock.STEP = 0.01
+    options: dict[str, Any] = {"steps": None, "minutes": 0.5, "log_every": 1, "eval_every": 1, "save_every": 9_999}
+    result = train(small_config(file, tmp_path / "run", **options))
+    lines = metrics_of(tmp_path / "run")
+    assert [line["step"] for line in lines] == list(range(result.step + 1)), "no step has two lines"
+    assert {"val_loss", "kept_step"} <= lines[-1].keys()
+    assert lines[-1]["words_per_second"] > 0
