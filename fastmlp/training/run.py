@@ -273,7 +273,10 @@ class Run:
         step, schedule = self.progress.step, self.schedule
         validates = self.corpus.val is not None and schedule.validates(step)
         if validates or schedule.logs(step):
-            self._log(self._validate() if validates else {})
+            evaluation = self._validate() if validates else {}
+            if self.progress.gave_up:  # the end writes this step's line
+                return
+            self._log(evaluation)
         if schedule.samples(step):
             self._write_samples(self._sample_texts(self.model))
         if self.keeper.save_is_due(step) or self.progress.best_step == step:
