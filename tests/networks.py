@@ -130,11 +130,16 @@ def torch_loss(model: Any, one: Batch, reduction: str = "mean") -> Any:
     return torch.nn.functional.cross_entropy(torch_logits(model, one), targets, reduction=reduction)
 
 
-def small_language(rng: np.random.Generator, ops: Ops, *, unk_trained: bool = False) -> NeuralModel:
+WINDOW: dict[str, Any] = {  # what small_language may have beside its first parts
+    **{"averages": (0.5, 0.9), "reach": 5, "blocks": 1, "residual": True, "activation": "gelu", "projection": True},
+}
+
+
+def small_language(rng: np.random.Generator, ops: Ops, *, unk_trained: bool = False, **parts: Any) -> NeuralModel:
     """Return a model of a few words with weights far from zero, so that its predictions differ."""
     vocabulary = Vocabulary((".", "the", "cat", "saw", "a", "bird", "and", "sang", "<unk>"))
-    shape = NetworkShape(len(vocabulary), context=3, embed=4, hidden=(6,))
+    shape = NetworkShape(len(vocabulary), context=3, embed=4, hidden=(6,), **parts)
     state = nonzero_state(rng, shape)
-    state["output.weight"] *= 4
+    state["embedding.weight" if shape.tied else "output.weight"] *= 4
     network, tokenizer = make_model(ops, state, shape), get_tokenizer("words")
     return NeuralModel(network, vocabulary, tokenizer, unk_trained)

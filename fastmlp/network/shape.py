@@ -42,9 +42,9 @@ class NetworkShape:
     embed_std: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, size in (("vocabulary", self.vocabulary), ("context", self.context), ("embed", self.embed)):
-            if size < 1:
-                raise ValueError(f"{name}: expected at least 1, got {size}")
+        for name, least in (("vocabulary", 1), ("context", 1), ("embed", 1), ("blocks", 0)):
+            if (size := getattr(self, name)) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {size}")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden: expected one width or more, each at least 1, got {self.hidden}")
         if not all(0 < decay < 1 for decay in self.averages):

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,15 @@ from fastmlp.config import TrainConfig, options
 from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import RunFolder
 from tests.commands.helpers import SMALL, call, press_ctrl_c
-from tests.runs import flags, learnable_text, metrics_of, outcome, process, small_options, write_text
+from tests.runs import (
+    flags,
+    learnable_text,
+    metrics_of,
+    outcome,
+    process,
+    window_options,
+    write_text,
+)
 
 BUSY = {  # what a run does before its first step, and what is called meanwhile
     "Network": "fastmlp.network.network.Network.__init__",
@@ -70,6 +79,77 @@ def test_train_prints_what_a_user_wants_to_know(capsys: pytest.CaptureFixture[st
     }
 
 
+def network_line(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    status, out, err = call(capsys, "train", *arguments, "--overwrite", "--out", "run")
+    assert (status, err) == (0, "")
+    return next(line for line in out.splitlines() if line.startswith("network   "))
+
+
+def test_train_says_what_the_network_is_made_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file, options = write_text(tmp_path), window_options()
+    words = int(0.95 * len(learnable_text().replace(".", " .").split()))
+    table, hidden = 41 * 8, 5 * 8 * 12 + 24 + 2 * (12 * 12 + 24)
+    assert network_line(capsys, file, *flags(options)) == (
+        "network   3 words and 2 averages of the 10 before x 8 -> 12 -> 12 -> 12 -> 8 -> 41 words;"
+        f" {table + hidden + 12 * 8 + 8 + 41:,} parameters; {30 * 16 / words:.2g} passes over the text,"
+        " dropout 0.1, 0.2, 0.3"
+    )
+    assert network_line(capsys, file, *flags({**options, "tied": "no"})).split(";")[1] == (
+        f" {2 * table + hidden + 12 * 8 + 8 + 41:,} parameters"
+    )
+    plain = {**options, "tied": "no", "projection": "no", "averages": "none", "blocks": 0, "dropout": 0}
+    del plain["reach"]
+    assert network_line(capsys, file, *flags(plain)) == (
+        f"network   3 words x 8 -> 12 -> 41 words; {table + 3 * 8 * 12 + 24 + 41 * 13:,} parameters;"
+        f" {30 * 16 / words:.2g} passes over the text"
+    )
+
+
+def test_what_suits_the_text_is_shown_and_written_down(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = write_text(tmp_path, learnable_text(100))
+    line = network_line(capsys, file, "--epochs", 4, "--embed", 8, "--hidden", 12, "--backend", "numpy")
+    kept = tomllib.loads(Path("run/config.toml").read_text(encoding="utf-8"))
+    assert ", ".join(f"{share:g}" for share in kept["dropout"]) == line.partition("dropout ")[2] == "0.5, 0.35, 0.3"
+    assert "; 4" in line
+    assert "passes over the text" in line
+    assert (kept["batch_size"], kept["patience"], kept["epochs"], "steps" in kept) == (128, 6, 4, False)
+    assert {"weight_decay", "eval_every", "log_every", "sample_every"} <= kept.keys()
+    assert call(capsys, "train", "--resume", "--out", "run", "--quiet") == (
+        0,
+        "",
+        f"note: it was finished before, after {metrics_of(Path('run'))[-1]['step']} steps: nothing is trained\n",
+    )
+    assert tomllib.loads(Path("run/config.toml").read_text(encoding="utf-8")) == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--averages none --reach 5", "--reach: there are no averages of so many words: give --averages too"),
+        ("--reach 0", "--reach: expected at least 1 word, for --averages of them"),
+        ("--tied yes --projection no", "--projection: expected yes with --tied, as the output has that width"),
+        ("--projection no", "--projection: expected yes with --tied, as the output has that width"),
+        ("--blocks 0 --residual yes", "--residual: there is no block to add to its input: give --blocks too"),
+        ("--hidden 9,9 --residual yes", "--residual: there is no block to add to its input: give --blocks too"),
+        ("--hidden 9,9 --blocks 1", "--blocks: expected 0 beside a list of widths; give one width: --hidden"),
+        ("--tied maybe", "--tied: expected yes or no, got 'maybe'"),
+        ("--dropout 0.1,0.2", "--dropout: expected a share of at least 0 and below 1, or three, as in 0.1,0.2,0.2"),
+        ("--dropout 1", "--dropout: expected a share of at least 0 and below 1, or three, as in 0.1,0.2,0.2"),
+        ("--activation sine", "--activation: expected one of gelu, tanh, relu, got 'sine'"),
+        ("--averages 1.5", "--averages: expected none or decays above 0 and below 1 separated by commas"),
+        ("--steps 5 --epochs 1", "--epochs: give either this or --steps"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_in_one_line(
+    given: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status, out, err = call(capsys, "train", write_text(tmp_path), *given.split())
+    assert (status, out) == (2, "")
+    assert said in err.splitlines()[-1]
+    assert sum(said[:8] in line for line in err.splitlines()) == 1
+    assert not Path("runs").exists()
+
+
 def test_the_commands_to_go_on_with_do_what_they_say(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, on_numpy: None
 ) -> None:
@@ -115,8 +195,10 @@ def test_the_commands_to_go_on_with_name_this_python(monkeypatch: pytest.MonkeyP
 
 def test_flags_reach_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every option by its flag, given in any order around the files."""
-    given = small_options(
-        **{"epochs": 1, "steps": None, "optimizer": "momentum", "momentum": 0.8, "schedule": "step", "warmup": 2},
+    given = window_options(
+        **{"averages": (0.5,), "residual": "no", "activation": "relu", "projection": "yes", "tied": "no"},
+        **{"embed_std": 0.5, "output_bias": "zero", "epochs": 1, "steps": None},
+        **{"optimizer": "momentum", "momentum": 0.8, "schedule": "step", "warmup": 2},
         **{"weight_decay": 0.001, "tokenizer": "whitespace", "vocab_size": 30, "min_count": 2, "val_fraction": 0.2},
         **{"test_fraction": 0.1, "prompt": "anna", "seed": 5, "threads": 1, "precision": "ieee", "batch_size": 200},
         **{"hidden": 12, "averages": (0.5, 0.8), "reach": 9, "blocks": 2, "residual": "no", "activation": "relu"},

@@ -8,10 +8,11 @@ from tests.runs import learnable_text, small_options
 
 SMALL: dict[str, Any] = {"context": 3, "embed": 6, "hidden": (12, 10), "backend": "numpy"}
 QUICK: dict[str, Any] = {"steps": 60, "batch_size": 32, "lr": 0.02, "log_every": 20, "eval_every": 20}
+WINDOW: dict[str, Any] = {"context": 3, "embed": 8, "hidden": 16, "reach": 10, "backend": "numpy"}
 
 
-def fitted(**options: Any) -> LanguageModel:
-    model = LanguageModel(**SMALL)
+def fitted(arguments: dict[str, Any] = SMALL, **options: Any) -> LanguageModel:
+    model = LanguageModel(**arguments)
     model.fit(learnable_text(100), **{**QUICK, **options})
     return model
 

@@ -1,16 +1,19 @@
 """Loss and perplexity: over known words, and over all words only if <unk> was trained."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fastmlp.data.windows import Windows
+from fastmlp.data.windows import Batch, Windows
+from fastmlp.network.network import Network
 from fastmlp.ops import Ops
 from fastmlp.prediction.evaluation import ROWS, evaluate, perplexity
 from fastmlp.prediction.generation import softmax
 from tests.helpers import NUMPY
-from tests.networks import small_language
+from tests.networks import WINDOW, small_language
 
 
 def random_windows(rng: np.random.Generator, words: int, unknown: list[int]) -> Windows:
@@ -61,16 +64,51 @@ def test_the_perplexity_of_a_lost_network_is_still_a_number() -> None:
     assert math.isfinite(perplexity(1e6))
 
 
+NETWORKS = pytest.mark.parametrize(
+    "parts", [{}, WINDOW, {**WINDOW, "tied": True}], ids=["widths", "averages", "averages and tied"]
+)
+
+
+@NETWORKS
 @pytest.mark.parametrize("unk_trained", [False, True])
-def test_a_cursor_expects_what_an_evaluation_finds(ops: Ops, unk_trained: bool, rng: np.random.Generator) -> None:
+def test_a_cursor_expects_what_an_evaluation_finds(
+    ops: Ops, unk_trained: bool, parts: dict[str, Any], rng: np.random.Generator
+) -> None:
     """Word by word, from the beginning of a text and after others; an unknown word among them."""
-    language = small_language(rng, ops, unk_trained=unk_trained)
+    language = small_language(rng, ops, unk_trained=unk_trained, **parts)
     before, ids = [1, 8, 2], rng.integers(0, 8, 12).astype(np.int32)
     ids[5] = 8
-    for history in ([], before):
+    for history in ([], before, [*before, *range(8), *before]):
         cursor, expected = language.cursor(history), []
         for word in ids:
             expected.append(np.log(softmax(cursor.logits())[word]))
             cursor.add(int(word))
         found = language.log_probabilities(ids, np.array(history, np.int32))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@NETWORKS
+@pytest.mark.parametrize("unk_trained", [False, True])
+def test_an_unknown_word_is_read_as_the_mean_and_adds_nothing_further_back(
+    ops: Ops, unk_trained: bool, parts: dict[str, Any], rng: np.random.Generator
+) -> None:
+    """Its embedding means something only where training saw it; no weight is written to."""
+    language = small_language(rng, ops, unk_trained=unk_trained, **parts)
+    ids = rng.integers(0, 8, 60).astype(np.int32)
+    ids[[3, 20, 21, 40]] = 8
+    network, windows = language.network, language.windows(ids, np.array([2, 8, 1, 8, 5, 6, 7], np.int32))
+    before = {name: array.tobytes() for name, array in network.state_dict().items()}
+    found = language.losses(windows)
+    assert {name: array.tobytes() for name, array in network.state_dict().items()} == before
+
+    state = {name: array.copy() for name, array in network.state_dict().items()}
+    if network.shape.tied:
+        state["output.weight"] = state["embedding.weight"].copy()  # what is guessed is as it was
+    near, far, targets = windows.take(np.arange(len(windows)))
+    if not unk_trained:
+        state["embedding.weight"][-1] = state["embedding.weight"][:-1].mean(axis=0, dtype=np.float64)
+        far = None if far is None else np.where(far == 8, np.int32(-1), far)
+    apart = Network(replace(network.shape, tied=False), ops, parameters=state)
+    np.testing.assert_allclose(found, apart.losses(Batch(near, far, targets)), rtol=1e-5, atol=1e-6)
+    logits = network.logits(near, windows.take(np.arange(len(windows))).far, unknown=language.unknown_embedding())
+    np.testing.assert_allclose(logits, apart.logits(near, far), rtol=1e-4, atol=1e-5)

@@ -17,10 +17,12 @@ from fastmlp.ops import Ops
 from fastmlp.ops.backend import Backend
 from tests.helpers import NUMPY
 from tests.networks import small_language
-from tests.prediction.helpers import QUICK, SMALL, fitted, state_of
+from tests.prediction.helpers import QUICK, SMALL, WINDOW, fitted, state_of
 from tests.runs import learnable_text
 
 # ---------------------------------------------------------------------------------------------------------- model files
+
+OF_SMALL = {"context": 3, "embed": 4, "hidden": [6]}  # the network of small_language
 
 
 def save(path: Path, rng: np.random.Generator, **changes: Any) -> None:
@@ -59,6 +61,10 @@ def test_a_folder_stands_for_its_best_model_else_for_its_last(rng: np.random.Gen
         ({"network": {"context": 3, "embed": 4, "hidden": [7]}}, "expected shape"),
         ({"network": {"context": 3, "embed": 4, "hidden": [6, 6]}}, "missing: hidden.1"),
         ({"vocabulary": ["a", "b"]}, "expected <unk> as the last one"),
+        ({"network": {**OF_SMALL, "mixture": 3, "gates": 1}}, "its network has gates, mixture, not known to this fast"),
+        ({"network": {**OF_SMALL, "tied": True}}, "projection: expected one where the weights are tied"),
+        ({"network": {**OF_SMALL, "averages": [0.5]}}, "reach: expected at least 1 with averages and 0 without, got 0"),
+        ({"network": {**OF_SMALL, "activation": "sine"}}, "activation: expected one of tanh, gelu, relu, got 'sine'"),
     ],
 )
 def test_what_is_no_model_is_refused(changes: Any, message: str, rng: np.random.Generator, tmp_path: Path) -> None:
@@ -91,10 +97,12 @@ def outputs_of(model: LanguageModel) -> tuple[Any, ...]:
     )
 
 
+@pytest.mark.parametrize("which", ["model", "window_model"])
 @pytest.mark.parametrize("way", ["file", "pickle", "deepcopy"])
 def test_promise_4_a_model_that_was_saved_gives_the_same_bits(
-    way: str, ops: Ops, model: LanguageModel, tmp_path: Path
+    way: str, which: str, ops: Ops, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    model: LanguageModel = request.getfixturevalue(which)
     own = LanguageModel.from_network(
         Network(model.network.shape, ops, parameters=model.network.state_dict()),
         model.vocabulary,
@@ -109,6 +117,50 @@ def test_promise_4_a_model_that_was_saved_gives_the_same_bits(
     assert outputs_of(again) == outputs_of(own)
     assert repr(again) == repr(own)
     assert not np.shares_memory(again.network.parameters["output.bias"], own.network.parameters["output.bias"])
+    assert again.network.shape == own.network.shape
+
+
+@pytest.mark.parametrize("way", ["fitted", "file", "pickle", "deepcopy", "before training"])
+def test_a_model_with_tied_weights_has_one_table(way: str, window_model: LanguageModel, tmp_path: Path) -> None:
+    model = window_model
+    if way == "file":
+        model.save(tmp_path / "model.safetensors")
+        assert "output.weight" not in checkpoint.load(tmp_path / "model.safetensors")[0]
+        model = LanguageModel.load(tmp_path / "model.safetensors", backend="numpy")
+    elif way == "pickle":
+        model = pickle.loads(pickle.dumps(model))
+    elif way == "deepcopy":
+        model = copy.deepcopy(model)
+    elif way == "before training":
+        model = pickle.loads(pickle.dumps(LanguageModel(**WINDOW)))
+        model.fit(learnable_text(100), **QUICK)
+        assert state_of(model) == state_of(fitted(WINDOW))
+    network = model.network
+    assert network.shape.tied
+    assert network.layers.output.weight is network.layers.embedding.weight
+    assert network.parameters["embedding.weight"] is network.layers.embedding.weight
+    assert "output.weight" not in network.state_dict()
+
+
+def test_neighbors_map_and_figures_are_of_the_one_table(window_model: LanguageModel, tmp_path: Path) -> None:
+    """As it is now: another embedding is another neighbor, and another loss, and another map."""
+    model, text = copy.deepcopy(window_model), learnable_text(20)
+    table = model.network.parameters["embedding.weight"]
+    likeness = {word: cosine for cosine, word in [(b, a) for a, b in model.neighbors("red", k=None)]}
+    common = table.mean(axis=0) / np.linalg.norm(table.mean(axis=0))
+    directions = table - np.outer(table @ common, common)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    red = directions[model.vocabulary.id_of("red")]
+    for word, cosine in likeness.items():
+        assert cosine == pytest.approx(float(directions[model.vocabulary.id_of(word)] @ red), abs=1e-5)
+    perplexity, drawn = model.perplexity(text), []
+    for name in ("before.svg", "after.svg"):
+        model.plot_words(tmp_path / name, 20)
+        drawn.append((tmp_path / name).read_text(encoding="utf-8"))
+        table[model.vocabulary.id_of("bread")] = table[model.vocabulary.id_of("red")]
+    assert model.neighbors("red", k=1)[0] == ("bread", pytest.approx(1, abs=1e-6))
+    assert drawn[0] != drawn[1]
+    assert model.perplexity(text) > perplexity
 
 
 def test_what_was_asked_for_survives_saving(tmp_path: Path) -> None:

@@ -4,14 +4,19 @@ tests/data/runs_of_0e6bef8 has one run of each back-end, stopped at step 17 of 3
 """
 
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastmlp import trainer
+from fastmlp.config import NEW, TrainConfig, read_toml
+from fastmlp.files import checkpoint
 from fastmlp.language_model import LanguageModel
+from fastmlp.network.shape import NetworkShape
 from fastmlp.train import main
+from fastmlp.training.recipe import filled_in
 from tests.helpers import require_ops
 from tests.runs import metrics_of, small_config
 
@@ -46,6 +51,27 @@ def test_an_old_run_goes_on_to_the_losses_of_a_new_one(folder: Path, backend: st
     assert resumed.keys() == new.keys()
     assert (30, "val_loss") in new
     np.testing.assert_allclose(list(resumed.values()), list(new.values()), rtol=1e-4)
+
+
+@backends
+def test_an_old_configuration_means_the_old_network(folder: Path, backend: str) -> None:
+    """It says nothing of what came later: that is as it was, not as it is by default now."""
+    config = TrainConfig.layered(read_toml(folder / backend / "config.toml"))
+    assert (config.hidden, config.context, config.embed) == ((12, 10), 3, 6)
+    assert (config.averages, config.reach, config.blocks, config.residual) == ((), 0, 0, False)
+    assert (config.activation, config.projection, config.tied) == ("tanh", False, False)
+    assert (config.dropout, config.embed_std, config.output_bias, config.patience) == ((0, 0, 0), 1, "zero", 0)
+    assert (config.lr, config.weight_decay, config.betas) == (0.02, 0.01, (0.9, 0.999))
+    assert filled_in(config, 1_000) == config
+    with_no_option = tomllib.loads((folder / backend / "config.toml").read_text(encoding="utf-8"))
+    assert not with_no_option.keys() & {*NEW, "embed_std", "output_bias", "patience"}
+    shape = LanguageModel.load(folder / backend).network.shape
+    assert shape == NetworkShape(len(words_of(folder / backend)), 3, 6, (12, 10))
+
+
+def words_of(run: Path) -> list[str]:
+    words: list[str] = checkpoint.load(run / "model.safetensors")[1]["vocabulary"]
+    return words
 
 
 @backends

@@ -46,6 +46,8 @@ def test_a_run_that_learns_by_heart_says_so_stops_and_keeps_its_best_weights(noi
     assert [text.split(RISING)[0] for text in notices(recorder) if RISING in text] == [""]
     assert [text.split(STOPPED)[0] for text in notices(recorder) if STOPPED in text] == [""]
     assert len(notices(recorder)) == 2
+    steps = [line["step"] for line in metrics_of(tmp_path / "run")]
+    assert steps == sorted(set(steps))  # one line a step, the last one's too
     lines = [line for line in metrics_of(tmp_path / "run") if "val_loss" in line]
     best = min(lines, key=lambda line: line["val_loss"])
     assert f"step {best['step']:,}: the network learns its text by heart" in notices(recorder)[0]
