@@ -201,9 +201,6 @@ def test_flags_reach_the_configuration(tmp_path: Path, capsys: pytest.CaptureFix
         **{"optimizer": "momentum", "momentum": 0.8, "schedule": "step", "warmup": 2},
         **{"weight_decay": 0.001, "tokenizer": "whitespace", "vocab_size": 30, "min_count": 2, "val_fraction": 0.2},
         **{"test_fraction": 0.1, "prompt": "anna", "seed": 5, "threads": 1, "precision": "ieee", "batch_size": 200},
-        **{"hidden": 12, "averages": (0.5, 0.8), "reach": 9, "blocks": 2, "residual": "no", "activation": "relu"},
-        **{"projection": "yes", "tied": "no", "dropout": (0.1, 0.2, 0.3), "embed_std": 0.5, "output_bias": "zero"},
-        **{"patience": 3},
     )
     given = {name: value for name, value in given.items() if value is not None}
     file = write_text(tmp_path)

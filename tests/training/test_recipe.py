@@ -87,10 +87,21 @@ def test_more_passes_have_more_dropout_however_they_are_asked_for() -> None:
     assert max(by_epochs[-1].dropout) <= 0.5
     for config in by_epochs:
         by_steps = filled_in(TrainConfig(steps=config.epochs * a_pass), words)
+        assert by_steps.dropout == config.dropout
+        assert by_steps.eval_every == config.eval_every
         in_time = filled_in(TrainConfig(minutes=5), words, float(config.epochs))
-        assert by_steps.dropout == in_time.dropout == config.dropout
-        assert by_steps.eval_every == in_time.eval_every == config.eval_every
+        if in_time.minutes is not None:
+            assert in_time.dropout == config.dropout
+            assert in_time.eval_every == config.eval_every
     assert filled_in(TrainConfig(minutes=5), words).dropout == by_epochs[0].dropout  # nothing known: once
+
+
+def test_a_time_budget_beyond_what_a_short_text_is_good_for_becomes_steps() -> None:
+    for words, most in ((10_000, 3.5), (200_000, 7), (100_000_000, 40)):
+        within, beyond = (filled_in(TrainConfig(minutes=5), words, passes) for passes in (most, most + 0.1))
+        assert (within.minutes, within.steps) == (5, None)
+        assert beyond.minutes is None
+        assert beyond.steps * beyond.batch_size == pytest.approx(most * words, abs=beyond.batch_size)
 
 
 def test_a_large_network_has_more_passes_and_more_dropout() -> None:
