@@ -134,6 +134,7 @@ def test_validations_in_a_row_that_are_worse_by_far_are_counted(
     assert result.step == 2 * (stops_after or 6)
     assert run.progress.gave_up == (stops_after is not None)
     assert sum(STOPPED in text for text in notices(recorder)) == (stops_after is not None)
+    assert sum(RISING in text for text in notices(recorder)) == (stops_after is not None or losses[-1] == 9)
 
 
 def test_a_list_of_widths_has_patience_where_it_is_asked_for(

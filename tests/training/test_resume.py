@@ -61,6 +61,8 @@ def test_what_a_resumed_run_leaves_open_is_as_it_was(file: Path, tmp_path: Path)
     longer = replace(config, steps=4_000)
     with open_run(longer, resume=True) as run:
         assert {name: value for name, value in to_dict(run.config).items() if kept[name] != value} == {"steps": 4_000}
+    with open_run(replace(config, steps=None), resume=True) as run:
+        assert run.config.steps == 40  # the longer one was not begun
     with pytest.raises(ConfigError, match=r"^dropout: a run that is resumed keeps what it began with: "):
         train(replace(config, dropout=0.5), resume=True)
 

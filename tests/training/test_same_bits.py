@@ -1,6 +1,7 @@
 """Promise 4: the same bits for any number of threads, from memory or a file; another seed gives others."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,16 @@ from fastmlp.files import checkpoint
 from fastmlp.ops import Ops
 from fastmlp.text import Text
 from fastmlp.trainer import open_run, train
-from tests.runs import learnable_text, metrics_of, outcome, small_config, small_options, window_config, window_options
+from tests.runs import (
+    learnable_text,
+    metrics_of,
+    outcome,
+    small_config,
+    small_options,
+    stop_after,
+    window_config,
+    window_options,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_picture")
 
@@ -59,6 +69,20 @@ def test_the_seed_decides_what_is_left_out(file: Path, tmp_path: Path) -> None:
                 assert dropped.tobytes() not in seen
                 seen.append(dropped.tobytes())
     assert masks[1] != masks[2]
+
+
+def test_the_masks_are_those_of_the_step(file: Path, tmp_path: Path) -> None:
+    """Of a run that goes on too."""
+    config, seen = window_config(file, tmp_path / "run", steps=5, seed=9), []
+    for stop in (stop_after(2), lambda: False):
+        with open_run(config, resume=True) as run:
+            reporter = SimpleNamespace(
+                report=lambda event: None,
+                step=lambda *_, layers=run.network.layers: seen.append(layers.counter.tolist()),
+            )
+            run.reporter = reporter
+            run.train(stop)
+    assert seen == [[9, step] for step in range(5)]
 
 
 def test_dropout_is_of_training_only(file: Path, tmp_path: Path) -> None:
