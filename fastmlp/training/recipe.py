@@ -23,7 +23,7 @@ def passes_of(words: int, width: int) -> float:
     One pass over a long text teaches a network most of what it can learn. A short text gets more passes, until the
     network begins to learn it by heart.
     """
-    enough, most = (4_000_000, 6.0) if width >= LARGE else (1_250_000, 3.5)
+    enough, most = (4_000_000, 6.0) if width >= LARGE else (900_000, 3.5)
     return min(most, max(1.0, enough / words))
 
 
