@@ -7,6 +7,12 @@ import pytest
 SWEPT = Path(__file__).parent / "ops" / "test_softmax.py"
 
 
+@pytest.fixture(autouse=True)
+def no_options_of_the_run_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collect without the options that the environment gives to this run, such as its third of the sweeps."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+
 class Collected:
     """The cases of a run, as a plugin sees them."""
 
