@@ -43,11 +43,11 @@ from fastmlp.ops.backend import Backend
 from fastmlp.options import ConfigError
 from fastmlp.text.reading import Text
 from fastmlp.threads import default_threads
+from fastmlp.training import setup
 from fastmlp.training.keeper import Folder
 from fastmlp.training.progress import Result
 from fastmlp.training.recipe import filled_in
 from fastmlp.training.run import Run
-from fastmlp.training.setup import training_precision, words_per_second
 from fastmlp.training.state import Checkpoint, load_state, source_name
 
 __all__ = ["DivergedError", "Result", "Run", "SavedRun", "open_run", "run_in_memory", "train"]
@@ -160,7 +160,7 @@ def run_in_memory(
 def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Reporter) -> tuple[Backend, int, Corpus]:
     """Choose the back-end and the threads, and read the text."""
     backend, threads = backends.choose_backend(config.backend), _threads(config)
-    training_precision(config, backend)  # raises ConfigError before the text is read
+    setup.training_precision(config, backend)  # raises ConfigError before the text is read
     corpus = read_corpus(config, text)
     for prompt in config.prompt:
         if not corpus.tokenizer.split(prompt):
@@ -189,11 +189,14 @@ def _filled_in(
     saved: Checkpoint | None = None,
 ) -> TrainConfig:
     """Return the configuration with its open options from the run to resume, else as suits the text."""
-    if saved is not None:
-        config = config.filled_from(TrainConfig.layered(saved[1]["config"]))
+    before = None if saved is None else TrainConfig.layered(saved[1]["config"])
+    if before is not None:
+        config = config.filled_from(before)
     words, passes = len(corpus.train), None
-    if config.minutes is not None and config.window:
-        passes = config.minutes * 60 * words_per_second(config, corpus, backend, threads) / words
+    # a run with a time budget was measured as it began, and keeps what was made of that
+    measured = before is not None and before.minutes is not None
+    if config.minutes is not None and config.window and not measured:
+        passes = config.minutes * 60 * setup.words_per_second(config, corpus, backend, threads) / words
     filled = filled_in(config, words, passes)
     if filled.minutes != config.minutes:
         used = (filled.steps or 0) * filled.batch_size / words

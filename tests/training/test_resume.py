@@ -313,3 +313,16 @@ def test_another_back_end_goes_on_with_a_notice(ops: Ops, file: Path, tmp_path: 
     config = small_config(file, tmp_path / "run", backend=ops.backend)
     assert train(config, resume=True, reporter=recorder).finished
     assert any("it ran on numpy in ieee before" in event.text for event in recorder.all(Notice))
+
+
+def test_a_resumed_run_of_minutes_is_not_measured_again(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is faster now the text would be too short for its minutes: the run keeps its budget."""
+    speeds = iter([10.0, 1e9])
+    monkeypatch.setattr("fastmlp.training.setup.words_per_second", lambda *_: next(speeds))
+    config = window_config(file, tmp_path / "run", steps=None, minutes=1)
+    train(config, should_stop=stop_after(3))
+    with open_run(config, resume=True) as run:
+        assert (run.config.minutes, run.schedule.total) == (1, None)
+    assert next(speeds) == 1e9
