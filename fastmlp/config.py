@@ -65,10 +65,8 @@ SAVE_SECONDS = 60.0
 FIRST_LINE = "# The configuration of a fastmlp run."  # of config.toml; the names of the unset options follow
 BUDGETS = ("steps", "epochs", "minutes")
 EITHER = "give either this or {other}"
-NETWORK_OPTIONS = (
-    *("context", "embed", "hidden", "averages", "reach", "blocks", "residual", "activation", "projection", "tied"),
-    "dropout",
-)
+NEW = ("averages", "reach", "blocks", "residual", "activation", "projection", "tied", "dropout")  # of WINDOW
+NETWORK_OPTIONS = ("context", "embed", "hidden", *NEW)
 MODEL_OPTIONS = (*NETWORK_OPTIONS, "tokenizer", "vocab_size", "min_count", "seed", "threads", "backend")
 # Defaults of a network with one hidden width (WINDOW), and with the original's list of widths (LAYERS). The defaults
 # of other options depend on the text and on the length of the run: fastmlp.training.recipe.
@@ -104,7 +102,6 @@ LAYERS: dict[str, Any] = {
     "log_every": 100,
     "sample_every": 2_500,
 }
-NEW = ("averages", "reach", "blocks", "residual", "activation", "projection", "tied", "dropout")  # of WINDOW
 RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # depend on the optimizer
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"embed": 128, "hidden": 512, "blocks": 1},

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from fastmlp import cli
-from fastmlp.options import not_negative, positive_share, unicode, whole
+from fastmlp.options import TEMPERATURE, not_negative, positive_share, unicode, whole
 
 if TYPE_CHECKING:
     from fastmlp.text.tokenizer import Tokenizer
@@ -41,9 +41,9 @@ def make_parser(prog: str) -> cli.Parser:
     parser.add_argument(
         "--temperature",
         type=cli.typed(not_negative),
-        default=0.7,
+        default=TEMPERATURE,
         metavar="X",
-        help="below 1 likely words become likelier, above 1 less so; 0 takes the likeliest (default: 0.7)",
+        help=f"below 1 likely words become likelier, above 1 less so; 0 takes the likeliest (default: {TEMPERATURE})",
     )
     parser.add_argument(
         "--top-k",

@@ -32,11 +32,10 @@ from fastmlp.network.network import Network
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
 from fastmlp.ops import backend as backends
-from fastmlp.options import FEWEST_ON_MAP, ConfigError, not_negative, picture, positive_share, whole
+from fastmlp.options import FEWEST_ON_MAP, TEMPERATURE, ConfigError, not_negative, picture, positive_share, whole
 from fastmlp.pictures.word_map import draw_words, plot_words
 from fastmlp.prediction.evaluation import Evaluation, evaluate
 from fastmlp.prediction.generation import (
-    TEMPERATURE,
     Continuation,
     complete,
     describe_unknown_words,

@@ -17,6 +17,7 @@ __all__ = ["ConfigError", "Option", "closest"]
 
 Reader = Callable[[Any], Any]
 FEWEST_ON_MAP = 3  # words: two always lie on a line
+TEMPERATURE = 0.7  # of generated text: at 1 every tenth word is out of place
 
 
 class ConfigError(ReportedError, ValueError):

@@ -37,7 +37,4 @@ class Context(Embedding):
     def backward(self, grad: Array) -> None:
         """Store the embedding's gradient; grad has the output's shape, and words have no gradient."""
         near = self._kept()
-        demb = grad.reshape(len(near), -1, self.embedding_dim)
-        rows = self.place.array(self, "rows", (near.size,), near.dtype)
-        drows = self.place.array(self, "drows", (near.size, self.embedding_dim), self.dtype)
-        self.place.call(self._sum_rows, near, demb, rows, drows)
+        self._backward(near, grad.reshape(len(near), -1, self.embedding_dim))

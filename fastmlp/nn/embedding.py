@@ -76,9 +76,13 @@ class Embedding(Module):
         """Store the weight's gradient for grad (..., D); ids have no gradient."""
         ids = self._kept()
         demb = self._upstream(grad, self.dtype, (*ids.shape, self.embedding_dim))
+        self._backward(ids.reshape(-1, 1), demb.reshape(-1, 1, self.embedding_dim))
+
+    def _backward(self, ids: Array, demb: Array) -> None:
+        """Store the weight's gradient for ids (B, T) and demb (B, S, D), of which the op reads the first T places."""
         rows = self.place.array(self, "rows", (ids.size,), ids.dtype)
         drows = self.place.array(self, "drows", (ids.size, self.embedding_dim), self.dtype)
-        self.place.call(self._sum_rows, ids.reshape(-1, 1), demb.reshape(-1, 1, self.embedding_dim), rows, drows)
+        self.place.call(self._sum_rows, ids, demb, rows, drows)
 
     def _sum_rows(self, ids: Array, demb: Array, rows: Array, drows: Array) -> None:
         """Store the gradient; its number of rows differs from batch to batch."""

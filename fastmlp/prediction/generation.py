@@ -21,7 +21,6 @@ __all__ = [
 ]
 
 Array = np.ndarray
-TEMPERATURE = 0.7  # texts read best at this one; at 1 every tenth word is out of place
 COLDEST, HOTTEST = 1e-30, 1e30  # temperatures; beyond these, scores become 0 or infinite in float32
 
 

@@ -3,7 +3,8 @@
 from fastmlp.config import TrainConfig
 from fastmlp.data.corpus import Corpus
 from fastmlp.events import Reporter, Sampled
-from fastmlp.prediction.generation import TEMPERATURE, complete, describe_unknown_words, random_numbers, words_of_prompt
+from fastmlp.options import TEMPERATURE
+from fastmlp.prediction.generation import complete, describe_unknown_words, random_numbers, words_of_prompt
 from fastmlp.prediction.neural import NeuralModel
 from fastmlp.training.keeper import Keeper
 from fastmlp.training.progress import Progress

@@ -8,6 +8,7 @@ import pytest
 
 from fastmlp import config, nn, ops, text
 from fastmlp.config import TrainConfig, is_config, options, read_toml, to_toml
+from fastmlp.network.network import ACTIVATION
 from fastmlp.network.shape import ACTIVATIONS
 from fastmlp.ops.gradient import RULES
 from fastmlp.options import ConfigError
@@ -152,7 +153,7 @@ def test_the_names_that_are_offered_are_those_that_there_are() -> None:
     assert set(config.TOKENIZERS) == set(text.TOKENIZERS)
     assert set(config.SCHEDULES) == set(schedule.SCHEDULES)
     assert set(config.BACKENDS) == {"auto", *ops.BACKENDS}
-    assert set(config.ACTIVATIONS) == set(ACTIVATIONS)
+    assert set(config.ACTIVATIONS) == set(ACTIVATIONS) == set(ACTIVATION)
     assert set(config.OPTIMIZERS) == set(config.LEARNING_RATES) == set(config.WEIGHT_DECAYS) == set(RULES)
     layer = nn.Linear(1, 1)
     for name in config.OPTIMIZERS:
