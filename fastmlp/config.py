@@ -55,7 +55,7 @@ SCHEDULES = ("cosine", "linear", "step", "constant")
 BACKENDS = ("auto", "cython", "numba", "numpy")
 PRECISIONS = ("auto", "ieee", "bf16x3", "bf16")
 LEARNING_RATES = {"adamw": 0.002, "sgd": 0.1, "momentum": 0.02, "adagrad": 0.02}
-WINDOW_RATE = 0.003  # of adamw, for a network with one width of hidden layers
+WINDOW_RATE = 0.005  # of adamw, for a network with one width of hidden layers
 WEIGHT_DECAYS = {"adamw": 0.01, "sgd": 0.0, "momentum": 0.0, "adagrad": 0.0}
 ACTIVATIONS = ("gelu", "tanh", "relu")
 OUTPUT_BIASES = ("frequencies", "zero")
@@ -71,9 +71,9 @@ MODEL_OPTIONS = (*NETWORK_OPTIONS, "tokenizer", "vocab_size", "min_count", "seed
 # Defaults of a network with one hidden width (WINDOW), and with the original's list of widths (LAYERS). The defaults
 # of other options depend on the text and on the length of the run: fastmlp.training.recipe.
 WINDOW: dict[str, Any] = {
-    "context": 6,
-    "averages": (0.7, 0.95),
-    "reach": 100,
+    "context": 5,
+    "averages": (0.7, 0.9, 0.98),
+    "reach": 200,
     "blocks": 1,
     "residual": True,
     "activation": "gelu",
@@ -81,6 +81,7 @@ WINDOW: dict[str, Any] = {
     "tied": True,
     "embed_std": 0.02,
     "output_bias": "frequencies",
+    "schedule": "linear",
 }
 LAYERS: dict[str, Any] = {
     "context": 4,
@@ -96,6 +97,7 @@ LAYERS: dict[str, Any] = {
     "dropout": (0.0, 0.0, 0.0),
     "embed_std": 1.0,
     "output_bias": "zero",
+    "schedule": "cosine",
     "batch_size": 128,
     "patience": 0,
     "eval_every": 1_000,
@@ -105,7 +107,7 @@ LAYERS: dict[str, Any] = {
 RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # depend on the optimizer
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"embed": 128, "hidden": 512, "blocks": 1},
-    "large": {"embed": 256, "hidden": 1024, "blocks": 2},
+    "large": {"embed": 256, "hidden": 1024, "blocks": 2, "lr": 0.004},
     "original": {
         "hidden": (300, 300),
         "batch_size": 32,
@@ -158,20 +160,20 @@ class TrainConfig:
         shown="not set",
     )
     batch_size: int = option(
-        None, whole(2), "windows per step", metavar="N", shown="512; 128 for a short text, list of widths", fixed=True
+        None, whole(2), "windows per step", metavar="N", shown="128 to 1,024 by the text's length; 128 for a list of widths", fixed=True
     )
     context: int = option(
-        None, whole(1), "number of words just before that predict the next word", metavar="N", shown="6", fixed=True
+        None, whole(1), "number of words just before that predict the next word", metavar="N", shown="5", fixed=True
     )
     embed: int = option(
-        None, whole(1), "width of a word's embedding", metavar="N", shown="128; 64 for a short text", fixed=True
+        None, whole(1), "width of a word's embedding", metavar="N", shown="128; 96 for a short text", fixed=True
     )
     hidden: int | tuple[int, ...] = option(
         None,
         one_or_several(whole(1), "a width, or the original's widths separated by commas, as in 300,300"),
         "width of the hidden layers; a list of widths, as in 300,300, selects the original network's defaults",
         metavar="N",
-        shown="512; 256 for a short text",
+        shown="512; 384 for a short text",
         fixed=True,
     )
     averages: tuple[float, ...] = option(
@@ -179,11 +181,11 @@ class TrainConfig:
         none_or(several(between_0_and_1, "decays above 0 and below 1 separated by commas, as in 0.7,0.95")),
         "decays of the averages of the words before the context, or none",
         metavar="X,X",
-        shown="0.7,0.95",
+        shown="0.7,0.9,0.98",
         fixed=True,
     )
     reach: int = option(
-        None, whole(0), "number of averaged words before the context", metavar="N", shown="100", fixed=True
+        None, whole(0), "number of averaged words before the context", metavar="N", shown="200", fixed=True
     )
     blocks: int = option(None, whole(0), "number of hidden layers after the first", metavar="N", shown="1", fixed=True)
     residual: bool = option(
@@ -231,10 +233,11 @@ class TrainConfig:
         shown=f"adamw {WINDOW_RATE}, {LEARNING_RATES['adamw']} for a list of widths; sgd 0.1; momentum, adagrad 0.02",
     )
     schedule: str = option(
-        "cosine",
+        None,
         choice(SCHEDULES),
-        "learning rate schedule: cosine or linear to 0, step (a tenth from the middle on), constant",
+        "learning rate schedule: linear or cosine to 0, step (a tenth from the middle on), constant",
         metavar="NAME",
+        shown="linear; cosine for a list of widths",
     )
     warmup: int | None = option(
         None,
@@ -455,7 +458,7 @@ class TrainingOptions(TypedDict, total=False):
     batch_size: int | None
     optimizer: str
     lr: float | None
-    schedule: str
+    schedule: str | None
     warmup: int | None
     momentum: float
     betas: tuple[float, float]

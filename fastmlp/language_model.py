@@ -111,12 +111,12 @@ class LanguageModel:
     ) -> None:
         """Make an untrained model; defaults are those of `python -m fastmlp.train`.
 
-        context     words just before that are looked at to guess the next (6)
+        context     words just before that are looked at to guess the next (5)
         embed       width of the embedding of a word (128)
         hidden      width of the hidden layers (512); or a list of widths, the original's network: then all that is not
                     said is the original's too, context 4, embed 30, tanh, and nothing of what follows
-        averages    decays of the averages of the words further back (0.7, 0.95); () for none
-        reach       how many words these are made of (100)
+        averages    decays of the averages of the words further back (0.7, 0.9, 0.98); () for none
+        reach       how many words these are made of (200)
         blocks      hidden layers after the first (1), `residual` whether each is added to its input (True)
         activation  "gelu", "tanh", "relu"
         projection  whether a layer of width `embed` precedes the output (True)
@@ -242,8 +242,8 @@ class LanguageModel:
             steps, epochs, minutes                how long: one of them (by the text's length)
             batch_size                            rows of a step (by the text's length)
             optimizer                             "adamw", "sgd", "momentum", "adagrad"
-            lr, schedule, warmup                  highest learning rate (adamw 0.003, sgd 0.1, others 0.02); "cosine",
-                                                  "linear", "step", "constant"; steps until it is reached
+            lr, schedule, warmup                  highest learning rate (adamw 0.005, sgd 0.1, others 0.02); "linear",
+                                                  "cosine", "step", "constant"; steps until it is reached
             momentum, betas, weight_decay         of the optimizer
             val_fraction, test_fraction, val_file what is held out of the text (0.05, 0), or a file instead
             embed_std, output_bias                the start: spread of the embedding (0.02), "frequencies" or "zero"

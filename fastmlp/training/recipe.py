@@ -12,8 +12,9 @@ from fastmlp.config import LAYERS, TrainConfig
 
 __all__ = ["filled_in"]
 
-SHORT = 100_000  # words; below this a smaller network predicts as well
-LARGE = 1_024  # units of a hidden layer; from here on more passes and more dropout are better
+SHORT = 150_000  # words; below this a smaller network predicts as well
+NOVELS = 1_200_000  # words
+LARGE = 1_024  # units of a hidden layer; from here on more passes, more dropout and larger batches are better
 PATIENCE = 6  # validations
 
 
@@ -32,16 +33,24 @@ def most_passes(words: int) -> float:
     return min(40.0, max(3.5, 3.5 * math.sqrt(words / 50_000)))
 
 
+def batch_size_of(words: int, width: int) -> int:
+    """Return the number of windows of a batch: some 400 batches a pass, at least 128 windows, at most 512 or 1,024."""
+    return int(min(1_024 if width >= LARGE else 512, max(128, 2 ** round(math.log2(words / 400)))))
+
+
 def dropout_of(passes: float, words: int, width: int) -> tuple[float, float, float]:
     """Return the dropout of input, hidden layers and output: more for more passes and for a shorter text."""
-    again = 0.12 * math.log2(max(passes, 1.0)) * (1.2 if width >= LARGE else 1.0)
-    share = min(0.5, again + 0.06 * max(0.0, math.log2(300_000 / words)))
+    again = 0.065 * math.log2(passes / 2) * (1.6 if width >= LARGE else 1.0)
+    share = min(0.5, max(0.0, again + 0.045 * math.log2(NOVELS / words)))
     return round(share, 2), round(0.7 * share, 2), round(0.6 * share, 2)
 
 
-def weight_decay_of(batch_size: int, rate: float, words: int) -> float:
-    """Return AdamW's decay: one pass at the highest rate shrinks an untrained weight by 1 - 1/e; at most 4."""
-    return round(min(4.0, batch_size / (rate * words)), 3)
+def weight_decay_of(passes: float, batch_size: int, rate: float, words: int) -> float:
+    """Return AdamW's decay: more for a shorter text and, by the power 0.3, for more passes; at most 4.
+
+    By that of one pass, at the highest rate, an untrained weight shrinks to 1/e.
+    """
+    return round(min(4.0, batch_size / (rate * words) * max(passes, 1.0) ** 0.3), 3)
 
 
 def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> TrainConfig:
@@ -52,10 +61,8 @@ def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> T
     """
     if not config.window:
         return config
-    size: dict[str, Any] = {"embed": 128, "hidden": 512, "batch_size": 512}
-    if words < SHORT:
-        size = {"embed": 64, "hidden": 256, "batch_size": 128}
-    config = replace(config, **{name: value for name, value in size.items() if getattr(config, name) is None})
+    config = _with(config, {"embed": 96, "hidden": 384} if words < SHORT else {"embed": 128, "hidden": 512})
+    config = _with(config, {"batch_size": batch_size_of(words, config.widths[-1])})
     width, steps, in_time = config.widths[-1], config.steps, config.minutes is not None
     a_pass = words / config.batch_size
     if in_time and passes is not None and passes > most_passes(words):
@@ -72,7 +79,7 @@ def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> T
     total = steps or math.ceil(passes * a_pass)
     suits: dict[str, Any] = {
         "dropout": dropout_of(passes, words, width),
-        "weight_decay": weight_decay_of(config.batch_size, config.lr, words),
+        "weight_decay": weight_decay_of(passes, config.batch_size, config.lr, words),
         "eval_every": min(LAYERS["eval_every"], max(10, total // 20)),
         "log_every": min(LAYERS["log_every"], max(5, total // 100)),
         "sample_every": min(LAYERS["sample_every"], max(20, total // 4)),
@@ -80,4 +87,9 @@ def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> T
     }
     if not in_time and config.epochs is None:
         suits["steps"] = steps
+    return _with(config, suits)
+
+
+def _with(config: TrainConfig, suits: dict[str, Any]) -> TrainConfig:
+    """Return the configuration with these values for the options that are open."""
     return replace(config, **{name: value for name, value in suits.items() if getattr(config, name) is None})

@@ -37,13 +37,13 @@ FULL = TrainConfig(
 def test_the_defaults_are_the_documented_ones() -> None:
     config = TrainConfig()
     assert (config.steps, config.epochs, config.minutes) == (None, None, None)
-    assert (config.context, config.blocks) == (6, 1)
-    assert (config.averages, config.reach, config.activation) == ((0.7, 0.95), 100, "gelu")
+    assert (config.context, config.blocks) == (5, 1)
+    assert (config.averages, config.reach, config.activation) == ((0.7, 0.9, 0.98), 200, "gelu")
     assert (config.residual, config.projection, config.tied) == (True, True, True)
     assert (config.optimizer, config.lr, config.schedule, config.warmup_steps(10_000)) == (
         "adamw",
-        0.003,
-        "cosine",
+        0.005,
+        "linear",
         500,
     )
     of_the_text = (
@@ -72,7 +72,7 @@ def test_a_list_of_widths_is_the_network_of_before() -> None:
     assert (config.lr, config.weight_decay, config.dropout, config.patience) == (0.002, 0.01, (0, 0, 0), 0)
     assert (config.averages, config.reach, config.blocks, config.residual) == ((), 0, 0, False)
     assert (config.activation, config.projection, config.tied) == ("tanh", False, False)
-    assert (config.embed_std, config.output_bias) == (1, "zero")
+    assert (config.embed_std, config.output_bias, config.schedule) == (1, "zero", "cosine")
     assert (config.eval_every, config.log_every, config.sample_every) == (1_000, 100, 2_500)
 
 
@@ -80,7 +80,7 @@ def test_one_option_may_bring_another() -> None:
     assert TrainConfig(averages="none").reach == 0
     assert TrainConfig(blocks=0).residual is False
     assert TrainConfig(hidden=(5, 5), tied=True).projection is True
-    assert TrainConfig(hidden=(5, 5), averages=(0.9,)).reach == 100
+    assert TrainConfig(hidden=(5, 5), averages=(0.9,)).reach == 200
     assert TrainConfig(dropout=0.2).dropout == (0.2, 0.2, 0.2)
 
 
@@ -100,9 +100,10 @@ def test_a_file_without_the_newer_options_means_the_network_of_before(
     assert (config.hidden, config.batch_size) == (hidden, 64)
 
 
-@pytest.mark.parametrize(("rule", "rate"), [("adamw", 0.003), ("sgd", 0.1), ("momentum", 0.02), ("adagrad", 0.02)])
+@pytest.mark.parametrize(("rule", "rate"), [("adamw", 0.005), ("sgd", 0.1), ("momentum", 0.02), ("adagrad", 0.02)])
 def test_the_learning_rate_depends_on_the_optimizer(rule: str, rate: float) -> None:
     assert TrainConfig(optimizer=rule).lr == rate
+    assert TrainConfig.layered({"preset": "large", "optimizer": rule}).lr == (0.004 if rule == "adamw" else rate)
 
 
 def test_the_default_warmup_is_at_most_a_tenth_of_the_run() -> None:

@@ -88,9 +88,9 @@ def network_line(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_train_says_what_the_network_is_made_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file, options = write_text(tmp_path), window_options()
     words = int(0.95 * len(learnable_text().replace(".", " .").split()))
-    table, hidden = 41 * 8, 5 * 8 * 12 + 24 + 2 * (12 * 12 + 24)
+    table, hidden = 41 * 8, 6 * 8 * 12 + 24 + 2 * (12 * 12 + 24)
     assert network_line(capsys, file, *flags(options)) == (
-        "network   3 words and 2 averages of the 10 before x 8 -> 12 -> 12 -> 12 -> 8 -> 41 words;"
+        "network   3 words and 3 averages of the 10 before x 8 -> 12 -> 12 -> 12 -> 8 -> 41 words;"
         f" {table + hidden + 12 * 8 + 8 + 41:,} parameters; {30 * 16 / words:.2g} passes over the text,"
         " dropout 0.1, 0.2, 0.3"
     )

@@ -56,9 +56,16 @@ def test_a_list_of_widths_leaves_nothing_open() -> None:
         assert filled_in(config, words) is config
 
 
+def test_batches_grow_with_the_text() -> None:
+    """Some 400 a pass."""
+    for hidden, sizes in ((512, (128, 128, 256, 512, 512)), (1_024, (128, 128, 256, 512, 1_024))):
+        found = [filled_in(TrainConfig(hidden=hidden), words) for words in (2, 50_000, 100_000, 200_000, 10**7)]
+        assert tuple(config.batch_size for config in found) == sizes
+
+
 def test_a_short_text_has_a_smaller_network() -> None:
     short, long = (filled_in(TrainConfig(), words) for words in (SHORT - 1, SHORT))
-    assert (short.embed, short.hidden, short.batch_size) == (64, 256, 128)
+    assert (short.embed, short.hidden, short.batch_size) == (96, 384, 512)
     assert (long.embed, long.hidden, long.batch_size) == (128, 512, 512)
 
 
@@ -132,8 +139,8 @@ def test_a_run_is_looked_at_twenty_times_and_a_long_one_more_often() -> None:
 @pytest.mark.parametrize(
     ("options", "want"),
     [
-        ({}, {"steps": 1_758, "dropout": (0.17, 0.12, 0.1), "weight_decay": 0.5}),
-        ({"hidden": 1_024}, {"steps": 4_002, "dropout": (0.37, 0.26, 0.22), "weight_decay": 0.5}),
+        ({}, {"steps": 1_758, "dropout": (0.11, 0.08, 0.06), "weight_decay": 0.401}),
+        ({"hidden": 1_024}, {"steps": 2_001, "dropout": (0.25, 0.17, 0.15), "weight_decay": 1.027}),
     ],
 )
 def test_what_suits_the_documentation_of_the_standard_library_is_known(options: Any, want: dict[str, Any]) -> None:
