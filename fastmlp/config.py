@@ -160,7 +160,12 @@ class TrainConfig:
         shown="not set",
     )
     batch_size: int = option(
-        None, whole(2), "windows per step", metavar="N", shown="128 to 1,024 by the text's length; 128 for a list of widths", fixed=True
+        None,
+        whole(2),
+        "windows per step",
+        metavar="N",
+        shown="128 to 1,024 by the text's length; 128 for a list of widths",
+        fixed=True,
     )
     context: int = option(
         None, whole(1), "number of words just before that predict the next word", metavar="N", shown="5", fixed=True
