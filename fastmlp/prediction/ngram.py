@@ -82,13 +82,12 @@ class BackoffModel:
         """
         if length == 0:
             return np.full(len(ids), self.counts(1).sum(), np.int32)
-        number = ids.astype(np.int64)
-        for at, _, found in self._numbers(ids, length):
-            number = np.full(len(ids), -1)
-            number[at] = found
+        at, number = np.arange(len(ids)), ids  # of the n-grams of `length` words: where they end, their numbers
+        for ends, _, found in self._numbers(ids, length):
+            at, number = ends, found
+        known = (number >= 0) & (at < len(ids) - 1)
         counts = np.zeros(len(ids), np.int32)
-        at = np.flatnonzero(number[:-1] >= 0)
-        counts[at + 1] = self.counts(length)[number[at]]
+        counts[at[known] + 1] = self.counts(length)[number[known]]
         return counts
 
     def checked_length(self, length: int | None) -> int:
@@ -179,8 +178,10 @@ class BackoffCursor:
         return int(self._model.counts(length)[number]) if number >= 0 else 0
 
     def add(self, word: int) -> None:
-        """Append a word."""
-        size, numbers = self._model.size, self._numbers
+        """Append a word by its id; raise IndexError for an id outside the vocabulary."""
+        word, size, numbers = int(word), self._model.size, self._numbers
+        if not 0 <= word < size:
+            raise IndexError(f"word: expected an id in [0, {size}), got {word}")
         found = (
             level.find_one(number * size + word) if number >= 0 else -1
             for level, number in zip(self._model.levels[:-1], numbers[:-1], strict=True)

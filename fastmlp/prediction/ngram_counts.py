@@ -3,7 +3,7 @@
 Sorted by the words that begin there, the positions of equal n-grams lie side by side, for every n up to the order. So
 an n-gram is a run of that list, its count the run's length, and the n-grams that begin with it are parts of the run.
 
-Memory, for N words, at order 5: at most 36 N bytes besides what is returned; the numbers of N words are 32 bits.
+Nothing of it is kept but the n-grams; a text has fewer than 2^31 words.
 """
 
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def _joined(text: Array, size: int, length: int) -> Array:
     key = text.copy()
     for ahead in range(1, length):
         key *= size
-        key[: len(text) - ahead] += text[ahead:]
+        key[: max(0, len(text) - ahead)] += text[ahead:]
     return key
 
 
