@@ -377,7 +377,7 @@ def test_what_is_asked_wrongly_is_refused(model: KneserNey) -> None:
 def test_a_file_gives_the_same_bits_and_takes_few_bytes_a_word(
     size: int, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    ids = [*uneven_text(rng, 3_000, 300), size - 2]
+    ids = [*uneven_text(rng, 3_000, 200), size - 2]
     model = KneserNey.of(np.array(ids), Vocabulary.of_ids(size - 1), IDS, order=3)
     model.save(tmp_path / "kn.safetensors")
     again = KneserNey.load(tmp_path / "kn.safetensors")
