@@ -94,8 +94,7 @@ def count_ngrams(ids: Array, size: int, order: int) -> Iterator[Ngrams]:
         whole = ends < words
         last = ids.take(ends, mode="clip")
         starts[1:] |= last[1:] != last[:-1]
-        starts |= ~whole  # what the text's end cuts short is alone, and first of those that begin as it does
-        starts[1:] |= ~whole[:-1]
+        starts[1:] |= ~whole[:-1]  # what the text's end cuts short is alone, the first of those that begin as it does
         begin = np.flatnonzero(starts)
         count = np.diff(begin, append=words)
         count, begin = count[whole[begin]].astype(np.int32), begin[whole[begin]]

@@ -34,7 +34,7 @@ ngram 2=3
 FOREIGN = """made by hand
 
 \\data\\
-ngram 1=5
+ngram 1=6
 ngram 2=3
 ngram 3=1
 
@@ -44,6 +44,7 @@ ngram 3=1
 -0.5\ta\t-0.2
 -0.4\tb\t-0.1
 -0.7\tc
+-1.2\t</s>
 
 \\2-grams:
 -0.25\t<s> a\t-0.05
@@ -100,10 +101,11 @@ def test_files_of_other_programs(tmp_path: Path) -> None:
     (tmp_path / "foreign.arpa").write_text(FOREIGN)
     model = KneserNey.from_arpa(tmp_path / "foreign.arpa")
     assert model.order == 3
-    assert model.vocabulary.words == ("<s>", "a", "b", "c", "<unk>")
+    assert model.vocabulary.words == ("<s>", "a", "b", "c", "</s>", "<unk>")
     assert log10_of(model, "a b c a") == pytest.approx([-0.5, -0.3, -0.01, -0.5], abs=1e-6)
     assert log10_of(model, "a b a", "<s>") == pytest.approx([-0.25, -0.05 - 0.3, 0.1 - 0.35], abs=1e-6)
     assert log10_of(model, "b c") == pytest.approx([-0.4, -0.1 - 0.7], abs=1e-6)
+    assert log10_of(model, "</s>") == pytest.approx([-1.2], abs=1e-6)
     assert log10_of(model, "zebra") == pytest.approx([-0.6], abs=1e-6)
     assert log10_of(model, "<s>")[0] < -30  # never predicted, though the file says 0
     place = model.cursor(model.vocabulary.encode(["a", "b"]).tolist())
