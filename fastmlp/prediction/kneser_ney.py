@@ -155,6 +155,11 @@ class KneserNey:
         """Whether the training text had words outside the vocabulary."""
         return self._parts().unk_trained
 
+    @property
+    def training_ids(self) -> Array | None:
+        """The training text (N,), uint16 or int32, to store and to fit the model anew; None: it is of an ARPA file."""
+        return self._parts().ids
+
     def __repr__(self) -> str:
         if self._fitted is None:
             return f"KneserNey(order={self.order}): not fitted"

@@ -86,6 +86,7 @@ def test_a_model_that_was_read_is_saved_whole_and_has_no_counts(tmp_path: Path) 
     again = KneserNey.load(tmp_path / "kn.safetensors")
     text = learnable_text(60)
     assert again.order == 3
+    assert again.training_ids is None
     np.testing.assert_array_equal(again.log_probabilities(text), model.log_probabilities(text))
     for counts in (lambda: again.context_counts(text), lambda: again.cursor().context_count(0)):
         with pytest.raises(ModelError, match="from an ARPA file, which holds no counts"):

@@ -241,6 +241,8 @@ def test_the_callers_ids_may_change_afterwards() -> None:
     model = KneserNey.of(ids, Vocabulary.of_ids(3), IDS)
     before = model.log_probabilities([0, 1, 2])
     ids[:] = 0
+    assert model.training_ids is not None
+    assert model.training_ids.tolist() == [0, 1, 2, 0, 1, 2]
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).log_probabilities([0, 1, 2]), before)
     np.testing.assert_array_equal(copy.deepcopy(model).log_probabilities([0, 1, 2]), before)
 
