@@ -1,6 +1,7 @@
 """fastmlp: train a neural language model of Bengio et al. (2003) on novels, fast, on an ordinary CPU.
 
     fastmlp.LanguageModel     train on a text, generate, evaluate, save
+    fastmlp.KneserNey         the same by counting n-grams, in a second
     fastmlp.functional        the kernels on arrays, with torch.nn.functional's names and arguments
     fastmlp.nn, fastmlp.optim layers and optimizers with torch's names, for networks written line by line
     fastmlp.torch             the fused last layer for PyTorch's users; needs torch
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from fastmlp import optim as optim
     from fastmlp import torch as torch
     from fastmlp.language_model import LanguageModel
+    from fastmlp.prediction.kneser_ney import KneserNey
 
 __version__ = "0.1.0"
-__all__ = ["LanguageModel", "__version__"]
+__all__ = ["KneserNey", "LanguageModel", "__version__"]
 
+_CLASSES = {"KneserNey": "prediction.kneser_ney", "LanguageModel": "language_model"}
 _SUBMODULES = ("functional", "nn", "optim", "torch")
 
 if not TYPE_CHECKING:  # for type checkers any name would be there
@@ -29,8 +32,8 @@ if not TYPE_CHECKING:  # for type checkers any name would be there
         """What is imported on demand (PEP 562)."""
         if name in _SUBMODULES:
             return importlib.import_module(f"{__name__}.{name}")
-        if name == "LanguageModel":
-            return importlib.import_module(f"{__name__}.language_model").LanguageModel
+        if name in _CLASSES:
+            return getattr(importlib.import_module(f"{__name__}.{_CLASSES[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -22,9 +22,8 @@ import numpy as np
 
 from fastmlp import __version__
 from fastmlp.config import MODEL_OPTIONS, NETWORK_OPTIONS, TrainConfig, TrainingOptions, check_training_options
-from fastmlp.data.corpus import checked_ids
-from fastmlp.data.given import Ids, TextOrIds, integers, source_of
-from fastmlp.errors import ModelError, NotTrainedError, TextError
+from fastmlp.data.given import Ids, TextOrIds, source_of
+from fastmlp.errors import ModelError, NotTrainedError
 from fastmlp.events import Reporter, Warnings
 from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import model_file
@@ -32,20 +31,12 @@ from fastmlp.network.network import Network
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
 from fastmlp.ops import backend as backends
-from fastmlp.options import FEWEST_ON_MAP, TEMPERATURE, ConfigError, not_negative, picture, positive_share, whole
+from fastmlp.options import FEWEST_ON_MAP, TEMPERATURE, ConfigError, picture, read_argument, whole
 from fastmlp.pictures.word_map import draw_words, plot_words
-from fastmlp.prediction.evaluation import Evaluation, evaluate
-from fastmlp.prediction.generation import (
-    Continuation,
-    complete,
-    describe_unknown_words,
-    random_numbers,
-    softmax,
-    words_of_prompt,
-)
+from fastmlp.prediction.evaluation import Evaluation
 from fastmlp.prediction.neural import MODEL, NeuralModel, load_errors
+from fastmlp.prediction.requests import checked, evaluated, generated, next_words
 from fastmlp.prediction.similarity import directions, word_id
-from fastmlp.text.reading import read_text
 from fastmlp.text.tokenizer import Tokenizer
 from fastmlp.text.vocabulary import Vocabulary, is_word
 from fastmlp.text.words import IDS
@@ -341,19 +332,8 @@ class LanguageModel:
         >>> model.generate("not", 2, temperature=0)
         'not to be'
         """
-        limits = {
-            "temperature": _read("temperature", not_negative, temperature),
-            "top_k": None if top_k is None else _read("top_k", whole(1), top_k),
-            "top_p": None if top_p is None else _read("top_p", positive_share, top_p),
-        }
-        count = _read("words", whole(0), words)
-        rng = seed if isinstance(seed, np.random.Generator) else random_numbers(_seed(seed), 0)
         with self._lock:
-            before = self._words_of(prompt)
-            after = complete(self._parts(), before, count, rng, **limits)
-            if isinstance(prompt, str):
-                return self.tokenizer.join([*before, *after])
-            return self.vocabulary.encode([*before, *after])
+            return generated(self._parts(), prompt, words, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
 
     @overload
     def next_word(self, prompt: str, k: int | None = ...) -> list[tuple[str, float]]: ...
@@ -375,15 +355,11 @@ class LanguageModel:
         >>> [(word, round(probability, 1)) for word, probability in model.next_word("not", k=1)]
         [('to', 1.0)]
         """
-        count = None if k is None else _read("k", whole(1), k)
         with self._lock:
-            vocabulary = self.vocabulary
-            words = self._words_of(prompt)
-            probabilities = softmax(Continuation(self._parts(), words).logits())
-            order = np.argsort(-probabilities, kind="stable")[: vocabulary.unk_id][:count].tolist()
-            if isinstance(prompt, str):
-                return [(vocabulary.words[i], float(probabilities[i])) for i in order]
-            return [(i, float(probabilities[i])) for i in order]
+            likeliest, names = next_words(self._parts(), prompt, k), self.vocabulary.words
+        if isinstance(prompt, str):
+            return [(names[word], probability) for word, probability in likeliest]
+        return likeliest
 
     def evaluate(self, text: TextOrIds) -> Evaluation:
         """Return the loss and perplexity of a text.
@@ -399,10 +375,7 @@ class LanguageModel:
         (3, 2)
         """
         with self._lock:
-            found = evaluate(self._parts(), self._ids("text", text))
-        if not found.words:
-            raise TextError("text: none of its words is in the model's vocabulary")
-        return found
+            return evaluated(self._parts(), text)
 
     def perplexity(self, text: TextOrIds) -> float:
         """Return exp of the mean loss in nats: among how many equally likely words the model hesitates.
@@ -436,7 +409,7 @@ class LanguageModel:
         >>> sorted(word for word, cosine in model.neighbors("to", k=None))
         ['.', 'be', 'not', 'or']
         """
-        count = None if k is None else _read("k", whole(1), k)
+        count = None if k is None else read_argument("k", whole(1), k)
         with self._lock:
             vocabulary, own, vectors = self.vocabulary, self._known_word(word), directions(self.network)
         cosines = np.clip(vectors @ vectors[own], -1, 1)
@@ -464,8 +437,8 @@ class LanguageModel:
         >>> figure.axes[0].get_title()
         'Hamlet: the 4 most frequent words'
         """
-        count = _read("n", whole(FEWEST_ON_MAP), n)
-        file = None if path is None else _read("path", picture, path)
+        count = read_argument("n", whole(FEWEST_ON_MAP), n)
+        file = None if path is None else read_argument("path", picture, path)
         with self._lock:
             if self.tokenizer is IDS:
                 raise ModelError("a model of ids has no words to draw")
@@ -483,30 +456,8 @@ class LanguageModel:
         if not isinstance(word, str):
             if not isinstance(word, int | np.integer):
                 raise TypeError(f"word: expected a word or its id, got {word!r}")
-            return int(self._checked("word", np.array([word]))[0])
+            return int(checked(self._parts(), "word", np.array([word]))[0])
         return word_id(self._parts(), word)
-
-    def _words_of(self, prompt: str | Ids) -> list[str]:
-        """Return the words of a prompt."""
-        if not isinstance(prompt, str):
-            return self.vocabulary.decode(self._checked("prompt", integers("prompt", prompt, "a text (str) or ids")))
-        words = words_of_prompt(self._parts(), prompt)
-        if unknown := describe_unknown_words(self._parts(), words):
-            warnings.warn(unknown, stacklevel=3)
-        return words
-
-    def _ids(self, name: str, given: TextOrIds) -> Array:
-        """Return the ids of a text."""
-        trained, source = self._parts(), source_of(name, given)
-        if isinstance(source, Array):
-            return self._checked(name, source)
-        text = read_text(source) if isinstance(source, tuple) else source
-        return trained.vocabulary.encode(trained.tokenizer.split(text.text))
-
-    def _checked(self, name: str, ids: Array) -> Array:
-        """Return the ids if all are in the vocabulary and, for a model of ids, none is `<unk>`."""
-        known = self.vocabulary.unk_id if self.tokenizer is IDS else len(self.vocabulary)
-        return checked_ids(name, ids, known)
 
     # ---------------------------------------------------------------------------------------------- keeping and loading
 
@@ -596,18 +547,6 @@ def _options_of(shape: NetworkShape) -> dict[str, Any]:
     of_before = NetworkShape(shape.vocabulary, shape.context, shape.embed, shape.hidden) == shape
     hidden = shape.hidden if of_before or len(shape.hidden) > 1 else shape.hidden[0]
     return {name: getattr(shape, name) for name in NETWORK_OPTIONS} | {"hidden": hidden}
-
-
-def _read(name: str, read: Callable[[Any], Any], value: Any) -> Any:
-    """Return the argument as `read` converts it; a ValueError gets its name."""
-    try:
-        return read(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
-def _seed(seed: int | None) -> int | None:
-    return None if seed is None else _read("seed", whole(0), seed)
 
 
 def _ops_and_threads(backend: str, threads: int | None) -> tuple[Ops, int]:

@@ -53,6 +53,14 @@ def closest(word: str, known: Iterable[str]) -> str:
 # ValueError with what was expected.
 
 
+def read_argument(name: str, read: Reader, value: Any) -> Any:
+    """Return a function's argument as `read` converts it; a ValueError gets its name."""
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def whole(low: int, high: int | None = None) -> Reader:
     """Return a reader of whole numbers within bounds."""
     wanted = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"

@@ -18,7 +18,7 @@ def modules() -> list[str]:
         for package in PACKAGES
         for part in pkgutil.iter_modules(importlib.import_module(f"fastmlp.{package}").__path__)
     ]
-    return ["language_model", "optim", "torch", "training.history", *PACKAGES, *parts]
+    return ["language_model", "optim", "prediction.kneser_ney", "torch", "training.history", *PACKAGES, *parts]
 
 
 @pytest.mark.parametrize("name", modules())
