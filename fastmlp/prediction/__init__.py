@@ -1,1 +1,1 @@
-"""Uses of a trained network: perplexity, generated text, similar words."""
+"""Models that predict words, networks and counts, and their uses: perplexity, generated text, similar words."""

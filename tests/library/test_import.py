@@ -35,6 +35,12 @@ def test_the_language_model_brings_numpy_when_it_is_asked_for_and_no_picture_nor
     assert not {"numba", "matplotlib", "torch", "tqdm", "fastmlp.trainer"} & modules
 
 
+def test_counting_brings_numpy_and_no_back_end() -> None:
+    modules = imported_by("from fastmlp import KneserNey; KneserNey().fit('to be or not to be.')")
+    assert "numpy" in modules
+    assert not {"numba", "matplotlib", "torch", "tqdm", "fastmlp.trainer", "fastmlp.language_model"} & modules
+
+
 @pytest.mark.parametrize("name", fastmlp._SUBMODULES)
 def test_submodules_are_imported_when_they_are_asked_for(name: str) -> None:
     if find_spec(f"fastmlp.{name}") is None or (name == "torch" and find_spec("torch") is None):
