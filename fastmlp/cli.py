@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from fastmlp import __version__
 from fastmlp.errors import ReportedError, UsageError
-from fastmlp.options import ConfigError, Reader, closest
+from fastmlp.options import ConfigError, Reader, closest, not_negative, several
 
 if TYPE_CHECKING:
     from fastmlp.ops.backend import Backend
-    from fastmlp.prediction.neural import NeuralModel
+    from fastmlp.prediction.mixture import Mixture
 
 __all__ = [
     "DONE",
@@ -33,6 +33,7 @@ __all__ = [
     "INTERRUPTED",
     "UNUSABLE",
     "Parser",
+    "add_mixture_options",
     "as_typed",
     "compile_first",
     "is_terminal",
@@ -142,15 +143,46 @@ def say(text: str) -> None:
         silence(sys.stderr)
 
 
-def load_model(run: str) -> tuple["NeuralModel", "Backend"]:
-    """Load the model of a run's folder or a .safetensors file; return it and its back-end."""
-    from fastmlp.files.run_folder import model_file
+def add_mixture_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that predicts: what of a model is to do it."""
+    parser.add_argument(
+        "--only",
+        metavar="NAMES",
+        default=None,
+        help="network, counts, cache, or several separated by commas (default: all that the model has)",
+    )
+    parser.add_argument(
+        "--weights",
+        type=typed(several(not_negative, "numbers of at least 0 separated by commas, as in 0.6,0.3,0.1")),
+        metavar="X,X",
+        default=None,
+        help="weight of each, in that order (default: those fitted to the validation part)",
+    )
+
+
+def load_model(arguments: argparse.Namespace) -> tuple["Mixture", "Backend"]:
+    """Load the model of the command's run, a folder or a .safetensors file; return what is to predict, its back-end."""
     from fastmlp.ops.backend import choose_backend
-    from fastmlp.prediction.neural import NeuralModel
+    from fastmlp.prediction.mixture import PREDICTORS, load_predictor
     from fastmlp.threads import default_threads
 
     threads, backend = default_threads(), choose_backend()
-    model = NeuralModel.load(model_file(run), backend.ops, threads=threads)
+    model = load_predictor(arguments.run, backend.ops, threads=threads)
+    if arguments.only is not None:
+        names = [name.strip() for name in arguments.only.split(",")]
+        for name in names:
+            if name not in PREDICTORS:
+                raise UsageError(f"--only: expected {', '.join(PREDICTORS)}, got {name!r}{closest(name, PREDICTORS)}")
+            if name not in model.names:
+                raise UsageError(f"--only: {arguments.run} has no {name}, only {', '.join(model.names)}")
+        model = model.only(*names)
+    if arguments.weights is not None:
+        if len(arguments.weights) != len(model.names) or not any(arguments.weights):
+            raise UsageError(
+                f"--weights: expected {len(model.names)} numbers, not all 0, for {', '.join(model.names)},"
+                f" got {','.join(f'{weight:g}' for weight in arguments.weights)}"
+            )
+        model = model.weighted(*arguments.weights)
     if backend.notice:
         say(f"note: {backend.notice}")
     return model, backend

@@ -82,6 +82,7 @@ WINDOW: dict[str, Any] = {
     "embed_std": 0.02,
     "output_bias": "frequencies",
     "schedule": "linear",
+    "counts": True,
 }
 LAYERS: dict[str, Any] = {
     "context": 4,
@@ -98,6 +99,7 @@ LAYERS: dict[str, Any] = {
     "embed_std": 1.0,
     "output_bias": "zero",
     "schedule": "cosine",
+    "counts": False,
     "batch_size": 128,
     "patience": 0,
     "eval_every": 1_000,
@@ -311,6 +313,14 @@ class TrainConfig:
         metavar="N",
         shown="6; 0 for a list of widths",
     )
+    counts: bool = option(
+        None,
+        either,
+        "whether to count the text's n-grams, predict with them too, and keep the text for that",
+        metavar="YES|NO",
+        shown="yes; no for a list of widths",
+    )
+    order: int = option(5, whole(1, 8), "words of the longest n-grams that are counted", metavar="N")
     prompt: tuple[str, ...] = option(
         (), texts, "what the sample texts begin with", metavar="TEXT", shown="from the held-out text", repeated=True
     )
@@ -391,6 +401,8 @@ class TrainConfig:
         for name, rule in (("momentum", "momentum"), ("betas", "adamw")):
             if self.optimizer != rule and getattr(self, name) != _default(name):
                 raise ConfigError(name, f"only the optimizer {rule} has it, and this is {self.optimizer}")
+        if not self.counts and self.order != _default("order"):
+            raise ConfigError("order", "nothing is counted: give {other} too", other="counts")
 
     @classmethod
     def layered(cls, *layers: Mapping[str, Any]) -> "TrainConfig":
@@ -476,6 +488,8 @@ class TrainingOptions(TypedDict, total=False):
     log_every: int | None
     sample_every: int | None
     patience: int | None
+    counts: bool | None
+    order: int
     embed_std: float | None
     output_bias: str | None
     prompt: str | Sequence[str]

@@ -14,6 +14,7 @@ from fastmlp import cli
 from fastmlp.events import (
     Compiled,
     Compiling,
+    Counted,
     Evaluating,
     Event,
     Finished,
@@ -126,6 +127,9 @@ class Console(Printer):
                 simd = f" ({event.simd})" if event.simd else ""
                 threads = plural(event.threads, "thread")
                 self.fact("running", f"{event.backend}{simd}, precision {event.precision}, {threads}")
+            case Counted():
+                counted = f"perplexity {shortly(event.perplexity)} in {event.seconds:.1f} s"
+                self.fact("counting", f"{counted}, by sequences of up to {plural(event.order, 'word')} (Kneser-Ney)")
             case Writing():
                 self.fact("writing", event.folder)
             case Resumed():
@@ -332,8 +336,12 @@ def describe_end(event: Finished, paint: Paint = plain) -> str:
     for part, name in (("val", "validation"), ("test", "test")):
         if f"kept_{part}_loss" in kept:
             lines += describe_kept(kept, part, name)
+    if "mixture" in kept:
+        lines.append(describe_mixture(kept["mixture"]))
     if event.plot:
         lines.append(f"the loss over the steps: {event.plot}")
+    if event.mixture:
+        lines.append(f"the counts, which hold the text itself: {event.mixture} (--no-counts: without)")
     return "\n".join(lines)
 
 
@@ -350,6 +358,18 @@ def describe_kept(kept: dict[str, Any], part: str, name: str) -> list[str]:
     if unknown and f"kept_{part}_loss_with_unknown" in kept:
         lines.append(f"{name} with them: {figures('_with_unknown')}: <unk> was trained")
     return lines
+
+
+def describe_mixture(figures: dict[str, Any]) -> str:
+    """Return the perplexities of the mixtures, of the network and of the counts, and of which words they are."""
+    where = "the test part" if figures["part"] == "test" else "the second half of that part"
+    network, counts, both, whole = (
+        shortly(figures[names]) for names in ("network", "counts", "network+counts", "network+counts+cache")
+    )
+    return (
+        f"mixed: perplexity {both} with the counts, {whole} with a cache too"
+        f" ({network} network alone, {counts} counts alone; {where}, which no weight was fitted to)"
+    )
 
 
 def indented(text: str, label: str, width: int = WIDTH) -> str:

@@ -4,66 +4,101 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 from fastmlp import cli
 
 if TYPE_CHECKING:
-    from fastmlp.prediction.evaluation import Evaluation
+    import numpy as np
+
+    from fastmlp.prediction.mixture import Mixture
+    from fastmlp.prediction.predictor import Watch
+    from fastmlp.text.reading import Text
+    from fastmlp.text.tokenizer import Tokenizer
 
 
 def make_parser(prog: str) -> cli.Parser:
     """The command's arguments."""
     parser = cli.Parser(
         prog=prog,
-        description="How well a trained network guesses a text: loss and perplexity.",
+        description="How well a trained network, its counts and their mixture predict a text: loss and perplexity.",
         examples=("runs/hp other.txt", "runs/hp other.txt --json"),
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument(
         "files", metavar="FILE", nargs="+", help="text files, folders (their *.txt), - for standard input, .gz"
     )
+    cli.add_mixture_options(parser)
     parser.add_argument("--json", action="store_true", default=False, help="print one JSON object")
     return parser
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Load the model, read the text, evaluate the model on it, print the figures."""
+    """Load the model, read the text, evaluate each of its predictors and their mixtures on it, print the figures."""
     from tqdm import tqdm
 
     from fastmlp.errors import TextError
-    from fastmlp.prediction.evaluation import evaluate as evaluation
     from fastmlp.text.reading import read_text
 
-    model, backend = cli.load_model(arguments.run)
-    ids = model.vocabulary.encode(model.tokenizer.split(read_text(arguments.files).text))
-    cli.compile_first(backend, lambda: evaluation(model, ids[:1]))
+    model, backend = cli.load_model(arguments)
+    text = read_text(arguments.files)
+    ids = model.vocabulary.encode(model.tokenizer.split(text.text))
+    documents = begins_of_documents(model.tokenizer, text)
+    cli.compile_first(backend, lambda: model.predictions(ids[:1], ids[:0]))
     shown = {"unit": " words", "unit_scale": True, "dynamic_ncols": True, "leave": False}
     with tqdm(total=len(ids), disable=not cli.is_terminal(sys.stderr), **shown) as bar:
-        found = evaluation(model, ids, watch=bar.update)
-    if not found.words:
+        found = evaluations(model, ids, documents, bar.update)
+    if not next(iter(found.values()))["words"] - next(iter(found.values()))["unknown_words"]:
         raise TextError(f"{', '.join(arguments.files)}: none of its words is in the model's vocabulary")
-    print(json.dumps(facts(found)) if arguments.json else describe(facts(found)))
+    whole = list(found.values())[-1]
+    print(json.dumps({**whole, "predictors": found}) if arguments.json else describe(found))
     return cli.DONE
 
 
-def facts(found: "Evaluation") -> dict[str, Any]:
-    """Return the printed figures by name."""
-    return {**found.figures(), "words": found.words + found.unknown}
+def begins_of_documents(tokenizer: "Tokenizer", text: "Text") -> list[int]:
+    """Return before which of its words a file begins, but for the first."""
+    begin = [0, *text.begin]
+    words = [len(tokenizer.split(text.text[start:end])) for start, end in pairwise(begin)]
+    return list(accumulate(words))
 
 
-def describe(values: dict[str, Any]) -> str:
-    """Return the figures as a few lines."""
-    unknown = values["unknown_words"]
+def evaluations(
+    model: "Mixture", ids: "np.ndarray", documents: Sequence[int], watch: "Watch"
+) -> dict[str, dict[str, float | int]]:
+    """Return the figures of each predictor alone and of their mixtures, the whole one last, by their names.
+
+    A predictor's time is not counted again in a mixture, whose words per second are those of all its predictors.
+    """
+    from fastmlp.prediction.evaluation import evaluation_of
+
+    found, seconds = model.timed_predictions(ids, ids[:0], documents=documents, watch=watch)
+    mixed = [model.names[: count + 1] for count in range(1, len(model.names))]
+    result = {}
+    for names in [*((name,) for name in model.names if len(model.names) == 1 or name != "cache"), *mixed]:
+        evaluation = evaluation_of(model, -found.of(*names).mixed(model.weights), ids)
+        speed = len(ids) / max(sum(seconds[name] for name in names), 1e-9)
+        figures = {**evaluation.figures(), "words": len(ids), "words_per_second": round(speed, 1)}
+        result[" + ".join(names)] = figures
+    return result
+
+
+def describe(found: dict[str, dict[str, float | int]]) -> str:
+    """Return a table of the figures, and what they are of."""
+    whole = list(found.values())[-1]
+    width = max(map(len, found))
+    unknown = whole["unknown_words"]
     left_out = f"{unknown:,} outside the vocabulary, left out above" if unknown else "all in the vocabulary"
-    lines = [
-        f"loss        {values['loss']:.4f}",
-        f"perplexity  {values['perplexity']:.2f}",
-        f"words       {values['words']:,}; {left_out}",
-    ]
-    if unknown and "loss_with_unknown" in values:
-        loss, perplexity = values["loss_with_unknown"], values["perplexity_with_unknown"]
-        lines.append(f"with them   loss {loss:.4f}, perplexity {perplexity:.2f}: <unk> was trained")
+    lines = [f"{'':{width}}    loss  perplexity   words/s"]
+    for names, figures in found.items():
+        loss, perplexity, speed = figures["loss"], figures["perplexity"], figures["words_per_second"]
+        lines.append(f"{names:{width}}  {loss:6.4f}  {perplexity:10,.2f}  {speed:8,.0f}")
+    lines.append(f"{'words':{width}}  {whole['words']:,}; {left_out}")
+    if unknown and "loss_with_unknown" in whole:
+        loss, perplexity = whole["loss_with_unknown"], whole["perplexity_with_unknown"]
+        lines.append(f"{'with them':{width}}  loss {loss:.4f}, perplexity {perplexity:.2f}: <unk> was trained")
+    if any("cache" in names for names in found):
+        lines.append("with the cache the model adapts to the text as it reads it, from the beginning of each file on")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 __all__ = [
     "Compiled",
     "Compiling",
+    "Counted",
     "Evaluating",
     "Event",
     "Finished",
@@ -94,6 +95,16 @@ class Running(Event):
     simd: str | None
     precision: str
     threads: int
+
+
+@dataclass(frozen=True)
+class Counted(Event):
+    """The n-grams of the training text are counted; loss and perplexity of the counts alone on the validation part."""
+
+    order: int
+    loss: float
+    perplexity: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -209,7 +220,10 @@ class Finished(Event):
             without words outside the vocabulary (kept_val_loss, kept_test_perplexity, ...); the number of those words
             (kept_val_unknown_words, ...); and if <unk> was trained the figures over all words
             (kept_val_loss_with_unknown, kept_val_perplexity_with_unknown, ...)
+            `mixture`: what the network, the counts, and their mixtures have as perplexities ("network+counts", ...) on
+            some words of a part, "val" (its second half) or "test", to which no weights were fitted
     plot    the picture of the loss; None where it could not be drawn
+    mixture  the file of counts and weights, which holds the text; None: there is none
     """
 
     folder: str | None
@@ -218,6 +232,7 @@ class Finished(Event):
     loss: float | None
     kept: dict[str, Any]
     plot: str | None = None
+    mixture: str | None = None
 
 
 @dataclass(frozen=True)

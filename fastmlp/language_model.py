@@ -26,7 +26,7 @@ from fastmlp.data.given import Ids, TextOrIds, source_of
 from fastmlp.errors import ModelError, NotTrainedError
 from fastmlp.events import Reporter, Warnings
 from fastmlp.files import checkpoint
-from fastmlp.files.run_folder import model_file
+from fastmlp.files.run_folder import mixture_file, model_file
 from fastmlp.network.network import Network
 from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
@@ -34,6 +34,7 @@ from fastmlp.ops import backend as backends
 from fastmlp.options import FEWEST_ON_MAP, TEMPERATURE, ConfigError, picture, read_argument, whole
 from fastmlp.pictures.word_map import draw_words, plot_words
 from fastmlp.prediction.evaluation import Evaluation
+from fastmlp.prediction.mixture import MIXTURE, Mixture, load_mixture, predictor_of, shares_of_next_words
 from fastmlp.prediction.neural import MODEL, NeuralModel, load_errors
 from fastmlp.prediction.requests import checked, evaluated, generated, next_words
 from fastmlp.prediction.similarity import directions, word_id
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["LanguageModel", "ModelError", "NotTrainedError", "load_language_model"]
 
 Array = np.ndarray
+Chosen = bool | str | Sequence[str]  # what of a mixture is to predict
 OF_TEXT_AND_SEED = ("vocab_size", "min_count", "seed")  # arguments of a model that its network does not store
 
 
@@ -127,7 +129,7 @@ class LanguageModel:
         network = (context, embed, hidden, averages, reach, blocks, residual, activation, projection, tied, dropout)
         given = (*network, tokenizer, vocab_size, min_count, seed, threads, backend)
         self._set_options(dict(zip(MODEL_OPTIONS, given, strict=True)))
-        self._trained: NeuralModel | None = None
+        self._trained: Mixture | None = None  # its network, and what was counted beside it
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         """Store the arguments of a new model, converted as a run's configuration converts them."""
@@ -159,15 +161,18 @@ class LanguageModel:
             backend=network.ops.backend,
             **({"vocab_size": trained.vocabulary.unk_id} if ids else {"tokenizer": trained.tokenizer.name}),
         )
-        model._trained = trained
+        model._trained = Mixture(trained)
         return model
 
     # ----------------------------------------------------------------------------------------------- what it is made of
 
-    def _parts(self) -> NeuralModel:
+    def _whole(self) -> Mixture:
         if self._trained is None:
             raise NotTrainedError("this LanguageModel is not trained: call its fit, or LanguageModel.load")
         return self._trained
+
+    def _parts(self) -> NeuralModel:
+        return self._whole().neural()
 
     @property
     def network(self) -> Network:
@@ -198,8 +203,9 @@ class LanguageModel:
             if value is not None and (name in always or value != getattr(default, name))
         }
         arguments = ", ".join(f"{name}={value!r}" for name, value in shown.items())
-        if (trained := self._trained) is None:
+        if self._trained is None:
             return f"LanguageModel({arguments}): not trained"
+        trained = self._parts()
         kind, words = ("ids" if trained.tokenizer is IDS else "words"), len(trained.vocabulary) - 1
         parameters = trained.network.parameter_count()
         return f"LanguageModel({arguments}): {words:,} {kind}, {parameters:,} parameters"
@@ -241,6 +247,7 @@ class LanguageModel:
             eval_every, eval_windows, log_every   steps between measurements, by the run's length; words of a validation
                                                   (8,192)
             patience                              worse validations in a row after which it stops (6); 0: never
+            counts, order                         whether n-grams are counted too (True), and up to which length (5)
             sample_every, prompt                  the samples that are told to the reporter
             save_every                            steps between checkpoints; needs `out`
             precision                             of the last layer's products: "auto", "ieee", "bf16x3", "bf16"
@@ -270,11 +277,11 @@ class LanguageModel:
         if out is None:
             run = run_in_memory(config, text=in_memory, reporter=reporter)
             result = run.train(should_stop)
-            lines, trained = run.metrics_lines(), run.best_model()
+            lines, trained = run.metrics_lines(), run.mixture()
         else:
             with open_run(config, text=in_memory, reporter=reporter, resume=resume, overwrite=overwrite) as saved_run:
                 result = saved_run.train(should_stop)
-                lines, trained = saved_run.metrics_lines(), saved_run.best_model()
+                lines, trained = saved_run.metrics_lines(), saved_run.mixture()
         with self._lock:
             self._trained = trained
         return History.of(lines, result)
@@ -290,6 +297,7 @@ class LanguageModel:
         temperature: float = ...,
         top_k: int | None = ...,
         top_p: float | None = ...,
+        mixture: Chosen = ...,
         seed: int | np.random.Generator | None = ...,
     ) -> str: ...
 
@@ -302,6 +310,7 @@ class LanguageModel:
         temperature: float = ...,
         top_k: int | None = ...,
         top_p: float | None = ...,
+        mixture: Chosen = ...,
         seed: int | np.random.Generator | None = ...,
     ) -> Array: ...
 
@@ -313,15 +322,18 @@ class LanguageModel:
         temperature: float = TEMPERATURE,
         top_k: int | None = None,
         top_p: float | None = None,
+        mixture: Chosen = True,
         seed: int | np.random.Generator | None = None,
     ) -> str | Array:
-        """Return the prompt and more words, each drawn from the network's predictions; never `<unk>`.
+        """Return the prompt and more words, each drawn from the model's predictions; never `<unk>`.
 
         prompt       what the text begins with; ids (N,) for ids
         words        how many words to add
         temperature  below 1 likely words become likelier, above 1 less so; 0 takes the likeliest
         top_k        draw from the k likeliest words
         top_p        draw from the fewest words that together have this probability
+        mixture      True: network, counts and cache together, what there is of them; False: the network alone; or some
+                     of "network", "counts", "cache"
         seed         makes the same text each time, the first of `python -m fastmlp.generate --seed`; or a generator of
                      random numbers to use; None: another text each time
         Returns a text, or for ids an int32 array (N + words,). Warns of words that the vocabulary lacks, which are read
@@ -333,19 +345,23 @@ class LanguageModel:
         'not to be'
         """
         with self._lock:
-            return generated(self._parts(), prompt, words, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+            model = self._predictor(mixture)
+            return generated(model, prompt, words, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
 
     @overload
-    def next_word(self, prompt: str, k: int | None = ...) -> list[tuple[str, float]]: ...
+    def next_word(self, prompt: str, k: int | None = ..., *, mixture: Chosen = ...) -> list[tuple[str, float]]: ...
 
     @overload
-    def next_word(self, prompt: Ids, k: int | None = ...) -> list[tuple[int, float]]: ...
+    def next_word(self, prompt: Ids, k: int | None = ..., *, mixture: Chosen = ...) -> list[tuple[int, float]]: ...
 
-    def next_word(self, prompt: str | Ids, k: int | None = 10) -> list[tuple[str, float]] | list[tuple[int, float]]:
+    def next_word(
+        self, prompt: str | Ids, k: int | None = 10, *, mixture: Chosen = True
+    ) -> list[tuple[str, float]] | list[tuple[int, float]]:
         """Return the likeliest next words with their probabilities, the likeliest first.
 
-        prompt  the words before; ids (N,) for ids
-        k       how many words; None: all
+        prompt   the words before; ids (N,) for ids
+        k        how many words; None: all
+        mixture  as in `generate`
         Probabilities are those that `generate` draws with at temperature 1: `<unk>` is left out, and all of them add up
         to 1. Warns of words that the vocabulary lacks. Raises NotTrainedError, ValueError, or for ids TypeError or
         IndexError.
@@ -356,15 +372,33 @@ class LanguageModel:
         [('to', 1.0)]
         """
         with self._lock:
-            likeliest, names = next_words(self._parts(), prompt, k), self.vocabulary.words
+            likeliest, names = next_words(self._predictor(mixture), prompt, k), self.vocabulary.words
         if isinstance(prompt, str):
             return [(names[word], probability) for word, probability in likeliest]
         return likeliest
 
-    def evaluate(self, text: TextOrIds) -> Evaluation:
+    def next_word_by_predictor(self, prompt: str | Ids, k: int | None = 10) -> list[tuple[str | int, dict[str, float]]]:
+        """Return the likeliest next words, each with the part of its probability that every predictor gives it.
+
+        prompt, k  as in `next_word`, whose probabilities are the sums
+        Raises as `next_word`.
+
+        >>> model = LanguageModel(embed=8, hidden=16)
+        >>> history = model.fit("to be or not to be. " * 50, steps=50)
+        >>> [(word, parts)] = model.next_word_by_predictor("or not", k=1)
+        >>> word, sorted(parts)
+        ('to', ['cache', 'counts', 'network'])
+        """
+        with self._lock:
+            likeliest = shares_of_next_words(self._predictor(True), prompt, k)
+            names = self.vocabulary.words
+        return [(names[word] if isinstance(prompt, str) else word, parts) for word, parts in likeliest]
+
+    def evaluate(self, text: TextOrIds, *, mixture: Chosen = True) -> Evaluation:
         """Return the loss and perplexity of a text.
 
-        text  as in `fit`; ids are those of its vocabulary
+        text     as in `fit`; ids are those of its vocabulary
+        mixture  as in `generate`; with the cache the model adapts to the text as it reads it
         Words outside the vocabulary are left out and counted.
         Raises NotTrainedError; TextError for a text without known words; otherwise as `fit`.
 
@@ -375,12 +409,14 @@ class LanguageModel:
         (3, 2)
         """
         with self._lock:
-            return evaluated(self._parts(), text)
+            return evaluated(self._predictor(mixture), text)
 
-    def perplexity(self, text: TextOrIds) -> float:
+    def perplexity(self, text: TextOrIds, *, mixture: Chosen = True) -> float:
         """Return exp of the mean loss in nats: among how many equally likely words the model hesitates.
 
-        text  as in `fit`; words that the vocabulary lacks are left out: `evaluate` counts them
+        text     as in `fit`; words that the vocabulary lacks are left out: `evaluate` counts them
+        mixture  as in `generate`. By default it is the perplexity of all that the model has: of network, counts and
+                 cache together, where there are counts. `mixture=False` is that of the network alone.
         Raises as `evaluate`.
 
         >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
@@ -388,7 +424,7 @@ class LanguageModel:
         >>> 1 < model.perplexity("to be or not to be.") < 1.5
         True
         """
-        return self.evaluate(text).perplexity
+        return self.evaluate(text, mixture=mixture).perplexity
 
     @overload
     def neighbors(self, word: str, k: int | None = ...) -> list[tuple[str, float]]: ...
@@ -451,6 +487,17 @@ class LanguageModel:
             return draw_words(named, vectors[shown], headline)
         return plot_words(named, vectors[shown], file, title=headline)
 
+    def _predictor(self, mixture: Chosen) -> Mixture:
+        """Return what `mixture=` asks for."""
+        whole = self._whole()
+        if mixture is True:
+            return whole
+        names = ("network",) if mixture is False else (mixture,) if isinstance(mixture, str) else tuple(mixture)
+        if not names or (missing := [name for name in names if name not in whole.names]):
+            got = ", ".join(map(repr, missing)) if names else "nothing"
+            raise ValueError(f"mixture: expected some of {', '.join(whole.names)}, which this model has, got {got}")
+        return whole.only(*names)
+
     def _known_word(self, word: str | int) -> int:
         """Return the id of a word; raise an error if the vocabulary lacks it."""
         if not isinstance(word, str):
@@ -461,10 +508,12 @@ class LanguageModel:
 
     # ---------------------------------------------------------------------------------------------- keeping and loading
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, counts: bool = True) -> None:
         """Write the model to a .safetensors file; on failure an existing file stays as it is.
 
-        path  for LanguageModel.load, and for `python -m fastmlp.generate`, `evaluate`, `neighbors` and `map`
+        path    for LanguageModel.load, and for `python -m fastmlp.generate`, `evaluate`, `neighbors` and `map`
+        counts  whether the file has the counts, if there are any: it then holds the training text, as ids, 2 bytes a
+                word (4 for more than 65,536 different words), and who has the file can read the text
         Raises NotTrainedError; CheckpointError where the file cannot be written.
 
         >>> import tempfile
@@ -478,8 +527,18 @@ class LanguageModel:
         """
         with self._lock:
             own = {name: value for name in OF_TEXT_AND_SEED if (value := self._options[name]) is not None}
-            metadata = {"kind": MODEL, **self.metadata(), "config": own, "fastmlp": __version__}
-            checkpoint.save(path, self.network.state_dict(), metadata)
+            tensors, metadata = self._checkpoint(counts=counts)
+            checkpoint.save(path, tensors, {"kind": MODEL, **metadata, "config": own, "fastmlp": __version__})
+
+    def _checkpoint(self, *, counts: bool) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return the arrays of the model, not copied, and its metadata."""
+        whole, tensors, metadata = self._whole(), dict(self.network.state_dict()), self.metadata()
+        if not counts:
+            whole = whole.without_counts()
+        if whole.names != ("network",):
+            tensors |= whole.tensors()
+            metadata[MIXTURE] = whole.metadata()
+        return tensors, metadata
 
     @classmethod
     def load(cls, run: str | os.PathLike[str], *, threads: int | None = None, backend: str = "auto") -> "LanguageModel":
@@ -490,6 +549,8 @@ class LanguageModel:
         Raises ModelError if it cannot be read or is no model; loading runs no code of the file.
         """
         model = load_language_model(run, *_ops_and_threads(backend, threads))
+        if (beside := mixture_file(run)) is not None:
+            model._trained = load_mixture(beside, model._parts())
         model._options |= {"threads": threads, "backend": backend}
         return model
 
@@ -498,8 +559,8 @@ class LanguageModel:
         with self._lock:
             state: dict[str, Any] = {"options": self._options, "trained": None}
             if self._trained is not None:
-                arrays = {name: array.copy() for name, array in self.network.state_dict().items()}
-                state["trained"] = arrays, self.metadata()
+                tensors, metadata = self._checkpoint(counts=True)
+                state["trained"] = {name: array.copy() for name, array in tensors.items()}, metadata
             return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -509,7 +570,7 @@ class LanguageModel:
         if state["trained"] is not None:
             ops, threads = _ops_and_threads(self._options["backend"], self._options["threads"])
             arrays, metadata = state["trained"]
-            self._trained = NeuralModel.from_checkpoint(arrays, metadata, ops, threads=threads)
+            self._trained = predictor_of(arrays, metadata, ops, threads=threads)
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata that a checkpoint needs beside the network's arrays."""
@@ -523,7 +584,9 @@ class LanguageModel:
 
         Raises ValueError where something is missing or does not fit.
         """
-        model = cls.of(NeuralModel.from_checkpoint(tensors, metadata, ops, threads=threads))
+        trained = predictor_of(tensors, metadata, ops, threads=threads)
+        model = cls.of(trained.neural())
+        model._trained = trained
         config = metadata.get("config", {})
         model._options |= {name: config[name] for name in OF_TEXT_AND_SEED if name in config}
         return model
@@ -558,7 +621,7 @@ def _ops_and_threads(backend: str, threads: int | None) -> tuple[Ops, int]:
 
 
 def load_language_model(run: str | os.PathLike[str], ops: Ops, threads: int = 1) -> LanguageModel:
-    """Load the model of a run's folder or a .safetensors file for the given ops.
+    """Load the model of a run's folder, without its counts, or of a .safetensors file, for the given ops.
 
     Raises ModelError if it cannot be read or is no model.
     """

@@ -26,6 +26,7 @@ GROUPS = {
     "network": (*NETWORK_OPTIONS, "embed_std", "output_bias"),
     "optimizer": ("optimizer", "lr", "schedule", "warmup", "momentum", "betas", "weight_decay"),
     "text": ("tokenizer", "vocab_size", "min_count", "val_fraction", "test_fraction", "val_file"),
+    "counts": ("counts", "order"),
     "watching": ("eval_every", "eval_windows", "patience", "log_every", "sample_every", "prompt"),
     "running": ("save_every", "seed", "threads", "backend", "precision"),
 }
@@ -73,6 +74,9 @@ def make_parser(prog: str) -> cli.Parser:
         group = parser.add_argument_group(title)
         for name in names:
             option = known[name]
+            if name == "counts":
+                what = "same as --counts no"
+                group.add_argument("--no-counts", dest=name, action="store_const", const=False, help=what)
             group.add_argument(
                 cli.flag(name),
                 metavar=option.metavar,

@@ -14,7 +14,7 @@ from fastmlp.errors import CheckpointError, ModelError, RunFolderError
 from fastmlp.files.atomic import LOCK_FILE, check_writable
 from fastmlp.files.checkpoint import is_checkpoint
 
-__all__ = ["Journal", "RunFolder", "find_folder", "model_file"]
+__all__ = ["Journal", "RunFolder", "find_folder", "mixture_file", "model_file"]
 
 STANDARD_LIBRARY, STANDARD_INPUT = "standard-library", "stdin"
 
@@ -28,6 +28,7 @@ class RunFolder:
     metrics  a line of JSON per log interval and evaluation
     samples  texts written before, during and after training
     plot     the loss over the steps
+    mixture  the counted text, and the weights that mix the best weights with it
 
     run_files those that identify a run
     files     all of them
@@ -42,8 +43,9 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples.txt"
         self.plot = self.path / "loss.png"
+        self.mixture = self.path / MIXTURE_FILE
         self.run_files = (self.last, self.model, self.config)
-        self.files = (*self.run_files, self.metrics, self.samples, self.plot)
+        self.files = (*self.run_files, self.metrics, self.samples, self.plot, self.mixture)
 
     def holds_run(self) -> bool:
         """Whether a run has written here, not another program to files of the same names."""
@@ -167,7 +169,7 @@ class Journal:
         self._file.close()
 
 
-MODEL_FILE, LAST_FILE = "model.safetensors", "last.safetensors"
+MODEL_FILE, LAST_FILE, MIXTURE_FILE = "model.safetensors", "last.safetensors", "mixture.safetensors"
 RUNS = Path("runs")  # of the runs without --out
 
 
@@ -184,6 +186,12 @@ def model_file(run: str | os.PathLike[str]) -> Path:
         if (path / name).is_file():
             return path / name
     raise ModelError(f"{path}: a folder without {MODEL_FILE}; name a run's folder or a .safetensors file")
+
+
+def mixture_file(run: str | os.PathLike[str]) -> Path | None:
+    """Return the file of what a run's best weights are mixed with; None if there is none."""
+    file = Path(run) / MIXTURE_FILE
+    return file if file.is_file() and (Path(run) / MODEL_FILE).is_file() else None
 
 
 def _refuse_other_files(path: Path) -> None:

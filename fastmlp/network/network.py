@@ -299,18 +299,32 @@ class Network:
         fp32_precision   of the last layer's products; "auto": float32, whatever training uses
         """
         h = self.forward(batch.near, batch.far, training=False, unknown=unknown)
+        return self.losses_after(h, batch.targets, fp32_precision=fp32_precision)
+
+    def losses_after(self, h: Array, targets: Array, *, fp32_precision: str = "auto") -> Array:
+        """Return the loss of each target (B,) in nats, for a result of `forward`, h (B, H)."""
         row_scale = self._mean_over(len(h))
-        return self.layers.output.losses(h, batch.targets, row_scale, fp32_precision=fp32_precision).copy()
+        return self.layers.output.losses(h, targets, row_scale, fp32_precision=fp32_precision).copy()
 
     def logits(self, near: Array, far: Array | None = None, *, unknown: Array | None = None) -> Array:
         """Return the logits of the next word (B, V), with the running statistics; text is generated from them.
 
         near, far, unknown  as in forward
         """
-        h, output = self.forward(near, far, training=False, unknown=unknown), self.layers.output
-        logits = np.empty((len(near), self.shape.vocabulary), h.dtype)
+        return self.logits_after(self.forward(near, far, training=False, unknown=unknown))
+
+    def logits_after(self, h: Array) -> Array:
+        """Return the logits of the next word (B, V), for a result of `forward`, h (B, H)."""
+        output = self.layers.output
+        logits = np.empty((len(h), self.shape.vocabulary), h.dtype)
         self._place.run("linear_forward", h, output.weight, output.bias, logits)
         return logits
+
+    def product(self, a: Array, b: Array) -> Array:
+        """Return a b^T in a new array (N, M), for a (N, H) and b (M, H), by the back-end's op."""
+        out = np.empty((len(a), len(b)), a.dtype)
+        self._place.run("linear_forward", np.ascontiguousarray(a), np.ascontiguousarray(b), None, out)
+        return out
 
 
 def mean(losses: Array) -> float:

@@ -26,7 +26,7 @@ Array = np.ndarray
 Metrics = Sequence[Mapping[str, Any]]
 
 ROUND = [1, 2, 5, 10]  # steps between the numbers on an axis
-TRAINING, VALIDATION, LEARNING_RATE = "#1f77b4", "#d9480f", "#2b8a3e"
+TRAINING, VALIDATION, LEARNING_RATE, COUNTS = "#1f77b4", "#d9480f", "#2b8a3e", "#495057"
 HIGHEST_WITH_PERPLEXITY = 16.0  # nats; a larger perplexity, above nine million, says nothing
 
 
@@ -86,8 +86,8 @@ def draw_loss(metrics: Metrics, title: str) -> "Figure":
     """Draw the training loss, measured and smoothed, and the validation loss with its best, in nats and as perplexity;
     below, on the same iterations, the learning rate.
 
-    metrics  a run's lines, by iteration: `step`, `loss`, and optionally `val_loss` and `lr`; values that are not finite
-             are left out; so is the panel of `lr` if there is none
+    metrics  a run's lines, by iteration: `step`, `loss`, and optionally `val_loss`, `lr` and `counts_val_loss`; values
+             that are not finite are left out; so is the panel of `lr` if there is none
     title    one line of plain text
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -132,6 +132,7 @@ def _set_iterations(figure: "Figure", steps: Sequence[int]) -> None:
 def _draw_losses(axes: "Axes", metrics: Metrics) -> None:
     _draw_training(axes, *_series(metrics, "loss"))
     _draw_validation(axes, metrics)
+    _draw_counts(axes, metrics)
     axes.set_ylabel("loss (nats per word)")
     if axes.get_ylim()[1] <= HIGHEST_WITH_PERPLEXITY:
         _add_perplexity(axes)
@@ -174,6 +175,13 @@ def _draw_validation(axes: "Axes", metrics: Metrics) -> None:
         found += _kept_figures(end)
         axes.plot(steps, losses, "o-", color=VALIDATION, markersize=5, linewidth=1.2, label="validation")
         axes.plot(steps[best], losses[best], "*", color=VALIDATION, markersize=15, markeredgecolor="white", label=found)
+
+
+def _draw_counts(axes: "Axes", metrics: Metrics) -> None:
+    _, losses = _series(metrics, "counts_val_loss")
+    if losses.size:
+        label = f"counts alone on the validation part: {losses[0]:.3f}{_perplexity(losses[0])}"
+        axes.axhline(losses[0], color=COUNTS, linestyle="--", linewidth=1.2, label=label)
 
 
 def _draw_learning_rate(axes: "Axes", steps: Array, rates: Array) -> None:

@@ -78,15 +78,31 @@ class NeuralModel:
         fp32_precision  of the last layer's products, as in ops/reference; "auto": float32
         watch           is called with the number of windows just done; an exception that it raises ends the work
         """
-        chosen = np.arange(len(windows)) if indices is None else indices
-        losses, unknown = np.empty(len(chosen), np.float32), self.unknown_embedding()
+        losses = np.empty(len(windows) if indices is None else len(indices), np.float32)
+        for rows, of_rows, _ in self.read(windows, indices, fp32_precision=fp32_precision, watch=watch):
+            losses[rows] = of_rows
+        return losses
+
+    def read(
+        self,
+        windows: Windows,
+        indices: Array | None = None,
+        *,
+        fp32_precision: str = "auto",
+        watch: Watch | None = None,
+    ) -> Iterator[tuple[slice, Array, Array]]:
+        """Yield batch after batch: its place among the windows, its losses (B,), and what enters the output layer.
+
+        The latter, (B, H), is valid until the next batch. Arguments as in `losses`.
+        """
+        chosen, unknown = np.arange(len(windows)) if indices is None else indices, self.unknown_embedding()
         for start in range(0, len(chosen), ROWS):
             batch = windows.take(chosen[start : start + ROWS])
-            rows = slice(start, start + len(batch.targets))
-            losses[rows] = self.network.losses(batch, unknown=unknown, fp32_precision=fp32_precision)
+            h = self.network.forward(batch.near, batch.far, training=False, unknown=unknown)
+            losses = self.network.losses_after(h, batch.targets, fp32_precision=fp32_precision)
+            yield slice(start, start + len(h)), losses, h
             if watch is not None:
-                watch(len(batch.targets))
-        return losses
+                watch(len(h))
 
     def log_probabilities(self, ids: Array, before: Array, *, watch: Watch | None = None) -> Array:
         """Return the log-probability of each word of a text, as in `Predictor`."""
@@ -142,12 +158,21 @@ class NeuralCursor:
         for word in before:
             self.add(word)
 
-    def logits(self) -> Array:
-        """Return the logits of the next word (V,)."""
+    def vector(self) -> Array:
+        """Return what enters the output layer (H,)."""
         network, unk_id = self._model.network, self._model.vocabulary.unk_id
         unknown = self._model.unknown_embedding() if unk_id in (*self._near, *self._far) else None
         near, far = np.array([self._near], np.int32), np.array([self._far[: network.shape.reach]], np.int32)
-        logits: Array = network.logits(near, far if network.shape.reach else None, unknown=unknown)[0]
+        h = network.forward(near, far if network.shape.reach else None, training=False, unknown=unknown)
+        return np.array(h[0])
+
+    def logits(self) -> Array:
+        """Return the logits of the next word (V,)."""
+        return self.logits_after(self.vector())
+
+    def logits_after(self, vector: Array) -> Array:
+        """Return the logits of the next word (V,), for a result of `vector`."""
+        logits: Array = self._model.network.logits_after(vector[None])[0]
         return logits
 
     def add(self, word: int) -> None:

@@ -21,7 +21,7 @@ from fastmlp.prediction.predictor import Predictor
 from fastmlp.text.reading import read_text
 from fastmlp.text.words import IDS
 
-__all__ = ["checked", "evaluated", "generated", "ids_of", "next_words"]
+__all__ = ["checked", "evaluated", "generated", "ids_of", "next_words", "prompt_words"]
 
 Array = np.ndarray
 
@@ -51,7 +51,7 @@ def generated(
     share = None if top_p is None else read_argument("top_p", positive_share, top_p)
     if not isinstance(seed, np.random.Generator):
         seed = random_numbers(None if seed is None else read_argument("seed", whole(0), seed), 0)
-    before = _prompt_words(model, prompt)
+    before = prompt_words(model, prompt)
     after = complete(model, before, count, seed, temperature=coldness, top_k=kept, top_p=share)
     if isinstance(prompt, str):
         return model.tokenizer.join([*before, *after])
@@ -61,7 +61,7 @@ def generated(
 def next_words(model: Predictor, prompt: str | Ids, k: int | None) -> list[tuple[int, float]]:
     """Return the ids of the k likeliest next words, None: all, with their probabilities, the likeliest first."""
     count = None if k is None else read_argument("k", whole(1), k)
-    probabilities = softmax(Continuation(model, _prompt_words(model, prompt)).logits())
+    probabilities = softmax(Continuation(model, prompt_words(model, prompt)).logits())
     order = np.argsort(-probabilities, kind="stable")[: model.vocabulary.unk_id][:count].tolist()
     return [(word, float(probabilities[word])) for word in order]
 
@@ -81,7 +81,7 @@ def checked(model: Predictor, name: str, ids: Array) -> Array:
     return checked_ids(name, ids, known)
 
 
-def _prompt_words(model: Predictor, prompt: str | Ids) -> list[str]:
+def prompt_words(model: Predictor, prompt: str | Ids) -> list[str]:
     """Return the words of a prompt."""
     if not isinstance(prompt, str):
         return model.vocabulary.decode(checked(model, "prompt", integers("prompt", prompt, "a text (str) or ids")))

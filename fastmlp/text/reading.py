@@ -46,10 +46,12 @@ class Text:
 
     text   all files in order, each beginning on a new line; line ends are "\\n"
     files  its sources, in that order
+    begin  where in `text` those after the first begin
     """
 
     text: str
     files: tuple[TextFile, ...]
+    begin: tuple[int, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -79,6 +81,8 @@ def read_text(paths: Sequence[str | Path]) -> Text:
         raise TextError("standard input (-) is named more than once: it can be read only once")
     parts: list[str] = []
     files: list[TextFile] = []
+    begin: list[int] = []
+    length = 0
     read: dict[str | Path, str] = {}
     for name in names:
         part, file = _read_file(name)
@@ -87,13 +91,19 @@ def read_text(paths: Sequence[str | Path]) -> Text:
             raise TextError(f"{_shown(name)}: the same file as {_shown(read[place])}; name it once")
         read[place] = name
         if part:
-            parts += ["\n", part] if parts and not parts[-1].endswith("\n") else [part]
+            if parts and not parts[-1].endswith("\n"):
+                parts.append("\n")
+                length += 1
+            if parts:
+                begin.append(length)
+            parts.append(part)
+            length += len(part)
         files.append(file)
     text = "".join(parts)
     if not text or text.isspace():
         shown = ", ".join(_shown(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
         raise TextError(f"{shown}: empty; name a text with words in it")
-    return Text(text, tuple(files))
+    return Text(text, tuple(files), tuple(begin))
 
 
 def text_in_memory(text: str) -> Text:

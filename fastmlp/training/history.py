@@ -34,7 +34,8 @@ class History:
     finished               False where `should_stop` ended it
     metrics                the lines of metrics.jsonl: step, words, seconds, loss, lr, words_per_second, val_loss, ...;
                            the last one says too how many held-out words those figures leave out, and the figures with
-                           them (kept_val_unknown_words, kept_val_loss_with_unknown, ...)
+                           them (kept_val_unknown_words, kept_val_loss_with_unknown, ...), and what counts and
+                           their mixtures with the network have (mixture: "network+counts", ...)
 
     >>> from fastmlp import LanguageModel
     >>> model = LanguageModel(context=2, embed=4, hidden=(8,))

@@ -18,6 +18,7 @@ from fastmlp.files.atomic import write_atomically
 from fastmlp.files.run_folder import Journal, RunFolder
 from fastmlp.network.network import Network
 from fastmlp.pictures.plot import plot_loss
+from fastmlp.prediction.mixture import MIXTURE, Mixture, load_mixture
 from fastmlp.prediction.neural import MODEL, NeuralModel
 from fastmlp.training.state import Checkpoint, TrainingState
 
@@ -59,6 +60,15 @@ class Keeper(Protocol):
     def best(self, model: NeuralModel) -> NeuralModel:
         """The model of the best weights; `model` is the one that is trained."""
 
+    def save_mixture(self, mixture: Mixture) -> None:
+        """Keep what the best weights are mixed with."""
+
+    def mixture(self, best: NeuralModel) -> Mixture:
+        """The best weights with what was kept to mix them with."""
+
+    def mixture_file(self) -> str | None:
+        """The file of what was kept to mix them with; None: there is none."""
+
     def draw_is_due(self) -> bool:
         """Whether to draw the loss over the steps."""
 
@@ -85,6 +95,7 @@ class Memory:
     def __init__(self) -> None:
         self._metrics: list[dict[str, Any]] = []
         self._best: dict[str, np.ndarray] = {}
+        self._mixture: Mixture | None = None
 
     def open(self, state: TrainingState, saved: Checkpoint | None) -> None:
         """There are no files."""
@@ -117,6 +128,18 @@ class Memory:
         network = model.network
         best = Network(network.shape, network.ops, threads=network.threads, parameters=self._best)
         return NeuralModel(best, model.vocabulary, model.tokenizer, model.unk_trained)
+
+    def save_mixture(self, mixture: Mixture) -> None:
+        """Keep it."""
+        self._mixture = mixture
+
+    def mixture(self, best: NeuralModel) -> Mixture:
+        """What was kept; without it the weights alone."""
+        return self._mixture or Mixture(best)
+
+    def mixture_file(self) -> str | None:
+        """There are no files."""
+        return None
 
     def draw_is_due(self) -> bool:
         """Never: there is no folder for a picture."""
@@ -244,6 +267,19 @@ class Folder:
     def best(self, model: NeuralModel) -> NeuralModel:
         """What model.safetensors holds."""
         return NeuralModel.load(self.folder.model, model.network.ops, threads=model.network.threads)
+
+    def save_mixture(self, mixture: Mixture) -> None:
+        """Write mixture.safetensors."""
+        checkpoint.save(self.folder.mixture, mixture.tensors(), {"kind": MIXTURE, **mixture.metadata()})
+        self._report(Saved(str(self.folder.mixture), self.saved_step or 0))
+
+    def mixture(self, best: NeuralModel) -> Mixture:
+        """What mixture.safetensors holds; without it the weights alone."""
+        return load_mixture(self.folder.mixture, best) if self.folder.mixture.exists() else Mixture(best)
+
+    def mixture_file(self) -> str | None:
+        """The name of mixture.safetensors."""
+        return str(self.folder.mixture) if self.folder.mixture.exists() else None
 
     def draw_is_due(self) -> bool:
         """Drawing may take a hundredth of the time."""

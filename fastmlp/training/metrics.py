@@ -20,9 +20,9 @@ class Metrics:
         self._progress, self._clock, self._completion = progress, clock, completion
         self._keeper, self._reporter = keeper, reporter
 
-    def write_first(self, loss: float) -> None:
-        """Write the loss of the first batch, before any update."""
-        self._write(loss, words_per_second=0.0)
+    def write_first(self, loss: float, figures: dict[str, Any]) -> None:
+        """Write the loss of the first batch, before any update, and figures of before training."""
+        self._write(loss, words_per_second=0.0, **figures)
 
     def write_interval(self, evaluation: dict[str, Any]) -> None:
         """Write the line of the steps since the last one; begin a new log interval.

@@ -19,6 +19,7 @@ class Result:
     kept_val_*, _test  their figures over all words that are held out and in the vocabulary; None where there are none
     *_unknown_words    held-out words outside the vocabulary, which those figures leave out
     *_with_unknown     the figures over all held-out words; None where <unk> was not trained, so that they say nothing
+    mixture            perplexities of network, counts and their mixtures, as events.Finished has them; None: no counts
     before, after      what the network wrote before training and at the end, by prompt
     """
 
@@ -37,6 +38,7 @@ class Result:
     kept_test_unknown_words: int | None = None
     kept_test_loss_with_unknown: float | None = None
     kept_test_perplexity_with_unknown: float | None = None
+    mixture: dict[str, Any] | None = None
     before: dict[str, str] = field(default_factory=dict)
     after: dict[str, str] = field(default_factory=dict)
 

@@ -50,7 +50,8 @@ def weight_decay_of(passes: float, batch_size: int, rate: float, words: int) -> 
 
     By that of one pass, at the highest rate, an untrained weight shrinks to 1/e.
     """
-    return round(min(4.0, batch_size / (rate * words) * max(passes, 1.0) ** 0.3), 3)
+    of_one_pass = batch_size / (rate * words)
+    return round(min(4.0, of_one_pass * math.pow(max(passes, 1.0), 0.3)), 3)
 
 
 def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> TrainConfig:

@@ -12,6 +12,7 @@ from fastmlp.errors import DivergedError
 from fastmlp.events import Evaluating, Finished, Notice, Reporter, Started, Stopped
 from fastmlp.ops.backend import Backend
 from fastmlp.prediction.evaluation import perplexity
+from fastmlp.prediction.mixture import Mixture
 from fastmlp.prediction.neural import NeuralModel
 from fastmlp.training import setup
 from fastmlp.training.clock import Clock
@@ -19,6 +20,7 @@ from fastmlp.training.completion import Completion
 from fastmlp.training.early_stopping import EarlyStopping
 from fastmlp.training.keeper import Keeper, Memory
 from fastmlp.training.metrics import Metrics
+from fastmlp.training.mixing import Mixing
 from fastmlp.training.optimizer import make_optimizer, set_learning_rate
 from fastmlp.training.progress import Progress, Result
 from fastmlp.training.samples import Samples
@@ -36,6 +38,7 @@ class Run:
     clock           its seconds, and how fast it is
     completion      how much of it is done
     validation      the held-out words
+    mixing          the counts beside the network
     early_stopping  which weights are the best so far, and whether it ends early
     samples         the texts that it writes on the way
     metrics         its lines of metrics
@@ -65,7 +68,9 @@ class Run:
         self.clock = Clock(self.progress)
         self.validation = Validation(corpus, config.eval_windows, self.precision)
         self.early_stopping = EarlyStopping(config.patience or 0, self.validation.sample, self.progress, reporter)
-        self.completion = Completion(self.schedule, self.clock, self.progress, self.validation.words_at_end)
+        self.mixing = Mixing(config, corpus, reporter)
+        at_end = len(self.validation.sample) + self.mixing.words_at_end(self.validation.held_out)
+        self.completion = Completion(self.schedule, self.clock, self.progress, at_end)
         self.samples = Samples(config, corpus, self.model, self.keeper, reporter)
         self.metrics = Metrics(self.progress, self.clock, self.completion, self.keeper, reporter)
         facts = setup.checkpoint_facts(config, corpus, backend, self.precision)
@@ -103,6 +108,8 @@ class Run:
                 if self.completion.was_finished():
                     self._report(Notice(self.schedule.why_finished(self.progress.step)))
                     return self._finished()
+                with self.clock.uncounted("counting"):
+                    self.mixing.count()
                 self._begin()
                 validation: dict[str, Any] = {}
                 while not self.completion.is_done():
@@ -143,7 +150,7 @@ class Run:
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
         if progress.step == 0:
-            self.metrics.write_first(loss)
+            self.metrics.write_first(loss, self.mixing.figures)
         progress.advance(loss, len(batch.targets))
         self.reporter.step(progress.step, self.completion.share(), loss)
 
@@ -186,16 +193,25 @@ class Run:
         if self.validation.held_out:
             self._report(Evaluating(self.validation.held_out))
         with self.clock.uncounted("evaluation"):
-            figures = {"kept_step": progress.best_step, **self.validation.figures(best, should_stop)}
+            figures = {"kept_step": progress.best_step, **self._figures(best, should_stop)}
         self.metrics.write_interval({**validation, **figures})
         progress.after = self.samples.write(self._sample_texts(best), progress, at_end=True)
         progress.kept, progress.kept_minutes = figures, self.config.minutes
         self._save()
         return self._finished()
 
+    def _figures(self, best: NeuralModel, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """Evaluate the best weights, alone and mixed with the counts, on all held-out words; keep the mixture."""
+        if self.mixing.counts is None:
+            return self.validation.figures(best, should_stop)
+        mixture, figures = self.mixing.evaluate(best, should_stop)
+        self.keeper.save_mixture(mixture)
+        return figures
+
     def _finished(self) -> Result:
         progress, plot = self.progress, self._draw()
-        self._report(Finished(self._place(), progress.step, progress.seconds, progress.last_loss, progress.kept, plot))
+        figures = progress.step, progress.seconds, progress.last_loss, progress.kept
+        self._report(Finished(self._place(), *figures, plot, self.keeper.mixture_file()))
         return progress.result(self.keeper.path, finished=True)
 
     def _validate(self) -> dict[str, Any]:
@@ -243,6 +259,10 @@ class Run:
         if self.progress.best_step in (None, self.progress.step):
             return self.model
         return self.keeper.best(self.model)
+
+    def mixture(self) -> Mixture:
+        """The best weights with what they were mixed with at the end: nothing, if the run made no counts or stopped."""
+        return self.keeper.mixture(self.best_model())
 
     def _place(self) -> str | None:
         return None if self.keeper.path is None else str(self.keeper.path)

@@ -8,14 +8,25 @@ from fastmlp.data.corpus import Corpus
 from fastmlp.data.windows import evenly_spaced
 from fastmlp.prediction.evaluation import evaluate, evaluation_of
 from fastmlp.prediction.neural import NeuralModel
+from fastmlp.prediction.predictor import Watch
 
-__all__ = ["StoppedError", "Validation"]
+__all__ = ["StoppedError", "Validation", "stop_if"]
 
 TRIAL = 512  # words of an evaluation that only tells how long evaluations take
 
 
 class StoppedError(Exception):
     """An evaluation was asked to stop."""
+
+
+def stop_if(should_stop: Callable[[], bool]) -> Watch:
+    """Return what an evaluation calls now and then: it raises StoppedError when `should_stop` says so."""
+
+    def watch(_words: int) -> None:
+        if should_stop():
+            raise StoppedError
+
+    return watch
 
 
 class Validation:
@@ -32,11 +43,6 @@ class Validation:
         self.corpus, self.fp32_precision = corpus, fp32_precision
         self.sample = corpus.validation_sample(words)
         self.held_out = len(corpus.val or ()) + len(corpus.test or ())
-
-    @property
-    def words_at_end(self) -> int:
-        """How many words are evaluated after the last step."""
-        return len(self.sample) + self.held_out
 
     def loss(self, model: NeuralModel) -> float:
         """The mean loss on the sample."""
@@ -62,11 +68,8 @@ class Validation:
         Raises StoppedError where `should_stop`, which is called again and again, says so.
         """
 
-        def watch(_words: int) -> None:
-            if should_stop():
-                raise StoppedError
-
         figures: dict[str, Any] = {}
+        watch = stop_if(should_stop)
         for part, windows in (("val", self.corpus.val), ("test", self.corpus.test)):
             if windows is not None and (found := evaluate(model, windows.targets, windows.before, watch=watch)).words:
                 figures |= {f"kept_{part}_{name}": value for name, value in found.figures().items()}

@@ -24,7 +24,7 @@ def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[st
             assert f"(default: {option.shown})" in text, name
             assert cli.flag(name) in text
     if command == "generate":
-        assert text.count("(default: ") == 7
+        assert text.count("(default: ") == 9
     if command == "map":
         assert text.count("(default: ") == 2
     examples = out.partition("\nexamples:\n")[2].splitlines()

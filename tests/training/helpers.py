@@ -36,11 +36,11 @@ class Clock:
         self.now = 1_000.0
         monkeypatch.setattr("time.perf_counter", lambda: self.now)
         monkeypatch.setattr(validation, "TRIAL", 5)
-        losses, texts, step = Network.losses, Samples.texts, Network.step
+        losses, texts, step = Network.losses_after, Samples.texts, Network.step
 
-        def timed_losses(network: Network, batch: Any, **options: Any) -> Any:
-            self.now += self.WORD * len(batch.targets)
-            return losses(network, batch, **options)
+        def timed_losses(network: Network, h: Any, targets: Any, **options: Any) -> Any:
+            self.now += self.WORD * len(targets)
+            return losses(network, h, targets, **options)
 
         def timed_texts(samples: Samples, model: Any) -> dict[str, str]:
             self.now += self.SAMPLE * len(samples.prompts)
@@ -50,6 +50,6 @@ class Clock:
             self.now += self.STEP
             return step(*arguments)
 
-        monkeypatch.setattr(Network, "losses", timed_losses)
+        monkeypatch.setattr(Network, "losses_after", timed_losses)
         monkeypatch.setattr(Samples, "texts", timed_texts)
         monkeypatch.setattr(Network, "step", timed_step)

@@ -34,7 +34,7 @@ def test_a_line_is_the_mean_of_its_interval(monkeypatch: pytest.MonkeyPatch) -> 
     clock = Clock(progress)
     schedule = Schedule(TrainConfig(steps=4), RandomBatches(Windows(np.arange(9), 3), 2, 1))
     metrics = Metrics(progress, clock, Completion(schedule, clock, progress, 0), keeper, recorder)
-    metrics.write_first(4.0)
+    metrics.write_first(4.0, {"counts_val_loss": 5.0})
     for loss in (3.0, 2.0):
         now[0] += 8
         progress.advance(loss, 16)
@@ -48,7 +48,7 @@ def test_a_line_is_the_mean_of_its_interval(monkeypatch: pytest.MonkeyPatch) -> 
     metrics.write_interval({"kept_step": 2})  # right after a line
     common = {"lr": 0.5}
     assert keeper.metrics() == [
-        {"step": 0, "words": 0, "seconds": 0, "loss": 4.0, "words_per_second": 0, **common},
+        {"step": 0, "words": 0, "seconds": 0, "loss": 4.0, "words_per_second": 0, "counts_val_loss": 5.0, **common},
         {"step": 2, "words": 32, "seconds": 16, "loss": 2.5, "words_per_second": 2, "val_loss": 2.25, **common},
         {"step": 3, "words": 48, "seconds": 48, "loss": 1.0, "words_per_second": 8, **common},
         {"step": 3, "words": 48, "seconds": 48, "loss": 1.0, "words_per_second": 0, "kept_step": 2, **common},
