@@ -252,7 +252,7 @@ class LanguageModel:
             patience                              worse validations in a row after which it stops (6); 0: never
             sample_every, prompt                  the samples that are told to the reporter
             save_every                            steps between checkpoints; needs `out`
-            precision                             of the last layer's products: "auto", "ieee", "bf16x3", "bf16"
+            precision                             of the products: "auto", "ieee", "bf16x3", "bf16"
         Returns the losses by step.
         Raises TextError, ConfigError, TypeError, ValueError or IndexError for unusable arguments, with the argument's
         name, what was expected and what came; DivergedError where the loss becomes infinite or NaN; with `out`

@@ -75,7 +75,7 @@ class NeuralModel:
 
         windows         (words before -> next word)
         indices         which of them; None: all
-        fp32_precision  of the last layer's products, as in ops/reference; "auto": float32
+        fp32_precision  of the products, as in ops/reference; "auto": float32
         watch           is called with the number of windows just done; an exception that it raises ends the work
         """
         chosen = np.arange(len(windows)) if indices is None else indices
