@@ -67,6 +67,7 @@ cdef enum:
     STREAM_FROM = 1 << 21      # floats of dW: more than the caches hold until dW is read
     DEPTH_CHUNK = 512          # rows of the batch in one sum of dW, so that its error does not grow with the rows
     KEEP_AT_MOST = 1 << 28     # bytes of exponentials stored between the sweeps
+    AHEAD_AT_MOST = 1 << 18    # floats of a slice's dh and two blocks of p, with which the next one's is prefetched
     ROWS_AT_LEAST = 128        # of a piece of the batch, if W is not updated,
     ROWS_AT_MOST = 256         # and with tiles, which take less time for a row than for reading W:
     ROWS_OF_TILES_AT_MOST = 512
@@ -85,6 +86,7 @@ ctypedef struct Call:
     long blocks
     long slices
     bint keep               # sweep two uses the stored exponentials of sweep one
+    bint ahead              # with tiles: and prefetches the next block's, since the second cache has room for them
     bint gradients          # there is a sweep two
     bint add                # add to the gradients of W and b: those of the pieces before
     double label_smoothing
@@ -154,6 +156,7 @@ cdef void set_sizes(Call *call) noexcept nogil:
     call.slices = min(call.blocks, SLICES_AT_MOST)
     call.stream = call.dweight != NULL and call.V * call.H >= STREAM_FROM
     call.keep = call.keep and call.V * call.stride * (2 * call.planes if call.planes else 4) <= KEEP_AT_MOST
+    call.ahead = call.keep and call.stride * (call.columns + call.planes * call.block) <= AHEAD_AT_MOST
 
 
 cdef void *reserve(char **at, size_t size) noexcept nogil:
@@ -553,7 +556,8 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
                         call.weight_plane, weights)
             core.tiles.product(call.stride // TILE, call.columns // TILE, words, call.planes, turned,
                                call.turned_plane, weights, call.weight_plane, part, call.columns, block > first_block,
-                               NULL, 0)
+                               <const float *> (p + call.turned_plane),
+                               call.turned_plane // 2 if call.ahead and block + 1 < call.blocks else 0)
         for panel in range(ceil_div(words, PANEL) if makes_dweight(call) else 0):  # dW = p h
             word = panel * PANEL
             some = min(PANEL, words - word)
