@@ -204,7 +204,8 @@ cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept 
     cdef long block_row = round_up(lanes, TILE) + CACHE_LINE  # a power of two would use few sets of the cache
     core.tiles.begin()
     while k < end:
-        core.tiles.product(round_up(rows, PANEL) // TILE, ceil_div(lanes, TILE), min(CHUNK_OF_TILES, end - k), call.planes,
+        core.tiles.product(round_up(rows, PANEL) // TILE, ceil_div(lanes, TILE), min(CHUNK_OF_TILES, end - k),
+                           call.planes,
                            p.left_tiles + tiles_at(p.rows, p.depth, row, k), values_of(p.rows, p.depth),
                            p.right_tiles + tiles_at(p.lanes, p.depth, lane, k), values_of(p.lanes, p.depth),
                            block, block_row, k > part * p.part_depth, NULL, 0)
