@@ -345,7 +345,7 @@ class TrainConfig:
     precision: str = option(
         "auto",
         choice(PRECISIONS),
-        "precision of the last layer's products: ieee, bf16x3, bf16; auto is bf16 if the CPU has it, else ieee",
+        "precision of the products: ieee, bf16x3, bf16; auto is bf16 if the CPU has it, else ieee",
         metavar="NAME",
     )
 

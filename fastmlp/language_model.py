@@ -250,7 +250,7 @@ class LanguageModel:
             counts, order                         whether n-grams are counted too (True), and up to which length (5)
             sample_every, prompt                  the samples that are told to the reporter
             save_every                            steps between checkpoints; needs `out`
-            precision                             of the last layer's products: "auto", "ieee", "bf16x3", "bf16"
+            precision                             of the products: "auto", "ieee", "bf16x3", "bf16"
         Returns the losses by step.
         Raises TextError, ConfigError, TypeError, ValueError or IndexError for unusable arguments, with the argument's
         name, what was expected and what came; DivergedError where the loss becomes infinite or NaN; with `out`

@@ -109,6 +109,8 @@ cdef extern from "core.h" nogil:
         void (*end)() noexcept nogil
         void (*split_rows)(long rows, long depth, long row, const float *source, int planes, long plane, long tile_row,
                            bf16 *tiles) noexcept nogil
+        void (*split_turned)(long rows, long depth, long step, const float *source, int planes, long plane,
+                             bf16 *tiles) noexcept nogil
         void (*split_pairs)(long depth, long columns, long row, const float *source, int planes, long plane,
                             bf16 *tiles) noexcept nogil
         void (*split_columns)(long depth, long columns, long column, const float *source, int planes, long plane,

@@ -8,9 +8,19 @@ A result that is small beside the depth (dx of the output layer sums over the vo
 the depth, which are summed in order: so the operands are read once, and there are many slices.
 
 A few rows of x need no panels: y is computed by dot products, as fast as W can be read.
+
+Products of tiles of bf16 (simd/tiles.h) have both operands in tiles, made before the product by all threads, a chunk of
+the depth after the other. Their slices are blocks of rows and lanes whose operands fit in the second cache. They never
+exchange rows and lanes; and a few rows are computed in float32, which takes less time than to make tiles of W.
+
+Work memory: the panels, or with tiles both operands in 2 or 4 bytes a number and a block of the result for each thread;
+and the parts of results that are computed in parts.
 """
 
-from core cimport COLUMN_BLOCK, ceil_div, core_api, import_core, matrix
+from libc.string cimport memcpy
+
+from core cimport COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix
+from tiles cimport PANEL, planes_of, round_up, split_left, split_right, values_of
 
 cdef const core_api *core = import_core()
 
@@ -19,12 +29,16 @@ cdef enum:
     SLICE_ROWS = 48          # of a result at most; fewer if there would be less than
     SLICES = 32              # slices: all threads wait for the last one
     DEPTH_CHUNK = 512        # of one sum
+    CHUNK_OF_TILES = 256     # of which two panels lie in the first cache
     PARTS = 16               # of the depth at most, if it has as many chunks
     PART_AT_MOST = 1 << 19   # floats of a result that is computed in parts
     FEW = 8                  # rows of x from which panels pay
     FEW_SLICE_ROWS = 768     # of W, for fewer rows: long sequential reads, which the CPU prefetches
     ADD_SLICE = 1 << 13      # floats of the result in a slice of adding up its parts
     SMALL = 1 << 18          # multiply-adds below which a second thread does not pay
+    SLICES_OF_TILES = 16     # at least, where there is so much: larger ones read each operand less often
+    BLOCK_AT_MOST = 256      # rows and lanes of a slice of tiles
+    CACHE_LINE = 16          # floats
 
 
 ctypedef struct Product:
@@ -39,8 +53,11 @@ ctypedef struct Product:
     bint turned         # rows and lanes are exchanged
     bint few            # dot products
     long slice_rows     # of a result
+    long slice_lanes
     long panels         # how many
     float *packed       # right: [panel][k][lane]
+    bf16 *left_tiles    # both operands: [chunk of the depth][panel][tile], of which there may be two planes
+    bf16 *right_tiles
     long part_depth
     long parts          # how many; 1 where the depth is not cut
     float *sums         # (parts, rows * lanes), a part in the result's layout; or the result itself, in one part
@@ -49,7 +66,9 @@ ctypedef struct Product:
 ctypedef struct Call:
     Product products[2]
     int count           # of products
+    int planes          # of bf16 in a number; 0: the products are of float32
     long panel          # lanes of a panel
+    float *blocks       # (threads, BLOCK_AT_MOST, block_row) with tiles: a slice's result
     long B
     long outputs
     const float *bias   # (outputs,) or NULL, for a forward pass
@@ -60,19 +79,27 @@ ctypedef struct Call:
 
 cdef void add_product(Call *call, Product p) noexcept nogil:
     """Decide how to compute a product; rows and lanes are exchanged if that packs the smaller operand."""
-    if p.rows < p.lanes:
+    if p.rows < p.lanes and not call.planes:
         p.rows, p.lanes = p.lanes, p.rows
         p.left, p.right = p.right, p.left
         p.result_row, p.result_lane = p.result_lane, p.result_row
         p.turned = True
-    p.few = p.lanes < FEW and p.left.step == 1 and p.right.step == 1 and p.result_row == 1
+    p.few = not call.planes and p.lanes < FEW and p.left.step == 1 and p.right.step == 1 and p.result_row == 1
     p.slice_rows = FEW_SLICE_ROWS if p.few else SLICE_ROWS
+    p.slice_lanes = p.lanes
     p.panels = 0 if p.few else ceil_div(p.lanes, call.panel)
     p.part_depth = p.depth
     if not p.few and p.depth >= PARTS * DEPTH_CHUNK and p.rows * p.lanes <= PART_AT_MOST:
         p.part_depth = ceil_div(p.depth, PARTS * DEPTH_CHUNK) * DEPTH_CHUNK
     p.parts = ceil_div(p.depth, p.part_depth)
-    if not p.few and p.parts == 1:
+    if call.planes:
+        p.panels += ceil_div(p.rows, PANEL)
+        p.slice_rows = p.slice_lanes = BLOCK_AT_MOST
+        while p.slice_rows > PANEL and slices_of(&p) < SLICES_OF_TILES:
+            p.slice_rows //= 2
+            if slices_of(&p) < SLICES_OF_TILES:
+                p.slice_lanes //= 2
+    elif not p.few and p.parts == 1:
         p.slice_rows = min(SLICE_ROWS, ceil_div(ceil_div(p.rows, SLICES), TILE_ROWS) * TILE_ROWS)
     call.products[call.count] = p
     call.count += 1
@@ -85,14 +112,43 @@ cdef void pack_slice(void *context, long slice, int hand) noexcept nogil:
     while slice >= p.panels:
         slice -= p.panels
         p += 1
+    if call.planes:
+        split_panel(call, p, slice)
+        return
     cdef long first = slice * call.panel
     cdef matrix lanes = p.right
     lanes.data += first * lanes.row
     core.simd.pack(lanes, p.depth, min(call.panel, p.lanes - first), p.packed + first * p.depth)
 
 
+cdef long tiles_at(long lines, long depth, long first, long k) noexcept nogil:
+    """Return where the tiles of an operand's panel begin in the chunk that begins at k."""
+    return values_of(lines, k) + first * round_up(min(CHUNK_OF_TILES, depth - k), TILE_DEPTH)
+
+
+cdef void split_panel(Call *call, Product *p, long panel) noexcept nogil:
+    """Make the tiles of PANEL lanes, or rows."""
+    cdef long first = panel * PANEL, k = 0, depth
+    cdef bint is_left = first >= p.lanes
+    cdef matrix operand = p.right
+    if is_left:
+        first -= round_up(p.lanes, PANEL)
+        operand = p.left
+    operand.data += first * operand.row
+    while k < p.depth:
+        depth = min(CHUNK_OF_TILES, p.depth - k)
+        if is_left:
+            split_left(core.tiles, operand, min(PANEL, p.rows - first), depth, call.planes,
+                       values_of(p.rows, p.depth), p.left_tiles + tiles_at(p.rows, p.depth, first, k))
+        else:
+            split_right(core.tiles, operand, min(PANEL, p.lanes - first), depth, call.planes,
+                        values_of(p.lanes, p.depth), p.right_tiles + tiles_at(p.lanes, p.depth, first, k))
+        operand.data += CHUNK_OF_TILES * operand.step
+        k += CHUNK_OF_TILES
+
+
 cdef long slices_of(Product *p) noexcept nogil:
-    return ceil_div(p.rows, p.slice_rows) * p.parts
+    return ceil_div(p.rows, p.slice_rows) * ceil_div(p.lanes, p.slice_lanes) * p.parts
 
 
 cdef void sum_columns(Call *call, long first, long columns) noexcept nogil:
@@ -135,13 +191,42 @@ cdef void multiply(Call *call, Product *p, long slice) noexcept nogil:
         sum_columns(call, first, rows)
 
 
+cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept nogil:
+    """A block of a part of a result."""
+    cdef long lane_slices = ceil_div(p.lanes, p.slice_lanes)
+    cdef long slices = lane_slices * ceil_div(p.rows, p.slice_rows)
+    cdef long part = slice // slices, row = slice % slices // lane_slices * p.slice_rows
+    cdef long lane = slice % lane_slices * p.slice_lanes, i
+    cdef long rows = min(p.slice_rows, p.rows - row), lanes = min(p.slice_lanes, p.lanes - lane)
+    cdef long k = part * p.part_depth, end = min(k + p.part_depth, p.depth)
+    cdef float *sums = p.sums + part * p.rows * p.lanes + row * p.lanes + lane
+    cdef float *block = call.blocks + hand * BLOCK_AT_MOST * (BLOCK_AT_MOST + CACHE_LINE)
+    cdef long block_row = round_up(lanes, TILE) + CACHE_LINE  # a power of two would use few sets of the cache
+    core.tiles.begin()
+    while k < end:
+        core.tiles.product(round_up(rows, PANEL) // TILE, ceil_div(lanes, TILE), min(CHUNK_OF_TILES, end - k),
+                           call.planes,
+                           p.left_tiles + tiles_at(p.rows, p.depth, row, k), values_of(p.rows, p.depth),
+                           p.right_tiles + tiles_at(p.lanes, p.depth, lane, k), values_of(p.lanes, p.depth),
+                           block, block_row, k > part * p.part_depth, NULL, 0)
+        k += CHUNK_OF_TILES
+    core.tiles.end()
+    for i in range(rows):
+        memcpy(sums + i * p.lanes, block + i * block_row, lanes * sizeof(float))
+    if call.bias and part == 0:
+        core.simd.add_bias(rows, p.lanes, lanes, call.bias + lane, sums)
+
+
 cdef void product_slice(void *context, long slice, int hand) noexcept nogil:
     """A slice of one of the products, or COLUMN_BLOCK of the bias's gradient."""
     cdef Call *call = <Call *> context
     cdef int i
     for i in range(call.count):
         if slice < slices_of(&call.products[i]):
-            multiply(call, &call.products[i], slice)
+            if call.planes:
+                multiply_tiles(call, &call.products[i], slice, hand)
+            else:
+                multiply(call, &call.products[i], slice)
             return
         slice -= slices_of(&call.products[i])
     sum_columns(call, slice * COLUMN_BLOCK, min(COLUMN_BLOCK, call.outputs - slice * COLUMN_BLOCK))
@@ -153,31 +238,49 @@ cdef void add_slice(void *context, long slice, int hand) noexcept nogil:
     core.simd.add_slices(p.parts, size, min(ADD_SLICE, size - first), p.sums + first, p.result + first)
 
 
+cdef float *reserve(float **at, long floats) noexcept nogil:
+    """Return the next `floats` of the work memory, in whole cache lines; with *at = NULL only count them."""
+    cdef float *here = at[0]
+    at[0] += round_up(floats, CACHE_LINE)
+    return here
+
+
+cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:
+    """Point the arrays of the call into `memory`; return the number of floats."""
+    cdef float *at = memory
+    cdef Product *p
+    cdef int i
+    if call.planes:
+        call.blocks = reserve(&at, threads * BLOCK_AT_MOST * (BLOCK_AT_MOST + CACHE_LINE))
+    for i in range(call.count):
+        p = &call.products[i]
+        if call.planes:
+            p.left_tiles = <bf16 *> reserve(&at, call.planes * values_of(p.rows, p.depth) // 2)
+            p.right_tiles = <bf16 *> reserve(&at, call.planes * values_of(p.lanes, p.depth) // 2)
+        else:
+            p.packed = reserve(&at, p.panels * call.panel * p.depth)
+        p.sums = reserve(&at, p.parts * p.rows * p.lanes) if p.parts > 1 else p.result
+    return at - memory
+
+
 cdef int run(Call *call, int threads) except -1 nogil:
     """Compute the products, and the sums of dy if they are wanted."""
     cdef long panels = 0, slices = ceil_div(call.outputs, COLUMN_BLOCK) if call.dbias and not call.with_sums else 0
-    cdef long work = call.B * call.outputs if call.dbias else 0, floats = 0
+    cdef long work = call.B * call.outputs if call.dbias else 0, floats
     cdef Product *p
-    cdef float *memory
     cdef int i
     for i in range(call.count):
         p = &call.products[i]
         panels += p.panels
         slices += slices_of(p)
         work += p.rows * p.lanes * p.depth
-        floats += p.panels * call.panel * p.depth + (p.parts * p.rows * p.lanes if p.parts > 1 else 0)
     if work < SMALL:
         threads = 1
-    memory = <float *> core.take(floats * sizeof(float)) if floats else NULL
+    floats = lay_out(call, NULL, threads)
+    cdef float *memory = <float *> core.take(floats * sizeof(float)) if floats else NULL
     if floats and memory == NULL:
         raise MemoryError("linear: no memory for the packed operands")
-    cdef float *free = memory
-    for i in range(call.count):
-        p = &call.products[i]
-        p.packed = free
-        free += p.panels * call.panel * p.depth
-        p.sums = free if p.parts > 1 else p.result
-        free += p.parts * p.rows * p.lanes if p.parts > 1 else 0
+    lay_out(call, memory, threads)
     core.run(pack_slice, call, panels, threads)
     core.run(product_slice, call, slices, threads)
     for i in range(call.count):
@@ -188,10 +291,11 @@ cdef int run(Call *call, int threads) except -1 nogil:
     return 0
 
 
-cdef Call new_call(long B, long outputs) noexcept nogil:
+cdef Call new_call(long B, long outputs, int planes) noexcept nogil:
     cdef Call call
     call.count = 0
-    call.panel = 2 * core.simd.lanes
+    call.planes = 0 if B < FEW else planes
+    call.panel = PANEL if call.planes else 2 * core.simd.lanes
     call.B, call.outputs = B, outputs
     call.bias, call.dy, call.dbias, call.with_sums = NULL, NULL, NULL, NULL
     return call
@@ -207,10 +311,10 @@ cdef Product new_product(long rows, long lanes, long depth, matrix left, matrix 
 
 
 def linear_forward(const float[:, ::1] x, const float[:, ::1] weight, const float[::1] bias, float[:, ::1] y, *,
-                   int threads=1):
+                   str fp32_precision="auto", int threads=1):
     """y = x W^T + b."""
     cdef long B = x.shape[0], inputs = x.shape[1], outputs = weight.shape[0]
-    cdef Call call = new_call(B, outputs)
+    cdef Call call = new_call(B, outputs, planes_of(fp32_precision))
     if B == 0 or outputs == 0:
         return
     if inputs == 0:  # sums of nothing
@@ -227,10 +331,10 @@ def linear_forward(const float[:, ::1] x, const float[:, ::1] weight, const floa
 
 
 def linear_backward(const float[:, ::1] dy, const float[:, ::1] x, const float[:, ::1] weight, float[:, ::1] dx,
-                    float[:, ::1] dweight, float[::1] dbias, *, int threads=1):
+                    float[:, ::1] dweight, float[::1] dbias, *, str fp32_precision="auto", int threads=1):
     """dx = dy W, dW = dy^T x, db = sum of dy over the batch."""
     cdef long B = x.shape[0], inputs = x.shape[1], outputs = weight.shape[0]
-    cdef Call call = new_call(B, outputs)
+    cdef Call call = new_call(B, outputs, planes_of(fp32_precision))
     if B == 0 or outputs == 0:  # sums of nothing
         dweight[:, :] = 0
         if dbias is not None:
@@ -247,7 +351,7 @@ def linear_backward(const float[:, ::1] dy, const float[:, ::1] x, const float[:
     if inputs > 0:
         add_product(&call, new_product(outputs, inputs, B, matrix(&dy[0, 0], 1, outputs),
                                        matrix(&x[0, 0], 1, inputs), &dweight[0, 0]))
-        if call.dbias and not call.products[call.count - 1].turned:
+        if call.dbias and not call.planes and not call.products[call.count - 1].turned:
             call.with_sums = &call.products[call.count - 1]
     with nogil:
         run(&call, threads)

@@ -55,20 +55,19 @@ from core cimport (
     TILE, TILE_DEPTH, TILE_VALUES, adagrad_rule, adamw_rule, bf16, ceil_div, core_api, ids_t, import_core, matrix,
     momentum_rule, sgd_rule, update_rule
 )
+from tiles cimport PANEL, planes_of, round_up, split_left, split_right, values_of
 
 cdef const core_api *core = import_core()
-
-PLANES = {"auto": 0, "ieee": 0, "bf16": 1, "bf16x3": 2}  # number of bf16 for a float32
 
 cdef enum:
     BLOCK = 120                # words: a multiple of every variant's tile rows
     BLOCK_OF_TILES = 128       # words: a multiple of 32
-    PANEL = 32                 # lanes, and words, of products of tiles: two tiles
     CACHE_LINE = 16            # floats
     SLICES_AT_MOST = 32
     STREAM_FROM = 1 << 21      # floats of dW: more than the caches hold until dW is read
     DEPTH_CHUNK = 512          # rows of the batch in one sum of dW, so that its error does not grow with the rows
     KEEP_AT_MOST = 1 << 28     # bytes of exponentials stored between the sweeps
+    AHEAD_AT_MOST = 1 << 18    # floats of a slice's dh and two blocks of p, with which the next one's is prefetched
     ROWS_AT_LEAST = 128        # of a piece of the batch, if W is not updated,
     ROWS_AT_MOST = 256         # and with tiles, which take less time for a row than for reading W:
     ROWS_OF_TILES_AT_MOST = 512
@@ -87,6 +86,7 @@ ctypedef struct Call:
     long blocks
     long slices
     bint keep               # sweep two uses the stored exponentials of sweep one
+    bint ahead              # with tiles: and prefetches the next block's, since the second cache has room for them
     bint gradients          # there is a sweep two
     bint add                # add to the gradients of W and b: those of the pieces before
     double label_smoothing
@@ -135,10 +135,6 @@ ctypedef struct Call:
     float *panel_logits     # (threads, block, PANEL)
 
 
-cdef long round_up(long a, long b) noexcept nogil:
-    return ceil_div(a, b) * b
-
-
 cdef bint makes_dweight(const Call *call) noexcept nogil:
     return call.dweight != NULL or call.rule != NULL
 
@@ -160,6 +156,7 @@ cdef void set_sizes(Call *call) noexcept nogil:
     call.slices = min(call.blocks, SLICES_AT_MOST)
     call.stream = call.dweight != NULL and call.V * call.H >= STREAM_FROM
     call.keep = call.keep and call.V * call.stride * (2 * call.planes if call.planes else 4) <= KEEP_AT_MOST
+    call.ahead = call.keep and call.stride * (call.columns + call.planes * call.block) <= AHEAD_AT_MOST
 
 
 cdef void *reserve(char **at, size_t size) noexcept nogil:
@@ -202,9 +199,8 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
 
 cdef void lay_out_tiles(Call *call, char **at, size_t threads) noexcept nogil:
     cdef size_t number = call.planes * sizeof(bf16)
-    cdef long depth = round_up(call.H, TILE_DEPTH)
-    call.h_plane = call.stride * depth
-    call.weight_plane = call.block * depth
+    call.h_plane = values_of(call.stride, call.H)
+    call.weight_plane = values_of(call.block, call.H)
     call.turned_plane = call.stride * call.block
     call.p_plane = (call.blocks if call.keep else 1) * call.turned_plane
     call.h_pairs = <bf16 *> reserve(at, call.h_plane * number)
@@ -405,15 +401,15 @@ cdef void add_dh(void *context, long slice, int hand) noexcept nogil:
 cdef void split_lanes(void *context, long panel, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef long first = panel * PANEL
-    core.tiles.split_columns(call.H, min(PANEL, call.B - first), call.H, call.h + first * call.H, call.planes,
-                             call.h_plane, call.h_pairs + first * round_up(call.H, TILE_DEPTH))
+    split_right(core.tiles, matrix(call.h + first * call.H, call.H, 1), min(PANEL, call.B - first), call.H, call.planes,
+                call.h_plane, call.h_pairs + first * round_up(call.H, TILE_DEPTH))
 
 
 cdef void split_columns(void *context, long panel, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef long first = panel * PANEL
-    core.tiles.split_pairs(call.B, min(PANEL, call.H - first), call.H, call.h + first, call.planes, call.h_plane,
-                           call.h_column_pairs + first * call.stride)
+    split_right(core.tiles, matrix(call.h + first, 1, call.H), min(PANEL, call.H - first), call.B, call.planes,
+                call.h_plane, call.h_column_pairs + first * call.stride)
 
 
 cdef bf16 *p_tiles_of(Call *call, long block, int hand) noexcept nogil:
@@ -422,8 +418,8 @@ cdef bf16 *p_tiles_of(Call *call, long block, int hand) noexcept nogil:
 
 
 cdef void split_weights(Call *call, long first, long words, bf16 *tiles) noexcept nogil:
-    core.tiles.split_rows(words, call.H, call.H, call.weight + first * call.H, call.planes, call.weight_plane,
-                          round_up(call.H, TILE_DEPTH) * TILE, tiles)
+    split_left(core.tiles, matrix(call.weight + first * call.H, call.H, 1), words, call.H, call.planes,
+               call.weight_plane, tiles)
 
 
 cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, float *logits, const float *ahead,
@@ -556,11 +552,12 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
         make_p(call, first, words, scale, p, dbias)
         if call.dh:  # dh += p^T W
             core.tiles.turn(words, call.stride, call.planes, call.p_plane, p, call.turned_plane, turned)
-            core.tiles.split_pairs(words, call.H, call.H, call.weight + first * call.H, call.planes, call.weight_plane,
-                                   weights)
+            split_right(core.tiles, matrix(call.weight + first * call.H, 1, call.H), call.H, words, call.planes,
+                        call.weight_plane, weights)
             core.tiles.product(call.stride // TILE, call.columns // TILE, words, call.planes, turned,
                                call.turned_plane, weights, call.weight_plane, part, call.columns, block > first_block,
-                               NULL, 0)
+                               <const float *> (p + call.turned_plane),
+                               call.turned_plane // 2 if call.ahead and block + 1 < call.blocks else 0)
         for panel in range(ceil_div(words, PANEL) if makes_dweight(call) else 0):  # dW = p h
             word = panel * PANEL
             some = min(PANEL, words - word)
@@ -737,7 +734,7 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
 cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias, float[:, ::1] dh,
                 float[:, ::1] dweight, float[::1] dbias, double label_smoothing, str fp32_precision) except -1:
     """Fill in the arguments; return False if there are no rows: then all gradients are 0."""
-    call.planes = PLANES[fp32_precision]
+    call.planes = planes_of(fp32_precision)
     call.B, call.H, call.V = h.shape[0], h.shape[1], weight.shape[0]
     call.label_smoothing = label_smoothing
     if call.V == 0:

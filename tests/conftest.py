@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from fastmlp.ops import Ops, get_ops
 from fastmlp.ops.backend import Backend, ops_of
-from tests.helpers import require_ops
+from tests.helpers import OpsAt, at_precision, require_ops
 from tests.runs import QuickPicture
 
 # Hypothesis tries the same examples in every run and lets a busy machine take its time: no test hangs on luck. With
@@ -25,6 +25,13 @@ settings.load_profile("repeatable")
 def ops(request: pytest.FixtureRequest) -> Ops:
     """The ops of each back-end in turn."""
     return require_ops(request.param)
+
+
+@pytest.fixture(params=["numpy", "numba", "cython", "cython bf16x3", "cython bf16"])
+def ops_at_each_precision(request: pytest.FixtureRequest) -> OpsAt:
+    """The ops of each back-end in turn, and of the one that has them each kind of products."""
+    backend, _, fp32_precision = request.param.partition(" ")
+    return at_precision(require_ops(backend), fp32_precision or "ieee")
 
 
 @pytest.fixture

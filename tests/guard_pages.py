@@ -63,7 +63,7 @@ def main(backend: str, flush: str, sweeps: str = "") -> None:
     for op, (sizes, id_type, options) in product(OPS, kinds):
         if op.startswith("batchnorm") and sizes["B"] < 2:  # no training on one row
             continue
-        for fp32_precision in ops.precisions() if op.startswith("linear_cross_entropy") else (None,):
+        for fp32_precision in ops.precisions() if op.startswith("linear_") else (None,):
             print(op, sizes, id_type.__name__, options, fp32_precision, flush=True)
             arrays = arguments(op, cast(example(op, **sizes), id_type), lambda array: fenced(array, flush))
             chosen = {"fp32_precision": fp32_precision} if fp32_precision else {}

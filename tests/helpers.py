@@ -37,7 +37,7 @@ def require_ops(backend: str) -> Ops:
 
 @dataclass(frozen=True)
 class OpsAt(Ops):
-    """Return a back-end's ops, with the last layer's products in one precision."""
+    """Return a back-end's ops, with its products in one precision."""
 
     fp32_precision: str
 
@@ -48,7 +48,7 @@ def at_precision(ops: Ops, fp32_precision: str) -> OpsAt:
         pytest.skip(f"no {fp32_precision} products here: {', '.join(ops.precisions())}")
     table = {field.name: getattr(ops, field.name) for field in fields(Ops)}
     for name, op in table.items():
-        if name.startswith("linear_cross_entropy"):
+        if name.startswith("linear_"):
             table[name] = partial(op, fp32_precision=fp32_precision)
     return OpsAt(**table, fp32_precision=fp32_precision)
 
@@ -240,8 +240,8 @@ def assert_close_like_numpy(
 
 
 def rounded_to_bf16(given: Inputs) -> Inputs:
-    """Return the last layer's operands rounded to bf16, to the nearest, halves to even."""
-    operands = {name: given[name].view(np.uint32) for name in ("h", "weight")}
+    """Return the operands of products rounded to bf16, to the nearest, halves to even."""
+    operands = {name: given[name].view(np.uint32) for name in ("h", "weight", "x", "dy") if name in given}
     return {**given} | {
         name: ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
         for name, bits in operands.items()

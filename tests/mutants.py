@@ -81,9 +81,9 @@ TESTS = {
     "dispatch": ["cython_ops"],
     "variant": EVERY_OP,
     "vector": EVERY_OP,
-    "tiles": ["linear_cross_entropy"],
-    "amx": ["linear_cross_entropy"],
-    "avx512_bf16": ["linear_cross_entropy"],
+    "tiles": ["linear", "linear_cross_entropy"],
+    "amx": ["linear", "linear_cross_entropy"],
+    "avx512_bf16": ["linear", "linear_cross_entropy"],
 }
 # What is left out of them, the other back-ends above all:
 WITHOUT = {

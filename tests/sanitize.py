@@ -35,7 +35,7 @@ CHOSEN_OF_TILES = (
     " and not real_size and not 4097 and not more_rows and not bf16_fails"
 )
 AVX512_BF16 = "avx512_bf16"  # the variant whose conversions amx shares
-TILES = "tests/ops/test_linear_cross_entropy.py"  # the op that has products of tiles
+TILES = [f"tests/ops/test_{op}.py" for op in ("linear", "linear_cross_entropy")]  # the ops with products of tiles
 NEEDED = ["fastmlp", "kernels", "tests", "benchmarks", "conftest.py"]
 NEEDED += ["pyproject.toml", "setup.py", "README.md", "LICENSE"]
 
@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> None:
             print(f"-- {variant}", flush=True)
             environment = sanitized | {"FASTMLP_SIMD": variant}
             run_every_op(folder, sweeps, environment)
-            chosen, where = (CHOSEN_OF_TILES, [TILES]) if variant == "amx" else (CHOSEN, files)
+            chosen, where = (CHOSEN_OF_TILES, TILES) if variant == "amx" else (CHOSEN, files)
             run(sys.executable, "-m", "pytest", "-qx", *sweeps, "-k", chosen, *where, cwd=folder, **environment)
 
 

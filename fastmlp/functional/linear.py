@@ -18,6 +18,7 @@ def linear(
     *,
     out: ArrayLike | None = None,
     threads: int | None = None,
+    fp32_precision: str = "auto",
 ) -> Array:
     """y = x W^T + b.
 
@@ -25,6 +26,7 @@ def linear(
     weight  (O, I) or (I,)   W
     bias    (O,), or () for a weight of one dimension; None: 0
     out     (..., O) or (...)
+    fp32_precision  of the product, as in linear_cross_entropy
     Returns (..., O), or (...) for a weight of one dimension.
     Source: torch.nn.functional.linear.
 
@@ -42,6 +44,7 @@ def linear(
         None if b is None else b.ravel(),
         y.reshape(len(rows), len(matrix)),
         threads=threads_for(threads, max(x.size, w.size)),
+        fp32_precision=fp32_precision,
     )
     return hand_over(y, out)
 
@@ -53,11 +56,12 @@ def linear_backward(
     bias: ArrayLike | None = None,
     *,
     threads: int | None = None,
+    fp32_precision: str = "auto",
 ) -> tuple[Array, Array, Array | None]:
     """dx = dy W, dW = dy^T x, db = the sum of dy over all but its last axis.
 
     grad                 (..., O) or (...)  dy, the gradient of linear's output
-    input, weight, bias  those of linear
+    input, weight, bias, fp32_precision  those of linear
     Returns (dinput, dweight, dbias), shaped as those; dbias is None where bias is.
     Source: torch.nn.functional.linear, its gradients.
 
@@ -81,6 +85,7 @@ def linear_backward(
         dw.reshape(matrix.shape),
         None if db is None else db.ravel(),
         threads=threads_for(threads, max(x.size, w.size)),
+        fp32_precision=fp32_precision,
     )
     return dx, dw, db
 

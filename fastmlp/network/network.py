@@ -146,7 +146,7 @@ class Network:
         shape       its sizes and parts
         ops         the back-end
         threads     the number of threads; no result depends on it
-        fp32_precision  precision of the last layer's products in training (ops/reference)
+        fp32_precision  precision of the products in training (ops/reference)
         seed        of the initial weights and the dropout masks; give either a seed or parameters
         counts      (V,) count of each word: the output's bias starts as the log of its frequency; None: as 0
         parameters  a state_dict of parameters and running statistics, which are copied
@@ -157,7 +157,10 @@ class Network:
         self.shape, self.ops, self.threads = shape, ops, threads
         self._place = Bound(ops, threads)
         self.layers = WindowNetwork(shape, dtype).run_in(self._place)
-        self.layers.output.fp32_precision = fp32_precision
+        self.fp32_precision = self.layers.output.fp32_precision = fp32_precision
+        self._linear = [
+            layer for layer in self.layers.modules() if isinstance(layer, Linear) and layer is not self.layers.output
+        ]
         self.parameters: Mapping[str, Array] = MappingProxyType(dict(self.layers.named_parameters()))
         own = self.layers.state_dict()
         self.statistics: Mapping[str, Array] = MappingProxyType(
@@ -260,7 +263,15 @@ class Network:
 
     # ------------------------------------------------------------------------------------------------------ prediction
 
-    def forward(self, near: Array, far: Array | None = None, *, training: bool, unknown: Array | None = None) -> Array:
+    def forward(
+        self,
+        near: Array,
+        far: Array | None = None,
+        *,
+        training: bool,
+        unknown: Array | None = None,
+        fp32_precision: str = "auto",
+    ) -> Array:
         """Return the input of the output layer, h (B, H), valid until the next call.
 
         near      (B, T)  in: the words just before, int32
@@ -269,6 +280,7 @@ class Network:
                           nothing to the averages. None: its own embedding
         training  True: use dropout and the batch's statistics, and update the running statistics; False: use the
                   running statistics, so that rows do not affect each other
+        fp32_precision  of the products where it is not training; "auto": float32, whatever training uses
         """
         rows, layers, unk = len(near), self.layers, self.shape.vocabulary - 1
         words, words_far = self._place.replay("words", rows, partial(self._words, rows))
@@ -284,7 +296,9 @@ class Network:
             x.reshape(rows, -1, self.shape.embed)[:, : self.shape.context][near == unk] = unknown
         if training != layers.training:
             layers.train(training)
-        return self._place.replay("train" if training else "eval", rows, partial(layers.body, x))
+        for layer in self._linear:
+            layer.fp32_precision = self.fp32_precision if training else fp32_precision
+        return self._place.replay("train" if training else f"eval {fp32_precision}", rows, partial(layers.body, x))
 
     def _words(self, rows: int) -> tuple[Array, Array | None]:
         """Return the arrays for the words of a batch, near and far."""
@@ -295,10 +309,9 @@ class Network:
     def losses(self, batch: Batch, *, unknown: Array | None = None, fp32_precision: str = "auto") -> Array:
         """Return the loss of each target (B,) in nats, with the running statistics.
 
-        unknown          as in forward
-        fp32_precision   of the last layer's products; "auto": float32, whatever training uses
+        unknown, fp32_precision  as in forward
         """
-        h = self.forward(batch.near, batch.far, training=False, unknown=unknown)
+        h = self.forward(batch.near, batch.far, training=False, unknown=unknown, fp32_precision=fp32_precision)
         return self.losses_after(h, batch.targets, fp32_precision=fp32_precision)
 
     def losses_after(self, h: Array, targets: Array, *, fp32_precision: str = "auto") -> Array:

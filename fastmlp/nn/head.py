@@ -21,10 +21,9 @@ class Head(Linear):
     gradients, and `loss_backward` then returns that of the input. `step` never stores the gradient of the whole weight.
     Arguments as in Linear, and
     tied_to         an embedding that shares its weight with this layer; the weight stays the embedding's parameter
-    fp32_precision  of the products in `learn` and `step`, as in LinearCrossEntropyLoss
+    fp32_precision  of the products, but those of `losses`, as in LinearCrossEntropyLoss
     """
 
-    fp32_precision = "auto"
     _made: tuple[Array, ...] = (np.empty(0),)  # the results of the last batch, if the place is bound
     _dheld: Array | None = None  # tied weights: the output's gradient of the rows that the embedding looks up
 
@@ -36,10 +35,11 @@ class Head(Linear):
         device: Any = None,
         dtype: Any = None,
         *,
+        fp32_precision: str = "auto",
         rng: Random = None,
         tied_to: Embedding | None = None,
     ) -> None:
-        super().__init__(in_features, out_features, bias, device, dtype, rng=rng)
+        super().__init__(in_features, out_features, bias, device, dtype, fp32_precision=fp32_precision, rng=rng)
         self._weight_owner: tuple[Module] = (self if tied_to is None else tied_to,)  # in a tuple: not a child
         if tied_to is not None:
             if tied_to.weight.shape != self.weight.shape or tied_to.dtype != self.dtype:

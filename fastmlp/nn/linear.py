@@ -20,6 +20,7 @@ class Linear(Module):
     bias     whether the layer has b
     weight   (O, I)  initially U(-1/sqrt(I), 1/sqrt(I))
     bias     (O,)    likewise, or None
+    fp32_precision  of the products, forward and backward, as in LinearCrossEntropyLoss
     rng      seed or Generator of the initial values
 
     >>> layer = Linear(3, 2)
@@ -39,10 +40,12 @@ class Linear(Module):
         device: Any = None,
         dtype: Any = None,
         *,
+        fp32_precision: str = "auto",
         rng: Random = None,
     ) -> None:
         super().__init__()
         check_device(device)
+        self.fp32_precision = fp32_precision
         self.in_features, self.out_features = (
             checked_size("in_features", in_features),
             checked_size("out_features", out_features),
@@ -61,7 +64,7 @@ class Linear(Module):
             raise ValueError(f"Linear: input: expected shape (..., {self.in_features}), got {x.shape}")
         rows = x.reshape(-1, self.in_features)
         y = self.place.array(self, "y", (len(rows), self.out_features), self.dtype)
-        self.place.run("linear_forward", rows, self.weight, self.bias, y)
+        self.place.run("linear_forward", rows, self.weight, self.bias, y, fp32_precision=self.fp32_precision)
         self.place.keep(rows)
         self._saved = x
         return y.reshape(*x.shape[:-1], self.out_features)
@@ -72,7 +75,8 @@ class Linear(Module):
         dy = self._upstream(grad, self.dtype, (*x.shape[:-1], self.out_features)).reshape(-1, self.out_features)
         dx = self.place.array(self, "dx", (len(dy), self.in_features), self.dtype)
         dweight, dbias = self._gradient("weight"), None if self.bias is None else self._gradient("bias")
-        self.place.run("linear_backward", dy, x.reshape(dx.shape), self.weight, dx, dweight, dbias)
+        arrays = dy, x.reshape(dx.shape), self.weight, dx, dweight, dbias
+        self.place.run("linear_backward", *arrays, fp32_precision=self.fp32_precision)
         return dx.reshape(x.shape)
 
     def _arguments(self) -> str:

@@ -127,8 +127,7 @@ class LinearCrossEntropyLoss(Module):
         self.ignore_index = IGNORED if ignore_index is None else ignore_index
         _loss.check_options(reduction, self.ignore_index, label_smoothing)
         self.reduction, self.label_smoothing = reduction, label_smoothing
-        self.linear = Head(in_features, num_classes, bias, device, dtype, rng=rng)
-        self.linear.fp32_precision = fp32_precision
+        self.linear = Head(in_features, num_classes, bias, device, dtype, fp32_precision=fp32_precision, rng=rng)
         class_weight = None if weight is None else as_floats("weight", weight, self.linear.dtype).copy()
         if class_weight is not None:
             check_shape("weight", class_weight, (num_classes,))

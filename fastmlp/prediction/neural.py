@@ -75,7 +75,7 @@ class NeuralModel:
 
         windows         (words before -> next word)
         indices         which of them; None: all
-        fp32_precision  of the last layer's products, as in ops/reference; "auto": float32
+        fp32_precision  of the products, as in ops/reference; "auto": float32
         watch           is called with the number of windows just done; an exception that it raises ends the work
         """
         losses = np.empty(len(windows) if indices is None else len(indices), np.float32)
@@ -98,7 +98,9 @@ class NeuralModel:
         chosen, unknown = np.arange(len(windows)) if indices is None else indices, self.unknown_embedding()
         for start in range(0, len(chosen), ROWS):
             batch = windows.take(chosen[start : start + ROWS])
-            h = self.network.forward(batch.near, batch.far, training=False, unknown=unknown)
+            h = self.network.forward(
+                batch.near, batch.far, training=False, unknown=unknown, fp32_precision=fp32_precision
+            )
             losses = self.network.losses_after(h, batch.targets, fp32_precision=fp32_precision)
             yield slice(start, start + len(h)), losses, h
             if watch is not None:

@@ -35,7 +35,7 @@ OF_SHAPE = (*NETWORK_OPTIONS, "embed_std")
 
 
 def training_precision(config: TrainConfig, backend: Backend) -> str:
-    """Return how training makes the last layer's products: "auto" is the fastest that trains to the same loss.
+    """Return how training makes its products: "auto" is the fastest that trains to the same loss.
 
     bf16 does, wherever it is to be had: the tests of the trainer lay the curves over each other.
     """

@@ -152,16 +152,28 @@ static void split_rows(long rows, long depth, long row, const float *from, int p
         split_into_rows(rows, depth, row, from, 2, plane, tile_row, tiles);
 }
 
-/* A line of a tile of pairs: one row's numbers are low, the other one's high. */
-INLINE void store_pairs(floats32 rows, const int planes, long plane, bf16 *line)
+/* A line of a tile of pairs, of bf16: one row's sixteen numbers are low, the other one's high. */
+INLINE __m512i paired(__m512i rows)
 {
     const __m512i pairs = _mm512_set_epi32(0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009,
                                            0x180008, 0x170007, 0x160006, 0x150005, 0x140004, 0x130003, 0x120002,
                                            0x110001, 0x100000);
+    return _mm512_permutexvar_epi16(pairs, rows);
+}
+
+INLINE void store_pairs(floats32 rows, const int planes, long plane, bf16 *line)
+{
     __m512i high = rounded(rows);
-    _mm512_store_si512(line, _mm512_permutexvar_epi16(pairs, high));
+    _mm512_store_si512(line, paired(high));
     if (planes == 2)
-        _mm512_store_si512(line + plane, _mm512_permutexvar_epi16(pairs, rounded(minus(rows, widened_all(high)))));
+        _mm512_store_si512(line + plane, paired(rounded(minus(rows, widened_all(high)))));
+}
+
+/* Row k of a matrix and the next one, sixteen columns; 0 beyond its `depth` rows and `columns`. */
+INLINE floats32 load_two_rows(const float *from, long row, long k, long depth, long columns)
+{
+    __mmask16 even = k < depth ? first(columns) : 0, odd = k + 1 < depth ? first(columns) : 0;
+    return (floats32){_mm512_maskz_loadu_ps(even, from), _mm512_maskz_loadu_ps(odd, from + row)};
 }
 
 /* Tiles of pairs of a matrix (depth x columns) whose rows are `row` floats apart. */
@@ -174,11 +186,8 @@ INLINE void split_into_pairs(long depth, long columns, long row, const float *fr
         long i = 0;
         for (; k + 1 < depth && i + TILE <= columns; i += TILE, line += tile_column)
             store_pairs((floats32){_mm512_loadu_ps(from + i), _mm512_loadu_ps(from + row + i)}, planes, plane, line);
-        for (; i < columns; i += TILE, line += tile_column) {
-            __mmask16 even = k < depth ? first(columns - i) : 0, odd = k + 1 < depth ? first(columns - i) : 0;
-            floats32 rows = {_mm512_maskz_loadu_ps(even, from + i), _mm512_maskz_loadu_ps(odd, from + row + i)};
-            store_pairs(rows, planes, plane, line);
-        }
+        for (; i < columns; i += TILE, line += tile_column)
+            store_pairs(load_two_rows(from + i, row, k, depth, columns - i), planes, plane, line);
     }
 }
 
@@ -190,25 +199,67 @@ static void split_pairs(long depth, long columns, long row, const float *from, i
         split_into_pairs(depth, columns, row, from, 2, plane, tiles);
 }
 
+/* A tile of sixteen lines, in one plane or two, transposed. */
+INLINE void store_transposed(__m512i lines[2][TILE], const int planes, long plane, bf16 *tile)
+{
+    for (int p = 0; p < planes; p++) {
+        transpose(lines[p]);
+        for (int j = 0; j < TILE; j++)
+            _mm512_store_si512(tile + p * plane + j * TILE_DEPTH, lines[p][j]);
+    }
+}
+
+INLINE void split_into_turned(long rows, long depth, long step, const float *from, const int planes, long plane,
+                              bf16 *tiles)
+{
+    for (long i = 0; i < whole_pairs(rows); i += TILE)
+        for (long k = 0; k < depth; k += TILE_DEPTH, tiles += TILE_VALUES) {
+            __m512i lines[2][TILE];
+            for (int j = 0; j < TILE; j++) {
+                floats32 x = load_two_rows(from + (k + 2 * j) * step + i, step, k + 2 * j, depth, rows - i);
+                __m512i high = rounded(x);
+                lines[0][j] = paired(high);
+                if (planes == 2)
+                    lines[1][j] = paired(rounded(minus(x, widened_all(high))));
+            }
+            store_transposed(lines, planes, plane, tiles);
+        }
+}
+
+/* Tiles of rows of the transpose of a matrix (depth x rows) whose rows are `step` floats apart; the rows of the result
+ * are filled up to whole pairs of tiles. */
+static void split_turned(long rows, long depth, long step, const float *from, int planes, long plane, bf16 *tiles)
+{
+    if (planes == 1)
+        split_into_turned(rows, depth, step, from, 1, plane, tiles);
+    else
+        split_into_turned(rows, depth, step, from, 2, plane, tiles);
+}
+
+INLINE void split_into_columns(long depth, long columns, long column, const float *from, const int planes, long plane,
+                               bf16 *tiles)
+{
+    for (long i = 0; i < whole_pairs(columns); i += TILE)
+        for (long k = 0; k < depth; k += TILE_DEPTH, tiles += TILE_VALUES) {
+            __m512i lines[2][TILE];
+            for (int j = 0; j < TILE; j++) {
+                floats32 x = load_first(from + (i + j) * column + k, i + j < columns ? depth - k : 0);
+                lines[0][j] = rounded(x);
+                if (planes == 2)
+                    lines[1][j] = rounded(minus(x, widened_all(lines[0][j])));
+            }
+            store_transposed(lines, planes, plane, tiles);
+        }
+}
+
 /* Tiles of pairs of a matrix (depth x columns) whose columns are contiguous, and `column` floats apart; the columns are
  * filled up to whole pairs of tiles. */
 static void split_columns(long depth, long columns, long column, const float *from, int planes, long plane, bf16 *tiles)
 {
-    for (long i = 0; i < whole_pairs(columns); i += TILE)
-        for (long k = 0; k < depth; k += TILE_DEPTH) {
-            __m512i lines[2][TILE];
-            bf16 *tile = tiles + (i / TILE * chunks_of(depth) + k / TILE_DEPTH) * TILE_VALUES;
-            for (int j = 0; j < TILE; j++) {
-                floats32 x = load_first(from + (i + j) * column + k, i + j < columns ? depth - k : 0);
-                lines[0][j] = rounded(x);
-                lines[1][j] = rounded(minus(x, widened_all(lines[0][j])));
-            }
-            for (int p = 0; p < planes; p++) {
-                transpose(lines[p]);
-                for (int j = 0; j < TILE; j++)
-                    _mm512_store_si512(tile + p * plane + j * TILE_DEPTH, lines[p][j]);
-            }
-        }
+    if (planes == 1)
+        split_into_columns(depth, columns, column, from, 1, plane, tiles);
+    else
+        split_into_columns(depth, columns, column, from, 2, plane, tiles);
 }
 
 /* Exponentials become dlogits, in place: tiles = tiles * scale - shift, with a scale and a shift for every lane;
@@ -282,6 +333,7 @@ static const struct {
 
 #define TILE_KERNELS                                                                                                   \
     {                                                                                                                  \
-        .begin = begin, .end = end, .split_rows = split_rows, .split_pairs = split_pairs,                              \
-        .split_columns = split_columns, .dlogits = dlogits, .turn = turn, .product = product                           \
+        .begin = begin, .end = end, .split_rows = split_rows, .split_turned = split_turned,                            \
+        .split_pairs = split_pairs, .split_columns = split_columns, .dlogits = dlogits, .turn = turn,                  \
+        .product = product                                                                                             \
     }

@@ -253,7 +253,27 @@ def test_promise_3_cross_entropy_of_infinities(torch, smoothing):
     assert_equal(got, want, CLOSE["float32"], "cross_entropy")
 
 
-@pytest.mark.parametrize("fp32_precision", ["auto", "ieee", "bf16x3", "bf16"])
+precisions = pytest.mark.parametrize("fp32_precision", ["auto", "ieee", "bf16x3", "bf16"])
+
+
+@precisions
+def test_precision_of_linear(fp32_precision):
+    """Each is within its bound of float64, and no better; a precision that the CPU lacks is refused by name."""
+    x, w, dy = normal(33, 64), normal(40, 64), normal(33, 40)
+    if fp32_precision not in ("auto", *require_ops("cython").precisions()):
+        for call in (lambda **how: F.linear(x, w, **how), lambda **how: F.linear_backward(dy, x, w, **how)):
+            with pytest.raises(ValueError, match="fp32_precision: expected"):
+                call(fp32_precision=fp32_precision)
+        return
+    how = {"fp32_precision": fp32_precision}
+    got = F.linear(x, w, **how), *F.linear_backward(dy, x, w, **how)[:2]
+    x, w, dy = x.astype(float), w.astype(float), dy.astype(float)
+    least, most = {"bf16x3": (1e-6, 1e-5), "bf16": (1e-3, 2**-7)}.get(fp32_precision, (0, 1e-6))
+    for ours, exact in zip(got, (x @ w.T, dy @ w, dy.T @ x), strict=True):
+        assert least <= relative_norm(ours, exact) <= most
+
+
+@precisions
 @pytest.mark.parametrize("weighted", [False, True])
 def test_precision(fp32_precision, weighted):
     """Each is within its bound of float64; a precision that the CPU lacks is refused by name."""

@@ -15,7 +15,7 @@ from fastmlp.network.shape import NetworkShape
 from fastmlp.nn.containers import Residual
 from fastmlp.nn.dropout import Dropout
 from fastmlp.nn.place import Bound
-from fastmlp.ops import Ops
+from fastmlp.ops import OPS, Ops
 from fastmlp.ops.gradient import RowGradient
 from fastmlp.optim import SGD, AdamW
 from tests.helpers import NUMPY, allowed, clocked_ops, relative_norm
@@ -224,6 +224,41 @@ def test_no_array_that_a_backward_pass_reads_is_written_over(
     request.getfixturevalue("buffers_apart")
     for name, value in gradients().items():
         assert value.tobytes() == shared[name].tobytes(), name
+
+
+def test_all_products_of_training_have_its_precision_and_those_of_predictions_the_one_asked_for(
+    rng: np.random.Generator,
+) -> None:
+    """Whatever passes were recorded before, and whatever precision they had."""
+    asked: list[str] = []
+
+    def watched(name: str) -> Any:
+        def op(*arrays: Array, fp32_precision: str = "none", **options: Any) -> Any:
+            asked.append(fp32_precision)
+            return getattr(NUMPY, name)(*arrays, **options)
+
+        return op
+
+    linear = [name for name in OPS if name.startswith("linear_")]
+    shape = FAMILY["all"]
+    parameters = nonzero_state(rng, shape)
+    ops = replace(NUMPY, **{name: watched(name) for name in linear})
+    model = Network(shape, ops, parameters=parameters, fp32_precision="bf16", dtype=np.float64)
+    optimizer, layers = SGD(model.layers.parameters(), 0.1), len(shape.hidden) + shape.blocks + 1
+    for rows in (ROWS, ROWS, ROWS - 1, ROWS):
+        one = batch(rng, shape, rows=rows)
+        model.losses(one)
+        assert asked == ["auto"] * (layers + 1)
+        asked.clear()
+        model.step(one, optimizer)
+        assert asked == ["bf16"] * (2 * layers + 1)
+        asked.clear()
+        model.losses(one, fp32_precision="bf16x3")
+        assert asked == ["bf16x3"] * (layers + 1)
+        asked.clear()
+        model.loss_and_gradients(one)
+        assert asked == ["bf16"] * (2 * layers + 1)
+        asked.clear()
 
 
 def test_every_dropout_has_a_mask_of_its_own() -> None:

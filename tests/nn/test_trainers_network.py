@@ -31,12 +31,13 @@ def test_ten_lines_give_the_trainers_bits(rule: str, ops: Ops, library_runs: Cal
     library_runs(ops)
     config, V = run.config, run.network.shape.vocabulary
 
+    precision = {"fp32_precision": run.precision}
     body = nn.Sequential(
         *(nn.Embedding(V, 6), nn.Flatten()),
-        *(nn.Linear(18, 12, bias=False), nn.BatchNorm1d(12), nn.Tanh()),
-        *(nn.Linear(12, 10, bias=False), nn.BatchNorm1d(10), nn.Tanh()),
+        *(nn.Linear(18, 12, bias=False, **precision), nn.BatchNorm1d(12), nn.Tanh()),
+        *(nn.Linear(12, 10, bias=False, **precision), nn.BatchNorm1d(10), nn.Tanh()),
     )
-    criterion = nn.LinearCrossEntropyLoss(10, V, bias=True, fp32_precision=run.precision)
+    criterion = nn.LinearCrossEntropyLoss(10, V, bias=True, **precision)
     kinds = {"sgd": optim.SGD, "momentum": optim.SGD, "adagrad": optim.Adagrad, "adamw": optim.AdamW}
     options = {"momentum": {"momentum": config.momentum}, "adamw": {"betas": config.betas}}.get(rule, {})
     parameters = body.parameters() + criterion.parameters()

@@ -6,11 +6,16 @@ import pytest
 from tests import inputs
 from tests.helpers import (
     NUMPY,
+    arguments,
     assert_close_like_numpy,
     assert_equals_pytorch,
     assert_gradients,
     assert_same_bits_for_any_threads,
+    at_precision,
     cast,
+    relative_norm,
+    require_ops,
+    rounded_to_bf16,
     run_chain,
     tensors,
 )
@@ -29,6 +34,11 @@ WITHOUT = [{}, {"bias": None, "dbias": None}, {"dx": None}, {"bias": None, "dbia
 without = pytest.mark.parametrize("left_out", WITHOUT, ids=lambda names: f"without {', '.join(names) or 'nothing'}")
 
 
+@pytest.fixture
+def ops(ops_at_each_precision):
+    return ops_at_each_precision
+
+
 @without
 def test_promise_1_gradient(rng, left_out):
     given = cast(inputs.linear(rng, 3, 4, 5), np.float64) | left_out
@@ -40,7 +50,7 @@ def test_promise_1_gradient(rng, left_out):
 @pytest.mark.sweep(every=3)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_promise_2_agrees_with_float64(ops, rng, sizes):
-    assert_close_like_numpy(ops, CHAIN, inputs.linear(rng, *sizes))
+    assert_close_like_numpy(ops, CHAIN, inputs.linear(rng, *sizes), few=min(sizes) <= 3)
 
 
 @without
@@ -50,6 +60,37 @@ def test_promise_2_agrees_with_float64_without(ops, rng, left_out):
 
 def test_promise_2_agrees_with_float64_as_the_last_layer(ops, rng):
     assert_close_like_numpy(ops, CHAIN, inputs.linear(rng, REAL.B, REAL.H, REAL.V))
+
+
+@pytest.mark.parametrize("sizes", [(33, 301, 95), (513, 1_025, 287)], ids=str)
+def test_promise_2_products_of_bf16_round_their_operands_and_nothing_else(rng, sizes):
+    ops, given = at_precision(require_ops("cython"), "bf16"), inputs.linear(rng, *sizes)
+    got = run_chain(ops, CHAIN, given)
+    want = run_chain(NUMPY, CHAIN, cast(rounded_to_bf16(given), np.float64))
+    want["dbias"] = given["dy"].sum(axis=0, dtype=np.float64)
+    for name, array in want.items():
+        assert relative_norm(got[name], array) < 1e-6, name
+
+
+def test_a_few_rows_are_computed_in_float32(ops, rng):
+    given = inputs.linear(rng, 7, 129, 65)
+    want, got = (run_chain(each, CHAIN, given) for each in (at_precision(ops, "ieee"), ops))
+    for name, array in want.items():
+        assert got[name].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_promise_13_what_is_not_finite_stays_in_its_row(ops, rng, bad):
+    given = inputs.linear(rng, 33, 65, 47)
+    for name, place, axis in (("x", (32, 64), 0), ("weight", (46, 64), 1)):
+        spoilt = given | {name: given[name].copy()}
+        spoilt[name][place] = bad
+        arrays = arguments(CHAIN[0], spoilt)
+        with np.errstate(invalid="ignore"):
+            getattr(ops, CHAIN[0])(*arrays.values())
+        finite = np.isfinite(arrays["y"])
+        assert not finite.take(-1, axis).any()
+        assert finite[: 32 if axis == 0 else None, : 46 if axis == 1 else None].all()
 
 
 def test_zero_rows(ops, rng):
@@ -71,7 +112,7 @@ def test_promise_3_equals_pytorch(ops, rng, torch):
     assert_equals_pytorch(ops, CHAIN, given, want)
 
 
-@pytest.mark.parametrize("sizes", [(129, 120, 301), (32, 30, 4_999)], ids=str)
+@pytest.mark.parametrize("sizes", [(129, 120, 301), (32, 30, 4_999), (300, 515, 290)], ids=str)
 def test_promise_4_same_bits_for_any_threads(ops, rng, sizes):
     assert_same_bits_for_any_threads(ops, CHAIN, inputs.linear(rng, *sizes))
 

@@ -39,11 +39,9 @@ smoothings = pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 WITHOUT_BIAS = {"bias": None, "dbias": None}
 
 
-@pytest.fixture(params=["numpy", "numba", "cython", "cython bf16x3", "cython bf16"])
-def ops(request):
-    """The ops of each back-end in turn, and of the one that has them each kind of products."""
-    backend, _, fp32_precision = request.param.partition(" ")
-    return at_precision(require_ops(backend), fp32_precision or "ieee")
+@pytest.fixture
+def ops(ops_at_each_precision):
+    return ops_at_each_precision
 
 
 def powerset(names):

@@ -10,7 +10,9 @@ from fastmlp.ops.numba_ops._products import rows_times_matrix, rows_times_rows, 
 Array = np.ndarray
 
 
-def linear_forward(x: Array, weight: Array, bias: Array | None, y: Array, *, threads: int = 1) -> None:
+def linear_forward(
+    x: Array, weight: Array, bias: Array | None, y: Array, *, fp32_precision: str = "auto", threads: int = 1
+) -> None:
     """Sliced over the rows of the batch."""
     x, weight, bias = read_only(x), read_only(weight), bias_or_zeros(bias, len(weight))
     slices = team.cut(len(x), rows_worth_a_slice(weight))
@@ -27,7 +29,15 @@ def _linear_forward(x: Array, weight: Array, bias: Array, y: Array) -> None:
 
 
 def linear_backward(
-    dy: Array, x: Array, weight: Array, dx: Array | None, dweight: Array, dbias: Array | None, *, threads: int = 1
+    dy: Array,
+    x: Array,
+    weight: Array,
+    dx: Array | None,
+    dweight: Array,
+    dbias: Array | None,
+    *,
+    fp32_precision: str = "auto",
+    threads: int = 1,
 ) -> None:
     """dW and db sliced over the outputs, dx over the rows of the batch."""
     x, weight = read_only(x), read_only(weight)

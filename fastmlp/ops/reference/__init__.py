@@ -18,7 +18,7 @@ ignored row: neither its target nor its numbers are read; its loss and its gradi
 softmax is computed again, exp(logits - highest - log_sum). They are separate because float32 cannot hold the digits of
 both: for logits around 1,000 their sum, log sum exp(logits), would be 3e-5 off, and so would every probability.
 
-`fp32_precision` is the precision of the last layer's products: "ieee", the meaning of "auto", is float32; "bf16x3"
+`fp32_precision` is the precision of products of matrices: "ieee", the meaning of "auto", is float32; "bf16x3"
 splits each number in two bf16, and products are up to 1e-5 off; "bf16" rounds numbers to bf16, and a gradient is some
 3e-3 off. Sums are always float32. The reference and Numba have "ieee" only (float64 stays float64).
 """

@@ -8,13 +8,18 @@ Array = np.ndarray
 
 
 @contract(x=floats("B", "I"), weight=floats("O", "I"), bias=optional(floats("O")), y=out("B", "O"))
-def linear_forward(x: Array, weight: Array, bias: Array | None, y: Array, *, threads: int = 1) -> None:
+def linear_forward(
+    x: Array, weight: Array, bias: Array | None, y: Array, *, fp32_precision: str = "auto", threads: int = 1
+) -> None:
     """y = x W^T + b.
 
     x       (B, I)          in:  rows of the batch
     weight  (O, I)          in:  W
     bias    (O,) or None    in:  b; a layer before a batchnorm needs none
     y       (B, O)          out
+    fp32_precision          of the product of float32 arrays: "ieee", which is "auto", in float32; "bf16x3" with each
+                            number split in two bf16; "bf16" with numbers rounded to bf16. The last two are the Cython
+                            back-end's, if the CPU has them
     """
     np.matmul(x, weight.T, out=y)
     if bias is not None:
@@ -30,7 +35,15 @@ def linear_forward(x: Array, weight: Array, bias: Array | None, y: Array, *, thr
     dbias=optional(out("O")),
 )
 def linear_backward(
-    dy: Array, x: Array, weight: Array, dx: Array | None, dweight: Array, dbias: Array | None, *, threads: int = 1
+    dy: Array,
+    x: Array,
+    weight: Array,
+    dx: Array | None,
+    dweight: Array,
+    dbias: Array | None,
+    *,
+    fp32_precision: str = "auto",
+    threads: int = 1,
 ) -> None:
     """dx = dy W, dW = dy^T x, db = sum of dy over the batch.
 
@@ -40,6 +53,7 @@ def linear_backward(
     dx       (B, I) or None   out: None where the input needs no gradient
     dweight  (O, I)           out
     dbias    (O,) or None     out: None where the layer has no bias
+    fp32_precision            of both products, as in linear_forward; db is always a sum of float32
     """
     np.matmul(dy.T, x, out=dweight)
     if dbias is not None:

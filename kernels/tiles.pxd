@@ -1,0 +1,38 @@
+"""What the ops with products of bf16 tiles share: how their operands are cut and laid out (simd/tiles.h)."""
+
+from core cimport TILE, TILE_DEPTH, bf16, ceil_div, matrix, tile_kernels
+
+cdef enum:
+    PANEL = 2 * TILE  # rows and columns of products of tiles: what a matrix unit makes at once
+
+
+cdef inline int planes_of(str fp32_precision) noexcept:
+    """Return the number of bf16 for a float32; 0: the products are of float32."""
+    return 1 if fp32_precision == "bf16" else 2 if fp32_precision == "bf16x3" else 0
+
+
+cdef inline long round_up(long a, long b) noexcept nogil:
+    return ceil_div(a, b) * b
+
+
+cdef inline long values_of(long lines, long depth) noexcept nogil:
+    """Return how many bf16 a plane of an operand has: its rows or columns, in whole panels, times its depth."""
+    return round_up(lines, PANEL) * round_up(depth, TILE_DEPTH)
+
+
+cdef inline void split_left(const tile_kernels *tiles, matrix left, long rows, long depth, int planes, long plane,
+                            bf16 *to) noexcept nogil:
+    """Make tiles of rows of a left operand, left(row, k). One of its two strides is 1."""
+    if left.step == 1:
+        tiles.split_rows(rows, depth, left.row, left.data, planes, plane, round_up(depth, TILE_DEPTH) * TILE, to)
+    else:
+        tiles.split_turned(rows, depth, left.step, left.data, planes, plane, to)
+
+
+cdef inline void split_right(const tile_kernels *tiles, matrix right, long columns, long depth, int planes, long plane,
+                             bf16 *to) noexcept nogil:
+    """Make tiles of pairs of a right operand, right(column, k). One of its two strides is 1."""
+    if right.step == 1:
+        tiles.split_columns(depth, columns, right.row, right.data, planes, plane, to)
+    else:
+        tiles.split_pairs(depth, columns, right.step, right.data, planes, plane, to)
