@@ -1,4 +1,4 @@
-"""linear: the matrix products alone, forward and backward, beside NumPy's BLAS and PyTorch.
+"""linear: the matrix products alone, forward and backward, in each precision, beside NumPy's BLAS and PyTorch.
 
 And the forward pass of one row, a matrix-vector product, limited by reading the weights from memory.
 """
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ceilings, peers
+from benchmarks.bench_linear_cross_entropy import precisions
 from benchmarks.conftest import in_contest
 from benchmarks.contest import SMOKE, Clock, Contender, Contest, Result, Turn
 from benchmarks.report import markdown_table
@@ -18,7 +19,10 @@ from benchmarks.setting import batch_sizes_of, taking_part
 from tests import inputs
 from tests.inputs import REAL
 
-LAYERS = {"first": (REAL.T * REAL.D, REAL.H), "second": (REAL.H, REAL.H), "output": (REAL.H, REAL.V)}
+LAYERS = {  # of the original network, and of the default one: its hidden layer and its block
+    **{"first": (REAL.T * REAL.D, REAL.H), "second": (REAL.H, REAL.H), "output": (REAL.H, REAL.V)},
+    **{"hidden": (8 * 128, 512), "block": (512, 512)},
+}
 BATCH_SIZES = (32, 128, 512, 1_024)
 PRODUCTS = {"linear_forward": 1, "linear_backward": 2}  # of B x inputs x outputs
 
@@ -28,13 +32,18 @@ CONTENDERS = [
     Contender("fastmlp", PLAY, {"contender": "cython"}),
     Contender(BLAS, PLAY, {"contender": "blas"}, peers.NUMPY),
     Contender("PyTorch", PLAY, {"contender": "torch"}, peers.KEEP_MEMORY),
+    *(
+        Contender(f"fastmlp {name}", PLAY, {"contender": "cython", "fp32_precision": name})
+        for name in precisions()
+        if name != "ieee"
+    ),
 ]
 
 
-def play(clock: Clock, contender: str, op: str, B: int, I: int, O: int) -> None:  # noqa: E741
+def play(clock: Clock, contender: str, op: str, B: int, I: int, O: int, **options: str) -> None:  # noqa: E741
     """A contender: the op without a bias."""
     given = {**inputs.linear(np.random.default_rng(2003), B, I, O), "bias": None, "dbias": None}
-    peers.play_op(clock, contender, op, given)
+    peers.play_op(clock, contender, op, given, **options)
 
 
 def measure_product(
@@ -52,7 +61,8 @@ def measure_product(
 def assert_same_totals(results: dict[str, Result]) -> None:
     """Assert that all results agree."""
     totals = {c.name: results[c.name].values[0] for c in CONTENDERS if not results[c.name].failed}
-    assert np.allclose(list(totals.values()), totals[BLAS], rtol=1e-4), totals
+    for name, total in totals.items():
+        assert np.isclose(total, totals[BLAS], rtol=1e-3 if name.endswith("bf16") else 1e-4), totals
 
 
 def describe(by_size: dict[int, dict[str, Result]], op: str, layer: str) -> str:
@@ -65,7 +75,7 @@ def describe(by_size: dict[int, dict[str, Result]], op: str, layer: str) -> str:
         times = {name: result.median for name, result in results.items() if not result.failed}
         row = [f"B = {B}", *(f"{1e3 * times[name]:.3f}" if name in times else "failed" for name in results)]
         if ours in times:
-            best = min(times[name] for name in others if name in times)
+            best = min(times[name] for name in others if name in times and not name.startswith("fastmlp"))
             row += [f"{PRODUCTS[op] * 2 * B * I * O / times[ours] / 1e9:.0f}", f"{best / times[ours]:.2f}"]
         rows.append(row)
     return markdown_table(header, rows)
