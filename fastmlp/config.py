@@ -108,7 +108,7 @@ LAYERS: dict[str, Any] = {
 }
 RULE_OPTIONS = ("lr", "weight_decay", "momentum", "betas")  # depend on the optimizer
 PRESETS: dict[str, dict[str, Any]] = {
-    "small": {"embed": 128, "hidden": 512, "blocks": 1},
+    "small": {"embed": 128, "hidden": 1024, "blocks": 1},
     "large": {"embed": 256, "hidden": 1024, "blocks": 2, "lr": 0.004},
     "original": {
         "hidden": (300, 300),
@@ -180,7 +180,7 @@ class TrainConfig:
         one_or_several(whole(1), "a width, or the original's widths separated by commas, as in 300,300"),
         "width of the hidden layers; a list of widths, as in 300,300, selects the original network's defaults",
         metavar="N",
-        shown="512; 384 for a short text",
+        shown="1,024; 384 for a short text",
         fixed=True,
     )
     averages: tuple[float, ...] = option(

@@ -215,7 +215,8 @@ class Mixture:
         """Return the network's and the cache's log-probabilities (N,), and the seconds of the cache."""
         losses, found = np.empty(len(ids), np.float32), np.full(len(ids), np.nan, np.float32)
         reader, seconds, network = self._reader() if "cache" in self.names else None, 0.0, self.neural()
-        for rows, of_rows, vectors in network.read(network.windows(ids, before), watch=watch):
+        precision = network.network.ops.precision_to_evaluate()
+        for rows, of_rows, vectors in network.read(network.windows(ids, before), fp32_precision=precision, watch=watch):
             losses[rows] = of_rows
             if reader is not None:
                 began, words, parts = (

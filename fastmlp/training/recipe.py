@@ -14,17 +14,17 @@ __all__ = ["filled_in"]
 
 SHORT = 150_000  # words; below this a smaller network predicts as well
 NOVELS = 1_200_000  # words
-LARGE = 1_024  # units of a hidden layer; from here on more passes, more dropout and larger batches are better
+USUAL, LARGE = 128 * 1_024, 256 * 1_024  # sizes of a network: width of the embedding times that of the hidden layers
 PATIENCE = 6  # validations
 
 
-def passes_of(words: int, width: int) -> float:
-    """Return the number of passes over a text of `words` words, for hidden layers of `width` units.
+def passes_of(words: int, size: int) -> float:
+    """Return the number of passes over a text of `words` words, for a network of this size.
 
     One pass over a long text teaches a network most of what it can learn. A short text gets more passes, until the
     network begins to learn it by heart.
     """
-    enough, most = (4_000_000, 6.0) if width >= LARGE else (900_000, 3.5)
+    enough, most = (4_000_000, 6.0) if size >= LARGE else (900_000, 3.5)
     return min(most, max(1.0, enough / words))
 
 
@@ -33,14 +33,14 @@ def most_passes(words: int) -> float:
     return min(40.0, max(3.5, 3.5 * math.sqrt(words / 50_000)))
 
 
-def batch_size_of(words: int, width: int) -> int:
+def batch_size_of(words: int, size: int) -> int:
     """Return the number of windows of a batch: some 400 batches a pass, at least 128 windows, at most 512 or 1,024."""
-    return int(min(1_024 if width >= LARGE else 512, max(128, 2 ** round(math.log2(words / 400)))))
+    return int(min(1_024 if size >= LARGE else 512, max(128, 2 ** round(math.log2(words / 400)))))
 
 
-def dropout_of(passes: float, words: int, width: int) -> tuple[float, float, float]:
+def dropout_of(passes: float, words: int, size: int) -> tuple[float, float, float]:
     """Return the dropout of input, hidden layers and output: more for more passes and for a shorter text."""
-    again = 0.065 * math.log2(passes / 2) * (1.6 if width >= LARGE else 1.0)
+    again = 0.08 * math.log2(passes / 2) * max(0.5, 1 + 0.25 * math.log2(size / USUAL))
     share = min(0.5, max(0.0, again + 0.045 * math.log2(NOVELS / words)))
     return round(share, 2), round(0.7 * share, 2), round(0.6 * share, 2)
 
@@ -62,9 +62,10 @@ def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> T
     """
     if not config.window:
         return config
-    config = _with(config, {"embed": 96, "hidden": 384} if words < SHORT else {"embed": 128, "hidden": 512})
-    config = _with(config, {"batch_size": batch_size_of(words, config.widths[-1])})
-    width, steps, in_time = config.widths[-1], config.steps, config.minutes is not None
+    config = _with(config, {"embed": 96, "hidden": 384} if words < SHORT else {"embed": 128, "hidden": 1_024})
+    size = config.embed * config.widths[-1]
+    config = _with(config, {"batch_size": batch_size_of(words, size)})
+    steps, in_time = config.steps, config.minutes is not None
     a_pass = words / config.batch_size
     if in_time and passes is not None and passes > most_passes(words):
         config = replace(config, minutes=None, steps=math.ceil(most_passes(words) * a_pass))
@@ -74,12 +75,12 @@ def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> T
     elif steps is not None:
         passes = steps / a_pass
     elif not in_time:
-        passes = passes_of(words, width)
+        passes = passes_of(words, size)
         steps = math.ceil(passes * a_pass)
     passes = passes or 1.0
     total = steps or math.ceil(passes * a_pass)
     suits: dict[str, Any] = {
-        "dropout": dropout_of(passes, words, width),
+        "dropout": dropout_of(passes, words, size),
         "weight_decay": weight_decay_of(passes, config.batch_size, config.lr, words),
         "eval_every": min(LAYERS["eval_every"], max(10, total // 20)),
         "log_every": min(LAYERS["log_every"], max(5, total // 100)),

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastmlp.ops import get_ops
 from tests import inputs
 from tests.helpers import at_precision, module_of, relative_norm, require_ops, run, run_chain
 from tests.inputs import example
@@ -280,3 +281,17 @@ def test_workers_do_a_part_of_the_work(ops, rng):
         if seconds_of_workers() - before > 0.05:
             return
     pytest.fail(f"workers ran for {seconds_of_workers() - before:.4f} s")
+
+
+@pytest.mark.parametrize("variant", ["amx", "avx512_bf16", "avx512", "avx2", "portable"])
+def test_three_products_of_bf16_evaluate_where_they_are_faster(variant: str) -> None:
+    compiled = module_of(require_ops("cython"))
+    if variant not in compiled.variants():
+        pytest.skip(f"this CPU does not run {variant}")
+    before = compiled.variant()
+    try:
+        compiled.use_variant(variant)
+        assert get_ops("cython").precision_to_evaluate() == ("bf16x3" if variant == "amx" else "ieee")
+    finally:
+        compiled.use_variant(before)
+    assert get_ops("numpy").precision_to_evaluate() == "ieee"

@@ -55,7 +55,7 @@ def test_a_text_and_word_by_word_agree(ops: Ops, rng: np.random.Generator, names
     for here, word in enumerate(ids.tolist()):
         logits = cursor.logits()
         logits = logits - np.log(np.exp(logits.astype(float)).sum())
-        assert logits[word] == pytest.approx(found[here], abs=2e-6)
+        assert logits[word] == pytest.approx(found[here], abs=2e-6 if ops.precision_to_evaluate() == "ieee" else 1e-4)
         cursor.add(word)
 
 

@@ -16,6 +16,7 @@ OF_THE_TEXT: dict[str, Any] = {
     **{"embed": 11, "hidden": 13, "batch_size": 17, "dropout": (0.0, 0.0, 0.6), "weight_decay": 0.0, "patience": 0},
     **{"eval_every": 3, "log_every": 4, "sample_every": 5},
 }
+SMALL, LARGE = {"embed": 128, "hidden": 512}, {"embed": 256, "hidden": 1_024}
 LENGTHS = (2, 500, SHORT - 1, SHORT, 341_500, 2_000_000, 50_000_000)
 
 
@@ -58,22 +59,21 @@ def test_a_list_of_widths_leaves_nothing_open() -> None:
 
 def test_batches_grow_with_the_text() -> None:
     """Some 400 a pass."""
-    for hidden, sizes in ((512, (128, 128, 256, 512, 512)), (1_024, (128, 128, 256, 512, 1_024))):
-        found = [filled_in(TrainConfig(hidden=hidden), words) for words in (2, 50_000, 100_000, 200_000, 10**7)]
+    for size, sizes in ((SMALL, (128, 128, 256, 512, 512)), (LARGE, (128, 128, 256, 512, 1_024))):
+        found = [filled_in(TrainConfig(**size), words) for words in (2, 50_000, 100_000, 200_000, 10**7)]
         assert tuple(config.batch_size for config in found) == sizes
 
 
 def test_a_short_text_has_a_smaller_network() -> None:
     short, long = (filled_in(TrainConfig(), words) for words in (SHORT - 1, SHORT))
     assert (short.embed, short.hidden, short.batch_size) == (96, 384, 512)
-    assert (long.embed, long.hidden, long.batch_size) == (128, 512, 512)
+    assert (long.embed, long.hidden, long.batch_size) == (128, 1_024, 512)
 
 
-@pytest.mark.parametrize("hidden", [512, 1_024])
-def test_a_shorter_text_has_more_passes_more_dropout_and_more_decay(hidden: int) -> None:
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=str)
+def test_a_shorter_text_has_more_passes_more_dropout_and_more_decay(size: dict[str, Any]) -> None:
     lengths = (10_000, 30_000, 150_000, 600_000, 2_400_000, 9_600_000)
-    size = {"hidden": hidden, "embed": 128, "batch_size": 512}
-    found = [filled_in(TrainConfig(**size), words) for words in lengths]
+    found = [filled_in(TrainConfig(**size, batch_size=512), words) for words in lengths]
     passes = [config.steps * 512 / words for config, words in zip(found, lengths, strict=True)]
     assert passes[0] > passes[-1]
     for (shorter, more), (longer, fewer) in pairwise(zip(found, passes, strict=True)):
@@ -112,17 +112,17 @@ def test_a_time_budget_beyond_what_a_short_text_is_good_for_becomes_steps() -> N
 
 
 def test_a_large_network_has_more_passes_and_more_dropout() -> None:
-    small, large = (filled_in(TrainConfig(hidden=hidden), 341_500) for hidden in (512, 1_024))
-    assert small.steps < large.steps
+    small, large = (filled_in(TrainConfig(**size), 341_500) for size in (SMALL, LARGE))
+    assert small.steps * small.batch_size < large.steps * large.batch_size
     assert small.dropout < large.dropout
-    small, large = (filled_in(TrainConfig(hidden=hidden, epochs=3), 341_500) for hidden in (512, 1_024))
+    small, large = (filled_in(TrainConfig(**size, epochs=3), 341_500) for size in (SMALL, LARGE))
     assert small.dropout < large.dropout
 
 
 def test_all_shares_can_be_used() -> None:
     for words in LENGTHS:
         for epochs in (1, 10, 1_000_000):
-            config = filled_in(TrainConfig(epochs=epochs, hidden=1_024), words)
+            config = filled_in(TrainConfig(epochs=epochs, **LARGE), words)
             assert all(0 <= share <= 0.5 for share in config.dropout)
             assert 0 <= config.weight_decay <= 4
             assert config.lr * config.weight_decay < 1  # a step shrinks a weight, and does not turn it round
@@ -140,7 +140,7 @@ def test_a_run_is_looked_at_twenty_times_and_a_long_one_more_often() -> None:
     ("options", "want"),
     [
         ({}, {"steps": 1_758, "dropout": (0.11, 0.08, 0.06), "weight_decay": 0.401}),
-        ({"hidden": 1_024}, {"steps": 2_001, "dropout": (0.25, 0.17, 0.15), "weight_decay": 1.027}),
+        (LARGE, {"steps": 2_001, "dropout": (0.25, 0.17, 0.15), "weight_decay": 1.027}),
     ],
 )
 def test_what_suits_the_documentation_of_the_standard_library_is_known(options: Any, want: dict[str, Any]) -> None:
