@@ -143,13 +143,13 @@ def say(text: str) -> None:
         silence(sys.stderr)
 
 
-def add_mixture_options(parser: argparse.ArgumentParser) -> None:
+def add_mixture_options(parser: argparse.ArgumentParser, default: str = "all that the model has") -> None:
     """Add the options of a command that predicts: what of a model is to do it."""
     parser.add_argument(
         "--only",
         metavar="NAMES",
         default=None,
-        help="network, counts, cache, or several separated by commas (default: all that the model has)",
+        help=f"network, counts, cache, or several separated by commas (default: {default})",
     )
     parser.add_argument(
         "--weights",
@@ -160,8 +160,11 @@ def add_mixture_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_model(arguments: argparse.Namespace) -> tuple["Mixture", "Backend"]:
-    """Load the model of the command's run, a folder or a .safetensors file; return what is to predict, its back-end."""
+def load_model(arguments: argparse.Namespace, names: Sequence[str] = ()) -> tuple["Mixture", "Backend"]:
+    """Load the model of the command's run, a folder or a .safetensors file; return what is to predict, its back-end.
+
+    names  of what is to predict by default, if the model has it; none: all that it has
+    """
     from fastmlp.ops.backend import choose_backend
     from fastmlp.prediction.mixture import PREDICTORS, load_predictor
     from fastmlp.threads import default_threads
@@ -175,6 +178,7 @@ def load_model(arguments: argparse.Namespace) -> tuple["Mixture", "Backend"]:
                 raise UsageError(f"--only: expected {', '.join(PREDICTORS)}, got {name!r}{closest(name, PREDICTORS)}")
             if name not in model.names:
                 raise UsageError(f"--only: {arguments.run} has no {name}, only {', '.join(model.names)}")
+    if names:
         model = model.only(*names)
     if arguments.weights is not None:
         if len(arguments.weights) != len(model.names) or not any(arguments.weights):

@@ -22,7 +22,7 @@ def make_parser(prog: str) -> cli.Parser:
     """The command's arguments."""
     parser = cli.Parser(
         prog=prog,
-        description="Write text with a trained network, and the counts and the cache beside it.",
+        description="Write text with a trained network, and the counts beside it.",
         examples=('runs/hp "harry potter and the"', "runs/hp -n 1 --words 300 --temperature 0.8 --seed 1"),
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
@@ -59,7 +59,7 @@ def make_parser(prog: str) -> cli.Parser:
         metavar="X",
         help="draw from the fewest words that together have this probability (default: 1.0)",
     )
-    cli.add_mixture_options(parser)
+    cli.add_mixture_options(parser, "network,counts; a cache that hears its own words repeats them")
     parser.add_argument(
         "--seed",
         type=cli.typed(whole(0)),
@@ -79,8 +79,9 @@ def generate(arguments: argparse.Namespace) -> int:
         random_numbers,
         words_of_prompt,
     )
+    from fastmlp.prediction.mixture import WRITERS
 
-    model, backend = cli.load_model(arguments)
+    model, backend = cli.load_model(arguments, WRITERS)
     prompt = words_of_prompt(model, read_prompt(arguments.prompt))
     if unknown := describe_unknown_words(model, prompt):
         cli.say(f"note: {unknown}")

@@ -34,7 +34,7 @@ from fastmlp.ops import backend as backends
 from fastmlp.options import FEWEST_ON_MAP, TEMPERATURE, ConfigError, picture, read_argument, whole
 from fastmlp.pictures.word_map import draw_words, plot_words
 from fastmlp.prediction.evaluation import Evaluation
-from fastmlp.prediction.mixture import MIXTURE, Mixture, load_mixture, predictor_of, shares_of_next_words
+from fastmlp.prediction.mixture import MIXTURE, WRITERS, Mixture, load_mixture, predictor_of, shares_of_next_words
 from fastmlp.prediction.neural import MODEL, NeuralModel, load_errors
 from fastmlp.prediction.requests import checked, evaluated, generated, next_words
 from fastmlp.prediction.similarity import directions, word_id
@@ -322,7 +322,7 @@ class LanguageModel:
         temperature: float = TEMPERATURE,
         top_k: int | None = None,
         top_p: float | None = None,
-        mixture: Chosen = True,
+        mixture: Chosen = WRITERS,
         seed: int | np.random.Generator | None = None,
     ) -> str | Array:
         """Return the prompt and more words, each drawn from the model's predictions; never `<unk>`.
@@ -332,8 +332,8 @@ class LanguageModel:
         temperature  below 1 likely words become likelier, above 1 less so; 0 takes the likeliest
         top_k        draw from the k likeliest words
         top_p        draw from the fewest words that together have this probability
-        mixture      True: network, counts and cache together, what there is of them; False: the network alone; or some
-                     of "network", "counts", "cache"
+        mixture      some of "network", "counts", "cache"; True: all that the model has; False: the network alone. A
+                     cache that hears its own words says them again and again, so it is left out unless asked for
         seed         makes the same text each time, the first of `python -m fastmlp.generate --seed`; or a generator of
                      random numbers to use; None: another text each time
         Returns a text, or for ids an int32 array (N + words,). Warns of words that the vocabulary lacks, which are read
@@ -362,9 +362,8 @@ class LanguageModel:
         prompt   the words before; ids (N,) for ids
         k        how many words; None: all
         mixture  as in `generate`
-        Probabilities are those that `generate` draws with at temperature 1: `<unk>` is left out, and all of them add up
-        to 1. Warns of words that the vocabulary lacks. Raises NotTrainedError, ValueError, or for ids TypeError or
-        IndexError.
+        `<unk>` is left out, and all other probabilities add up to 1. Warns of words that the vocabulary lacks. Raises
+        NotTrainedError, ValueError, or for ids TypeError or IndexError.
 
         >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
         >>> history = model.fit("to be or not to be. " * 50, steps=200, batch_size=16, lr=0.02)
@@ -490,9 +489,11 @@ class LanguageModel:
     def _predictor(self, mixture: Chosen) -> Mixture:
         """Return what `mixture=` asks for."""
         whole = self._whole()
-        if mixture is True:
-            return whole
-        names = ("network",) if mixture is False else (mixture,) if isinstance(mixture, str) else tuple(mixture)
+        if isinstance(mixture, bool):
+            return whole if mixture else whole.only("network")
+        if mixture is WRITERS:
+            return whole.only(*WRITERS)
+        names = (mixture,) if isinstance(mixture, str) else tuple(mixture)
         if not names or (missing := [name for name in names if name not in whole.names]):
             got = ", ".join(map(repr, missing)) if names else "nothing"
             raise ValueError(f"mixture: expected some of {', '.join(whole.names)}, which this model has, got {got}")

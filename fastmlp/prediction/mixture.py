@@ -30,6 +30,7 @@ from fastmlp.text.vocabulary import Vocabulary
 __all__ = [
     "MIXTURE",
     "PREDICTORS",
+    "WRITERS",
     "Mixture",
     "MixtureCursor",
     "Predictions",
@@ -45,6 +46,7 @@ __all__ = [
 Array = np.ndarray
 NOTHING = np.float32(-np.inf)
 PREDICTORS = ("network", "counts", "cache")
+WRITERS = ("network", "counts")  # of generated text: a cache that hears its own words repeats them
 MIXTURE = "mixture"  # the kind that its file states, and its key in the metadata of a model
 IDS = "counts.ids"  # the name of their array in a file
 COUNTED = (1, 5, 50)  # of the longest context, from which the next weights hold: never, 1 to 4, 5 to 49, 50 and more

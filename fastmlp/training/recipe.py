@@ -45,13 +45,9 @@ def dropout_of(passes: float, words: int, size: int) -> tuple[float, float, floa
     return round(share, 2), round(0.7 * share, 2), round(0.6 * share, 2)
 
 
-def weight_decay_of(passes: float, batch_size: int, rate: float, words: int) -> float:
-    """Return AdamW's decay: more for a shorter text and, by the power 0.3, for more passes; at most 4.
-
-    By that of one pass, at the highest rate, an untrained weight shrinks to 1/e.
-    """
-    of_one_pass = batch_size / (rate * words)
-    return round(min(4.0, of_one_pass * math.pow(max(passes, 1.0), 0.3)), 3)
+def weight_decay_of(passes: float, rate: float, words: int) -> float:
+    """Return AdamW's decay: more for a shorter text and for more passes; at most 0.8."""
+    return round(min(0.8, 775 / (rate * words) * math.sqrt(max(passes, 1.0))), 3)
 
 
 def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> TrainConfig:
@@ -81,7 +77,7 @@ def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> T
     total = steps or math.ceil(passes * a_pass)
     suits: dict[str, Any] = {
         "dropout": dropout_of(passes, words, size),
-        "weight_decay": weight_decay_of(passes, config.batch_size, config.lr, words),
+        "weight_decay": weight_decay_of(passes, config.lr, words),
         "eval_every": min(LAYERS["eval_every"], max(10, total // 20)),
         "log_every": min(LAYERS["log_every"], max(5, total // 100)),
         "sample_every": min(LAYERS["sample_every"], max(20, total // 4)),

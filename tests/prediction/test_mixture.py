@@ -266,3 +266,12 @@ def test_the_counts_of_another_model_are_refused(mixed: LanguageModel, tmp_path:
     checkpoint.save(file, {}, {"kind": "else"})
     with pytest.raises(ModelError, match="it holds no mixture"):
         load_mixture(file, mixed._parts())
+
+
+def test_what_is_written_hears_nothing_of_itself(mixed: LanguageModel) -> None:
+    """By default, since a cache of drawn words repeats them; True asks for all."""
+    written = mixed.generate("anna paints", 40, seed=1)
+    assert written == mixed.generate("anna paints", 40, seed=1, mixture=("network", "counts"))
+    assert written != mixed.generate("anna paints", 40, seed=1, mixture=True)
+    bare = fitted(WINDOW, steps=5, counts=False)
+    assert bare.generate("anna", 5, seed=1) == bare.generate("anna", 5, seed=1, mixture=False)
