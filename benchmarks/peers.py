@@ -19,12 +19,12 @@ from benchmarks import ceilings, setting
 from benchmarks.contest import Clock, Contender, timed
 from fastmlp.data.corpus import read_corpus
 from fastmlp.network.network import Network
-from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import get_ops
 from fastmlp.ops.backend import choose_backend
 from fastmlp.prediction.evaluation import evaluate
 from fastmlp.prediction.neural import NeuralModel
 from fastmlp.threads import default_threads
+from fastmlp.training.setup import make_network
 from tests.helpers import Inputs, arguments, contract_of
 from tests.networks import torch_model
 
@@ -113,22 +113,27 @@ def unexpected(failed: Mapping[str, str]) -> dict[str, str]:
 def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None:
     """A contender: the network of the trainer, from the same weights on the same batches, SGD or AdamW.
 
+    Its dropout draws masks of its own.
+
     The tick after the last step reports the validation perplexity, by the same evaluation.
     """
     import torch
 
     how, config = Mode(**mode), setting.config(**options)
     corpus = read_corpus(config, setting.text(config))
-    shape = NetworkShape(len(corpus.vocabulary), config.context, config.embed, config.hidden)
-    network = torch_model(Network(shape, get_ops("numpy"), seed=config.seed).state_dict(), shape)
+    drawn = make_network(config, corpus, choose_backend("numpy"), 1)
+    shape, network = drawn.shape, torch_model(drawn.state_dict(), drawn.shape)
     torch.set_num_threads(default_threads())
     torch.backends.mkldnn.matmul.fp32_precision = how.matmul
     # Of for-loop, foreach and fused none is slower, and gradients set to None beat those that are filled with zeros.
     kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[config.optimizer]
-    optimizer = kind(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    matrices, vectors = ([p for p in network.parameters() if (p.ndim > 1) == are] for are in (True, False))
+    of_vectors = {"params": vectors, "weight_decay": 0.0 if config.window else config.weight_decay}
+    groups = [{"params": matrices}, of_vectors]
+    optimizer = kind(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
-    def loss_of(ids: Any, targets: Any) -> Any:
-        return torch.nn.functional.cross_entropy(network(ids), targets)
+    def loss_of(targets: Any, *words: Any) -> Any:
+        return torch.nn.functional.cross_entropy(network(*words), targets)
 
     if how.compiled:
         torch._dynamo.reset()  # forgets the batch size of the task before; else it would compile for any size
@@ -136,9 +141,10 @@ def train_pytorch(clock: Clock, mode: Mapping[str, Any], **options: Any) -> None
     batches = corpus.batches(config)
     for step in range(config.steps):
         batch = batches.batch(step)
-        ids, targets = (torch.from_numpy(array.astype(np.int64)) for array in (batch.near, batch.targets))
+        given = (batch.targets, batch.near) if batch.far is None else (batch.targets, batch.near, batch.far)
+        targets, *words = (torch.from_numpy(array.astype(np.int64)) for array in given)
         with torch.autocast("cpu", torch.bfloat16, enabled=how.autocast):
-            loss = loss_of(ids, targets)
+            loss = loss_of(targets, *words)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

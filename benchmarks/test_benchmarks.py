@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from benchmarks import bench_step, ceilings, draw, peers, table, training
+from benchmarks import bench_step, bench_window, ceilings, draw, peers, table, training
 from benchmarks.bench_step import Steps
 from benchmarks.contest import Contender, Contest, Result, Turn
 from fastmlp import ops
@@ -118,3 +119,15 @@ def test_words_per_second_are_drawn_for_everybody(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(bench_step, "measure_steps", measured)
     draw.main(["--out", str(tmp_path), "words-per-second"])
     assert (tmp_path / "words_per_second.png").stat().st_size > 10_000
+
+
+def test_turns_beside_a_slow_matrix_unit_do_not_count() -> None:
+    rate = [{bench_window.UNIT: 1e12 * share} for share in (1.0, 0.9, 0.5, 0.86, 1.0)]
+    turns = bench_window.Turns([1.0, 2.0, 3.0, 4.0], rate[:-1], rate[1:])
+    assert turns.counted(1e12) == [1.0, 4.0]
+    assert turns.counted(None) == turns.seconds
+    assert (turns.figure(1e12, 2), turns.figure(None, 2)) == (2.5, 2.5)
+    assert np.isnan(turns.figure(1e12, 3))
+    measured = bench_window.Measured("small", 128, [OURS], {"ours": turns}, 2)
+    assert measured.best == 1e12
+    assert "| 2 of 4 " in bench_window.describe(measured)

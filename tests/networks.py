@@ -66,19 +66,22 @@ def make_model(ops: Ops, state: dict[str, Array], shape: NetworkShape = SHAPE, *
 
 
 def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str = "float32") -> Any:
-    """The same network in torch.nn, with these weights, in training mode; it leaves nothing out."""
+    """The same network in torch.nn, with these weights, in training mode; its dropout has masks of its own."""
     torch = pytest.importorskip("torch")
     nn = torch.nn
-    assert not any(shape.dropout)
+    at_input, in_hidden, at_output = map(nn.Dropout, shape.dropout)
 
     class Context(nn.Embedding):  # type: ignore[misc, name-defined]
         def forward(self, near: Any, far: Any = None) -> Any:
             found = [super().forward(near).flatten(1)]
             back = torch.arange(shape.reach, dtype=torch.float64).flip(0)  # the nearest is the last
             for decay in shape.averages:
-                weights = decay**back * (1 - decay) ** 0.5 * (far >= 0)
-                words = self.weight.detach()[far.clamp(min=0)]
-                found.append((weights.to(words.dtype)[:, :, None] * words).sum(1))
+                weights = (decay**back * (1 - decay) ** 0.5 * (far >= 0)).to(self.weight.dtype)
+                with torch.no_grad():
+                    words = far.clamp(min=0)
+                    found.append(
+                        nn.functional.embedding_bag(words, self.weight, per_sample_weights=weights, mode="sum")
+                    )
             return torch.cat(found, 1) if shape.averages else found[0]
 
     class Residual(nn.Sequential):  # type: ignore[misc, name-defined]
@@ -88,6 +91,7 @@ def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str
     def layer(inputs: int, width: int, *, residual: bool) -> Any:
         modules = OrderedDict(linear=nn.Linear(inputs, width, bias=False), batchnorm=nn.BatchNorm1d(width))
         modules[shape.activation] = {"tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU}[shape.activation]()
+        modules["dropout"] = in_hidden
         return (Residual if residual else nn.Sequential)(modules)
 
     class TorchMLP(nn.Module):  # type: ignore[misc, name-defined]
@@ -106,10 +110,10 @@ def torch_model(state: dict[str, Array], shape: NetworkShape = SHAPE, dtype: str
                 self.output.weight = self.embedding.weight
 
         def forward(self, near: Any, far: Any = None) -> Any:
-            x = self.embedding(near, far)
+            x = at_input(self.embedding(near, far))
             for layer in self.hidden:
                 x = layer(x)
-            return self.output(self.projection(x))
+            return self.output(at_output(self.projection(x)))
 
     model = TorchMLP().to(getattr(torch, dtype))
     known = {**state, "output.weight": state["embedding.weight"]} if shape.tied else state
