@@ -82,7 +82,6 @@ WINDOW: dict[str, Any] = {
     "embed_std": 0.02,
     "output_bias": "frequencies",
     "schedule": "linear",
-    "counts": True,
 }
 LAYERS: dict[str, Any] = {
     "context": 4,
@@ -318,7 +317,7 @@ class TrainConfig:
         either,
         "whether to count the text's n-grams, predict with them too, and keep the text for that",
         metavar="YES|NO",
-        shown="yes; no for a list of widths",
+        shown="yes; no for a list of widths, or over 20 million words",
     )
     order: int = option(5, whole(1, 8), "words of the longest n-grams that are counted", metavar="N")
     prompt: tuple[str, ...] = option(
@@ -401,7 +400,7 @@ class TrainConfig:
         for name, rule in (("momentum", "momentum"), ("betas", "adamw")):
             if self.optimizer != rule and getattr(self, name) != _default(name):
                 raise ConfigError(name, f"only the optimizer {rule} has it, and this is {self.optimizer}")
-        if not self.counts and self.order != _default("order"):
+        if self.counts is False and self.order != _default("order"):
             raise ConfigError("order", "nothing is counted: give {other} too", other="counts")
 
     @classmethod

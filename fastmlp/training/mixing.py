@@ -13,6 +13,7 @@ from fastmlp.prediction.evaluation import evaluate, evaluation_of
 from fastmlp.prediction.kneser_ney import KneserNey
 from fastmlp.prediction.mixture import CHOICE, Mixture, Predictions, fit_mixture
 from fastmlp.prediction.neural import NeuralModel
+from fastmlp.training.recipe import MOST_COUNTED
 from fastmlp.training.validation import stop_if
 
 __all__ = ["Mixing"]
@@ -35,8 +36,12 @@ class Mixing:
 
     def count(self) -> None:
         """Count the n-grams of the training text, and report how well they alone predict the validation part."""
-        val = self._corpus.val
+        val, words = self._corpus.val, len(self._corpus.train)
         if not self.wanted:
+            if self._config.window and words > MOST_COUNTED:
+                self._reporter.report(
+                    Notice(f"{words:,} words are not counted, which would take gigabytes: --counts yes")
+                )
             return
         if val is None:
             self._reporter.report(Notice("nothing is held out for validation: no counts, as nothing could weigh them"))

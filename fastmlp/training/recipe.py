@@ -10,12 +10,13 @@ from typing import Any
 
 from fastmlp.config import LAYERS, TrainConfig
 
-__all__ = ["filled_in"]
+__all__ = ["MOST_COUNTED", "filled_in"]
 
 SHORT = 150_000  # words; below this a smaller network predicts as well
 NOVELS = 1_200_000  # words
 USUAL, LARGE = 128 * 1_024, 256 * 1_024  # sizes of a network: width of the embedding times that of the hidden layers
 PATIENCE = 6  # validations
+MOST_COUNTED = 20_000_000  # words: to count more takes gigabytes
 
 
 def passes_of(words: int, size: int) -> float:
@@ -82,6 +83,7 @@ def filled_in(config: TrainConfig, words: int, passes: float | None = None) -> T
         "log_every": min(LAYERS["log_every"], max(5, total // 100)),
         "sample_every": min(LAYERS["sample_every"], max(20, total // 4)),
         "patience": PATIENCE,
+        "counts": words <= MOST_COUNTED,
     }
     if not in_time and config.epochs is None:
         suits["steps"] = steps

@@ -56,8 +56,9 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "log_every",
         "sample_every",
         "patience",
+        "counts",
     )
-    assert [getattr(config, name) for name in of_the_text] == [None] * 9
+    assert [getattr(config, name) for name in of_the_text] == [None] * 10
     assert (config.tokenizer, config.vocab_size, config.min_count) == ("words", None, 1)
     assert (config.val_fraction, config.test_fraction, config.val_file) == (0.05, 0, None)
     assert config.eval_windows == 8_192
@@ -88,7 +89,7 @@ def test_one_option_may_bring_another() -> None:
     ("written", "hidden"),
     [
         *(("", (300, 300)), ("embed = 40\n", (300, 300)), ("hidden = [9]\n", (9,)), ("hidden = 9\n", 9)),
-        *(("tied = true\n", None), ('preset = "small"\n', 512), ('preset = "original"\n', (300, 300))),
+        *(("tied = true\n", None), ('preset = "small"\n', 1_024), ('preset = "original"\n', (300, 300))),
     ],
 )
 def test_a_file_without_the_newer_options_means_the_network_of_before(

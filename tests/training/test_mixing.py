@@ -136,3 +136,14 @@ def test_a_stop_is_heard_in_the_evaluation_of_the_mixture(file: Path, tmp_path: 
     assert not result.finished
     assert result.step == config.steps
     assert train(config, resume=True).mixture is not None
+
+
+def test_a_text_that_is_not_counted_for_its_size_is_told(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("recipe", "mixing"):
+        monkeypatch.setattr(f"fastmlp.training.{module}.MOST_COUNTED", 500)
+    recorder = run(file, tmp_path / "run")
+    assert not recorder.all(Counted)
+    assert any("words are not counted, which would take gigabytes" in notice.text for notice in recorder.all(Notice))
+    assert run(file, tmp_path / "asked", counts=True).all(Counted)

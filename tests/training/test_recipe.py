@@ -14,6 +14,7 @@ BUDGETS = ("steps", "epochs", "minutes")
 MAY_BE_OPEN = {"out", "vocab_size", "val_file", "warmup", "save_every", "threads", *BUDGETS}
 OF_THE_TEXT: dict[str, Any] = {
     **{"embed": 11, "hidden": 13, "batch_size": 17, "dropout": (0.0, 0.0, 0.6), "weight_decay": 0.0, "patience": 0},
+    **{"counts": False},
     **{"eval_every": 3, "log_every": 4, "sample_every": 5},
 }
 SMALL, LARGE = {"embed": 128, "hidden": 512}, {"embed": 256, "hidden": 1_024}
@@ -147,3 +148,9 @@ def test_what_suits_the_documentation_of_the_standard_library_is_known(options: 
     """Who changes the recipe says so here, and has measured."""
     config = filled_in(TrainConfig(**options), 341_500)
     assert {name: getattr(config, name) for name in want} == want
+
+
+def test_a_text_of_more_than_20_million_words_is_counted_on_request_only() -> None:
+    most = 20_000_000
+    assert [filled_in(TrainConfig(), words).counts for words in (2, most, most + 1)] == [True, True, False]
+    assert filled_in(TrainConfig(counts=True), most + 1).counts is True
