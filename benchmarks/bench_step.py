@@ -98,15 +98,16 @@ def describe(steps: Steps) -> str:
     return f"{markdown_table(header, rows)}\n\n{describe_rest(steps)}\n{describe_ceilings(steps)}"
 
 
-def describe_rest(steps: Steps) -> str:
+def describe_python(clocked: Result, B: int) -> str:
     """Describe the time of a step outside the kernels: Python, and the batch."""
-    result = steps.results.get(training.CLOCKED)
-    if result is None or result.failed:
-        return f"Python between the kernels: not measured, {result.failed if result else 'they are not built'}."
-    rest, step = median(result.values), result.median
-    return (
-        f"Python between the kernels at B = {steps.B}: {1e3 * rest:.2f} ms, {rest / step:.1%} of {1e3 * step:.1f} ms."
-    )
+    if clocked.failed:
+        return f"Python between the kernels: not measured, {clocked.failed}."
+    rest, step = median(clocked.values), clocked.median
+    return f"Python between the kernels at B = {B}: {1e3 * rest:.2f} ms, {rest / step:.1%} of {1e3 * step:.1f} ms."
+
+
+def describe_rest(steps: Steps) -> str:
+    return describe_python(steps.results.get(training.CLOCKED, Result(failed="they are not built")), steps.B)
 
 
 def describe_ceilings(steps: Steps) -> str:

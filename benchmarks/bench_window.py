@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks import ceilings, peers, training
+from benchmarks.bench_step import describe_python
 from benchmarks.conftest import in_contest
 from benchmarks.contest import SMOKE, Contender, Contest, Result, Turn
 from benchmarks.report import markdown_table
@@ -66,6 +67,7 @@ class Measured:
     contenders: Sequence[Contender]
     turns: Mapping[str, Turns]
     fewest: int
+    clocked: Result = field(default_factory=lambda: Result(failed="they are not built"))  # a step outside its kernels
 
     @property
     def best(self) -> float | None:
@@ -111,7 +113,8 @@ def measure(
             mine.failed = result.failed
     for name, mine in turns.items():
         mine.losses = list(results[name].values)
-    return Measured(network, B, contenders, turns, 1 if smoke else FEWEST)
+    clocked = contest.run(training.clocked(), rounds=min(rounds, 3), turn=turn, **task)
+    return Measured(network, B, contenders, turns, 1 if smoke else FEWEST, *clocked.values())
 
 
 def describe(measured: Measured) -> str:
@@ -127,7 +130,7 @@ def describe(measured: Measured) -> str:
         times = f"{measured.times_pytorch(contender):.2f}" if variant(contender) else ""
         figures = [f"{1e3 * seconds:.1f}", f"{measured.B / seconds:,.0f}", times]
         rows.append([contender.name, accuracy(contender), *figures, f"{dropped} of {len(turns.seconds)}"])
-    return markdown_table(header, rows)
+    return f"{markdown_table(header, rows)}\n\n{describe_python(measured.clocked, measured.B)}"
 
 
 def contenders(*, long: bool) -> list[Contender]:

@@ -401,7 +401,7 @@ class TrainConfig:
             if self.optimizer != rule and getattr(self, name) != _default(name):
                 raise ConfigError(name, f"only the optimizer {rule} has it, and this is {self.optimizer}")
         if self.counts is False and self.order != _default("order"):
-            raise ConfigError("order", "nothing is counted: give {other} too", other="counts")
+            raise ConfigError("order", "nothing is counted, as {other} is no", other="counts")
 
     @classmethod
     def layered(cls, *layers: Mapping[str, Any]) -> "TrainConfig":

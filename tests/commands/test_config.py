@@ -248,7 +248,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"save_every": 0}, "save_every: expected a whole number of at least 1, got 0"),
     ({"counts": "some"}, "counts: expected yes or no, got 'some'"),
     ({"order": 9}, "order: expected a whole number from 1 to 8, got 9"),
-    ({"order": 3, "counts": "no"}, "order: nothing is counted: give counts too"),
+    ({"order": 3, "counts": "no"}, "order: nothing is counted, as counts is no"),
     ({"prompt": ["a", ""]}, "prompt: expected text, got ''"),
     ({"prompt": 5}, "prompt: expected text, got 5"),
     ({"seed": -1}, f"seed: expected a whole number from 0 to {2**63 - 1}, got -1"),
