@@ -454,3 +454,11 @@ def test_every_size_may_be_one(ops: Ops, rng: np.random.Generator) -> None:
     one = batch(rng, shape, rows=5)
     assert model.loss_and_gradients(one) == 0  # the only word is certain
     assert all(np.isfinite(model.logits(one.near)).ravel())
+
+
+def test_averages_need_the_words_before(rng: np.random.Generator) -> None:
+    """Without them `forward` would average nothing and say nothing of it."""
+    shape = replace(SHAPE, averages=(0.9,), reach=5)
+    network, one = make_model(NUMPY, nonzero_state(rng, shape), shape), batch(rng, shape)
+    with pytest.raises(TypeError, match="far: expected int32, got None"):
+        network.forward(one.near, None, training=False)
