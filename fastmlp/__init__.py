@@ -38,4 +38,4 @@ if not TYPE_CHECKING:  # for type checkers any name would be there
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_SUBMODULES})
+    return sorted([*__all__, *_SUBMODULES])

@@ -1,9 +1,13 @@
 """The errors that a command reports in one line instead of a traceback, each with the command's exit status."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 __all__ = [
     "CheckpointError",
     "DivergedError",
     "FolderInUseError",
+    "MissingNameError",
     "ModelError",
     "NotTrainedError",
     "ReportedError",
@@ -11,6 +15,7 @@ __all__ = [
     "TextError",
     "ThreadsError",
     "UsageError",
+    "missing_name",
 ]
 
 
@@ -58,3 +63,21 @@ class DivergedError(ReportedError, ArithmeticError):
     """The loss became infinite or NaN; the message says at which step, and what to try."""
 
     status = 1
+
+
+class MissingNameError(AttributeError, NotImplementedError):
+    """A module that mirrors one of PyTorch's lacks a name; the message lists those that it has.
+
+    NotImplementedError, as for all that PyTorch has and fastmlp lacks; AttributeError, so that hasattr returns False.
+    """
+
+
+def missing_name(module: str, public: Sequence[str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a module's __getattr__, which says of an unknown name what exists, and its __dir__."""
+
+    def getattr_(name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        raise MissingNameError(f"{module} has no {name}; it has {', '.join(public)}")
+
+    return getattr_, lambda: sorted(public)

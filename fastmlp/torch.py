@@ -14,10 +14,11 @@ gradients' memory anyway. The backward pass computes the gradients itself if the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from fastmlp.errors import missing_name
 from fastmlp.functional import _loss
 from fastmlp.ops.backend import ops_of
 
@@ -32,6 +33,9 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
+
+if not TYPE_CHECKING:  # for type checkers any name would be there
+    __getattr__, __dir__ = missing_name(__name__, __all__)
 
 NARROW = (torch.float32, torch.bfloat16)
 FLOATS = (*NARROW, torch.float64)

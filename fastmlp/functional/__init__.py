@@ -7,8 +7,8 @@
 
 Arguments, their order, defaults and meaning are those of PyTorch 2.13; what it has and this has not is refused with
 NotImplementedError. There is no tape: `<name>_backward` takes the gradient of what `<name>` returned, then what it took
-(tanh, softmax and log_softmax: its output; dropout: no array), and returns the gradients of the differentiable inputs
-in their order, None for those that were None.
+(tanh, relu, softmax and log_softmax: its output; dropout: no array), and returns the gradients of the differentiable
+inputs in their order, None for those that were None.
 
 Arrays      NumPy arrays, or objects that share their memory: DLPack (CPU tensors of PyTorch), the buffer protocol.
             Any layout and byte order, read-only ones too; arrays that are not C-contiguous are copied for the call.
@@ -25,6 +25,9 @@ Every function raises TypeError for a wrong type, ValueError for a wrong shape o
 range, each with the function's and the argument's name, what was expected and what came.
 """
 
+from typing import TYPE_CHECKING
+
+from fastmlp.errors import missing_name
 from fastmlp.functional.batchnorm import batch_norm, batch_norm_backward
 from fastmlp.functional.cross_entropy import cross_entropy, cross_entropy_backward
 from fastmlp.functional.dropout import dropout, dropout_backward
@@ -32,6 +35,7 @@ from fastmlp.functional.embedding import embedding, embedding_backward
 from fastmlp.functional.gelu import gelu, gelu_backward
 from fastmlp.functional.linear import linear, linear_backward
 from fastmlp.functional.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_backward
+from fastmlp.functional.relu import relu, relu_backward
 from fastmlp.functional.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from fastmlp.functional.tanh import tanh, tanh_backward
 
@@ -52,8 +56,13 @@ __all__ = [
     "linear_cross_entropy_backward",
     "log_softmax",
     "log_softmax_backward",
+    "relu",
+    "relu_backward",
     "softmax",
     "softmax_backward",
     "tanh",
     "tanh_backward",
 ]
+
+if not TYPE_CHECKING:  # for type checkers any name would be there
+    __getattr__, __dir__ = missing_name(__name__, __all__)

@@ -6,10 +6,10 @@
     model.backward(criterion.backward())
     optimizer.step()
 
-Layers: Linear, Embedding, BatchNorm1d, Dropout, Tanh, ReLU, GELU, Flatten, Sequential; and Residual, x + f(x), which
-torch.nn lacks. Losses: CrossEntropyLoss and LinearCrossEntropyLoss, whose `step` also updates the last layer's weight.
-Without an autograd tape, a layer keeps what its last forward pass computed. `backward` takes the output's gradient,
-stores the gradients of the parameters and returns that of the input. Differences from PyTorch:
+Layers: Linear, Embedding, BatchNorm1d, Dropout, Tanh, ReLU, GELU, Softmax, LogSoftmax, Flatten, Sequential; and
+Residual, x + f(x), which torch.nn lacks. Losses: CrossEntropyLoss and LinearCrossEntropyLoss, whose `step` also updates
+the last layer's weight. Without an autograd tape, a layer keeps what its last forward pass computed. `backward` takes
+the output's gradient, stores the gradients of the parameters and returns that of the input. Differences from PyTorch:
 
   - `backward` replaces the gradients of the previous call instead of adding to them: zero_grad() is not needed
   - do not change an array that went through a layer before that layer's backward pass
@@ -21,7 +21,10 @@ converted to the parameters' type. FASTMLP_NUM_THREADS sets the number of thread
 result. `rng` is a seed or a NumPy Generator, which layers may share; the distributions are PyTorch's, the numbers not.
 """
 
-from fastmlp.nn.activation import GELU, ReLU, Tanh
+from typing import TYPE_CHECKING
+
+from fastmlp.errors import missing_name
+from fastmlp.nn.activation import GELU, LogSoftmax, ReLU, Softmax, Tanh
 from fastmlp.nn.batchnorm import BatchNorm1d
 from fastmlp.nn.containers import Flatten, Residual, Sequential
 from fastmlp.nn.dropout import Dropout
@@ -40,10 +43,15 @@ __all__ = [
     "Linear",
     "LinearCrossEntropyLoss",
     "LoadResult",
+    "LogSoftmax",
     "Module",
     "Parameters",
     "ReLU",
     "Residual",
     "Sequential",
+    "Softmax",
     "Tanh",
 ]
+
+if not TYPE_CHECKING:  # for type checkers any name would be there
+    __getattr__, __dir__ = missing_name(__name__, __all__)

@@ -1,13 +1,14 @@
-"""The activations tanh, ReLU and GELU."""
+"""The activations tanh, ReLU, GELU, softmax and its logarithm."""
 
 from typing import Any
 
 import numpy as np
 
+from fastmlp import functional
 from fastmlp.arrays import as_floats
 from fastmlp.nn.module import Module, refuse, type_of
 
-__all__ = ["GELU", "ReLU", "Tanh"]
+__all__ = ["GELU", "LogSoftmax", "ReLU", "Softmax", "Tanh"]
 
 Array = np.ndarray
 
@@ -96,6 +97,55 @@ class GELU(Module):
         dx = self.place.over(self, "dx", dy)
         self.place.run("gelu_backward", dy, x, dx)
         return dx
+
+
+class Softmax(Module):
+    """exp(x) / sum exp(x), over the axis dim.
+
+    dim  the axis; None: PyTorch's choice, with its warning: 0 of no, one or three axes, else 1
+
+    >>> Softmax(dim=-1)([0.0, 0.0]).tolist()
+    [0.5, 0.5]
+    """
+
+    _function = "softmax"
+
+    def __init__(self, dim: int | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Any) -> Array:
+        """Accept any shape; float64 stays float64, every other type becomes float32."""
+        x = as_floats(f"{type(self).__name__}: input", input, type_of(input))
+        y = self.place.over(self, "y", x)
+        self.place.call(getattr(functional, self._function), x, self.dim, 6, out=y)
+        self.place.keep(y)
+        self._saved = y
+        return y
+
+    def backward(self, grad: Any) -> Array:
+        """Return the gradient of the input; grad has the output's shape."""
+        y: Array = self._kept()
+        dy = self._upstream(grad, y.dtype, y.shape)
+        dx = self.place.over(self, "dx", dy)
+        self.place.call(self._gradient_into, dx, dy, y)
+        return dx
+
+    def _gradient_into(self, dx: Array, dy: Array, y: Array) -> None:
+        dx[...] = getattr(functional, f"{self._function}_backward")(dy, y, self.dim)
+
+    def _arguments(self) -> str:
+        return f"dim={self.dim}"
+
+
+class LogSoftmax(Softmax):
+    """x - log sum exp(x), over the axis dim: the logarithm of Softmax, without its underflow.
+
+    >>> LogSoftmax(dim=-1)([0.0, -1000.0]).tolist()
+    [0.0, -1000.0]
+    """
+
+    _function = "log_softmax"
 
 
 def _zero_where_zero(dy: Array, y: Array, dx: Array) -> None:

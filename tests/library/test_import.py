@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from importlib import resources
+from importlib import import_module, resources
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,3 +60,23 @@ def test_type_checkers_are_told_that_it_is_typed() -> None:
     assert "py.typed" in settings["setuptools"]["package-data"]["fastmlp"]
     assert settings["mypy"]["strict"] is True
     assert "fastmlp" in settings["mypy"]["files"]
+
+
+@pytest.mark.parametrize(
+    ("module", "missing"),
+    [("functional", "layer_norm"), ("nn", "LayerNorm"), ("optim", "RMSprop"), ("optim.lr_scheduler", "OneCycleLR")],
+)
+def test_a_name_that_only_pytorch_has_is_refused_with_what_exists(module: str, missing: str) -> None:
+    """As an AttributeError too, so that hasattr and from-imports work as they do everywhere."""
+    found = import_module(f"fastmlp.{module}")
+    with pytest.raises(NotImplementedError, match=rf"fastmlp\.{module} has no {missing}; it has .*{found.__all__[0]}"):
+        getattr(found, missing)
+    assert not hasattr(found, missing)
+    with pytest.raises(AttributeError, match="__nothing__"):
+        found.__nothing__  # noqa: B018
+    shown = {"lr_scheduler"} if module == "optim" else set()
+    assert set(dir(found)) == {*found.__all__, *shown}
+
+
+def test_dir_of_the_package_shows_the_public_names() -> None:
+    assert set(dir(fastmlp)) == {*fastmlp.__all__, *fastmlp._SUBMODULES}

@@ -271,3 +271,11 @@ def test_representations_show_the_network() -> None:
         "Sequential(\n  (0): Sequential(\n    (0): Linear(in_features=2, out_features=3, bias=False)\n"
         "    (1): Tanh()\n  )\n  (1): Dropout(p=0.1)\n)"
     )
+
+
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])
+def test_softmax_of_pytorchs_choice_warns_the_caller(name: str) -> None:
+    with pytest.warns(UserWarning, match="Implicit dimension choice") as warned:
+        got = getattr(nn, name)()(np.zeros((1, 2)))
+    assert warned[0].filename == __file__
+    np.testing.assert_allclose(got, [[0.5, 0.5]] if name == "Softmax" else np.log([[0.5, 0.5]]))

@@ -69,7 +69,7 @@ def test_unavailable_back_end_is_an_error(monkeypatch):
 PLACES = {  # where an op's stem is, and what else is in a folder of ops: files with "_" before their names, and these
     "fastmlp/ops/reference/{}.py": set(),
     "fastmlp/ops/numba_ops/{}.py": set(),
-    "fastmlp/functional/{}.py": set(),
+    "fastmlp/functional/{}.py": {"relu"},
     "kernels/{}.pyx": {"contract", "core"},
     "tests/ops/test_{}.py": None,  # and tests of whole back-ends
     "benchmarks/bench_{}.py": None,

@@ -1,16 +1,4 @@
-"""torch.optim's optimizers for the parameters of fastmlp.nn, with the same arguments, defaults and state_dict keys.
-
-    optimizer = SGD(model.parameters(), lr=0.1)
-    loss = criterion(model(x), y)
-    model.backward(criterion.backward())
-    optimizer.step()
-
-An optimizer takes the `parameters()` of a module, several of them joined with `+`, or groups with options of their own:
-[{"params": layer.parameters(), "lr": 0.01}, ...]. A step reads each gradient from the parameter's module and skips a
-parameter without a gradient. Options may be changed between steps: optimizer.param_groups[0]["lr"] = 0.01. PyTorch's
-`foreach` and `fused` do not change the result of a step and have no effect here; amsgrad, maximize, capturable and
-differentiable raise NotImplementedError.
-"""
+"""What all optimizers have: groups of parameters, their options and their state."""
 
 import copy
 import math
@@ -21,9 +9,9 @@ import numpy as np
 
 from fastmlp.arrays import as_floats, check_shape
 from fastmlp.nn.module import Module, Parameters
-from fastmlp.ops.gradient import FusedRule, Gradient, RowGradient, dense
+from fastmlp.ops.gradient import FusedRule, Gradient, RowGradient
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer"]
+__all__ = ["Group", "Optimizer", "Rule", "State", "refuse", "run"]
 
 Array = np.ndarray
 State = dict[str, Any]  # the optimizer state of one parameter, by PyTorch's names
@@ -31,7 +19,8 @@ Group = dict[str, Any]  # "params", and the options by name
 Rule = tuple[str, dict[str, Any]]  # the name of the op update_<name>, and its options
 
 AT_LEAST_0 = ("lr", "momentum", "weight_decay", "eps", "lr_decay", "initial_accumulator_value")
-REFUSED = ("amsgrad", "maximize", "capturable", "differentiable")  # if true
+SCHEDULED = ("initial_lr",)  # options that a scheduler adds to a group
+REFUSED = ("capturable", "differentiable")  # if true
 
 
 class Call(NamedTuple):
@@ -49,6 +38,7 @@ class Optimizer:
 
     >>> from fastmlp import nn
     >>> first, second = nn.Linear(2, 3), nn.Linear(3, 1)
+    >>> from fastmlp.optim import SGD
     >>> optimizer = SGD(first.parameters() + second.parameters(), lr=0.1)
     >>> optimizer.param_groups[0]["lr"] = 0.01
     >>> isinstance(optimizer, Optimizer), len(optimizer.param_groups[0]["params"])
@@ -80,7 +70,7 @@ class Optimizer:
         group = {**self.defaults, **param_group}
         if not isinstance(group.get("params"), Parameters):
             raise _no_parameters(group.get("params"))
-        if unknown := [name for name in group if name not in ("params", *self.defaults)]:
+        if unknown := [name for name in group if name not in ("params", *SCHEDULED, *self.defaults)]:
             raise TypeError(f"param_group: {type(self).__name__} has no option {', '.join(unknown)}")
         self._check(group)
         owners = [owner for known in [*self.param_groups, group] for owner in known["params"].owners]
@@ -102,6 +92,8 @@ class Optimizer:
                 gradient = module.grads.get(name)
                 if gradient is None:
                     continue
+                if group.get("maximize"):  # not in groups of older pickles
+                    gradient = _negative(gradient)
                 state = self._states.get((id(module), name)) or self._state(module, name)
                 step = state["step"] + 1
                 rule = rules[step] if step in rules else rules.setdefault(step, self._rule(group, step))
@@ -111,7 +103,7 @@ class Optimizer:
                     call.update(**rule[1])
                 elif rule is not None and isinstance(gradient, RowGradient):
                     state["step"], param = step, getattr(module, name)
-                    _run(rule, module, gradient, self._kept(state, param, group), param)
+                    run(rule, module, gradient, self._kept(state, param, group), param)
                 else:
                     self._step_of(module, name, gradient, group, rule)
         return loss
@@ -139,7 +131,7 @@ class Optimizer:
         """
         group, state = self._group_of(module, name), self._state(module, name)
         rule = self._rule(group, state["step"] + 1)
-        if rule is None:
+        if rule is None or group.get("maximize"):
             raise NotImplementedError(f"{type(self).__name__}: no op makes its step with {_options(group)}")
         return FusedRule(rule[0], self._kept(state, getattr(module, name), group), rule[1])
 
@@ -196,7 +188,8 @@ class Optimizer:
         states: dict[tuple[int, str], State] = {}
         for own, group in zip(self.param_groups, given, strict=True):
             groups.append({name: group.get(name, value) for name, value in own.items()} | {"params": own["params"]})
-            _refuse(self, **{name: group.get(name) for name in REFUSED})
+            groups[-1] |= {name: group[name] for name in SCHEDULED if name in group}
+            refuse(self, **{name: group.get(name) for name in REFUSED})
             self._check(groups[-1])
             for number, (module, name), param in zip(group["params"], own["params"].owners, own["params"], strict=True):
                 if number in state_dict["state"]:
@@ -279,241 +272,7 @@ class Optimizer:
         return f"{type(self).__name__}({', '.join(str(_options(group)) for group in self.param_groups)})"
 
 
-class SGD(Optimizer):
-    """Stochastic gradient descent with PyTorch's momentum: v = momentum v + (1 - dampening) g; param -= lr v.
-
-    lr            learning rate
-    momentum      share of the velocity that is kept; the first velocity is the first gradient
-    dampening     as above
-    weight_decay  weight_decay * param is added to the gradient
-    nesterov      param -= lr (g + momentum v); needs momentum and no dampening
-    Source: Sutskever et al. (2013) for the momentum, in the form of torch.optim.SGD.
-
-    >>> from fastmlp import nn
-    >>> layer = nn.Linear(1, 1, bias=False)
-    >>> layer.weight[...] = 1
-    >>> optimizer, y = SGD(layer.parameters(), lr=0.5), layer([[2.0]])
-    >>> layer.backward([[1.0]]).tolist()
-    [[1.0]]
-    >>> optimizer.step()
-    >>> layer.weight.tolist()
-    [[0.0]]
-    """
-
-    late_slots = ("momentum_buffer",)
-
-    def __init__(
-        self,
-        params: Parameters | Iterable[Mapping[str, Any]],
-        lr: float = 1e-3,
-        momentum: float = 0,
-        dampening: float = 0,
-        weight_decay: float = 0,
-        nesterov: bool = False,
-        *,
-        maximize: bool = False,
-        foreach: bool | None = None,
-        differentiable: bool = False,
-        fused: bool | None = None,
-    ) -> None:
-        _refuse(self, maximize=maximize, differentiable=differentiable)
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "dampening": dampening,
-                "weight_decay": weight_decay,
-                "nesterov": nesterov,
-            },
-        )
-
-    def _check(self, group: Group) -> None:
-        super()._check(group)
-        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
-            raise ValueError("nesterov: expected momentum above 0 and no dampening")
-
-    def _slots(self, group: Group) -> tuple[str, ...]:
-        return ("momentum_buffer",) if group["momentum"] else ()
-
-    def _rule(self, group: Group, step: int) -> Rule | None:
-        options = {"lr": float(group["lr"]), "weight_decay": float(group["weight_decay"])}
-        if not group["momentum"]:
-            return "sgd", options
-        if group["dampening"] or group["nesterov"]:
-            return None
-        return "momentum", {**options, "momentum": float(group["momentum"])}
-
-    def _update(self, module: Module, param: Array, gradient: Gradient, state: State, group: Group) -> None:
-        momentum, decay = float(group["momentum"]), float(group["weight_decay"])
-        first = "momentum_buffer" not in state
-        [velocity] = self._kept(state, param, group)
-        grad = dense(gradient, param) + decay * param if decay else dense(gradient, param)
-        velocity *= momentum
-        velocity += grad if first else (1 - float(group["dampening"])) * grad
-        direction = grad + momentum * velocity if group["nesterov"] else velocity
-        _run(("sgd", {"lr": float(group["lr"])}), module, direction, (), param)
-
-
-class Adagrad(Optimizer):
-    """Adagrad: s += g^2; param -= lr / (1 + (step - 1) lr_decay) g / (sqrt(s) + eps).
-
-    lr, lr_decay  learning rate, and how fast it falls
-    weight_decay  weight_decay * param is added to the gradient
-    initial_accumulator_value  initial value of s
-    eps           as above
-    Source: Duchi, Hazan and Singer (2011).
-
-    >>> from fastmlp import nn
-    >>> layer = nn.Linear(1, 1, bias=False)
-    >>> Adagrad(layer.parameters()).param_groups[0]["lr"]
-    0.01
-    """
-
-    slots = ("sum",)
-
-    def __init__(
-        self,
-        params: Parameters | Iterable[Mapping[str, Any]],
-        lr: float = 1e-2,
-        lr_decay: float = 0,
-        weight_decay: float = 0,
-        initial_accumulator_value: float = 0,
-        eps: float = 1e-10,
-        foreach: bool | None = None,
-        *,
-        maximize: bool = False,
-        differentiable: bool = False,
-        fused: bool | None = None,
-    ) -> None:
-        _refuse(self, maximize=maximize, differentiable=differentiable)
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "lr_decay": lr_decay,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "initial_accumulator_value": initial_accumulator_value,
-            },
-        )
-
-    def _start(self, group: Group) -> float:
-        return float(group["initial_accumulator_value"])
-
-    def _rule(self, group: Group, step: int) -> Rule:
-        return "adagrad", {
-            "lr": float(group["lr"]) / (1 + (step - 1) * float(group["lr_decay"])),
-            "eps": float(group["eps"]),
-            "weight_decay": float(group["weight_decay"]),
-        }
-
-
-class Adam(Optimizer):
-    """Adam with PyTorch's weight decay, which is added to the gradient.
-
-    lr     learning rate
-    betas  decay rates of the running means of the gradient and of its square
-    eps    added to the square root of the latter
-    weight_decay  weight_decay * param is added to the gradient; with decoupled_weight_decay as in AdamW
-    Source: Kingma and Ba (2015), algorithm 1.
-
-    >>> from fastmlp import nn
-    >>> model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
-    >>> Adam([{"params": model[0].parameters()}, {"params": model[1].parameters(), "lr": 0.1}])
-    Adam({'lr': 0.001, 'betas': (0.9, 0.999), 'eps': 1e-08, 'weight_decay': 0, 'decoupled_weight_decay': False}, \
-{'lr': 0.1, 'betas': (0.9, 0.999), 'eps': 1e-08, 'weight_decay': 0, 'decoupled_weight_decay': False})
-    """
-
-    slots = ("exp_avg", "exp_avg_sq")
-
-    def __init__(
-        self,
-        params: Parameters | Iterable[Mapping[str, Any]],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        amsgrad: bool = False,
-        *,
-        foreach: bool | None = None,
-        maximize: bool = False,
-        capturable: bool = False,
-        differentiable: bool = False,
-        fused: bool | None = None,
-        decoupled_weight_decay: bool = False,
-    ) -> None:
-        _refuse(self, amsgrad=amsgrad, maximize=maximize, capturable=capturable, differentiable=differentiable)
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "decoupled_weight_decay": decoupled_weight_decay,
-            },
-        )
-
-    def _rule(self, group: Group, step: int) -> Rule | None:
-        if group["weight_decay"] and not group["decoupled_weight_decay"]:
-            return None
-        return self._decoupled(group, step, float(group["weight_decay"]))
-
-    def _update(self, module: Module, param: Array, gradient: Gradient, state: State, group: Group) -> None:
-        gradient = dense(gradient, param) + float(group["weight_decay"]) * param
-        _run(self._decoupled(group, state["step"], 0.0), module, gradient, self._kept(state, param, group), param)
-
-    @staticmethod
-    def _decoupled(group: Group, step: int, decay: float) -> Rule:
-        beta1, beta2 = group["betas"]
-        return "adamw", {
-            "lr": float(group["lr"]),
-            "step": step,
-            "beta1": float(beta1),
-            "beta2": float(beta2),
-            "eps": float(group["eps"]),
-            "weight_decay": decay,
-        }
-
-
-class AdamW(Adam):
-    """Adam with decoupled weight decay: param *= 1 - lr * weight_decay before each update.
-
-    Arguments as in Adam.
-    Source: Loshchilov and Hutter (2019), algorithm 2.
-
-    >>> from fastmlp import nn
-    >>> AdamW(nn.Linear(2, 3).parameters()).param_groups[0]["weight_decay"]
-    0.01
-    """
-
-    def __init__(
-        self,
-        params: Parameters | Iterable[Mapping[str, Any]],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-        foreach: bool | None = None,
-        capturable: bool = False,
-        differentiable: bool = False,
-        fused: bool | None = None,
-    ) -> None:
-        _refuse(self, amsgrad=amsgrad, maximize=maximize, capturable=capturable, differentiable=differentiable)
-        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load as in Optimizer; weight decay stays decoupled after loading an Adam's state, as in PyTorch."""
-        super().load_state_dict(state_dict)
-        for group in self.param_groups:
-            group["decoupled_weight_decay"] = True
-
-
-def _run(rule: Rule, module: Module, gradient: Gradient, states: Sequence[Array], param: Array) -> None:
+def run(rule: Rule, module: Module, gradient: Gradient, states: Sequence[Array], param: Array) -> None:
     """Make one step with the op update_<rule>, or with its form for rows."""
     name, options = rule
     if isinstance(gradient, RowGradient):
@@ -521,6 +280,12 @@ def _run(rule: Rule, module: Module, gradient: Gradient, states: Sequence[Array]
         module.place.run(f"update_{name}_rows", *arrays, only_rows=gradient.alone, **options)
     else:
         module.place.run(f"update_{name}", gradient, *states, param, **options)
+
+
+def _negative(gradient: Any) -> Any:
+    if isinstance(gradient, RowGradient):
+        return RowGradient(gradient.rows, -gradient.drows, alone=gradient.alone)
+    return np.negative(gradient)
 
 
 def _options(group: Group) -> dict[str, Any]:
@@ -555,7 +320,8 @@ def _number(name: str, value: Any) -> float:
     raise TypeError(f"{name}: expected a number, got {value!r}")
 
 
-def _refuse(optimizer: Optimizer, **arguments: Any) -> None:
+def refuse(optimizer: Optimizer, **arguments: Any) -> None:
+    """Raise NotImplementedError if one of these arguments of PyTorch is set."""
     for name, value in arguments.items():
         if value:
             raise NotImplementedError(f"{type(optimizer).__name__}: {name} is not supported, got {value!r}")
