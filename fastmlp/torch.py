@@ -12,6 +12,7 @@ gradients' memory anyway. The backward pass computes the gradients itself if the
 (reduction="none"), and when a retained graph is used again.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastmlp.errors import missing_name
-from fastmlp.functional import _loss
+from fastmlp.functional import _linear_loss
 from fastmlp.ops.backend import ops_of
 
 try:
@@ -56,15 +57,16 @@ def linear_cross_entropy(
 ) -> Tensor:
     """The cross entropy between `target` and the logits `input @ linear_weight.T + linear_bias`, and its gradients.
 
-    As `torch.nn.functional.linear_cross_entropy` of PyTorch 2.13, for classes as targets, on the CPU:
+    As `torch.nn.functional.linear_cross_entropy` of PyTorch 2.13, on the CPU:
 
     input            (N, H) or (H,)   rows of the batch
-    linear_weight    (V, H)           read in place if contiguous, like the other tensors
-    target           (N,) or ()       classes in [0, V), int64 or int32
-    linear_bias      (V,) or None
+    linear_weight    (V, H)           read in place if contiguous, like the other tensors; or (V, d1, ..., H)
+    target           (N,) or ()       classes in [0, V), int64 or int32; (N, d1, ...) with such a weight; or
+                     the logits' shape, (N, V, d1, ...): probabilities, of the input's type; they get no gradient
+    linear_bias      (V,) or None     (V, d1, ...) with such a weight
     weight           (V,) or None     of each class; gets no gradient
     reduction        "mean": the sum of the rows' losses, each weighted, over the sum of their weights; "sum"; "none"
-    ignore_index     rows with this target do not count; None: -100
+    ignore_index     rows with this target do not count; None: -100, and the only value for probabilities
     label_smoothing  share of the truth that is spread over all classes, 0 to 1
     options          only None: there is nothing to choose, and no logits are stored
 
@@ -79,9 +81,10 @@ def linear_cross_entropy(
     Gradients are computed for those of input, linear_weight and linear_bias that require one; there is no second
     derivative, and no derivative in forward mode. torch.compile leaves the call out of its graph.
 
-    Raises NotImplementedError for PyTorch's other features (probabilities as targets, weights of more dimensions,
-    `options`, other devices), TypeError for other types, ValueError for shapes that do not fit and for numbers out
-    of their range, IndexError for targets out of theirs.
+    Probabilities, and weights of more than two dimensions, do store the logits.
+
+    Raises NotImplementedError for PyTorch's other features (`options`, other devices), TypeError for other types,
+    ValueError for shapes that do not fit and for numbers out of their range, IndexError for targets out of theirs.
 
     >>> import torch
     >>> hidden, target = torch.tensor([[1.0, 2.0], [3.0, -1.0]]), torch.tensor([2, 0])
@@ -98,9 +101,10 @@ def linear_cross_entropy(
     given = {name: tensor for name, tensor in floats.items() if tensor is not None}
     _check_places({**given, "target": target})
     _check_types(given, target, autocast)
-    _check_shapes(input, linear_weight, target, linear_bias, weight)
-    if weight is not None and weight.requires_grad:
-        raise NotImplementedError("weight: expected a tensor that requires no gradient, got one that does")
+    _check_shapes(input, linear_weight, target, linear_bias, weight, ignore_index)
+    for name, tensor in (("weight", weight), ("target", target)):
+        if tensor is not None and tensor.requires_grad:
+            raise NotImplementedError(f"{name}: expected a tensor that requires no gradient, got one that does")
     settings = _Settings(
         reduction,
         -100 if ignore_index is None else ignore_index,
@@ -122,12 +126,12 @@ class LinearCrossEntropyLoss(torch.nn.Module):
 
     in_features   H
     num_classes   V
-    out_features  only (): one loss a row
+    out_features  (d1, ...): losses at d1 * ... places of each row; ():  one loss a row
     bias          whether there is one
     device, dtype of the weight and the bias
     reduction, weight, ignore_index, label_smoothing, options: as in `linear_cross_entropy`
 
-    Called with input (N, H) or (H,), and target (N,) or (). Raises what `linear_cross_entropy` raises.
+    Called with input and target of the shapes that `linear_cross_entropy` takes. Raises what that raises.
 
     >>> import torch
     >>> criterion = LinearCrossEntropyLoss(4, 10, bias=True)
@@ -153,22 +157,22 @@ class LinearCrossEntropyLoss(torch.nn.Module):
         options: None = None,
     ) -> None:
         super().__init__()
-        if out_features:
-            raise NotImplementedError(f"out_features: expected (), got {out_features}")
         if weight is not None and weight.shape != (num_classes,):
             raise ValueError(f"weight: expected shape ({num_classes},), got {tuple(weight.shape)}")
         self.reduction, self.ignore_index, self.label_smoothing = reduction, ignore_index, label_smoothing
-        self.options = options
-        self.linear = torch.nn.Linear(in_features, num_classes, bias, device, dtype)
+        self.options, self.num_classes, self.out_features = options, num_classes, tuple(out_features)
+        rows = math.prod(self.out_features, start=num_classes)
+        self.linear = torch.nn.Linear(in_features, rows, bias, device, dtype)
         self.register_buffer("weight", weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss."""
+        layer, shape = self.linear, (self.num_classes, *self.out_features)
         return linear_cross_entropy(
             input,
-            self.linear.weight,
+            layer.weight.reshape(*shape, layer.in_features),
             target,
-            linear_bias=self.linear.bias,
+            linear_bias=None if layer.bias is None else layer.bias.reshape(shape),
             weight=self.get_buffer("weight"),
             reduction=self.reduction,
             ignore_index=self.ignore_index,
@@ -179,7 +183,7 @@ class LinearCrossEntropyLoss(torch.nn.Module):
     def extra_repr(self) -> str:
         """The options, as PyTorch shows them."""
         layer = self.linear
-        sizes = f"in_features={layer.in_features}, num_classes={layer.out_features}, out_features=()"
+        sizes = f"in_features={layer.in_features}, num_classes={self.num_classes}, out_features={self.out_features}"
         return (
             f"{sizes}, bias={layer.bias is not None}, reduction={self.reduction}, ignore_index={self.ignore_index},"
             f" label_smoothing={self.label_smoothing}, options={self.options}"
@@ -265,11 +269,10 @@ def _run(
     def array(tensor: Tensor | None) -> Any:
         return None if tensor is None else tensor.detach().to(dtype).contiguous().resolve_neg().numpy()
 
-    rows = array(input if input.dim() == 2 else input.unsqueeze(0))
-    loss, gradients = _loss.linear_cross_entropy(
-        rows,
+    loss, gradients = _linear_loss.linear_cross_entropy(
+        array(input),
         array(linear_weight),
-        target.reshape(-1).contiguous().numpy(),
+        array(target) if target.is_floating_point() else target.contiguous().numpy(),
         array(linear_bias),
         array(weight),
         reduction=settings.reduction,
@@ -277,13 +280,12 @@ def _run(
         label_smoothing=settings.label_smoothing,
         grads=grads,
         upstream=None if upstream is None else upstream.double().numpy(),
-        ops=ops_of(rows.dtype),
         threads=torch.get_num_threads(),
         fp32_precision=settings.fp32_precision,
     )
     if loss is None:
         return None, gradients
-    return torch.from_numpy(loss).to(settings.loss_dtype).reshape(target.shape if loss.ndim else ()), gradients
+    return torch.from_numpy(loss).to(settings.loss_dtype), gradients
 
 
 def _precision(dtype: torch.dtype, autocast: bool) -> str:
@@ -309,8 +311,8 @@ def _check_places(tensors: Mapping[str, Any]) -> None:
 def _check_types(floats: Mapping[str, Tensor], target: Tensor, autocast: bool) -> None:
     """Raise TypeError unless all have one type; under autocast float32 and bfloat16 may be mixed."""
     if target.is_floating_point():
-        raise NotImplementedError(f"target: expected classes, int64 or int32, got {target.dtype}: no probabilities")
-    if target.dtype not in (torch.int64, torch.int32):
+        floats = {**floats, "target": target}
+    elif target.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"target: expected int64 or int32, got {target.dtype}")
     allowed: tuple[torch.dtype, ...] = FLOATS
     for name, tensor in floats.items():
@@ -322,17 +324,24 @@ def _check_types(floats: Mapping[str, Tensor], target: Tensor, autocast: bool) -
 
 
 def _check_shapes(
-    input: Tensor, linear_weight: Tensor, target: Tensor, linear_bias: Tensor | None, weight: Tensor | None
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    linear_bias: Tensor | None,
+    weight: Tensor | None,
+    ignore_index: int | None,
 ) -> None:
-    if linear_weight.dim() > 2:
-        raise NotImplementedError(f"linear_weight: expected shape (V, H), got {tuple(linear_weight.shape)}")
-    if input.dim() not in (1, 2):
-        raise ValueError(f"input: expected shape (N, H) or (H,), got {tuple(input.shape)}")
-    classes = linear_weight.shape[0] if linear_weight.dim() else 0
+    if input.dim() not in (1, 2) or (input.dim() == 1 and linear_weight.dim() > 2):
+        wanted = "(N, H) or (H,)" if linear_weight.dim() <= 2 else "(N, H) for a weight of more than two dimensions"
+        raise ValueError(f"input: expected shape {wanted}, got {tuple(input.shape)}")
+    batch, (classes, *places) = tuple(input.shape[:-1]), (*linear_weight.shape[:-1],) or (0,)
+    probable = target.is_floating_point()
+    if probable and ignore_index is not None:
+        raise ValueError(f"ignore_index: expected None with probabilities, got {ignore_index}")
     expected = {
-        "linear_weight": (linear_weight, (classes, input.shape[-1])),
-        "target": (target, tuple(input.shape[:-1])),
-        "linear_bias": (linear_bias, (classes,)),
+        "linear_weight": (linear_weight, (classes, *places, input.shape[-1])),
+        "target": (target, (*batch, classes, *places) if probable else (*batch, *places)),
+        "linear_bias": (linear_bias, (classes, *places)),
         "weight": (weight, (classes,)),
     }
     for name, (tensor, shape) in expected.items():

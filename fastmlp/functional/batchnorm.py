@@ -34,7 +34,7 @@ def batch_norm(
     momentum      the share of the running statistics that is new
     out           (N, C) or (N, C, ...)
     Returns the input's shape. In training running_mean and running_var must be writeable; ValueError for one value a
-    channel, which has no variance. An empty input leaves them unchanged.
+    channel, which has no variance, and for no channel. An empty input leaves them unchanged.
     Source: Ioffe and Szegedy (2015); torch.nn.functional.batch_norm.
 
     >>> import numpy as np
@@ -149,7 +149,9 @@ def _batch_norm_inputs(
     if x.ndim < 2:
         raise ValueError(f"{name}: input: expected shape (N, C) or (N, C, ...), got {x.shape}")
     channels = (x.shape[1],)
-    if training and x.size == x.shape[1] > 0:
+    if not x.shape[1]:
+        raise ValueError(f"{name}: input: expected one channel at least, got shape {x.shape}")
+    if training and x.size == x.shape[1]:
         raise ValueError(f"{name}: input: expected more than 1 value a channel to train on, got shape {x.shape}")
     number(name, "eps", eps)
     if eps < 0 or (training and eps == 0):
@@ -169,7 +171,7 @@ def _statistic(
 ) -> Array | None:
     """Return a running statistic as an array that is not copied."""
     if given is None:
-        if not training:
+        if not training and x.size:
             raise ValueError(f"{name}: {argument}: expected shape {x.shape[1:2]} where not training, got None")
         return None
     array = of_shape(name, argument, given if type(given) is Array else lent_array(name, argument, given), x.shape[1:2])

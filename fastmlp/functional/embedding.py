@@ -39,7 +39,8 @@ def embedding(
     padding_idx         an id, from the end if negative; no effect here: see embedding_backward
     scale_grad_by_freq  no effect here; see embedding_backward
     out                 (..., D)
-    Returns (..., D). Raises IndexError for an id out of range, NotImplementedError for max_norm and sparse.
+    Returns (..., D). Raises IndexError for an id out of range; NotImplementedError for max_norm, which
+    writes to the table while it is read, and for sparse, as NumPy has no sparse arrays.
     Source: torch.nn.functional.embedding.
 
     >>> import numpy as np
@@ -49,9 +50,11 @@ def embedding(
             [0., 1.]]], dtype=float32)
     """
     if max_norm is not None:
-        raise NotImplementedError(f"embedding: max_norm: expected None, got {max_norm}")
+        raise NotImplementedError(
+            f"embedding: max_norm: expected None, got {max_norm}: rows would be rescaled in place in the forward pass"
+        )
     if sparse:
-        raise NotImplementedError("embedding: sparse: expected False; embedding_backward gives a dense gradient")
+        raise NotImplementedError("embedding: sparse: expected False: NumPy has no sparse arrays")
     ids, table = id_array("embedding", "input", input), float_array("embedding", "weight", weight)
     _check_table("embedding", table, padding_idx)
     width = table.shape[1]

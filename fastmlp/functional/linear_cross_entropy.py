@@ -1,5 +1,7 @@
 """The last layer and its cross entropy in one."""
 
+from typing import cast
+
 import numpy as np
 
 from fastmlp.arrays import (
@@ -14,6 +16,8 @@ from fastmlp.arrays import (
     upstream_gradient,
 )
 from fastmlp.functional import _loss
+from fastmlp.functional._linear_loss import is_fused
+from fastmlp.functional._linear_loss import linear_cross_entropy as _linear_loss
 from fastmlp.functional._shapes import (
     as_rows,
     class_weight_of,
@@ -47,17 +51,18 @@ def linear_cross_entropy(
     """cross_entropy(linear(input, linear_weight, linear_bias), target), without an array of all the logits.
 
     input            (N, H) or (H,)
-    linear_weight    (V, H)
-    target           (N,) or ()  the true classes, 0 <= class < V
-    linear_bias      (V,)        None: 0
-    weight           (V,)        how much each class counts; None: 1
+    linear_weight    (V, H), or (V, d1, ..., H) for losses at d1 * ... places of each row; these need N
+    target           (N,), () or (N, d1, ...)         integers: the true classes, 0 <= class < V; or
+                     (N, V), (V,) or (N, V, d1, ...)  floats: the probability of each class
+    linear_bias      (V,) or (V, d1, ...)             None: 0
+    weight           (V,)                             how much each class counts; None: 1
     reduction, label_smoothing   as in cross_entropy
-    ignore_index     as there; None: -100
-    out              () or for "none" the target's shape
+    ignore_index     as there; None: -100, and the only value for probabilities
+    out              () or for "none" the shape of a target of classes
     fp32_precision   precision of the products: "ieee", which is "auto", in float32; "bf16x3" with numbers split in
                      two bf16, up to 1e-5 off; "bf16" with numbers rounded to bf16; these two if the CPU has them
-    Returns the loss, 0-dimensional but for "none".
-    Raises NotImplementedError for probabilities as targets, weights of more than two dimensions and `options`.
+    Returns the loss, 0-dimensional but for "none". Probabilities, and weights of more than two dimensions, do store the
+    logits. Raises NotImplementedError for `options`: the kernels choose for themselves.
     Source: torch.nn.functional.linear_cross_entropy.
 
     >>> import numpy as np
@@ -67,14 +72,14 @@ def linear_cross_entropy(
     array(1.3862944, dtype=float32)
     """
     name = "linear_cross_entropy"
-    h, w, targets, b, class_weight, ignored = _linear_cross_entropy_inputs(
+    h, w, targets, b, class_weight, ignored = checked_inputs(
         name, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, options
     )
-    loss = place_for(name, out, h.shape[:-1] if reduction == "none" else (), h.dtype, h, w, targets, b, class_weight)
-    rows, targets, threads = as_rows(h), targets.ravel(), threads_for(threads, w.size)
-    if class_weight is not None:
-        weighted, _ = _loss.linear_cross_entropy(
-            rows,
+    shape = h.shape[:-1] + w.shape[1:-1] if reduction == "none" else ()
+    loss, threads = place_for(name, out, shape, h.dtype, h, w, targets, b, class_weight), threads_for(threads, w.size)
+    if class_weight is not None or not is_fused(w, targets):
+        found, _ = _linear_loss(
+            h,
             w,
             targets,
             b,
@@ -83,13 +88,12 @@ def linear_cross_entropy(
             ignore_index=ignored,
             label_smoothing=label_smoothing,
             grads=False,
-            ops=ops_of(h.dtype),
             threads=threads,
             fp32_precision=fp32_precision,
         )
-        assert weighted is not None
-        loss[...] = weighted.reshape(loss.shape)
+        loss[...] = found
         return hand_over(loss, out)
+    rows, targets = as_rows(h), targets.ravel()
     counted = targets != ignored
     highest, log_sum, losses = np.empty((3, len(rows)), h.dtype)
     try:
@@ -142,14 +146,14 @@ def linear_cross_entropy_backward(
     (array([ 0.25,  0.25,  0.25, -0.75], dtype=float32), True)
     """
     name = "linear_cross_entropy_backward"
-    h, w, targets, b, class_weight, ignored = _linear_cross_entropy_inputs(
+    h, w, targets, b, class_weight, ignored = checked_inputs(
         name, input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, options
     )
-    upstream = upstream_gradient(name, "grad", grad, h.shape[:-1] if reduction == "none" else (), h.dtype)
-    rows, targets, upstream, threads = as_rows(h), targets.ravel(), upstream.ravel(), threads_for(threads, w.size)
-    if class_weight is not None:
-        _, gradients = _loss.linear_cross_entropy(
-            rows,
+    shape = h.shape[:-1] + w.shape[1:-1] if reduction == "none" else ()
+    upstream, threads = upstream_gradient(name, "grad", grad, shape, h.dtype), threads_for(threads, w.size)
+    if class_weight is not None or not is_fused(w, targets):
+        _, gradients = _linear_loss(
+            h,
             w,
             targets,
             b,
@@ -159,15 +163,11 @@ def linear_cross_entropy_backward(
             label_smoothing=label_smoothing,
             grads=True,
             upstream=upstream,
-            ops=ops_of(h.dtype),
             threads=threads,
             fp32_precision=fp32_precision,
         )
-        assert gradients is not None
-        dinput, dweight, dbias = gradients
-        assert dinput is not None
-        assert dweight is not None
-        return dinput.reshape(h.shape), dweight, dbias
+        return cast(tuple[Array, Array, Array | None], gradients)
+    rows, targets, upstream = as_rows(h), targets.ravel(), upstream.ravel()
     counted = targets != ignored
     total = int(np.count_nonzero(counted)) if reduction == "mean" else 1
     highest, log_sum, losses = np.empty((3, len(rows)), h.dtype)
@@ -194,7 +194,7 @@ def linear_cross_entropy_backward(
     return dh, dw, db
 
 
-def _linear_cross_entropy_inputs(
+def checked_inputs(
     name: str,
     input: ArrayLike,
     linear_weight: ArrayLike,
@@ -213,25 +213,32 @@ def _linear_cross_entropy_inputs(
     w = float_array(name, "linear_weight", linear_weight, h.dtype)
     if h.ndim not in (1, 2):
         raise ValueError(f"{name}: input: expected shape (N, H) or (H,), got {h.shape}")
-    if w.ndim > 2:
-        raise NotImplementedError(f"{name}: linear_weight: expected shape (V, H), got {w.shape}")
     classes = w.shape[0] if w.ndim else 0
-    if w.ndim != 2 or w.shape[1] != h.shape[-1] or not classes:
+    if w.ndim < 2 or w.shape[-1] != h.shape[-1] or not classes:
         raise ValueError(
-            f"{name}: linear_weight: expected shape (V, H) with H = {h.shape[-1]}, one class at least, got {w.shape}"
+            f"{name}: linear_weight: expected shape (V, ..., H) with H = {h.shape[-1]}, one class at least,"
+            f" got {w.shape}"
         )
-    truth, batch = target if type(target) is Array else lent_array(name, "target", target), h.shape[:-1]
-    if truth.ndim == h.ndim and truth.shape == (*batch, classes):
-        raise NotImplementedError(
-            f"{name}: target: expected classes, got the logits' shape {truth.shape}: "
-            "probabilities are for cross_entropy(linear(...))"
-        )
+    if h.ndim == 1 and w.ndim > 2:
+        raise ValueError(f"{name}: input: expected (N, H) as linear_weight has more than two axes, got {h.shape}")
     ignored = -100 if ignore_index is None else ignore_index
     _loss.check_options(reduction, ignored, label_smoothing, where=f"{name}: ")
-    targets = id_array(name, "target", of_shape(name, "target", truth, batch))
+    truth = target if type(target) is Array else lent_array(name, "target", target)
+    of_classes, of_probabilities = h.shape[:-1] + w.shape[1:-1], h.shape[:-1] + w.shape[:-1]
+    if truth.shape == of_probabilities:
+        if truth.dtype.kind != "f":
+            raise TypeError(f"{name}: target: expected probabilities, as its shape is the logits', got {truth.dtype}")
+        if ignore_index is not None:
+            raise ValueError(f"{name}: ignore_index: expected None with probabilities, got {ignore_index}")
+        targets = float_array(name, "target", truth, h.dtype)
+    elif truth.shape == of_classes:
+        targets = id_array(name, "target", truth)
+    else:
+        wanted = f"{of_classes} for classes or {of_probabilities} for probabilities"
+        raise ValueError(f"{name}: target: expected shape {wanted}, got {truth.shape}")
     b = None
     if linear_bias is not None:
-        b = of_shape(name, "linear_bias", float_array(name, "linear_bias", linear_bias, h.dtype), (classes,))
+        b = of_shape(name, "linear_bias", float_array(name, "linear_bias", linear_bias, h.dtype), w.shape[:-1])
     if weight is None:
         return h, w, targets, b, None, ignored
     return h, w, targets, b, class_weight_of(name, weight, h.dtype, classes, targets, ignored), ignored

@@ -18,7 +18,8 @@ class Embedding(Module):
 
     num_embeddings, embedding_dim  V and D
     padding_idx  an id whose row is initially 0 and gets no gradient; a negative id counts from the end
-    max_norm, norm_type, scale_grad_by_freq, sparse  any value but PyTorch's default raises NotImplementedError
+    max_norm, norm_type, scale_grad_by_freq, sparse  any value but PyTorch's default raises NotImplementedError:
+                 max_norm would write to the weight while it is read, and the gradient always holds only the rows read
     weight       (V, D)  initially N(0, 1)
     rng          seed or Generator of the initial weight
 

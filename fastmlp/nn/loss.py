@@ -1,5 +1,6 @@
 """The losses."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,10 @@ import numpy as np
 from fastmlp import functional
 from fastmlp.arrays import as_array, as_floats, as_ids, check_shape
 from fastmlp.functional import _loss
+from fastmlp.functional._linear_loss import is_fused, linear_cross_entropy
+from fastmlp.functional.linear_cross_entropy import checked_inputs
 from fastmlp.nn.head import Head
-from fastmlp.nn.module import Module, Random, refuse, type_of
-from fastmlp.ops.backend import ops_of
+from fastmlp.nn.module import Module, Random, checked_size, refuse, type_of
 from fastmlp.ops.gradient import FusingOptimizer
 from fastmlp.threads import default_threads
 
@@ -85,14 +87,15 @@ class LinearCrossEntropyLoss(Module):
     """The last layer and its loss in one: CrossEntropyLoss of Linear, without storing the logits.
 
     in_features, num_classes  H and V
-    out_features   for K-dimensional losses; any value raises NotImplementedError
+    out_features   (d1, ...) for losses at d1 * ... places of each row: the layer then has V * d1 * ... rows
     bias           whether the layer has a bias
     reduction, weight, ignore_index, label_smoothing  as in CrossEntropyLoss
     options        how PyTorch splits the work; any value raises NotImplementedError
-    linear         the layer; its parameters linear.weight (V, H) and linear.bias (V,) start as in Linear
+    linear         the layer; its parameters linear.weight (V * d1 * ..., H) and linear.bias start as in Linear
     fp32_precision "ieee" or "auto": products in float32; "bf16x3" and "bf16" if the CPU supports them
     rng            seed or Generator of the initial values
-    In training mode the forward pass also computes the gradients, in one sweep, and first drops the previous ones.
+    Probabilities as targets, and out_features, store the logits. In training mode the forward pass also computes the
+    gradients, in one sweep, and first drops the previous ones.
 
     >>> criterion = LinearCrossEntropyLoss(3, 4, rng=1)
     >>> criterion.linear.weight[...] = 0
@@ -103,6 +106,7 @@ class LinearCrossEntropyLoss(Module):
     """
 
     weight: Array | None
+    out_features: tuple[int, ...] = ()  # older pickles have none
 
     def __init__(
         self,
@@ -122,27 +126,29 @@ class LinearCrossEntropyLoss(Module):
         rng: Random = None,
     ) -> None:
         super().__init__()
-        refuse("LinearCrossEntropyLoss", out_features=out_features, options=options)
+        refuse("LinearCrossEntropyLoss", options=options)
         self.in_features, self.num_classes, self.fp32_precision = in_features, num_classes, fp32_precision
-        self.ignore_index = IGNORED if ignore_index is None else ignore_index
-        _loss.check_options(reduction, self.ignore_index, label_smoothing)
+        self.ignore_index = ignore_index
+        _loss.check_options(reduction, IGNORED if ignore_index is None else ignore_index, label_smoothing)
         self.reduction, self.label_smoothing = reduction, label_smoothing
-        self.linear = Head(in_features, num_classes, bias, device, dtype, fp32_precision=fp32_precision, rng=rng)
+        self.out_features = tuple(checked_size("out_features", size) for size in out_features)
+        rows = math.prod(self.out_features, start=checked_size("num_classes", num_classes))
+        self.linear = Head(in_features, rows, bias, device, dtype, fp32_precision=fp32_precision, rng=rng)
         class_weight = None if weight is None else as_floats("weight", weight, self.linear.dtype).copy()
         if class_weight is not None:
             check_shape("weight", class_weight, (num_classes,))
         self.register_buffer("weight", class_weight)
 
     def forward(self, input: Any, target: Any) -> Any:
-        """Return the loss: a number, or with reduction "none" an array of the target's shape.
+        """Return the loss: a number, or with reduction "none" an array of the shape of a target of classes.
 
         input   (H,) or (N, H)
-        target  () or (N,)  classes; probabilities raise NotImplementedError
+        target  () or (N, d1, ...)  classes; or (V,) or (N, V, d1, ...)  probabilities
         """
         x, targets = self._checked(input, target)
         loss, gradients = self._run(x, targets, grads=self.training and self.reduction != "none")
         self._saved = x, targets, gradients
-        return np.asarray(loss).reshape(targets.shape if self.reduction == "none" else ())[()]
+        return loss[()]
 
     def step(self, input: Any, target: Any, optimizer: FusingOptimizer) -> Any:
         """Return the loss and update the layer's weight on the way: the weight's gradient is never stored.
@@ -150,13 +156,16 @@ class LinearCrossEntropyLoss(Module):
         input, target  as in `forward`
         optimizer      of fastmlp.optim, with the layer's parameters; its own `step` then updates the bias
         `backward()` returns the input's gradient from before the update. If a loss is infinite or NaN, nothing is
-        updated and the gradients are NaN. Raise NotImplementedError for reduction "none" and for class weights.
+        updated and the gradients are NaN. Raise NotImplementedError for reduction "none", class weights, out_features
+        and probabilities.
         """
         if self.reduction == "none" or self.weight is not None:
             raise NotImplementedError('LinearCrossEntropyLoss.step: not with reduction="none", nor with class weights')
         x, targets = self._checked(input, target)
+        if not is_fused(self._shaped_weight(), targets):
+            raise NotImplementedError("LinearCrossEntropyLoss.step: not with out_features, nor with probabilities")
         rows, classes = x.reshape(-1, self.in_features), targets.reshape(-1)
-        counted = classes != self.ignore_index
+        counted = classes != (IGNORED if self.ignore_index is None else self.ignore_index)
         total = counted.sum() if self.reduction == "mean" else 1
         with np.errstate(divide="ignore"):
             row_scale = np.where(counted, 1 / np.float64(total), 0).astype(x.dtype)
@@ -172,60 +181,60 @@ class LinearCrossEntropyLoss(Module):
         grad  gradient of the loss: a number, None means 1; with reduction "none" an array of the loss's shape
         """
         x, targets, gradients = self._kept()
-        upstream = _loss_gradient(self, grad, x.dtype, targets.shape)
+        upstream = _loss_gradient(self, grad, x.dtype, self._loss_shape(x))
         if gradients is not None and gradients[1] is None:  # of `step`
             if upstream != 1:
                 raise ValueError("LinearCrossEntropyLoss.backward: after `step` the gradient of the loss is 1")
             dinput: Array = gradients[0]
             return dinput.reshape(x.shape)
         if gradients is None or (upstream != 1).any():
-            each = upstream.reshape(-1) if self.reduction == "none" else upstream
-            _, gradients = self._run(x, targets, grads=True, upstream=each)
+            _, gradients = self._run(x, targets, grads=True, upstream=upstream)
         dinput, dweight, dbias = gradients
-        self.linear.grads.update({"weight": dweight} if dbias is None else {"weight": dweight, "bias": dbias})
+        self.linear.grads["weight"] = dweight.reshape(self.linear.weight.shape)
+        if dbias is not None:
+            self.linear.grads["bias"] = dbias.reshape(-1)
         self._saved = x, targets, gradients if upstream.ndim == 0 and upstream == 1 else None
         dx: Array = dinput.reshape(x.shape)
         return dx
 
     def _checked(self, input: Any, target: Any) -> tuple[Array, Array]:
-        """Return the input and the classes as arrays, and drop the gradients of the last pass."""
-        x = as_floats("LinearCrossEntropyLoss: input", input, self.linear.dtype)
-        targets = _classes("LinearCrossEntropyLoss", target)
-        if x.ndim not in (1, 2) or x.shape[-1] != self.in_features or targets.shape != x.shape[:-1]:
-            raise ValueError(
-                f"LinearCrossEntropyLoss: expected input (N, {self.in_features}) and target (N,),"
-                f" got {x.shape} and {targets.shape}"
-            )
+        """Return the input, and the classes or probabilities, as arrays; drop the gradients of the last pass."""
+        name = type(self).__name__
+        x, truth = as_floats(f"{name}: input", input, self.linear.dtype), as_array(f"{name}: target", target)
+        truth = as_floats(f"{name}: target", truth, x.dtype) if truth.dtype.kind == "f" else truth
+        if x.shape[-1:] != (self.in_features,):
+            raise ValueError(f"{name}: input: expected shape (N, {self.in_features}), got {x.shape}")
+        options = self.reduction, self.ignore_index, self.label_smoothing, None
+        _, _, targets, *_ = checked_inputs(name, x, self._shaped_weight(), truth, None, None, *options)
         self._saved = None
         self.linear.grads.clear()
         return x, targets
 
+    def _shaped_weight(self) -> Array:
+        return self.linear.weight.reshape(self.num_classes, *self.out_features, self.in_features)
+
+    def _loss_shape(self, x: Array) -> tuple[int, ...]:
+        return (*x.shape[:-1], *self.out_features) if self.reduction == "none" else ()
+
     def _run(self, x: Array, targets: Array, *, grads: bool, upstream: Array | None = None) -> Any:
-        return _loss.linear_cross_entropy(
-            x.reshape(-1, self.in_features),
-            self.linear.weight,
-            targets.reshape(-1),
-            self.linear.bias,
+        bias = None if self.linear.bias is None else self.linear.bias.reshape(self.num_classes, *self.out_features)
+        return linear_cross_entropy(
+            x,
+            self._shaped_weight(),
+            targets,
+            bias,
             self.weight,
             reduction=self.reduction,
-            ignore_index=self.ignore_index,
+            ignore_index=IGNORED if self.ignore_index is None else self.ignore_index,
             label_smoothing=self.label_smoothing,
             grads=grads,
             upstream=upstream,
-            ops=ops_of(self.linear.dtype),
             threads=default_threads(),
             fp32_precision=self.fp32_precision,
         )
 
     def _arguments(self) -> str:
         return f"in_features={self.in_features}, num_classes={self.num_classes}, bias={self.linear.bias is not None}"
-
-
-def _classes(module: str, target: Any) -> Array:
-    classes = as_array(f"{module}: target", target)
-    if classes.dtype.kind == "f":
-        raise NotImplementedError(f"{module}: target: class probabilities are not supported; expected class indices")
-    return as_ids(f"{module}: target", classes)
 
 
 def _loss_gradient(module: Any, grad: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:

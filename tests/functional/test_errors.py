@@ -91,8 +91,15 @@ ERRORS = [
         r"linear_cross_entropy: target: .* got -1",
     ),
     (lambda: F.linear_cross_entropy(X, W[:, :3], IDS), ValueError, r"linear_weight: expected .* H = 4, .*got \(5, 3\)"),
-    (lambda: F.linear_cross_entropy(X, W[None], IDS), NotImplementedError, r"linear_weight: expected shape \(V, H\)"),
-    (lambda: F.linear_cross_entropy(X, W, PROBABILITIES), NotImplementedError, "target: expected classes"),
+    (lambda: F.linear_cross_entropy(X, W[None], IDS), ValueError, r"target: expected shape \(3, 5\) for classes or"),
+    (lambda: F.linear_cross_entropy(X[0], W[None], IDS), ValueError, r"input: expected \(N, H\) as linear_weight has"),
+    (
+        lambda: F.linear_cross_entropy(X, W, PROBABILITIES, ignore_index=-100),
+        ValueError,
+        "ignore_index: expected None with probabilities, got -100",
+    ),
+    (lambda: F.linear_cross_entropy(X, W, PROBABILITIES > 0), TypeError, "target: expected probabilities.*got bool"),
+    (lambda: F.linear_cross_entropy(X, W, X[:, 0]), TypeError, "target: expected integers, got float32"),
     (lambda: F.linear_cross_entropy(X, W, IDS, options=1), NotImplementedError, "options: expected None, got 1"),
     (lambda: F.linear_cross_entropy(X, W, IDS, linear_bias=X[0]), ValueError, r"linear_bias: expected shape \(5,\)"),
     (lambda: F.linear_cross_entropy(X[None], W, IDS), ValueError, r"input: expected shape \(N, H\) or \(H,\)"),
@@ -115,7 +122,7 @@ def test_batch_norm_does_not_train_on_one_value_a_channel(shape):
 @pytest.mark.parametrize("target", [np.zeros((3, 1), int), np.zeros((5, 1), int), np.zeros(5, int)], ids=np.shape)
 def test_classes_of_another_shape_are_not_taken_for_probabilities(target):
     h, weight = np.ones((3, 4)), np.ones((5, 4))
-    with pytest.raises(ValueError, match=r"^linear_cross_entropy: target: expected shape \(3,\), got "):
+    with pytest.raises(
+        ValueError, match=r"^linear_cross_entropy: target: expected shape \(3,\) for classes or \(3, 5\) "
+    ):
         F.linear_cross_entropy(h, weight, target)
-    with pytest.raises(NotImplementedError, match="probabilities are for cross_entropy"):
-        F.linear_cross_entropy(h, weight, np.full((3, 5), 0.2))

@@ -23,6 +23,7 @@ from tests.functional.helpers import (
     example,
     in_float64,
     normal,
+    run_torch,
 )
 from tests.helpers import CLOSE, relative_norm, require_ops
 
@@ -290,3 +291,20 @@ def test_precision(fp32_precision, weighted):
     want += F.linear_cross_entropy_backward(1.0, h, w, target, **options)[:2]
     for ours, exact in zip(got, want, strict=True):
         assert relative_norm(ours, exact) <= CLOSE["ieee" if fp32_precision == "auto" else fp32_precision]
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 2), (2, 3, 0), (0, 3, 0), (2, 0), (0, 0), (2, 0, 3), (1, 0)], ids=str)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_promise_3_batch_norm_without_any_element(shape, training, tracked):
+    """PyTorch's result, or an error where it has one."""
+    channels = np.ones(shape[1], np.float32)
+    statistics = dict.fromkeys(("running_mean", "running_var"), channels if tracked else None)
+    arguments = {"input": np.zeros(shape, np.float32), **statistics, "weight": channels, "training": training}
+    if shape[1]:
+        return assert_equals_torch("batch_norm", arguments)
+    with pytest.raises((IndexError, ValueError)):
+        run_torch("batch_norm", arguments, {})
+    with pytest.raises(ValueError, match=r"batch_norm: input: expected .* channel"):
+        F.batch_norm(**arguments)
+    return None

@@ -488,8 +488,15 @@ def test_inside_of_torch_compile(door):
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 REFUSED = {
-    "probabilities": ("target", torch.ones(21, 11), NotImplementedError, "target: expected classes"),
-    "K-dimensional": ("linear_weight", torch.ones(11, 2, 6), NotImplementedError, r"linear_weight: .*\(11, 2, 6\)"),
+    "classes as floats": ("target", torch.ones(21), ValueError, r"target: expected shape \(21, 11\), got \(21,\)"),
+    "probabilities of another type": (
+        "target",
+        torch.ones(21, 11).double(),
+        TypeError,
+        "target: expected float32, got",
+    ),
+    "learned target": ("target", torch.ones(21, 11, requires_grad=True), NotImplementedError, "target: .* no gradient"),
+    "two places": ("linear_weight", torch.ones(11, 2, 6), ValueError, r"target: expected shape \(21, 2\), got \(21,\)"),
     "elsewhere": ("input", torch.ones(21, 6, device="meta"), NotImplementedError, "input: .* on the CPU, .* on meta"),
     "sparse": ("linear_weight", torch.ones(11, 6).to_sparse(), NotImplementedError, "linear_weight: .*dense"),
     "learned": ("weight", torch.ones(11, requires_grad=True), NotImplementedError, "weight: .* requires no gradient"),
@@ -588,7 +595,5 @@ def test_module_shows_itself(door):
 
 
 def test_module_refuses(door):
-    with pytest.raises(NotImplementedError, match=r"out_features: expected \(\), got \(2,\)"):
-        door.LinearCrossEntropyLoss(6, 11, out_features=(2,))
     with pytest.raises(ValueError, match=r"weight: expected shape \(11,\), got \(12,\)"):
         door.LinearCrossEntropyLoss(6, 11, weight=torch.ones(12))

@@ -109,7 +109,7 @@ def test_promise_12_wrong_shapes_ids_and_order_are_refused_by_name() -> None:
         (IndexError, r"target: expected ids in \[0, 4\), got 4", lambda: nn.CrossEntropyLoss()(x, [4] * 6)),
         (IndexError, r"target: expected classes in \[0, 2\)", lambda: nn.LinearCrossEntropyLoss(4, 2)(x, [2] * 6)),
         (ValueError, r"target: expected shape \(6,\) .* got \(5,\)", lambda: nn.CrossEntropyLoss()(x, [0] * 5)),
-        (ValueError, r"got \(6, 4\) and \(5,\)", lambda: nn.LinearCrossEntropyLoss(4, 2)(x, [0] * 5)),
+        (ValueError, r"target: .*\(6,\) .* got \(5,\)", lambda: nn.LinearCrossEntropyLoss(4, 2)(x, [0] * 5)),
         (ValueError, r"weight: expected shape \(4,\), got \(2,\)", lambda: nn.CrossEntropyLoss([1.0, 2.0])(x, [0] * 6)),
         (IndexError, "Flatten: start_dim: expected an axis", lambda: nn.Flatten(3)(x)),
         (ValueError, "Flatten: expected start_dim not behind", lambda: nn.Flatten(1, 0)(x)),
@@ -149,7 +149,6 @@ def test_promise_12_wrong_shapes_ids_and_order_are_refused_by_name() -> None:
 
 
 def test_what_is_not_supported_says_so() -> None:
-    x = np.zeros((6, 4), np.float32)
     for message, call in [
         ("Embedding: max_norm", lambda: nn.Embedding(4, 2, max_norm=1.0)),
         ("Embedding: norm_type", lambda: nn.Embedding(4, 2, norm_type=1.0)),
@@ -161,8 +160,6 @@ def test_what_is_not_supported_says_so() -> None:
         ("dtype: expected float32 or float64, got float16", lambda: nn.Linear(4, 2, dtype=np.float16)),
         ("CrossEntropyLoss: size_average", lambda: nn.CrossEntropyLoss(size_average=True)),
         ("CrossEntropyLoss: reduce", lambda: nn.CrossEntropyLoss(reduce=True)),
-        ("class probabilities", lambda: nn.LinearCrossEntropyLoss(4, 3)(x, x)),
-        ("LinearCrossEntropyLoss: out_features", lambda: nn.LinearCrossEntropyLoss(4, 2, out_features=(3,))),
         ("LinearCrossEntropyLoss: options", lambda: nn.LinearCrossEntropyLoss(4, 2, options=object())),
     ]:
         with pytest.raises(NotImplementedError, match=message):
