@@ -22,10 +22,15 @@ def float_type(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
 
 
 def as_array(name: str, value: Any) -> Array:
-    """Return `value` as an array, a tensor without a copy. Raise TypeError for a masked or an impossible array."""
+    """Return `value` as an array, a tensor without a copy. Raise TypeError for a masked or an impossible array.
+
+    Tensors of a float type that NumPy lacks, such as bfloat16, are converted to float32.
+    """
     refuse_mask(name, value)
     if hasattr(value, "detach"):  # a PyTorch tensor; autograd does not follow it here
         value = value.detach()
+        if value.is_floating_point() and value.dtype.itemsize < FLOAT32.itemsize:
+            value = value.float()
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -66,7 +71,18 @@ def as_ids(name: str, value: Any) -> Array:
 def check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
     """Raise ValueError for another shape."""
     if array.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}{transposed(array, shape)}")
+
+
+def transposed(array: Array, shape: tuple[int | str, ...]) -> str:
+    """Return the end of an error about a matrix of another shape: that its transpose has this one, where it has.
+
+    shape  the expected one; an axis of any size is "any"
+    """
+    fits = len(shape) == array.ndim == 2 and all(
+        wanted in ("any", got) for wanted, got in zip(shape, array.shape[::-1], strict=True)
+    )
+    return ": transposed? Its .T has that shape" if fits else ""
 
 
 ArrayLike = Any  # an array, or an object that shares its memory without a copy
@@ -92,6 +108,14 @@ def lent_array(name: str, argument: str, given: ArrayLike) -> Array:
         ) from None
 
 
+def listed(name: str, argument: str, given: ArrayLike, dtype: DType | None = None) -> ArrayLike:
+    """Return a list, a tuple or a number of Python as an array, of `dtype` if it holds floats; all else as it is."""
+    if not isinstance(given, list | tuple | int | float):
+        return given
+    array = as_array(f"{name}: {argument}", given)
+    return array if dtype is None or array.dtype.kind != "f" else array.astype(dtype)
+
+
 def float_array(name: str, argument: str, given: ArrayLike, dtype: DType | None = None) -> Array:
     """Return a C-contiguous array of float32 or float64, copied only if necessary.
 
@@ -99,7 +123,7 @@ def float_array(name: str, argument: str, given: ArrayLike, dtype: DType | None 
     """
     if type(given) is Array and given.dtype is FLOAT32 and given.flags.carray and (dtype is None or dtype is FLOAT32):
         return given
-    array = lent_array(name, argument, given)
+    array = lent_array(name, argument, listed(name, argument, given, dtype or FLOAT32))
     own = FLOAT32 if array.dtype == FLOAT16 else array.dtype.newbyteorder("=")
     if own not in (FLOAT32, FLOAT64):
         raise TypeError(f"{name}: {argument}: expected float32 or float64, got {array.dtype}")
@@ -112,7 +136,7 @@ def id_array(name: str, argument: str, given: ArrayLike) -> Array:
     """Return a C-contiguous array of int32 or int64, converted from any integers."""
     if type(given) is Array and (given.dtype is INT64 or given.dtype is INT32) and given.flags.carray:
         return given
-    array = lent_array(name, argument, given)
+    array = lent_array(name, argument, listed(name, argument, given))
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: {argument}: expected integers, got {array.dtype}")
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(INT64).max:
@@ -134,8 +158,7 @@ def number(name: str, argument: str, given: Any) -> Any:
 
 
 def of_shape(name: str, argument: str, array: Array, shape: Shape) -> Array:
-    if array.shape != shape:
-        raise ValueError(f"{name}: {argument}: expected shape {shape}, got {array.shape}")
+    check_shape(f"{name}: {argument}", array, shape)
     return array
 
 

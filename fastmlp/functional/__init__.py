@@ -10,7 +10,8 @@ NotImplementedError. There is no tape: `<name>_backward` takes the gradient of w
 (tanh, relu, softmax and log_softmax: its output; dropout: no array), and returns the gradients of the differentiable
 inputs in their order, None for those that were None.
 
-Arrays      NumPy arrays, or objects that share their memory: DLPack (CPU tensors of PyTorch), the buffer protocol.
+Arrays      NumPy arrays, or objects that share their memory: DLPack (CPU tensors of PyTorch), the buffer protocol;
+            lists and numbers of Python too, whose floats are float32, or of the type of the floats before them.
             Any layout and byte order, read-only ones too; arrays that are not C-contiguous are copied for the call.
 float32     runs the kernels: the best back-end available (fastmlp.ops.backend), chosen at the first call, which
             warns if that is not the fastest.

@@ -11,6 +11,7 @@ from fastmlp.arrays import (
     id_array,
     ids_out_of_range,
     lent_array,
+    listed,
     place_for,
     upstream_gradient,
 )
@@ -142,7 +143,7 @@ def _cross_entropy_inputs(
             f"{name}: input: expected shape (C,), (N, C) or (N, C, ...), one class at least, got {x.shape}"
         )
     _loss.check_options(reduction, ignore_index, label_smoothing, where=f"{name}: ")
-    truth = target if type(target) is Array else lent_array(name, "target", target)
+    truth = target if type(target) is Array else lent_array(name, "target", listed(name, "target", target, x.dtype))
     shape = x.shape[:1] * (x.ndim > 1) + x.shape[2:]
     if truth.shape == x.shape:
         if truth.dtype.kind != "f":

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastmlp.arrays import ArrayLike, float_array, hand_over, of_shape, place_for, upstream_gradient
+from fastmlp.arrays import ArrayLike, float_array, hand_over, of_shape, place_for, transposed, upstream_gradient
 from fastmlp.functional._shapes import as_rows, empty_like_inputs, threads_for
 from fastmlp.ops.backend import ops_of
 
@@ -98,7 +98,8 @@ def _linear_inputs(
     if x.ndim < 1:
         raise ValueError(f"{name}: input: expected shape (..., I), got ()")
     if w.ndim not in (1, 2) or w.shape[-1] != x.shape[-1]:
-        raise ValueError(f"{name}: weight: expected shape (O, I) or (I,) with I = {x.shape[-1]}, got {w.shape}")
+        wanted, hint = f"(O, I) or (I,) with I = {x.shape[-1]}", transposed(w, ("any", x.shape[-1]))
+        raise ValueError(f"{name}: weight: expected shape {wanted}, got {w.shape}{hint}")
     if bias is None:
         return x, w, None
     return x, w, of_shape(name, "bias", float_array(name, "bias", bias, x.dtype), w.shape[:-1])

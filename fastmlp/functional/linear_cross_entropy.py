@@ -11,8 +11,10 @@ from fastmlp.arrays import (
     id_array,
     ids_out_of_range,
     lent_array,
+    listed,
     of_shape,
     place_for,
+    transposed,
     upstream_gradient,
 )
 from fastmlp.functional import _loss
@@ -217,13 +219,13 @@ def checked_inputs(
     if w.ndim < 2 or w.shape[-1] != h.shape[-1] or not classes:
         raise ValueError(
             f"{name}: linear_weight: expected shape (V, ..., H) with H = {h.shape[-1]}, one class at least,"
-            f" got {w.shape}"
+            f" got {w.shape}{transposed(w, ('any', h.shape[-1]))}"
         )
     if h.ndim == 1 and w.ndim > 2:
         raise ValueError(f"{name}: input: expected (N, H) as linear_weight has more than two axes, got {h.shape}")
     ignored = -100 if ignore_index is None else ignore_index
     _loss.check_options(reduction, ignored, label_smoothing, where=f"{name}: ")
-    truth = target if type(target) is Array else lent_array(name, "target", target)
+    truth = target if type(target) is Array else lent_array(name, "target", listed(name, "target", target, h.dtype))
     of_classes, of_probabilities = h.shape[:-1] + w.shape[1:-1], h.shape[:-1] + w.shape[:-1]
     if truth.shape == of_probabilities:
         if truth.dtype.kind != "f":

@@ -227,12 +227,14 @@ class Module:
         """Copy parameters and buffers from a state_dict of arrays or of PyTorch's tensors.
 
         strict  whether the keys must match exactly; if False, arrays whose key is missing keep their values
+        Tensors of bfloat16 and float16 are converted. A BatchNorm1d's state from before PyTorch counted its batches, a
+        version below 2 or none in `state_dict._metadata`, may lack num_batches_tracked, which then keeps its value.
         Return the missing and the unexpected keys, as PyTorch does. Raise ValueError or TypeError, and copy nothing, if
         a shape, a type or, with `strict`, a key does not match.
         """
         own = self.state_dict()
         missing, unexpected = (
-            [key for key in own if key not in state_dict],
+            [key for key in own if key not in state_dict and not _may_be_missing(key, state_dict)],
             [key for key in state_dict if key not in own],
         )
         if strict and (missing or unexpected):
@@ -278,6 +280,13 @@ class Module:
         children = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         below = "\n".join(["", *children, ""]) if children else ""
         return f"{type(self).__name__}({self._arguments()}{below})"
+
+
+def _may_be_missing(key: str, state_dict: Mapping[str, Any]) -> bool:
+    """Return whether older versions of PyTorch's layers had no such key."""
+    path, _, name = key.rpartition(".")
+    version = (getattr(state_dict, "_metadata", None) or {}).get(path, {}).get("version")
+    return name == "num_batches_tracked" and (version is None or version < 2)
 
 
 def drawn(rng: Random, shape: tuple[int, ...], dtype: np.dtype[Any], distribution: str, *arguments: float) -> Array:

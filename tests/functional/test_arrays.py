@@ -33,6 +33,8 @@ LAYOUTS = {
     "tensor": tensor,
     "buffer": lambda x: memoryview(x.copy()),
     "subclass": lambda x: x.copy().view(np.recarray),
+    "list": lambda x: x.tolist(),
+    "tuple": lambda x: tuple(x.tolist()),
 }
 INTEGERS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.uint64, np.longlong]
 REFUSED = {
@@ -41,7 +43,7 @@ REFUSED = {
     "complex": lambda x: x.astype(complex),
     "bool": lambda x: x.astype(bool),
     "masked": np.ma.masked_array,
-    "list": lambda x: x.tolist(),
+    "ragged list": lambda x: [*x.tolist(), [[0], 0]],
     "the other kind": lambda x: x.astype(np.int64 if x.dtype.kind == "f" else np.float32),
 }
 
@@ -53,6 +55,10 @@ def test_promise_12_every_layout_is_converted(name, argument, layout):
     want = run_all(name, copied(arguments))
     given_ = copied(arguments)
     given_[argument] = LAYOUTS[layout](arguments[argument])
+    if argument in STATISTICS and layout in ("list", "tuple"):  # what is written to must be an array
+        with pytest.raises(TypeError, match=f"{name}: {argument}: expected an array"):
+            getattr(F, name)(**given_)
+        return
     if argument in STATISTICS and (layout.startswith("read-only") or layout == "byte-swapped"):
         if layout == "byte-swapped":
             getattr(F, name)(**given_)  # updated where it lies
@@ -123,3 +129,13 @@ def test_promise_12_zero_rows(name):
     arguments = example(name, N=0)
     assert_equals_torch(name, arguments)
     assert_equals_torch(name, arguments, **({"reduction": "none"} if "cross" in name else {}))
+
+
+def test_lists_and_numbers_are_of_the_type_of_the_floats_before_them():
+    weight = normal(3, 2).astype(np.float64)
+    assert F.embedding([[0, 2]], weight).dtype == np.float64
+    assert F.linear(weight, [[1.0, 2.0]]).dtype == np.float64
+    assert F.tanh([0.5, 1.0]).dtype == F.tanh(0.5).dtype == np.float32
+    assert F.cross_entropy(weight, [0, 1, 0]) == F.cross_entropy(weight, np.array([0, 1, 0]))
+    half = [[0.5, 0.5]] * 3
+    assert F.cross_entropy(weight, half) == F.cross_entropy(weight, np.array(half))

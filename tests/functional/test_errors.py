@@ -103,6 +103,9 @@ ERRORS = [
     (lambda: F.linear_cross_entropy(X, W, IDS, options=1), NotImplementedError, "options: expected None, got 1"),
     (lambda: F.linear_cross_entropy(X, W, IDS, linear_bias=X[0]), ValueError, r"linear_bias: expected shape \(5,\)"),
     (lambda: F.linear_cross_entropy(X[None], W, IDS), ValueError, r"input: expected shape \(N, H\) or \(H,\)"),
+    (lambda: F.linear(X, W.T), ValueError, r"linear: weight: .* got \(4, 5\): transposed\? Its .T has that shape"),
+    (lambda: F.linear_cross_entropy(X, W.T, IDS), ValueError, r"got \(4, 5\): transposed\? Its .T has that shape"),
+    (lambda: F.embedding_backward(X.T, IDS, W), ValueError, r"got \(4, 3\): transposed\? Its .T has that shape"),
     (lambda: F.tanh(X, threads=0), ValueError, "threads: expected a whole number from 1 to 1024, got 0"),
 ]
 

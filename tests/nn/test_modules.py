@@ -60,7 +60,7 @@ def test_a_state_dict_that_does_not_fit_is_refused_and_nothing_is_copied() -> No
         assert state_bytes(model) == before
     partial = {"7.bias": good["7.bias"], "more": np.zeros(1)}
     missing, unexpected = model.load_state_dict(partial, strict=False)
-    assert (len(missing), unexpected) == (len(good) - 1, ["more"])
+    assert (len(missing), unexpected) == (len(good) - 2, ["more"])  # num_batches_tracked may be missing
     assert (model[7].bias == good["7.bias"]).all()
 
 
@@ -279,3 +279,52 @@ def test_softmax_of_pytorchs_choice_warns_the_caller(name: str) -> None:
         got = getattr(nn, name)()(np.zeros((1, 2)))
     assert warned[0].filename == __file__
     np.testing.assert_allclose(got, [[0.5, 0.5]] if name == "Softmax" else np.log([[0.5, 0.5]]))
+
+
+def test_a_state_from_before_batches_were_counted_loads(torch: Any) -> None:
+    """As in PyTorch: where the state says no version of the layer, or one below 2."""
+    theirs, ours = torch.nn.Sequential(torch.nn.BatchNorm1d(3)), nn.Sequential(nn.BatchNorm1d(3))
+    ours(np.ones((4, 3)) * [[1], [2], [3], [4]])
+    for version, loads in ((None, True), (1, True), (2, False)):
+        state = theirs.state_dict()
+        del state["0.num_batches_tracked"]
+        if version is None:
+            state = dict(state)
+        else:
+            state._metadata["0"]["version"] = version
+        if not loads:
+            with pytest.raises(RuntimeError, match="num_batches_tracked"):
+                theirs.load_state_dict(state)
+            with pytest.raises(ValueError, match=r"missing keys: 0\.num_batches_tracked"):
+                ours.load_state_dict(state)
+            continue
+        state["0.running_mean"] = torch.ones(3) * 7
+        assert ours.load_state_dict(state) == tuple(theirs.load_state_dict(state)) == ([], [])
+        np.testing.assert_array_equal(ours[0].running_mean, [7] * 3)
+        assert ours[0].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_tensors_of_narrow_floats_are_converted(dtype: str, torch: Any) -> None:
+    kind = getattr(torch, dtype)
+    theirs, ours = torch.nn.Linear(3, 2).to(kind), nn.Linear(3, 2)
+    ours.load_state_dict(theirs.state_dict())
+    np.testing.assert_array_equal(ours.weight, theirs.weight.detach().float().numpy())
+    x = torch.randn(4, 3).to(kind)
+    np.testing.assert_array_equal(nn.Tanh()(x), nn.Tanh()(x.float()))
+    loss = theirs(x).sum()
+    loss.backward()
+    optimizer = torch.optim.AdamW(theirs.parameters())
+    optimizer.step()
+    resumed = optim.AdamW(ours.parameters())
+    resumed.load_state_dict(optimizer.state_dict())
+    kept, tensors = resumed.state_dict()["state"][0], optimizer.state_dict()["state"][0]
+    for slot in ("exp_avg", "exp_avg_sq"):
+        np.testing.assert_array_equal(kept[slot], tensors[slot].float().numpy())
+
+
+def test_a_transposed_weight_is_named_as_such() -> None:
+    with pytest.raises(ValueError, match=r"state_dict: weight: expected .* got \(3, 2\): transposed\? Its .T has"):
+        nn.Linear(3, 2).load_state_dict({"weight": np.ones((3, 2)), "bias": np.ones(2)})
+    with pytest.raises(ValueError, match=r"got \(4, 2\)$"):
+        nn.Linear(3, 2).load_state_dict({"weight": np.ones((4, 2)), "bias": np.ones(2)})
