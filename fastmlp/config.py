@@ -3,8 +3,9 @@
     TrainConfig(files=("hp.txt",), steps=2_000)                       Python
     TrainConfig.layered(read_toml("run.toml"), {"steps": "2000"})     what the command does
 
-Every TrainConfig is valid. Defaults that depend on another option are set when it is made, those that depend on the
-text in fastmlp.training.recipe. This module imports only the standard library, so that `--help` answers at once.
+Long because it lists every option. Every TrainConfig is valid. Defaults that depend on another option are set when it
+is made, those that depend on the text in fastmlp.training.recipe. This module imports only the standard library, so
+that `--help` answers at once.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from fastmlp.options import (
+    RULES,
     ConfigError,
     Option,
     Reader,
@@ -47,6 +49,7 @@ __all__ = [
     "read_toml",
     "to_dict",
     "to_toml",
+    "with_rules",
 ]
 
 TOKENIZERS = ("words", "prose", "whitespace")
@@ -275,6 +278,21 @@ class TrainConfig:
         metavar="NAME",
         fixed=True,
     )
+    keep_licence: bool = option(
+        False,
+        either,
+        "keep what Project Gutenberg puts around a book",
+        metavar="",
+        fixed=True,
+    )
+    rules: int | None = option(
+        None,
+        whole(1, RULES),
+        "rules of reading texts and splitting them into words; 1: as before there were others",
+        metavar="N",
+        shown=f"{RULES}, the newest",
+        fixed=True,
+    )
     vocab_size: int | None = option(
         None,
         whole(2),
@@ -482,6 +500,8 @@ class TrainingOptions(TypedDict, total=False):
     val_fraction: float
     test_fraction: float
     val_file: str | Path | None
+    keep_licence: bool
+    rules: int | None
     eval_every: int | None
     eval_windows: int
     log_every: int | None
@@ -553,13 +573,14 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Read the options in a TOML file.
 
     A file without `hidden`, a preset or an option in NEW was written by an older version: it gets the original's
-    hidden layers.
+    hidden layers. A run's config.toml without `rules` gets rules 1.
     Raise ConfigError if the file cannot be read or is not TOML.
     """
     import tomllib
 
     try:
-        given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        written = Path(path).read_text(encoding="utf-8")
+        given = tomllib.loads(written)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("config", f"{path} is not a TOML file: {error}") from None
     except (OSError, ValueError) as error:
@@ -568,7 +589,13 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError("config", f"{path} cannot be read: {reason}{near}") from None
     if not any(name in given for name in (*NEW, "hidden", "preset")):
         given["hidden"] = list(LAYERS["hidden"])
-    return given
+    of_run = written.startswith(FIRST_LINE) and "rules" not in written.partition("\n")[0]
+    return with_rules(given) if of_run else given
+
+
+def with_rules(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a run, with rules 1 if it was saved before there were others."""
+    return {"rules": 1, **saved}
 
 
 def is_config(path: Path) -> bool:

@@ -533,7 +533,7 @@ class LanguageModel:
 
     def _checkpoint(self, *, counts: bool) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return the arrays of the model, not copied, and its metadata."""
-        whole, tensors, metadata = self._whole(), dict(self.network.state_dict()), self.metadata()
+        whole, tensors, metadata = self._whole(), self._parts().tensors(), self._parts().metadata()
         if not counts:
             whole = whole.without_counts()
         if whole.names != ("network",):
@@ -575,7 +575,9 @@ class LanguageModel:
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata that a checkpoint needs beside the network's arrays."""
-        return self._parts().metadata()
+        parts = self._parts()
+        words = {"vocabulary": list(parts.vocabulary.words), "capitalized": sorted(parts.tokenizer.capitalized)}
+        return {**parts.metadata(), **words}
 
     @classmethod
     def from_checkpoint(

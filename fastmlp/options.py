@@ -16,6 +16,9 @@ from fastmlp.errors import ReportedError
 __all__ = ["ConfigError", "Option", "closest"]
 
 Reader = Callable[[Any], Any]
+RULES = 2
+"""The newest rules of reading a text and of splitting it into words. A run and a model keep the number of theirs, and
+those without a number have rules 1."""
 FEWEST_ON_MAP = 3  # words: two always lie on a line
 TEMPERATURE = 0.7  # of generated text: at 1 every tenth word is out of place
 

@@ -25,7 +25,16 @@ GROUPS = {
     "length": ("steps", "epochs", "minutes", "batch_size"),
     "network": (*NETWORK_OPTIONS, "embed_std", "output_bias"),
     "optimizer": ("optimizer", "lr", "schedule", "warmup", "momentum", "betas", "weight_decay"),
-    "text": ("tokenizer", "vocab_size", "min_count", "val_fraction", "test_fraction", "val_file"),
+    "text": (
+        "tokenizer",
+        "vocab_size",
+        "min_count",
+        "val_fraction",
+        "test_fraction",
+        "val_file",
+        "keep_licence",
+        "rules",
+    ),
     "counts": ("counts", "order"),
     "watching": ("eval_every", "eval_windows", "patience", "log_every", "sample_every", "prompt"),
     "running": ("save_every", "seed", "threads", "backend", "precision"),
@@ -74,6 +83,9 @@ def make_parser(prog: str) -> cli.Parser:
         group = parser.add_argument_group(title)
         for name in names:
             option = known[name]
+            if name == "keep_licence":
+                group.add_argument(cli.flag(name), action="store_const", const=True, help=option.help)
+                continue
             if name == "counts":
                 what = "same as --counts no"
                 group.add_argument("--no-counts", dest=name, action="store_const", const=False, help=what)

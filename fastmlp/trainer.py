@@ -24,11 +24,13 @@ T D each the embedding's gradient and that of the output's held rows; 2 D the pr
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
-from fastmlp.config import TrainConfig, to_toml
+from fastmlp.config import TrainConfig, is_config, read_toml, to_toml, with_rules
 from fastmlp.data.corpus import Corpus, read_corpus
 from fastmlp.errors import CheckpointError, DivergedError, RunFolderError, ThreadsError
 from fastmlp.events import (
@@ -40,7 +42,7 @@ from fastmlp.files.atomic import lock_folder, write_atomically
 from fastmlp.files.run_folder import RunFolder, find_folder
 from fastmlp.ops import backend as backends
 from fastmlp.ops.backend import Backend
-from fastmlp.options import ConfigError
+from fastmlp.options import RULES, ConfigError
 from fastmlp.text.reading import Text
 from fastmlp.threads import default_threads
 from fastmlp.training import setup
@@ -110,6 +112,7 @@ def open_run(
 ) -> Iterator[SavedRun]:
     """Yield a run that is ready to train, with its text read and its folder locked. Arguments as in `train`."""
     reporter = reporter or Reporter()
+    config = _with_rules(config, resume=resume and not overwrite)
     backend, threads, corpus = _prepare(config, text, reporter)
     folder = find_folder(config.out, config.files, overwrite=overwrite)
     with _lock(folder):
@@ -149,12 +152,21 @@ def run_in_memory(
 ) -> Run:
     """Return a run that is ready to train and writes nothing. The arguments are those of `train`."""
     reporter = reporter or Reporter()
+    config = _with_rules(config)
     backend, threads, corpus = _prepare(config, text, reporter)
     config = _filled_in(config, corpus, backend, threads, reporter)
     run = Run(config, corpus, backend, threads, reporter)
     run.report_setup()
     run.prepare()
     return run
+
+
+def _with_rules(config: TrainConfig, *, resume: bool = False) -> TrainConfig:
+    """Return the configuration with a number of rules: the given one, that of the run to resume, else the newest."""
+    rules = config.rules
+    if rules is None and resume and config.out is not None and is_config(file := Path(config.out) / "config.toml"):
+        rules = read_toml(file).get("rules")
+    return dataclasses.replace(config, rules=rules or RULES)
 
 
 def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Reporter) -> tuple[Backend, int, Corpus]:
@@ -189,7 +201,7 @@ def _filled_in(
     saved: Checkpoint | None = None,
 ) -> TrainConfig:
     """Return the configuration with its open options from the run to resume, else as suits the text."""
-    before = None if saved is None else TrainConfig.layered(saved[1]["config"])
+    before = None if saved is None else TrainConfig.layered(with_rules(saved[1]["config"]))
     if before is not None:
         config = config.filled_from(before)
     words, passes = len(corpus.train), None

@@ -9,7 +9,7 @@ from fastmlp.config import TrainConfig
 from fastmlp.data.batches import Batches, EpochBatches, RandomBatches, StretchBatches
 from fastmlp.data.windows import Windows, as_ids, evenly_spaced, split_ids
 from fastmlp.errors import TextError
-from fastmlp.options import ConfigError
+from fastmlp.options import RULES, ConfigError
 from fastmlp.text import standard_library
 from fastmlp.text.reading import Text, TextFile, read_text
 from fastmlp.text.tokenizer import Tokenizer
@@ -136,7 +136,7 @@ def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus
 
 
 def _encode_text(config: TrainConfig, text: Text) -> Encoded:
-    tokenizer, words = get_tokenizer(config.tokenizer).fit(text.text)
+    tokenizer, words = get_tokenizer(config.tokenizer, rules=config.rules or RULES).fit(text.text)
     vocabulary = Vocabulary.from_words(words, max_size=config.vocab_size, min_count=config.min_count)
     ids = vocabulary.encode(words)
     return Encoded(text.files, text.sha256, len(set(words) - {UNK}), tokenizer, vocabulary, ids)

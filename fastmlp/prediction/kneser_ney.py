@@ -17,7 +17,7 @@ from fastmlp.files.atomic import write_atomically
 from fastmlp.options import TEMPERATURE, choice, read_argument, whole
 from fastmlp.prediction.arpa import LEAST, arpa_bytes, read_arpa
 from fastmlp.prediction.evaluation import Evaluation
-from fastmlp.prediction.neural import load_errors
+from fastmlp.prediction.neural import load_errors, word_tensors, words_of
 from fastmlp.prediction.ngram import BackoffCursor, BackoffModel, Level
 from fastmlp.prediction.ngram_counts import count_ngrams
 from fastmlp.prediction.predictor import Watch
@@ -327,13 +327,12 @@ class KneserNey:
             "kind": KIND,
             "order": self.order,
             "tokenizer": parts.tokenizer.name,
-            "capitalized": sorted(parts.tokenizer.capitalized),
-            "vocabulary": list(parts.vocabulary.words),
+            "rules": parts.tokenizer.rules,
             "unk_trained": parts.unk_trained,
             "fastmlp": __version__,
         }
         tensors = parts.model.arrays() if parts.ids is None else {"ids": parts.ids}
-        checkpoint.save(path, tensors, metadata)
+        checkpoint.save(path, {**tensors, **word_tensors(parts.vocabulary, parts.tokenizer)}, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "KneserNey":
@@ -345,8 +344,7 @@ class KneserNey:
             tensors, metadata = checkpoint.load(path)
             if metadata.get("kind") != KIND:
                 raise ValueError("it holds no Kneser-Ney model")
-            tokenizer = get_tokenizer(metadata["tokenizer"], metadata["capitalized"])
-            vocabulary, order = Vocabulary(tuple(metadata["vocabulary"])), metadata["order"]
+            (vocabulary, tokenizer), order = words_of(tensors, metadata), metadata["order"]
             if "ids" in tensors:
                 return cls.of(tensors["ids"], vocabulary, tokenizer, order=order)
             levels = BackoffModel.from_arrays(len(vocabulary), tensors)

@@ -16,10 +16,11 @@ from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
 from fastmlp.prediction.predictor import Watch
 from fastmlp.text.tokenizer import Tokenizer
-from fastmlp.text.vocabulary import Vocabulary
+from fastmlp.text.vocabulary import Vocabulary, bytes_to_words, words_to_bytes
 from fastmlp.text.words import IDS, TOKENIZERS, get_tokenizer
 
 Array = np.ndarray
+VOCABULARY, CAPITALIZED = "vocabulary", "capitalized"  # names of arrays, of metadata in earlier checkpoints
 MODEL = "model"  # the kind that a model's checkpoint states
 ROWS = 512  # of a batch: enough that the weights are seldom read and cut into tiles
 
@@ -119,10 +120,13 @@ class NeuralModel:
         return {
             "network": self.network.shape.to_dict(),
             "tokenizer": self.tokenizer.name,
-            "capitalized": sorted(self.tokenizer.capitalized),
-            "vocabulary": list(self.vocabulary.words),
+            "rules": self.tokenizer.rules,
             "unk_trained": self.unk_trained,
         }
+
+    def tensors(self) -> dict[str, Array]:
+        """Return the arrays that a checkpoint holds: the network's, not copied, and the words."""
+        return {**self.network.state_dict(), **word_tensors(self.vocabulary, self.tokenizer)}
 
     @classmethod
     def from_checkpoint(
@@ -132,15 +136,12 @@ class NeuralModel:
 
         Raise ValueError if something is missing or does not match.
         """
-        if missing := [key for key in ("network", "tokenizer", "vocabulary", "unk_trained") if key not in metadata]:
+        if missing := [key for key in ("network", "tokenizer", "unk_trained") if key not in metadata]:
             raise ValueError(f"it holds no language model: {', '.join(missing)} missing")
-        if metadata["tokenizer"] not in (*TOKENIZERS, IDS.name):
-            raise ValueError(f"its tokenizer {metadata['tokenizer']!r} is not known to this fastmlp; upgrade fastmlp")
-        vocabulary = Vocabulary(tuple(metadata["vocabulary"]))
+        vocabulary, tokenizer = words_of(tensors, metadata)
         shape = NetworkShape.from_dict(len(vocabulary), metadata["network"])
         own = {name: tensors[name] for name in WindowNetwork(shape).state_dict() if name in tensors}
         network = Network(shape, ops, threads=threads, parameters=own)
-        tokenizer = get_tokenizer(metadata["tokenizer"], metadata.get("capitalized", ()))
         return cls(network, vocabulary, tokenizer, metadata["unk_trained"])
 
     @classmethod
@@ -181,6 +182,29 @@ class NeuralCursor:
         """Append a word."""
         self._near = [*self._near[1:], word]
         self._far = [*self._far[1:], word]
+
+
+def word_tensors(vocabulary: Vocabulary, tokenizer: Tokenizer) -> dict[str, Array]:
+    """Return the words of a model as arrays of bytes: their number is unlimited, that of metadata is not."""
+    words = {VOCABULARY: vocabulary.words, CAPITALIZED: sorted(tokenizer.capitalized)}
+    return {name: words_to_bytes(these) for name, these in words.items() if these}
+
+
+def words_of(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> tuple[Vocabulary, Tokenizer]:
+    """Restore vocabulary and tokenizer of a checkpoint; in earlier ones the words are in the metadata.
+
+    Raise ValueError if they are missing or not known to this fastmlp.
+    """
+    if metadata["tokenizer"] not in (*TOKENIZERS, IDS.name):
+        raise ValueError(f"its tokenizer {metadata['tokenizer']!r} is not known to this fastmlp; upgrade fastmlp")
+    vocabulary, capitalized = (
+        bytes_to_words(tensors[name]) if name in tensors else tuple(metadata.get(name, ()))
+        for name in (VOCABULARY, CAPITALIZED)
+    )
+    if not vocabulary:
+        raise ValueError("it holds no language model: vocabulary missing")
+    tokenizer = get_tokenizer(metadata["tokenizer"], capitalized, rules=metadata.get("rules", 1))
+    return Vocabulary(vocabulary), tokenizer
 
 
 @contextlib.contextmanager

@@ -7,6 +7,17 @@ from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from itertools import chain, compress, islice
 
+from fastmlp.options import RULES
+from fastmlp.text.characters import (
+    APOSTROPHES,
+    Table,
+    apart,
+    is_invisible,
+    is_of_spaceless_script,
+    mended_apostrophes,
+    plain_form,
+    visible,
+)
 from fastmlp.text.tokenizer import Forms, Joiner, Tokenizer
 
 __all__ = ["PARAGRAPH", "Prose"]
@@ -37,14 +48,18 @@ class Prose(Tokenizer):
     Words keep their capitals, except at the beginning of a paragraph or after a full stop: a word that the text writes
     in lower case more often than with a capital inside sentences is lower case there too. After ? and ! a
     sentence may or may not begin, so nothing is changed. `capitalized` are the words that keep their capital; `fit`
-    finds them.
+    finds them. Forms of letters, characters that show nothing and scripts without spaces are as with `words`; the
+    marks of those scripts are words too.
+
+    rules  1: only an apostrophe U+02BC is as ’, only U+00AD U+200B U+2060 U+FEFF vanish, letters keep their form, and
+           scripts without spaces have words as long as a clause
     """
 
     name = "prose"
     sentence_end = PARAGRAPH
 
-    def __init__(self, capitalized: Iterable[str] = ()) -> None:
-        self.capitalized = frozenset(capitalized)
+    def __init__(self, capitalized: Iterable[str] = (), rules: int = RULES) -> None:
+        self.capitalized, self.rules = frozenset(capitalized), rules
 
     def split(self, text: str) -> list[str]:
         """Return the words of a text in order; equal words are one object, so that the list stays small."""
@@ -57,7 +72,7 @@ class Prose(Tokenizer):
         """Return a tokenizer with the words of this text that keep their capital, and the text's words."""
         forms = Forms(self)
         words = self._words(text, forms)
-        fitted = Prose(_capitalized(words))
+        fitted = Prose(_capitalized(words), self.rules)
         _lower_beginnings(words, fitted.capitalized, forms)
         return fitted, words
 
@@ -75,7 +90,7 @@ class Prose(Tokenizer):
         - the first word of a paragraph, and one after a full stop and a mark, has a capital; all is in normal form C.
         Splitting the result gives the same words again.
         """
-        return _ProseJoiner(self.capitalized)
+        return _ProseJoiner(self.capitalized, self.rules)
 
     _gap = re.compile(r"\n[^\S\n]*\n")
 
@@ -85,8 +100,10 @@ class Prose(Tokenizer):
         return list(islice(filter(None, words), 1, None))  # no <p> before the first paragraph
 
     def _candidates(self, piece: str) -> list[str]:
-        paragraphs = (_QUOTE.sub(_Quotations(), paragraph) for paragraph in self._gap.split(_plain(piece)))
+        plain = _plain(piece) if self.rules == 1 else _plain_spaced(piece)
+        paragraphs = (_QUOTE.sub(_Quotations(), paragraph) for paragraph in self._gap.split(plain))
         piece = f" {PARAGRAPH} ".join(paragraph for paragraph in paragraphs if paragraph.strip())
+        piece = piece.replace("\0", " ")  # at the letters of scripts without spaces
         for mark in ";!?…()[]{}":
             piece = piece.replace(mark, f" {mark} ")
         for pattern, mark in _NOT_IN_NUMBERS:
@@ -121,6 +138,40 @@ _NOT_IN_NUMBERS = (
     (re.compile(r":(?:(?!\d)|(?<!\d:))"), ":"),  # 10:30
     (re.compile(r"\.(?!\w)"), "."),  # 3.14, and i.e
 )
+
+
+_SPACELESS_MARKS = frozenset("\u3001\u3002\u30fb" + "".join(map(chr, [*range(0x3008, 0x3012), *range(0x3014, 0x3020)])))
+"""Marks of Chinese and Japanese, which have no spaces around them; others have forms of half the width, as ! has."""
+_OPEN_OR_APOSTROPHE = frozenset("‘\u02bb\u201b\x91")
+_AS_APOSTROPHE = frozenset(APOSTROPHES) - _OPEN_OR_APOSTROPHE - {"'", "\u05f4"}
+
+
+def _spelling(written: str) -> str:
+    return "".join(map(_spelling_of_plain, plain_form(written)))
+
+
+def _spelling_of_plain(character: str) -> str:
+    """Return a character as the tokenizer has it; a NUL is before a letter that is a word."""
+    if character in _AS_APOSTROPHE:
+        return _APOSTROPHE
+    if character in _OPEN_OR_APOSTROPHE:
+        return "‘"
+    if character == "\u0640" or is_invisible(character):
+        return ""
+    if character in _SPACELESS_MARKS:
+        return f" {character} "
+    return f"\0{character}" if is_of_spaceless_script(character) else _SPELLINGS.get(ord(character), character)
+
+
+_SPELLINGS_OF_ALL = Table(_spelling)
+
+
+def _plain_spaced(text: str) -> str:
+    """Return `_plain` of a text by the newest rules."""
+    text = mended_apostrophes(text)
+    if not text.isascii():
+        text = apart(visible(text).translate(_SPELLINGS_OF_ALL))
+    return _plain(text)
 
 
 def _plain(text: str) -> str:
@@ -303,6 +354,12 @@ def _changed(word: str, change: Callable[[str], str], back: Callable[[str], str]
 # -------------------------------------------------------------------------------------------------------- back to text
 
 
+@lru_cache(1 << 16)
+def _stands_close(character: str) -> bool:
+    """Whether there is no space beside a character."""
+    return character in _SPACELESS_MARKS or is_of_spaceless_script(character)
+
+
 class _ProseJoiner(Joiner):
     """Joins words to a printed page.
 
@@ -311,8 +368,8 @@ class _ProseJoiner(Joiner):
     open    the marks of this paragraph that are open, the innermost last
     """
 
-    def __init__(self, capitalized: Collection[str]) -> None:
-        self.capitalized = capitalized
+    def __init__(self, capitalized: Collection[str], rules: int) -> None:
+        self.capitalized, self.rules = capitalized, rules
         self._begin_paragraph()
 
     def _begin_paragraph(self) -> None:
@@ -350,7 +407,13 @@ class _ProseJoiner(Joiner):
             return ""
         if (last[-1] in "-—" and word[0] in "-—") or last[-1] == word[0] == ".":
             return " "  # or both would be read as one mark
-        tight = last in _OPENING or _DASH in (last, word) or word in _CLOSING or word in _STOPS
+        tight = (
+            last in _OPENING
+            or _DASH in (last, word)
+            or word in _CLOSING
+            or word in _STOPS
+            or (self.rules > 1 and (_stands_close(last[-1]) or _stands_close(word[0])))
+        )
         return "" if tight else " "
 
     def excluded(self) -> Collection[str]:

@@ -4,6 +4,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 
+from fastmlp.options import RULES
+
 __all__ = ["PIECE", "Forms", "Joiner", "Tokenizer"]
 
 PIECE = 1 << 20
@@ -16,6 +18,8 @@ class Tokenizer(ABC):
     name: str
     sentence_end: str
     """The word that ends a sentence, and that fills the context of a text's first word."""
+    rules: int = RULES
+    """The number of the rules by which it splits: what it was saved with is read by them (see fastmlp.options)."""
     capitalized: frozenset[str] = frozenset()
     """Words that always begin with a capital, learned by `fit`."""
     _gap: re.Pattern[str] = re.compile(r"\s")

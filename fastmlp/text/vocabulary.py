@@ -1,6 +1,7 @@
 """The vocabulary: words to ids and back, the most frequent first."""
 
 import difflib
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy as np
 
 from fastmlp.errors import TextError
 
-__all__ = ["UNK", "Vocabulary", "is_word"]
+__all__ = ["UNK", "Vocabulary", "bytes_to_words", "is_word", "words_to_bytes"]
 
 UNK = "<unk>"
 
@@ -109,6 +110,20 @@ class Vocabulary:
         shortest, longest = len(word) * cutoff / (2 - cutoff), len(word) * (2 - cutoff) / cutoff
         candidates = [other for other in self.words[:-1] if shortest <= len(other) <= longest]
         return difflib.get_close_matches(word, candidates, n, cutoff)
+
+
+def words_to_bytes(words: Iterable[str]) -> np.ndarray:
+    """Return words as one array of bytes, which a checkpoint holds whatever their number: JSON in UTF-8."""
+    written = json.dumps(list(words), ensure_ascii=False, separators=(",", ":"))
+    return np.frombuffer(written.encode("utf-8", "surrogatepass"), np.uint8)
+
+
+def bytes_to_words(written: np.ndarray) -> tuple[str, ...]:
+    """Return the words of an array that `words_to_bytes` made. Raise ValueError for another."""
+    words = json.loads(written.tobytes().decode("utf-8", "surrogatepass"))
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError("expected a list of words as JSON")
+    return tuple(words)
 
 
 def is_word(word: str) -> bool:

@@ -261,7 +261,7 @@ class Folder:
 
     def _save_best(self, state: TrainingState) -> None:
         """Write the weights, which a checkpoint has already, as the best so far."""
-        checkpoint.save(self.folder.model, state.model.network.state_dict(), state.metadata(MODEL))
+        checkpoint.save(self.folder.model, state.model.tensors(), state.metadata(MODEL))
         self._report(Saved(str(self.folder.model), state.progress.step))
 
     def best(self, model: NeuralModel) -> NeuralModel:

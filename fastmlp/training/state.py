@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.config import TrainConfig
+from fastmlp.config import TrainConfig, with_rules
 from fastmlp.data.corpus import Corpus
 from fastmlp.errors import CheckpointError, RunFolderError
 from fastmlp.files import checkpoint
@@ -14,7 +14,7 @@ from fastmlp.files.checkpoint import is_checkpoint
 from fastmlp.files.run_folder import RunFolder
 from fastmlp.optim import Optimizer
 from fastmlp.options import ConfigError
-from fastmlp.prediction.neural import NeuralModel
+from fastmlp.prediction.neural import CAPITALIZED, VOCABULARY, NeuralModel, words_of
 from fastmlp.training.optimizer import load_optimizer_state, optimizer_state
 from fastmlp.training.progress import Progress
 
@@ -47,14 +47,15 @@ class TrainingState:
         remembered, steps = optimizer_state(self.optimizer, self.model.network.layers)
         state = {f"{OPTIMIZER}{name}": array for name, array in remembered.items()}
         progress = {"progress": asdict(self.progress), "optimizer_steps": steps}
-        return {**self.model.network.state_dict(), **state}, {**self.metadata(TRAINING_STATE), **progress}
+        return {**self.model.tensors(), **state}, {**self.metadata(TRAINING_STATE), **progress}
 
     def from_checkpoint(self, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
         """Become what a checkpoint holds. Raises KeyError, TypeError or ValueError where it does not fit."""
         optimizer = {
             name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)
         }
-        network = {name: array for name, array in tensors.items() if not name.startswith(OPTIMIZER)}
+        words = (VOCABULARY, CAPITALIZED)
+        network = {name: array for name, array in tensors.items() if not name.startswith((OPTIMIZER, *words))}
         self.model.network.load_state_dict(network)
         load_optimizer_state(self.optimizer, self.model.network.layers, optimizer, metadata["optimizer_steps"])
         vars(self.progress).update(vars(Progress(**metadata["progress"])))
@@ -82,7 +83,7 @@ def load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> Checkp
         raise RunFolderError(str(error)) from error
     if metadata.get("kind") != TRAINING_STATE:
         raise RunFolderError(f"{folder.last} is not the state of a training run; name another folder")
-    before = TrainConfig.layered(metadata["config"])
+    before = TrainConfig.layered(with_rules(metadata["config"]))
     if changed := before.changed_for(config):
         raise ConfigError(changed[0], before.kept(changed[0]))
     (text, *val), (text_before, *val_before) = corpus.sha256, metadata["sha256"]
@@ -96,7 +97,7 @@ def load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> Checkp
     if val != val_before:
         has_changed = f"{config.val_file} has changed since the run began: put it back as it was"
         raise ConfigError("val_file", has_changed if before.val_file == config.val_file else before.kept("val_file"))
-    if metadata["vocabulary"] != list(corpus.vocabulary.words):
+    if words_of(tensors, metadata)[0] != corpus.vocabulary:
         raise RunFolderError(f"{folder.path}: another version of fastmlp found other words in this text; use that one")
     return tensors, metadata
 

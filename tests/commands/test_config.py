@@ -234,6 +234,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"betas": "0.9"}, "betas: expected two numbers of at least 0 and below 1, as in 0.9,0.999, got '0.9'"),
     ({"optimizer": "sgd", "betas": "0.5,0.9"}, "betas: only the optimizer adamw has it, and this is sgd"),
     ({"weight_decay": -1}, "weight_decay: expected a number of at least 0, got -1"),
+    ({"rules": 3}, "rules: expected a whole number from 1 to 2, got 3"),
+    ({"keep_licence": "perhaps"}, "keep_licence: expected yes or no, got 'perhaps'"),
     ({"tokenizer": "word"}, "tokenizer: expected one of words, prose, whitespace, got 'word'; did you mean 'words'?"),
     ({"vocab_size": 1}, "vocab_size: expected a whole number of at least 2, got 1"),
     ({"min_count": 0}, "min_count: expected a whole number of at least 1, got 0"),

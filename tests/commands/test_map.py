@@ -9,6 +9,7 @@ import pytest
 
 from fastmlp.files import checkpoint
 from fastmlp.language_model import LanguageModel
+from fastmlp.text.vocabulary import bytes_to_words
 from tests.commands.helpers import call
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -26,7 +27,7 @@ def test_the_map_is_drawn_where_it_is_asked_for(trained: Path, capsys: pytest.Ca
     assert Path("novel-map.png").read_bytes().startswith(b"\x89PNG")
     drawn = set(re.findall("<!-- (.+?) -->", Path("words.svg").read_text(encoding="utf-8")))
     assert "run: the 20 most frequent words" in drawn
-    words = checkpoint.load(trained / "model.safetensors")[1]["vocabulary"]
+    words = bytes_to_words(checkpoint.load(trained / "model.safetensors")[0]["vocabulary"])
     labels = drawn & set(words)
     assert len(labels) > 10
     assert labels <= set(words[:21]) - {"."}

@@ -27,7 +27,7 @@ OF_SMALL = {"context": 3, "embed": 4, "hidden": [6]}  # the network of small_lan
 
 def save(path: Path, rng: np.random.Generator, **changes: Any) -> None:
     language = small_language(rng, NUMPY)
-    metadata = {**language.metadata(), **changes}
+    metadata = {**language.metadata(), "vocabulary": list(language.vocabulary.words), **changes}
     checkpoint.save(path, language.network.state_dict(), {k: v for k, v in metadata.items() if v is not None})
 
 
@@ -35,7 +35,7 @@ def test_a_model_comes_back_as_it_was(ops: Ops, rng: np.random.Generator, tmp_pa
     language = small_language(rng, ops, unk_trained=True)
     extra = {"optimizer.mean.output.bias": np.ones(3, np.float32)}
     file = tmp_path / "model.safetensors"
-    checkpoint.save(file, {**language.network.state_dict(), **extra}, language.metadata())
+    checkpoint.save(file, {**language.tensors(), **extra}, language.metadata())
     loaded = load_language_model(file, ops)
     assert (loaded.vocabulary, loaded.tokenizer.name, loaded.unk_trained) == (language.vocabulary, "words", True)
     assert loaded.network.shape == language.network.shape

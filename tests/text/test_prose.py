@@ -25,7 +25,7 @@ SPLIT = [
     ("don't seventeen-year-old O’Hara", "don’t seventeen-year-old O’Hara"),
     ("3.14 1,000 10:30 £5 &c AT&T 1914–18", "3.14 1,000 10:30 £5 &c AT&T 1914–18"),
     ("co\u00adoperate co\u2010operate cafe\u0301", "cooperate co-operate café"),
-    ("हिन्दी में, ΟΔΟΣ\u037e 你好", "हिन्दी में , ΟΔΟΣ ; 你好"),
+    ("हिन्दी में, ΟΔΟΣ\u037e 你好", "हिन्दी में , ΟΔΟΣ ; 你 好"),
     ("so _very_ good, snake_case, 6_d._", "so very good , snake_case , 6d ."),
     ("a <unk> b", "a < unk > b"),
     # stops
@@ -95,9 +95,10 @@ def test_a_tokenizer_that_was_not_fitted_keeps_no_capital_where_a_sentence_begin
 
 
 def test_a_letter_that_has_no_capital_of_its_own_is_left_alone() -> None:
+    prose = get_tokenizer("prose", rules=1)  # the newest have no ligatures
     for word in ("ßo", "ŉo", "İo", "ǆo", "ẖo", "iPhone"):
-        assert PROSE.join([word]) in (word, "Ǆo")
-        assert PROSE.split(PROSE.join([word])) == [word]
+        assert prose.join([word]) in (word, "Ǆo")
+        assert prose.split(prose.join([word])) == [word]
 
 
 # ---------------------------------------------------------------------------------------------------------------- join
