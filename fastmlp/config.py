@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 from fastmlp.options import (
     RULES,
+    TEXTS,
     ConfigError,
     Option,
     Reader,
@@ -139,7 +140,7 @@ class TrainConfig:
     files: tuple[str, ...] = option(
         (),
         texts,
-        "text files, folders (their *.txt, sorted), - for standard input, .gz",
+        TEXTS,
         metavar="FILE",
         shown="the documentation of Python's standard library",
     )

@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from fastmlp import cli
+from fastmlp.options import TEXTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,10 +27,14 @@ def make_parser(prog: str) -> cli.Parser:
         examples=("runs/hp other.txt", "runs/hp other.txt --json"),
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
-    parser.add_argument(
-        "files", metavar="FILE", nargs="+", help="text files, folders (their *.txt), - for standard input, .gz"
-    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help=TEXTS)
     cli.add_mixture_options(parser)
+    parser.add_argument(
+        "--keep-licence",
+        action="store_true",
+        default=False,
+        help="keep what Project Gutenberg puts around a book",
+    )
     parser.add_argument("--json", action="store_true", default=False, help="print one JSON object")
     return parser
 
@@ -42,7 +47,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from fastmlp.text.reading import read_text
 
     model, backend = cli.load_model(arguments)
-    text = read_text(arguments.files)
+    text = read_text(arguments.files, rules=model.tokenizer.rules, keep_licence=arguments.keep_licence)
+    for notice in text.notices:
+        cli.say(f"note: {notice}")
     ids = model.vocabulary.encode(model.tokenizer.split(text.text))
     documents = begins_of_documents(model.tokenizer, text)
     cli.compile_first(backend, lambda: model.predictions(ids[:1], ids[:0]))

@@ -109,7 +109,7 @@ def read_prompt(prompt: str) -> str:
         return prompt
     from fastmlp.text.reading import read_text
 
-    return read_text(["-"]).text
+    return read_text(["-"], keep_licence=True).text
 
 
 def show(pieces: Iterable[str]) -> None:

@@ -225,8 +225,8 @@ class LanguageModel:
     ) -> History:
         """Train on a text from new weights and keep the best weights; on any failure the model stays unchanged.
 
-        text         the text itself (str); a pathlib.Path or a list of paths: files in UTF-8, folders (their *.txt),
-                     .gz; or ids (N,), integers of any type and layout, 0 <= id < vocab_size
+        text         the text itself (str); a pathlib.Path or a list of paths: files in UTF-8, EPUB, HTML, packed or
+                     not, folders with such files; or ids (N,), integers of any type and layout, 0 <= id < vocab_size
         out          a folder for the files that `python -m fastmlp.train` writes; None: nothing is written
         resume       go on with the run in that folder
         overwrite    replace the run in that folder
@@ -243,6 +243,8 @@ class LanguageModel:
                                                   "cosine", "step", "constant"; steps until it is reached
             momentum, betas, weight_decay         of the optimizer
             val_fraction, test_fraction, val_file what is held out of the text (0.05, 0), or a file instead
+            keep_licence, rules                   whether to keep what Project Gutenberg puts around a book (False); the
+                                                  rules of reading a text and splitting it into words (2, the newest)
             embed_std, output_bias                the start: spread of the embedding (0.02), "frequencies" or "zero"
             eval_every, eval_windows, log_every   steps between measurements, by the run's length; words of a validation
                                                   (8,192)

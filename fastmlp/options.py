@@ -5,6 +5,7 @@ Standard library only, so that `--help` answers at once.
 
 import math
 import operator
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ Reader = Callable[[Any], Any]
 RULES = 2
 """The newest rules of reading a text and of splitting it into words. A run and a model keep the number of theirs, and
 those without a number have rules 1."""
+TEXTS = (
+    "text files, EPUB, HTML, packed or not (.gz, .bz2, .xz, .zst); folders, with the texts in them and in their"
+    " folders; - for standard input"
+)
 FEWEST_ON_MAP = 3  # words: two always lie on a line
 TEMPERATURE = 0.7  # of generated text: at 1 every tenth word is out of place
 
@@ -189,12 +194,23 @@ def text(value: Any) -> str:
 
 
 def unicode(value: str) -> str:
-    """Read a string that UTF-8 can encode, unlike a file name whose bytes are not UTF-8."""
+    """Read a string that UTF-8 can encode, unlike a file name whose bytes are not UTF-8.
+
+    Where the locale has no letters beyond ASCII, an argument is decoded from the bytes that the system gave.
+    """
     try:
-        value.encode()
-    except UnicodeEncodeError:
+        value = value.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError:
         raise ValueError(f"expected UTF-8, got {value!r}") from None
     return value
+
+
+def system_path(name: str) -> str:
+    """Return the name of a file, which is Unicode, as the system's functions take it.
+
+    They are the same unless the locale has no letters beyond ASCII: then it is the bytes of the name in UTF-8.
+    """
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
 
 
 def file(value: Any) -> str:

@@ -42,7 +42,7 @@ from fastmlp.files.atomic import lock_folder, write_atomically
 from fastmlp.files.run_folder import RunFolder, find_folder
 from fastmlp.ops import backend as backends
 from fastmlp.ops.backend import Backend
-from fastmlp.options import RULES, ConfigError
+from fastmlp.options import RULES, ConfigError, system_path
 from fastmlp.text.reading import Text
 from fastmlp.threads import default_threads
 from fastmlp.training import setup
@@ -163,8 +163,8 @@ def run_in_memory(
 
 def _with_rules(config: TrainConfig, *, resume: bool = False) -> TrainConfig:
     """Return the configuration with a number of rules: the given one, that of the run to resume, else the newest."""
-    rules = config.rules
-    if rules is None and resume and config.out is not None and is_config(file := Path(config.out) / "config.toml"):
+    rules, file = config.rules, Path(system_path(config.out or "")) / "config.toml"
+    if rules is None and resume and config.out is not None and is_config(file):
         rules = read_toml(file).get("rules")
     return dataclasses.replace(config, rules=rules or RULES)
 
@@ -189,6 +189,8 @@ def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Repo
             config.val_file,
         )
     )
+    for notice in corpus.notices:
+        reporter.report(Notice(notice))
     return backend, threads, corpus
 
 

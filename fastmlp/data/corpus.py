@@ -1,6 +1,7 @@
 """The text of a training run as its network sees it: vocabulary, ids, and the windows of each part."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from fastmlp.data.windows import Windows, as_ids, evenly_spaced, split_ids
 from fastmlp.errors import TextError
 from fastmlp.options import RULES, ConfigError
 from fastmlp.text import standard_library
+from fastmlp.text.characters import is_character_of_spaceless_script
 from fastmlp.text.reading import Text, TextFile, read_text
 from fastmlp.text.tokenizer import Tokenizer
 from fastmlp.text.vocabulary import UNK, Vocabulary, is_word
@@ -33,6 +35,7 @@ class Corpus:
     val, test      held-out windows; None if the part is empty
     held_out       ids of the part for prompts: the first non-empty one of validation, test, training
     unk_trained    whether the training part has words outside the vocabulary
+    notices        what was left out of the texts or converted, and what their words are, a line each
     """
 
     files: tuple[TextFile, ...]
@@ -46,6 +49,7 @@ class Corpus:
     test: Windows | None
     held_out: Array
     unk_trained: bool
+    notices: tuple[str, ...] = ()
 
     def validation_sample(self, count: int) -> Array:
         """Return up to `count` validation windows whose word is in the vocabulary, evenly spaced."""
@@ -85,6 +89,7 @@ class Encoded:
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     ids: Array
+    notices: tuple[str, ...] = ()
 
 
 def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus:
@@ -95,21 +100,22 @@ def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus
     Raises TextError for a text that cannot be used; TypeError, ValueError, IndexError or ConfigError for such ids.
     """
     if text is None:
-        text = read_text(config.files) if config.files else standard_library.standard_library_text()
+        text = _read(config, config.files) if config.files else standard_library.standard_library_text()
     encoded = _encode_text(config, text) if isinstance(text, Text) else _encode_ids(config, text)
     tokenizer, vocabulary, ids = encoded.tokenizer, encoded.vocabulary, encoded.ids
     split = split_ids(ids, 0.0 if config.val_file else config.val_fraction, config.test_fraction)
     if len(split.train) < 2:
         raise TextError(f"the text is too short: {len(split.train)} word to train on; name a longer text")
     before_test, before_val = ids[: len(ids) - len(split.test)], split.train
-    val_ids, digests = split.val, [encoded.sha256]
+    val_ids, digests, notices = split.val, [encoded.sha256], encoded.notices
     if config.val_file:
-        val_text = read_text([config.val_file])
+        val_text = _read(config, [config.val_file])
         val_words = tokenizer.split(val_text.text)
         if not any(map(is_word, val_words)):
             raise TextError(f"{config.val_file}: no words, only punctuation; name a text with words in it")
         val_ids, before_val = vocabulary.encode(val_words), ids[:0]
         digests.append(val_text.sha256)
+        notices += val_text.notices
 
     def windows(part: Array, before: Array) -> Windows:
         """All words of a part, each predicted from those before it; sentence ends stand before a text."""
@@ -132,14 +138,33 @@ def read_corpus(config: TrainConfig, text: Text | Array | None = None) -> Corpus
         test=windows(split.test, before_test) if len(split.test) else None,
         held_out=next(part for part in (val_ids, split.test, split.train) if len(part)),
         unk_trained=bool((split.train == vocabulary.unk_id).any()),
+        notices=notices,
     )
+
+
+def _read(config: TrainConfig, files: Sequence[str]) -> Text:
+    return read_text(files, rules=config.rules or RULES, keep_licence=config.keep_licence)
 
 
 def _encode_text(config: TrainConfig, text: Text) -> Encoded:
     tokenizer, words = get_tokenizer(config.tokenizer, rules=config.rules or RULES).fit(text.text)
     vocabulary = Vocabulary.from_words(words, max_size=config.vocab_size, min_count=config.min_count)
     ids = vocabulary.encode(words)
-    return Encoded(text.files, text.sha256, len(set(words) - {UNK}), tokenizer, vocabulary, ids)
+    notices = text.notices if text.text.isascii() else (*text.notices, *_notice_of_characters(vocabulary, ids))
+    return Encoded(text.files, text.sha256, len(set(words) - {UNK}), tokenizer, vocabulary, ids, notices)
+
+
+def _notice_of_characters(vocabulary: Vocabulary, ids: Array) -> list[str]:
+    """Return a line on words that are single characters, as no space shows where words of their script end."""
+    characters = [id for id, word in enumerate(vocabulary.words) if is_character_of_spaceless_script(word)]
+    if not characters:
+        return []
+    count = int(np.isin(ids, characters).sum())
+    return [
+        f"{count:,} of {len(ids):,} words are characters, since their script (Chinese, Japanese, Thai ...) has no"
+        " spaces between words: loss and perplexity are those of a character; for words, separate them by spaces and"
+        " use --tokenizer whitespace"
+    ]
 
 
 def _encode_ids(config: TrainConfig, given: Array) -> Encoded:

@@ -13,6 +13,8 @@ from fastmlp.config import is_config
 from fastmlp.errors import CheckpointError, ModelError, RunFolderError
 from fastmlp.files.atomic import LOCK_FILE, check_writable
 from fastmlp.files.checkpoint import is_checkpoint
+from fastmlp.options import system_path
+from fastmlp.text.formats import PACKED
 
 __all__ = ["Journal", "RunFolder", "find_folder", "mixture_file", "model_file"]
 
@@ -84,7 +86,7 @@ def find_folder(out: str | None, files: Sequence[str], *, overwrite: bool = Fals
     overwrite  use runs/<stem> even if it is taken
     Raises RunFolderError if it cannot be made or written to.
     """
-    folder = RUNS / stem(files) if out is None else Path(out)
+    folder = Path(system_path(str(RUNS / stem(files)) if out is None else out))
     is_new = not folder.exists()
     if out is None and not overwrite:
         folder, is_new = _make_new(folder), True
@@ -101,8 +103,10 @@ def stem(files: Sequence[str]) -> str:
         return STANDARD_LIBRARY
     if files[0] == "-":
         return STANDARD_INPUT
-    name = Path(files[0]).resolve().name.removesuffix(".gz")
-    return Path(name.encode(errors="ignore").decode()).stem or "text"
+    name = Path(system_path(files[0])).resolve().name
+    for packed in PACKED:
+        name = name.removesuffix(packed)
+    return Path(name.encode("utf-8", "surrogateescape").decode(errors="ignore")).stem or "text"
 
 
 def _make_new(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """Kneser-Ney: a language model of counted n-grams, interpolated, with modified discounts (Chen & Goodman, 1999)."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain, pairwise
@@ -126,6 +127,8 @@ class KneserNey:
             tokenizer, ids = IDS, checked_ids("text", source, vocabulary.unk_id)
         else:
             read = read_text(source) if isinstance(source, tuple) else source
+            for notice in read.notices:
+                warnings.warn(notice, stacklevel=2)
             tokenizer, words = get_tokenizer(self._tokenizer).fit(read.text)
             vocabulary = Vocabulary.from_words(words, max_size=self._vocab_size, min_count=self._min_count)
             ids = vocabulary.encode(words)

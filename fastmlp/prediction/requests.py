@@ -71,7 +71,9 @@ def ids_of(model: Predictor, name: str, given: TextOrIds) -> Array:
     source = source_of(name, given)
     if isinstance(source, Array):
         return checked(model, name, source)
-    text = read_text(source) if isinstance(source, tuple) else source
+    text = read_text(source, rules=model.tokenizer.rules) if isinstance(source, tuple) else source
+    for notice in text.notices:
+        warnings.warn(notice, stacklevel=4)
     return model.vocabulary.encode(model.tokenizer.split(text.text))
 
 

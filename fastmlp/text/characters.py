@@ -12,6 +12,7 @@ __all__ = [
     "JOINERS",
     "Table",
     "apart",
+    "is_character_of_spaceless_script",
     "is_invisible",
     "is_of_spaceless_script",
     "mended_apostrophes",
@@ -127,6 +128,11 @@ def is_of_spaceless_script(character: str) -> bool:
         return False
     code = ord(character)
     return any(code in block for block in _SPACELESS) and unicodedata.category(character) in ("Lo", "Lm", "Nl")
+
+
+def is_character_of_spaceless_script(word: str) -> bool:
+    """Whether a word is such a letter, with the marks that follow it: what `apart` makes."""
+    return word[:1] > "\u0dff" and is_of_spaceless_script(word[0]) and _CLUSTER.fullmatch(f"\0{word}") is not None
 
 
 def apart(text: str) -> str:
