@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TextIO
@@ -31,6 +30,7 @@ from fastmlp.events import (
     TextRead,
     Writing,
 )
+from fastmlp.text.wrapping import wrapped
 
 __all__ = ["Console", "JsonLines", "Printer", "Quiet", "duration"]
 
@@ -374,17 +374,9 @@ def describe_mixture(figures: dict[str, Any]) -> str:
 
 def indented(text: str, label: str, width: int = WIDTH) -> str:
     """Return a text with its label, wrapped at `width` columns; longer words are not broken."""
-    paragraphs = text.split("\n")
-    wrap = textwrap.TextWrapper(
-        max(width, 2 * len(label)),
-        initial_indent=label,
-        subsequent_indent=" " * len(label),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    lines = [wrap.fill(paragraphs[0])]
-    wrap.initial_indent = wrap.subsequent_indent
-    return "\n".join([*lines, *(wrap.fill(paragraph) for paragraph in paragraphs[1:])])
+    indent = " " * len(label)
+    lines = "".join(wrapped([text], max(width, 2 * len(label)) - len(label))).split("\n")
+    return label + "\n".join([lines[0], *(indent + line if line else "" for line in lines[1:])])
 
 
 def describe_network(network: NetworkMade) -> str:

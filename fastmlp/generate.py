@@ -1,10 +1,9 @@
 """Write text with a trained network: python -m fastmlp.generate RUN "harry potter and the"."""
 
 import argparse
-import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from fastmlp.text.tokenizer import Tokenizer
 
 WIDEST = 100  # columns of a line on a terminal
-PARTS = re.compile(r"\n|[^\S\n]+|\S+")  # line ends, other white space, and words
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -80,6 +78,7 @@ def generate(arguments: argparse.Namespace) -> int:
         words_of_prompt,
     )
     from fastmlp.prediction.mixture import WRITERS
+    from fastmlp.text.wrapping import wrapped
 
     model, backend = cli.load_model(arguments, WRITERS)
     prompt = words_of_prompt(model, read_prompt(arguments.prompt))
@@ -127,30 +126,6 @@ def show(pieces: Iterable[str]) -> None:
             space = ""
     finally:
         print(flush=True)
-
-
-def wrapped(pieces: Iterable[str], width: int) -> Iterator[str]:
-    """Yield the text in lines of at most `width` columns, broken at its spaces.
-
-    A word is yielded when the space after it comes, so that a full stop stays on its line. A word longer than a line
-    is not broken.
-    """
-    column, space, word = 0, "", ""
-    for part in chain.from_iterable(map(PARTS.findall, chain(pieces, [" "]))):
-        if not part.isspace():
-            word += part
-            continue
-        if word:
-            if column and column + len(space + word) > width:
-                column, space = -1, "\n"
-            column += len(space + word)
-            yield space + word
-            space = word = ""
-        if part == "\n":
-            column, space = 0, ""
-            yield part
-        else:
-            space += part
 
 
 def separator(tokenizer: "Tokenizer", width: int | None) -> str:

@@ -21,6 +21,8 @@ __all__ = [
 ]
 
 Array = np.ndarray
+MOST_DESCRIBED = 5  # unknown words that a message describes
+LONGEST_DESCRIBED = 40  # characters of one of them
 COLDEST, HOTTEST = 1e-30, 1e30  # temperatures; beyond these, scores become 0 or infinite in float32
 
 
@@ -145,10 +147,21 @@ def random_numbers(seed: int | None, stream: int) -> np.random.Generator:
 
 
 def describe_unknown_words(model: Predictor, words: list[str]) -> str | None:
-    """Return one line on words outside the vocabulary, each once with similar words; None if all are known."""
+    """Return one line on words outside the vocabulary; None if all are known.
+
+    The first few are there with similar words, each once, of the others the number.
+    """
     unknown = [word for word in dict.fromkeys(words) if word not in model.vocabulary]
     if not unknown:
         return None
-    close = {word: model.vocabulary.closest(word) for word in unknown}
-    described = (f"'{word}'" + (f" (close: {', '.join(near)})" if near else "") for word, near in close.items())
-    return f"not in the vocabulary, read as <unk>: {', '.join(described)}"
+    close = {word: model.vocabulary.closest(word) for word in unknown[:MOST_DESCRIBED]}
+    described = [
+        f"'{shorten(word)}'" + (f" (close: {', '.join(near)})" if near else "") for word, near in close.items()
+    ]
+    more = f" and {len(unknown) - len(close):,} more" if len(unknown) > len(close) else ""
+    return f"not in the vocabulary, read as <unk>: {', '.join(described)}{more}"
+
+
+def shorten(word: str) -> str:
+    """Return a word, or the beginning of one that is too long for a message."""
+    return word if len(word) <= LONGEST_DESCRIBED else f"{word[: LONGEST_DESCRIBED - 1]}…"

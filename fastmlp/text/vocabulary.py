@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import repeat
 
 import numpy as np
@@ -83,10 +84,12 @@ class Vocabulary:
 
     def in_its_case(self, word: str) -> str:
         """Return the word; if it is missing, the most frequent one that differs in capitals only."""
-        if word in self:
-            return word
-        folded = word.casefold()
-        return next((other for other in self.words if other.casefold() == folded), word)
+        return word if word in self else self._by_folded.get(word.casefold(), word)
+
+    @cached_property
+    def _by_folded(self) -> dict[str, str]:
+        """The most frequent word of those that differ in capitals only, by its form without capitals."""
+        return {word.casefold(): word for word in reversed(self.words)}
 
     def encode(self, words: Sequence[str]) -> np.ndarray:
         """The ids (N,) of words, int32; that of `<unk>` for each word that is not there."""

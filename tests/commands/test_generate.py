@@ -10,6 +10,7 @@ import pytest
 from fastmlp import generate
 from fastmlp.prediction.generation import draw
 from fastmlp.text import get_tokenizer
+from fastmlp.text.wrapping import wrapped
 from tests.commands.helpers import call
 from tests.runs import process
 
@@ -130,10 +131,15 @@ def test_texts_of_several_lines_are_told_apart() -> None:
         (["seven", " w"], ["seven w"]),
         (["unbreakable", " word"], ["unbreakable", "word"]),
         (["a", " bc", "\n\n", "d", " e\nf", " "], ["a bc", "", "d e", "f"]),
+        (["한국어", " 책"], ["한국어", "책"]),  # two columns each
+        (["我", "们", "读", "书", "."], ["我们读", "书."]),
+        (["我们读“", "书", "”"], ["我们读", "“书”"]),  # what opens is not broken off either
+        (["שָׁלוֹם", " עֹלָם"], ["שָׁלוֹם", "עֹלָם"]),  # points take none
+        (["שָׁלוֹם", " עֹ"], ["שָׁלוֹם עֹ"]),
     ],
 )
 def test_a_text_is_broken_into_lines_as_it_comes(pieces: list[str], lines: list[str]) -> None:
-    assert "".join(generate.wrapped(pieces, 7)) == "\n".join(lines)
+    assert "".join(wrapped(pieces, 7)) == "\n".join(lines)
 
 
 def test_a_text_does_not_end_with_the_empty_lines_of_a_next_paragraph(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,11 @@
 """Text from a network: how a word is drawn, what stands before the first, and that <unk> is never written."""
 
+import time
 from dataclasses import replace
 from itertools import islice, product
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from fastmlp.prediction.generation import (
     draw,
     random_numbers,
 )
+from fastmlp.text import Vocabulary
 from tests.helpers import NUMPY
 from tests.networks import small_language
 
@@ -200,6 +203,29 @@ def test_unknown_words_are_named_once_with_close_ones(rng: np.random.Generator) 
     assert describe_unknown_words(language, ["cats", "zebra", "cats", "the"]) == (
         "not in the vocabulary, read as <unk>: 'cats' (close: cat), 'zebra'"
     )
+
+
+def test_of_many_unknown_words_the_first_few_are_described(rng: np.random.Generator) -> None:
+    language = small_language(rng, NUMPY)
+    with mock.patch.object(Vocabulary, "closest", return_value=["cat"]) as closest:
+        note = describe_unknown_words(language, [f"q{number}" for number in range(2_000)])
+    assert closest.call_count == 5
+    assert note == (
+        "not in the vocabulary, read as <unk>: "
+        + ", ".join(f"'q{number}' (close: cat)" for number in range(5))
+        + " and 1,995 more"
+    )
+    long = describe_unknown_words(language, ["z" * 10_000])
+    assert long == f"not in the vocabulary, read as <unk>: '{'z' * 39}…'"
+
+
+def test_capitals_of_unknown_words_are_looked_up_fast(rng: np.random.Generator) -> None:
+    vocabulary = Vocabulary(("Anna", "anna", "ANNA", *(f"word{number}" for number in range(30_000)), "<unk>"))
+    assert (vocabulary.in_its_case("aNNa"), vocabulary.in_its_case("zebra")) == ("Anna", "zebra")
+    began = time.perf_counter()
+    for number in range(2_000):
+        vocabulary.in_its_case(f"zebra{number}")
+    assert time.perf_counter() - began < 1
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.8, 0.95, 1.0, 1.05, 1.5, 20.0])

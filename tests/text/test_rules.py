@@ -77,8 +77,8 @@ def test_scripts_without_spaces_are_characters(written):
 
 def test_letters_of_scripts_without_spaces_are_printed_without_them():
     for name in ("words", "prose"):
-        assert get_tokenizer(name).join("我 们 读 书".split()) == "我们读书"
-    assert get_tokenizer("words").join("用 python 写 .".split()) == "用 python 写."
+        assert get_tokenizer(name).join(["我", "们", "读", "书"]) == "我们读书"
+    assert get_tokenizer("words").join(["用", "python", "写", "."]) == "用 python 写."
 
 
 def test_no_character_that_shows_nothing_is_in_a_vocabulary():
