@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +40,11 @@ def draw_map(arguments: argparse.Namespace) -> int:
     run = Path(arguments.run)
     language = load_language_model(run, get_ops("numpy"))  # no op runs here
     out = getattr(arguments, "out", None) or default_file(run)
-    language.plot_words(out, arguments.n, title=run.resolve().name.removesuffix(".safetensors"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        language.plot_words(out, arguments.n, title=run.resolve().name.removesuffix(".safetensors"))
+    for warning in caught:
+        cli.say(f"note: {warning.message}")
     print(f"the map of its words: {out}")
     return cli.DONE
 

@@ -1,6 +1,7 @@
 """The map of a model's words: their vectors in two dimensions, where words that are used alike lie together."""
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp.files.atomic import write_atomically
+from fastmlp.pictures.fonts import fonts_for
 from fastmlp.pictures.plot import printable, quiet
 
 if TYPE_CHECKING:
@@ -71,10 +73,20 @@ def draw_words(words: Sequence[str], vectors: Array, title: str) -> "Figure":
     words    (N,) the most important first
     vectors  (N, D), of which the two principal components are drawn
     title    one line of plain text
+    Letters that the usual font lacks are those of another one; warns where none has them.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    labels = [printable(word) for word in words]
+    families, missing = fonts_for([*labels, title])
+    if missing:
+        shown = missing if len(missing) <= 10 else f"{missing[:10]} ..."
+        warnings.warn(
+            f"no font of this machine has {len(missing):,} of the letters, which are boxes on the map: {shown};"
+            " install one that has them, such as Noto Sans CJK",
+            stacklevel=2,
+        )
     points, shares = principal_components(vectors)
     figure = Figure(figsize=(10, 9), dpi=DPI)
     FigureCanvasAgg(figure)  # draws in memory, without a display
@@ -84,22 +96,22 @@ def draw_words(words: Sequence[str], vectors: Array, title: str) -> "Figure":
     axes.plot(*points.T, ".", color=DOTS, markersize=3)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_color(LEADERS)
-    axes.set_title(printable(title), parse_math=False)
+    axes.set_title(printable(title), parse_math=False, fontfamily=families)
     axes.set_xlabel(f"first principal component: {shares[0]:.0%} of the variance")
     axes.set_ylabel(f"second: {shares[1]:.0%}")
     axes.apply_aspect()
-    _label(axes, [printable(word) for word in words], points)
+    _label(axes, labels, points, families)
     return figure
 
 
-def _label(axes: "Axes", words: Sequence[str], points: Array) -> None:
+def _label(axes: "Axes", words: Sequence[str], points: Array, families: Sequence[str]) -> None:
     """Write each word beside its dot, or further away with a line to it; leave it out if it would cover something."""
     dots = axes.transData.transform(points)  # (N, 2) pixels
     low, high = axes.bbox.get_points()
     taken = np.empty((0, 2, 2))  # lower left and upper right corners of the labels so far
     leaders = []
     for word, point, dot in zip(words, points, dots, strict=True):
-        label = _annotate(axes, word, point)
+        label = _annotate(axes, word, point, families)
         size = np.array(label.get_window_extent().size)
         for offset, is_beside in _offsets(size):
             box = dot + offset + np.array([-size, size]) / 2
@@ -117,7 +129,7 @@ def _label(axes: "Axes", words: Sequence[str], points: Array) -> None:
     _draw_leaders(axes, leaders)
 
 
-def _annotate(axes: "Axes", word: str, point: Array) -> "Annotation":
+def _annotate(axes: "Axes", word: str, point: Array, families: Sequence[str]) -> "Annotation":
     """Add a word centred on its dot; its position is an offset in points."""
     return axes.annotate(
         word,
@@ -125,6 +137,7 @@ def _annotate(axes: "Axes", word: str, point: Array) -> "Annotation":
         (0, 0),
         textcoords="offset points",
         fontsize=FONT_SIZE,
+        fontfamily=families,
         horizontalalignment="center",
         verticalalignment="center",
         parse_math=False,

@@ -201,7 +201,7 @@ def test_flags_reach_the_configuration(tmp_path: Path, capsys: pytest.CaptureFix
         **{"optimizer": "momentum", "momentum": 0.8, "schedule": "step", "warmup": 2},
         **{"weight_decay": 0.001, "tokenizer": "whitespace", "vocab_size": 30, "min_count": 2, "val_fraction": 0.2},
         **{"test_fraction": 0.1, "prompt": "anna", "seed": 5, "threads": 1, "precision": "ieee", "batch_size": 200},
-        **{"counts": "yes", "order": 2},
+        **{"counts": "yes", "order": 2, "rules": 2, "keep_licence": "yes"},
     )
     given = {name: value for name, value in given.items() if value is not None}
     file = write_text(tmp_path)
@@ -261,7 +261,7 @@ def test_any_script_is_trained_on_and_written(tmp_path: Path, capsys: pytest.Cap
     file = write_text(tmp_path, 50 * sentences)
     status, out, err = call(capsys, "train", file, *SMALL, "--prompt", "Анна рисует", "--out", "run")
     assert (status, err) == (0, "")
-    assert f"{file}: 1,050 words, 18 different" in out
+    assert f"{file}: 1,150 words, 20 different" in out  # Han and kana by letters
     assert "before training: анна рисует " in out
     assert "анна рисует " in Path("run/samples.txt").read_text(encoding="utf-8")
 

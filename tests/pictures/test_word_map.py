@@ -1,6 +1,7 @@
 """The map of words: the plane it draws them in, labels that can be read, and the same file each time."""
 
 import re
+import warnings
 
 import matplotlib.image
 import numpy as np
@@ -120,7 +121,24 @@ def test_the_file_is_what_its_name_says_and_the_same_each_time(cloud, tmp_path):
     assert not re.search(rb"20\d\d-\d\d-\d\d", written["a.svg"])
 
 
-@pytest.mark.filterwarnings("error")
+def test_a_font_is_chosen_that_has_the_letters(monkeypatch):
+    fonts = matplotlib.font_manager.fontManager.ttflist
+    plain = {font.name: font for font in fonts if (font.style, font.weight) == ("normal", 400)}
+    usual, other = plain["DejaVu Sans"], plain["STIXGeneral"]
+    known = [set(matplotlib.font_manager.get_font(font.fname).get_charmap()) for font in (usual, other)]
+    letter = chr(min(code for code in known[1] - known[0] if code > 0xFF))
+    monkeypatch.setattr(matplotlib.font_manager.fontManager, "ttflist", [usual, other])
+    words = ["the", letter, "and"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        axes = draw_words(words, np.eye(3), "").axes[0]
+    assert axes.texts[1].get_fontfamily() == ["sans-serif", "STIXGeneral"]
+    monkeypatch.setattr(matplotlib.font_manager.fontManager, "ttflist", [usual])
+    with pytest.warns(UserWarning, match=f"no font of this machine has 1 of the letters, .* the map: {letter};"):
+        draw_words(words, np.eye(3), "")
+
+
+@pytest.mark.filterwarnings("error", "ignore:no font of this machine")
 def test_any_word_and_title(tmp_path):
     words = ["$a_b$", "三國", "lone \udcff", "NUL \0", "<p>--&", "дом"]
     for name in ("words.png", "words.svg"):
