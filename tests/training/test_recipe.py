@@ -11,7 +11,7 @@ from fastmlp.config import TrainConfig
 from fastmlp.training.recipe import SHORT, filled_in
 
 BUDGETS = ("steps", "epochs", "minutes")
-MAY_BE_OPEN = {"out", "vocab_size", "val_file", "warmup", "save_every", "threads", *BUDGETS}
+MAY_BE_OPEN = {"out", "rules", "vocab_size", "val_file", "warmup", "save_every", "threads", *BUDGETS}
 OF_THE_TEXT: dict[str, Any] = {
     **{"embed": 11, "hidden": 13, "batch_size": 17, "dropout": (0.0, 0.0, 0.6), "weight_decay": 0.0, "patience": 0},
     **{"counts": False},
