@@ -260,6 +260,8 @@ def silence(stream: TextIO) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program `fastmlp`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["help"]:
+        given = [*given[1:2], "--help"]
     if given and given[0] in COMMANDS:
         command = importlib.import_module(f"fastmlp.{given[0]}")
         return int(command.main(given[1:], f"fastmlp {given[0]}"))

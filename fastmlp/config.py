@@ -313,7 +313,11 @@ class TrainConfig:
         None, file, "validate on this file instead of a part of the text", metavar="FILE", shown="not set"
     )
     eval_every: int = option(
-        None, whole(1), "steps between validations", metavar="N", shown="depends on the run's length"
+        None,
+        whole(0),
+        "steps between validations; 0: at the end",
+        metavar="N",
+        shown="depends on the run's length",
     )
     eval_windows: int = option(
         8_192, whole(1), "number of evenly spaced words per validation; the final one uses all", metavar="N"
@@ -322,7 +326,11 @@ class TrainConfig:
         None, whole(1), "steps between lines of metrics.jsonl", metavar="N", shown="depends on the run's length"
     )
     sample_every: int = option(
-        None, whole(1), "steps between sample texts", metavar="N", shown="depends on the run's length"
+        None,
+        whole(0),
+        "steps between sample texts; 0: at the end",
+        metavar="N",
+        shown="depends on the run's length",
     )
     patience: int = option(
         None,

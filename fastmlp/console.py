@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Self, TextIO
 
 from fastmlp import cli
@@ -30,6 +31,7 @@ from fastmlp.events import (
     TextRead,
     Writing,
 )
+from fastmlp.files.run_folder import LAST_FILE
 from fastmlp.text.wrapping import wrapped
 
 __all__ = ["Console", "JsonLines", "Printer", "Quiet", "duration"]
@@ -340,6 +342,8 @@ def describe_end(event: Finished, paint: Paint = plain) -> str:
         lines.append(describe_mixture(kept["mixture"]))
     if event.plot:
         lines.append(f"the loss over the steps: {event.plot}")
+    if event.folder is not None and (last := Path(event.folder, LAST_FILE)).exists():
+        lines.append(f"only to train it further: {last} ({last.stat().st_size / 1e6:,.0f} MB), which may be deleted")
     if event.mixture:
         lines.append(f"the counts, which hold the text itself: {event.mixture} (--no-counts: without)")
     return "\n".join(lines)

@@ -28,9 +28,9 @@ def make_parser(prog: str) -> cli.Parser:
         "prompt",
         type=cli.typed(unicode),
         metavar="PROMPT",
-        nargs="?",
-        default="",
-        help="what the text begins with; -: all of standard input (default: nothing)",
+        nargs="*",
+        default=[],
+        help="words that the text begins with; -: all of standard input (default: nothing)",
     )
     parser.add_argument("-n", type=cli.typed(whole(1)), default=5, metavar="N", help="how many texts (default: 5)")
     parser.add_argument(
@@ -81,7 +81,7 @@ def generate(arguments: argparse.Namespace) -> int:
     from fastmlp.text.wrapping import wrapped
 
     model, backend = cli.load_model(arguments, WRITERS)
-    prompt = words_of_prompt(model, read_prompt(arguments.prompt))
+    prompt = words_of_prompt(model, read_prompt(" ".join(arguments.prompt)))
     if unknown := describe_unknown_words(model, prompt):
         cli.say(f"note: {unknown}")
     cli.compile_first(backend, lambda: complete(model, prompt, 1, random_numbers(0, 0)))

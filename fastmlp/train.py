@@ -53,7 +53,7 @@ def make_parser(prog: str) -> cli.Parser:
             "hp.txt",
             "novels/ --minutes 5 --out runs/novels",
             "hp.txt --preset original",
-            "--resume --out runs/hp",
+            "--resume runs/hp",
         ),
     )
     known = options()
@@ -72,7 +72,10 @@ def make_parser(prog: str) -> cli.Parser:
         help="options from a file, such as a run's config.toml; those given here go before",
     )
     for name in ("resume", "overwrite"):
-        what = {"resume": "go on with the run in --out DIR", "overwrite": "replace the run that is there"}[name]
+        what = {
+            "resume": "go on with the run in --out DIR or FILE",
+            "overwrite": "replace the run that is there",
+        }[name]
         parser.add_argument(f"--{name}", action="store_true", default=False, help=what)
     for name, what in (
         ("json", "print events as lines of JSON, described in fastmlp/events.py; errors as ever"),
@@ -101,6 +104,7 @@ def make_parser(prog: str) -> cli.Parser:
 def configuration(arguments: argparse.Namespace) -> TrainConfig:
     """Return the configuration: the flags, over the options of a TOML file or of the run to resume."""
     given = vars(arguments)
+    take_folder_of_run(given)
     for one, other in (
         *(("resume", other) for other in ("overwrite", "config", "preset")),
         ("config", "preset"),
@@ -112,12 +116,37 @@ def configuration(arguments: argparse.Namespace) -> TrainConfig:
     for file in flags.get("files", ()):
         if file.endswith(".toml"):
             raise ConfigError("files", f"{file} holds options, not a text; give it as --config {shlex.quote(file)}")
+        if hint := mistaken_file(file):
+            raise ConfigError("files", f"{file}: no such file; {hint}")
     _, below = overridden_options(arguments)
     try:
         return TrainConfig.layered(below, flags)
     except ConfigError as error:
         name_config_file(error, arguments)
         raise
+
+
+def take_folder_of_run(given: dict[str, Any]) -> None:
+    """Take a run's folder that is given as a FILE of --resume for the DIR of --out."""
+    folders = [file for file in given.get("files", ()) if is_config(Path(file, "config.toml"))]
+    if given["resume"] and "out" not in given and len(folders) == 1:
+        given["out"] = folders[0]
+        given["files"].remove(folders[0])
+        if not given["files"]:
+            del given["files"]
+
+
+def mistaken_file(file: str) -> str:
+    """Return what the user may have meant by a FILE that does not exist; empty if nothing comes to mind."""
+    path = Path(file)
+    with contextlib.suppress(OSError, ValueError):
+        if file == "-" or path.exists():
+            return ""
+        if file.isdigit():
+            return "several numbers of one option are separated by commas, as in --hidden 300,300"
+        if same := [str(other) for other in path.parent.glob("*") if other.name.lower() == path.name.lower()]:
+            return f"did you mean '{same[0]}'?"
+    return ""
 
 
 def overridden_options(arguments: argparse.Namespace) -> tuple[str | None, dict[str, Any]]:
@@ -131,14 +160,16 @@ def overridden_options(arguments: argparse.Namespace) -> tuple[str | None, dict[
 def options_of_run(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """Return config.toml of the run to resume and its options; none if it has not been written and FILE is given."""
     if "out" not in given:
-        raise ConfigError("resume", "say which run: --out DIR")
+        raise ConfigError("resume", "say which run: --resume DIR or --out DIR")
     folder = Path(given["out"])
     file = folder / "config.toml"
     if not file.exists():
         if given.get("files"):
             return None, {}
         others = (str(other.parent) for other in folder.parent.glob("*/config.toml") if is_config(other))
-        raise ConfigError("resume", f"{given['out']} holds no run{closest(given['out'], others)}")
+        below = Path("runs", folder.name)
+        near = f"; did you mean '{below}'?" if is_config(below / "config.toml") else closest(given["out"], others)
+        raise ConfigError("resume", f"{given['out']} holds no run{near}")
     try:
         kept = read_toml(file)
     except ConfigError as error:

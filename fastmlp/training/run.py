@@ -210,9 +210,25 @@ class Run:
 
     def _finished(self) -> Result:
         progress, plot = self.progress, self._draw()
+        self._say_if_nothing_was_learned()
         figures = progress.step, progress.seconds, progress.last_loss, progress.kept
         self._report(Finished(self._place(), *figures, plot, self.keeper.mixture_file()))
         return progress.result(self.keeper.path, finished=True)
+
+    def _say_if_nothing_was_learned(self) -> None:
+        """Report a loss above that of taking all words for equally likely."""
+        loss, guessing = self.progress.kept.get("kept_val_loss", self.progress.last_loss), len(self.corpus.vocabulary)
+        if loss is not None and loss > math.log(guessing):
+            self._report(
+                Notice(
+                    f"nothing was learned: the loss ended at {loss:.3f}, and to guess each of {guessing:,} words alike"
+                    f" has {math.log(guessing):.3f}; try a lower learning rate, such as"
+                    f" {self.keeper.advice(self._lower_rate()).partition(';')[0]}, or more steps"
+                )
+            )
+
+    def _lower_rate(self) -> float:
+        return min(self.config.lr / 10, LEARNING_RATES[self.config.optimizer])
 
     def _validate(self) -> dict[str, Any]:
         """Loss and perplexity on the validation sample; `_save` keeps the weights where they are the best so far.
@@ -248,10 +264,9 @@ class Run:
             return self.keeper.draw()
 
     def _diverged(self, what: str) -> DivergedError:
-        lower = min(self.config.lr / 10, LEARNING_RATES[self.config.optimizer])
         return DivergedError(
             f"{what} at step {self.progress.step:,} with learning rate {self.progress.lr:g}: try a lower one, such as"
-            f" {self.keeper.advice(lower)}"
+            f" {self.keeper.advice(self._lower_rate())}"
         )
 
     def best_model(self) -> NeuralModel:

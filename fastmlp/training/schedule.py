@@ -89,8 +89,12 @@ class Schedule:
 
     def validates(self, step: int) -> bool:
         """Whether a validation is due after a step."""
-        return step % self.config.eval_every == 0
+        return _is_due(step, self.config.eval_every)
 
     def samples(self, step: int) -> bool:
         """Whether a sample text is due after a step."""
-        return step % self.config.sample_every == 0
+        return _is_due(step, self.config.sample_every)
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

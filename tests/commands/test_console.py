@@ -4,6 +4,7 @@ import io
 import json
 import math
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -345,3 +346,10 @@ def test_the_commands_to_go_on_with_stand_below_the_end_and_the_bar_is_gone_by_t
     assert out == "\nto go on:\n  generate runs/hp\n  train --resume\n"
     assert err.endswith(" \r")  # wiped out: what is printed next, a traceback perhaps, has a line of its own
     assert console.bar is None
+
+
+def test_the_end_says_which_file_may_be_deleted(tmp_path: Path) -> None:
+    last = tmp_path / "last.safetensors"
+    last.write_bytes(bytes(2_400_000))
+    told = describe_end(Finished(str(tmp_path), 9, 1.0, None, {}))
+    assert told.splitlines()[-1] == f"only to train it further: {last} (2 MB), which may be deleted"

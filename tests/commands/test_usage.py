@@ -48,7 +48,10 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{text}", "--config", "{typo_toml}"], 2, "typo_toml.txt: step: no such option; did you mean 'steps'?"),
     ("train", ["{text}", "--config", "{both_toml}"], 2, "both_toml.txt: epochs: give either this or steps"),
     ("train", ["{text}", "--config", "{both_toml}", "--lr", "x"], 2, "--lr: expected a number above 0, got 'x'"),
-    ("train", ["{text}", "--resume"], 2, "--resume: say which run: --out DIR"),
+    ("train", ["{text}", "--resume"], 2, "--resume: say which run: --resume DIR or --out DIR"),
+    ("train", ["{text}", "--hidden", "300", "300"], 2, "FILE: 300: no such file; several numbers of one option are"),
+    ("train", ["{shout}"], 2, "FILE: {shout}: no such file; did you mean '{text}'?"),
+    ("train", ["{runs}", "--resume"], 2, "--resume: say which run: --resume DIR or --out DIR"),
     ("train", ["--resume", "--out", "nowhere"], 2, "--resume: nowhere holds no run\n"),
     ("train", ["--resume", "--out", "{run}/last.safetensors"], 2, "--resume: {run}/last.safetensors holds no run\n"),
     ("train", ["--resume", "--out", "{runs}/rum"], 2, "--resume: {runs}/rum holds no run; did you mean '{run}'?"),
@@ -94,12 +97,12 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("generate", ["nowhere", "once upon"], 2, "cannot load nowhere: there is no such file"),
     ("generate", ["."], 2, "a folder without model.safetensors"),
     (
-        "generate",
-        ["{run}", "--", "-x", "-n", "1"],
+        "map",
+        ["{run}", "--", "-n", "1"],
         2,
         "-n: no option behind --, where all are arguments; write it before",
     ),
-    ("generate", ["{run}", "a", "b"], 2, "b: one argument too many"),
+    ("map", ["{run}", "a"], 2, "a: one argument too many"),
     ("generate", ["{run}", "--temperature", "-1"], 2, "--temperature: expected a number of at least 0, got '-1'"),
     ("generate", ["{run}", "--top-k", "0"], 2, "--top-k: expected a whole number of at least 1, got '0'"),
     ("generate", ["{run}", "--top-p", "1.5"], 2, "--top-p: expected a number above 0 and at most 1, got '1.5'"),
@@ -141,6 +144,7 @@ def test_bad_usage_gets_one_line_and_its_status(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     places = {"text": write_text(tmp_path), "run": trained, "runs": trained.parent}
+    places["shout"] = places["text"].with_name(places["text"].name.upper())
     for name, content in {
         "empty": "",
         "foreign": "qwerty uiop",
@@ -254,3 +258,18 @@ def test_promise_17_no_home_to_write_to_and_no_display(tmp_path: Path) -> None:
         assert arguments[0] != "fastmlp.train" or err == ""
     for picture in ("loss.png", "map.png"):
         assert Path("run", picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_habits_that_are_understood(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_text(tmp_path)
+    assert call(capsys, "train", text, *SMALL, "--out", "runs/hp", "--quiet", "--backend", "numpy") == (0, "", "")
+    status, _, err = call(capsys, "train", "--resume", "--out", "hp")
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"--resume: hp holds no run; did you mean '{Path('runs/hp')}'?" in err
+    for steps, given in ((32, ["--resume", "runs/hp"]), (34, ["runs/hp", text, "--resume"])):
+        assert call(capsys, "train", *given, "--steps", steps, "--quiet") == (0, "", "")
+    for given in (["help"], ["help", "generate"]):
+        assert call(capsys, "fastmlp", *given) == call(capsys, "fastmlp", *given[1:], "--help")
+    unquoted = [call(capsys, "generate", trained, *words, "--seed", 1) for words in (["once", "upon"], ["once upon"])]
+    assert unquoted[0] == unquoted[1]
+    assert unquoted[0][0] == 0

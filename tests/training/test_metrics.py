@@ -9,7 +9,7 @@ import pytest
 from fastmlp.config import TrainConfig
 from fastmlp.data import RandomBatches, Windows
 from fastmlp.data.corpus import read_corpus
-from fastmlp.events import Finished, Measured
+from fastmlp.events import Finished, Measured, Notice, Sampled
 from fastmlp.files import checkpoint
 from fastmlp.ops import get_ops
 from fastmlp.prediction.evaluation import evaluate
@@ -155,3 +155,24 @@ def test_a_validation_file_decides_which_weights_are_kept(file: Path, tmp_path: 
     other.write_text("anna sells warm bread in unheard of places.")
     result = train(small_config(file, tmp_path / "run", val_file=str(other)))
     assert result.kept_val_loss == pytest.approx(min(line.get("val_loss", 9) for line in metrics_of(tmp_path / "run")))
+
+
+def test_an_interval_of_0_is_never(file: Path, tmp_path: Path) -> None:
+    """Not on the way: the end validates and writes as ever."""
+    recorder = Recorder()
+    config = small_config(file, tmp_path / "run", eval_every=0, sample_every=0, patience=0)
+    train(config, reporter=recorder)
+    assert [line["step"] for line in metrics_of(tmp_path / "run") if "val_loss" in line] == [30]
+    assert [event.step for event in recorder.all(Sampled)] == [0, 30]
+
+
+@pytest.mark.parametrize("val_fraction", [0.05, 0.0])
+def test_a_run_that_learned_nothing_says_so(file: Path, tmp_path: Path, val_fraction: float) -> None:
+    """Its loss is above ln V, that of taking all words for equally likely."""
+    said = []
+    for name, lr in (("bad", 30.0), ("good", 0.02)):
+        recorder = Recorder()
+        train(small_config(file, tmp_path / name, lr=lr, val_fraction=val_fraction, steps=60), reporter=recorder)
+        said.append([event.text for event in recorder.all(Notice) if "nothing was learned" in event.text])
+    [[text], []] = said
+    assert "to guess each of 41 words alike has 3.714; try a lower learning rate, such as --lr 0.002, or more" in text
