@@ -525,6 +525,14 @@ class TrainingOptions(TypedDict, total=False):
     precision: str
 
 
+def check_model_options(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for an argument that LanguageModel does not have."""
+    for name in options:
+        if name in TrainingOptions.__annotations__:
+            raise TypeError(f"LanguageModel: {name} is an argument of its fit: fit(text, {name}=...)")
+        raise TypeError(f"LanguageModel: no argument {name}{closest(name, MODEL_OPTIONS)}")
+
+
 def check_training_options(options: Mapping[str, Any]) -> None:
     """Raise TypeError for an option that LanguageModel.fit does not have."""
     known = TrainingOptions.__annotations__

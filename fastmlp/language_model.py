@@ -11,17 +11,25 @@ The file is long because the docstrings of its one class are a manual.
 The trainer and the commands read and write the same files.
 """
 
+import contextlib
 import os
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Never, Unpack, overload
 
 import numpy as np
 
 from fastmlp import __version__
-from fastmlp.config import MODEL_OPTIONS, NETWORK_OPTIONS, TrainConfig, TrainingOptions, check_training_options
+from fastmlp.config import (
+    MODEL_OPTIONS,
+    NETWORK_OPTIONS,
+    TrainConfig,
+    TrainingOptions,
+    check_model_options,
+    check_training_options,
+)
 from fastmlp.data.given import Ids, TextOrIds, source_of
 from fastmlp.errors import ModelError, NotTrainedError
 from fastmlp.events import Reporter, Warnings
@@ -36,12 +44,13 @@ from fastmlp.pictures.word_map import draw_words, plot_words
 from fastmlp.prediction.evaluation import Evaluation
 from fastmlp.prediction.mixture import MIXTURE, WRITERS, Mixture, load_mixture, predictor_of, shares_of_next_words
 from fastmlp.prediction.neural import MODEL, NeuralModel, load_errors
-from fastmlp.prediction.requests import checked, evaluated, generated, next_words
+from fastmlp.prediction.requests import checked, evaluated, generated, ids_of, next_words
 from fastmlp.prediction.similarity import directions, word_id
 from fastmlp.text.tokenizer import Tokenizer
 from fastmlp.text.vocabulary import Vocabulary, is_word
 from fastmlp.text.words import IDS
 from fastmlp.threads import default_threads
+from fastmlp.training.bar import Bar, shows_bar
 from fastmlp.training.history import History
 
 if TYPE_CHECKING:
@@ -101,6 +110,7 @@ class LanguageModel:
         seed: int = 1,
         threads: int | None = None,
         backend: str = "auto",
+        **unknown: Never,
     ) -> None:
         """Make an untrained model; defaults are those of `python -m fastmlp.train`.
 
@@ -124,8 +134,9 @@ class LanguageModel:
         seed        of the initial weights, and of the windows that are trained on
         threads     threads to work with; None: FASTMLP_NUM_THREADS, or all this process may use
         backend     "cython", "numba", "numpy"; "auto": cython where it is built, else numba with a warning
-        Raises ConfigError, a ValueError, which names the argument.
+        Raises ConfigError, a ValueError, which names the argument; TypeError for another argument.
         """
+        check_model_options(unknown)
         network = (context, embed, hidden, averages, reach, blocks, residual, activation, projection, tied, dropout)
         given = (*network, tokenizer, vocab_size, min_count, seed, threads, backend)
         self._set_options(dict(zip(MODEL_OPTIONS, given, strict=True)))
@@ -220,6 +231,7 @@ class LanguageModel:
         resume: bool = False,
         overwrite: bool = False,
         reporter: Reporter | None = None,
+        progress: bool | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         **options: Unpack[TrainingOptions],
     ) -> History:
@@ -231,7 +243,9 @@ class LanguageModel:
         resume       go on with the run in that folder
         overwrite    replace the run in that folder
         reporter     is told what happens, such as the console of `with fastmlp.console.Console(bar=True) as console`,
-                     which prints what the command does; None: only what should be known is told, as warnings
+                     which prints what the command does; None: what should be known is told as warnings, beside a
+                     progress bar
+        progress     whether there is such a bar; None: on a terminal and in a notebook
         should_stop  asked before each step, and while the held-out words are guessed at the end; training ends there
                      if it says so
         options      how to train, each None or left out: the default of the command
@@ -275,15 +289,16 @@ class LanguageModel:
         files, in_memory = (source, None) if isinstance(source, tuple) else ((), source)
         own = {**self._options, "files": files, "out": None if out is None else os.fspath(out)}
         config = TrainConfig.layered(own, dict(options))
-        reporter = reporter or Warnings()
-        if out is None:
-            run = run_in_memory(config, text=in_memory, reporter=reporter)
+        with contextlib.ExitStack() as stack:
+            if reporter is None:
+                reporter = stack.enter_context(Bar()) if shows_bar(progress) else Warnings()
+            if out is None:
+                run = run_in_memory(config, text=in_memory, reporter=reporter)
+            else:
+                opened = open_run(config, text=in_memory, reporter=reporter, resume=resume, overwrite=overwrite)
+                run = stack.enter_context(opened)
             result = run.train(should_stop)
             lines, trained = run.metrics_lines(), run.mixture()
-        else:
-            with open_run(config, text=in_memory, reporter=reporter, resume=resume, overwrite=overwrite) as saved_run:
-                result = saved_run.train(should_stop)
-                lines, trained = saved_run.metrics_lines(), saved_run.mixture()
         with self._lock:
             self._trained = trained
         return History.of(lines, result)
@@ -426,6 +441,25 @@ class LanguageModel:
         True
         """
         return self.evaluate(text, mixture=mixture).perplexity
+
+    def log_probability(self, text: TextOrIds, *, mixture: Chosen = True) -> list[tuple[str, float]]:
+        """Return each word of a text with the logarithm of its probability, in nats, after the words before it.
+
+        text     as in `fit`; ids are those of the vocabulary, and come as its words
+        mixture  as in `generate`
+        A word that the vocabulary lacks is "<unk>" with NaN, as its probability means nothing. The mean of the others,
+        negative, is the loss of `evaluate`. Raises NotTrainedError; otherwise as `fit`.
+
+        >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
+        >>> history = model.fit("to be or not to be. " * 50, steps=200, batch_size=16, lr=0.02)
+        >>> [(word, round(number, 1)) for word, number in model.log_probability("not to cat")[1:]]
+        [('to', -0.0), ('<unk>', nan)]
+        """
+        with self._lock:
+            model = self._predictor(mixture)
+            ids = ids_of(model, "text", text)
+            numbers = np.where(ids == self.vocabulary.unk_id, np.nan, model.log_probabilities(ids, ids[:0]))
+            return list(zip(self.vocabulary.decode(ids), numbers.tolist(), strict=True))
 
     @overload
     def neighbors(self, word: str, k: int | None = ...) -> list[tuple[str, float]]: ...

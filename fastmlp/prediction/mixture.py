@@ -362,6 +362,16 @@ def load_predictor(run: str | os.PathLike[str], ops: Ops, *, threads: int = 1) -
     return model if beside is None else load_mixture(beside, model.neural())
 
 
+def times_seen(run: str | os.PathLike[str], words: int) -> Array | None:
+    """Return how often each word of a vocabulary of so many, (V,), came in the text that a run or a .safetensors file
+    has counted; None: it has counted none.
+    """
+    file = mixture_file(run) or model_file(run)
+    with load_errors(file):
+        ids = checkpoint.load(file)[0].get(IDS)
+    return None if ids is None else np.bincount(ids, minlength=words)
+
+
 def predictor_of(tensors: Mapping[str, Array], metadata: Mapping[str, Any], ops: Ops, *, threads: int = 1) -> Mixture:
     """Restore a model from a checkpoint, with what it is mixed with, if the checkpoint holds that too.
 

@@ -213,6 +213,6 @@ def load_errors(file: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        raise ModelError(str(error)) from error
+        raise ModelError(str(error)) from None  # one exception for the user: it says all that those below it do
     except ValueError as error:
-        raise ModelError(f"{file}: {error}") from error
+        raise ModelError(f"{file}: {error}") from None

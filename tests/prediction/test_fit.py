@@ -180,7 +180,8 @@ def test_words_of_a_kind_lie_together_on_the_map(model: LanguageModel, tmp_path:
 
 def test_the_arguments_are_those_of_the_configuration() -> None:
     """TrainConfig has all defaults; each option belongs to the model, to fit, or to the text."""
-    default, arguments = TrainConfig(), inspect.signature(LanguageModel).parameters
+    default, arguments = TrainConfig(), dict(inspect.signature(LanguageModel).parameters)
+    assert arguments.pop("unknown").kind is inspect.Parameter.VAR_KEYWORD  # for a suggestion
     assert tuple(arguments) == MODEL_OPTIONS
     assert {name: item.default for name, item in arguments.items()} == {
         name: None if name in NETWORK_OPTIONS else getattr(default, name) for name in MODEL_OPTIONS

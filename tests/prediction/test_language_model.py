@@ -1,6 +1,7 @@
 """LanguageModel in use: its texts, predictions, figures and errors."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastmlp import evaluate, generate, neighbors
-from fastmlp.errors import NotTrainedError
+from fastmlp.errors import ModelError, NotTrainedError
 from fastmlp.language_model import LanguageModel
 from fastmlp.ops.backend import Backend
 from fastmlp.options import ConfigError
@@ -142,3 +143,46 @@ def test_it_says_what_it_is(model: LanguageModel) -> None:
     assert repr(LanguageModel(**SMALL)) == f"{shown}: not trained"
     count = model.network.parameter_count()
     assert repr(model) == f"{shown}: {len(model.vocabulary) - 1} words, {count:,} parameters"
+
+
+def test_a_misspelt_argument_gets_a_suggestion() -> None:
+    with pytest.raises(TypeError, match="LanguageModel: no argument contxt; did you mean 'context'"):
+        LanguageModel(contxt=3)
+    with pytest.raises(TypeError, match="LanguageModel: steps is an argument of its fit"):
+        LanguageModel(steps=3)
+
+
+def test_each_word_has_its_log_probability(model: LanguageModel) -> None:
+    found = model.log_probability("anna paints a zeppelin.")
+    assert [word for word, _ in found] == ["anna", "paints", "a", "<unk>", "."]
+    assert [math.isnan(number) for _, number in found] == [False, False, False, True, False]
+    known = [number for _, number in found if not math.isnan(number)]
+    assert -np.mean(known) == pytest.approx(model.evaluate("anna paints a zeppelin.").loss, rel=1e-6)
+    [(next_word, probability)] = model.next_word("anna", k=1)
+    assert math.exp(model.log_probability(f"anna {next_word}")[1][1]) == pytest.approx(probability, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["nope", "damaged.safetensors"])
+def test_what_cannot_be_loaded_is_one_exception(name: str, tmp_path: Path) -> None:
+    (tmp_path / "damaged.safetensors").write_bytes(bytes(1_000))
+    with pytest.raises(ModelError, match=f"cannot load .*{name}: ") as caught:
+        LanguageModel.load(tmp_path / name)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("progress", "terminal", "shown"),
+    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
+)
+def test_fit_shows_its_progress_on_a_terminal_unless_told_not_to(
+    progress: bool | None,
+    terminal: bool,
+    shown: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    LanguageModel(**SMALL).fit("anna paints a red door. " * 50, steps=20, progress=progress)
+    told = capsys.readouterr().err
+    assert ("100%" in told and "step=20" in told) if shown else told == ""
