@@ -209,6 +209,24 @@ def test_promise_11_a_name_that_is_not_utf8_is_refused_or_read(
     assert call(capsys, "generate", trained, "\udce9")[0] == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_promise_11_names_and_prompts_in_a_locale_of_ascii_are_the_bytes_that_the_system_gave(tmp_path: Path) -> None:
+    write_text(tmp_path).rename(tmp_path / "é.txt")
+    ascii_only = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    def run(*arguments: object) -> tuple[int, str]:
+        with process("-m", "fastmlp", *arguments, cwd=tmp_path, env=ascii_only) as child:
+            _, err = child.communicate(timeout=120)
+            return child.returncode, err
+
+    assert run("train", "é.txt", *SMALL, "--prompt", "anna é", "--quiet")[0] == 0
+    assert run("train", "é.txt", *SMALL, "--out", "ü", "--val-file", "é.txt", "--quiet") == (0, "")
+    assert run("train", "--resume", "--out", "ü", "--steps", 32, "--quiet") == (0, "")
+    assert run("train", "è.txt") == (2, "fastmlp train: \\xe8.txt: no such file; did you mean \\xe9.txt?\n")
+    assert (tmp_path / "runs" / "é" / "model.safetensors").exists()
+    assert 'prompt = [\n    "anna é",\n]' in (tmp_path / "runs" / "é" / "config.toml").read_text(encoding="utf-8")
+
+
 def test_a_failure_on_the_way_is_status_1_and_debug_shows_where(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from fastmlp.language_model import LanguageModel, load_language_model
 from fastmlp.network.network import Network
 from fastmlp.ops import Ops
 from fastmlp.ops.backend import Backend
+from fastmlp.prediction.kneser_ney import KneserNey
 from tests.helpers import NUMPY
 from tests.networks import small_language
 from tests.prediction.helpers import QUICK, SMALL, WINDOW, fitted, state_of
@@ -41,6 +42,39 @@ def test_a_model_comes_back_as_it_was(ops: Ops, rng: np.random.Generator, tmp_pa
     assert loaded.network.shape == language.network.shape
     for name, array in language.network.state_dict().items():
         assert loaded.network.state_dict()[name].tobytes() == array.tobytes()
+
+
+def test_a_vocabulary_is_saved_whatever_its_size(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header of a file has a limit, and nothing in it grows with the words."""
+    monkeypatch.setattr(checkpoint, "LONGEST_HEADER", 10_000)
+    text = " ".join(f"{word} é{word}" for word in range(2_000)) + ". A"
+    for tokenizer in ("words", "prose"):
+        model = LanguageModel(context=1, embed=2, hidden=(2,), tokenizer=tokenizer, backend="numpy")
+        model.fit(text, steps=2, out=tmp_path / tokenizer)
+        model.save(tmp_path / "model.safetensors")
+        for saved in (tmp_path / tokenizer, tmp_path / "model.safetensors"):
+            again = LanguageModel.load(saved, backend="numpy")
+            assert again.vocabulary == model.vocabulary
+            assert again.tokenizer.capitalized == model.tokenizer.capitalized
+        counts = KneserNey(tokenizer=tokenizer).fit(text)
+        counts.save(tmp_path / "counts.safetensors")
+        assert KneserNey.load(tmp_path / "counts.safetensors").vocabulary == counts.vocabulary
+
+
+def test_a_model_without_rules_splits_by_rules_1(rng: np.random.Generator, tmp_path: Path) -> None:
+    language = small_language(rng, NUMPY)
+    metadata = language.metadata()
+    assert metadata["rules"] == 2
+    for rules, words in ((2, ["dont"]), (1, ["don", "t"])):
+        checkpoint.save(tmp_path / "model.safetensors", language.tensors(), metadata)
+        assert load_language_model(tmp_path / "model.safetensors", NUMPY).tokenizer.split("don´t") == words
+        assert load_language_model(tmp_path / "model.safetensors", NUMPY).tokenizer.rules == rules
+        metadata.pop("rules", None)
+    checkpoint.save(tmp_path / "model.safetensors", language.tensors(), {**metadata, "rules": 3})
+    with pytest.raises(ModelError, match="rules: expected one of 1 to 2, got 3; upgrade fastmlp"):
+        load_language_model(tmp_path / "model.safetensors", NUMPY)
 
 
 def test_a_folder_stands_for_its_best_model_else_for_its_last(rng: np.random.Generator, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 tests/data/runs_of_0e6bef8 has one run of each back-end, stopped at step 17 of 30 by the version of that commit.
 """
 
+import dataclasses
 import shutil
 import tomllib
 from pathlib import Path
@@ -15,6 +16,7 @@ from fastmlp.config import NEW, TrainConfig, read_toml
 from fastmlp.files import checkpoint
 from fastmlp.language_model import LanguageModel
 from fastmlp.network.shape import NetworkShape
+from fastmlp.options import ConfigError
 from fastmlp.train import main
 from fastmlp.training.recipe import filled_in
 from tests.helpers import require_ops
@@ -51,6 +53,29 @@ def test_an_old_run_goes_on_to_the_losses_of_a_new_one(folder: Path, backend: st
     assert resumed.keys() == new.keys()
     assert (30, "val_loss") in new
     np.testing.assert_allclose(list(resumed.values()), list(new.values()), rtol=1e-4)
+
+
+def test_an_old_run_goes_on_with_the_words_that_it_had(folder: Path) -> None:
+    """A text that the newest rules would read and split in another way."""
+    page = "<html>\n" + "I don´t ﬁnd 我们 &eacute; &amp; more. " * 40
+    (folder / "page.txt").write_text(page, encoding="utf-8")
+    config = small_config(Path("page.txt"), Path("run"), backend="numpy", steps=4)
+    trainer.train(dataclasses.replace(config, rules=1))
+    for checkpoint_file in (folder / "run" / "last.safetensors", folder / "run" / "model.safetensors"):
+        tensors, metadata = checkpoint.load(checkpoint_file)
+        del metadata["rules"], metadata["config"]["rules"], metadata["config"]["keep_licence"]
+        checkpoint.save(checkpoint_file, tensors, metadata)
+    toml = (folder / "run" / "config.toml").read_text(encoding="utf-8")
+    old = toml.replace("rules = 1\n", "").replace("keep_licence = false\n", "")
+    assert toml != old
+    (folder / "run" / "config.toml").write_text(old, encoding="utf-8")
+    shutil.copytree("run", "again")
+    assert main(["--resume", "--out", "run", "--steps", "6", "--quiet"]) == 0
+    trainer.train(dataclasses.replace(config, out="again", steps=6), resume=True)
+    for run in ("run", "again"):
+        assert {"don", "ﬁnd", "我们", "amp", "html"} < set(LanguageModel.load(run, backend="numpy").vocabulary.words)
+    with pytest.raises(ConfigError, match="rules: a run that is resumed keeps what it began with: 1"):
+        trainer.train(dataclasses.replace(config, steps=8, rules=2), resume=True)
 
 
 @backends
