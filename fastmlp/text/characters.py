@@ -18,6 +18,7 @@ __all__ = [
     "mended_apostrophes",
     "plain_form",
     "visible",
+    "without_joiners",
 ]
 
 APOSTROPHES = "'\u2018\u2019\u02bc" + "\u02b9\u02bb\u02bd\u201b\ua78b\ua78c\uff07\u055a\u05f3\u05f4\x91\x92"
@@ -84,7 +85,12 @@ def is_invisible(character: str) -> bool:
 
 def visible(text: str) -> str:
     """Return the text without invisible characters; JOINERS stay between letters of scripts that need them."""
-    return text if text.isascii() else _JOINS_NOTHING.sub("", _IS_INVISIBLE.sub("", text))
+    return text if text.isascii() else without_joiners(_IS_INVISIBLE.sub("", text))
+
+
+def without_joiners(text: str) -> str:
+    """Return the text with JOINERS only between letters of scripts that need them."""
+    return _JOINS_NOTHING.sub("", text) if any(joiner in text for joiner in JOINERS) else text
 
 
 # ---------------------------------------------------------------------------------------------------- forms of letters

@@ -16,7 +16,7 @@ from fastmlp.text.characters import (
     is_of_spaceless_script,
     mended_apostrophes,
     plain_form,
-    visible,
+    without_joiners,
 )
 from fastmlp.text.tokenizer import Forms, Joiner, Tokenizer
 
@@ -170,14 +170,18 @@ def _plain_spaced(text: str) -> str:
     """Return `_plain` of a text by the newest rules."""
     text = mended_apostrophes(text)
     if not text.isascii():
-        text = apart(visible(text).translate(_SPELLINGS_OF_ALL))
-    return _plain(text)
+        text = _EN_DASH.sub("--", apart(without_joiners(text.translate(_SPELLINGS_OF_ALL))))
+    return _marked(text)
 
 
 def _plain(text: str) -> str:
     """Return the text with one character for each mark, and spaces around dashes, '<' and '>'."""
     if not text.isascii():
         text = _EN_DASH.sub("--", text.translate(_SPELLINGS))
+    return _marked(text)
+
+
+def _marked(text: str) -> str:
     text = _HYPHENS.sub(_dash, _UNDERSCORES.sub(_underscore, text))
     if ".." in text:
         text = _DOTS.sub("…", text)

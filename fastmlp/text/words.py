@@ -158,9 +158,10 @@ class Whitespace(Tokenizer):
         return _Spaced(self.sentence_end, "\n")
 
     def _candidates(self, piece: str) -> list[str]:
-        if self.rules > 1:
-            piece = visible(piece)
         return piece.replace("\n", f" {self.sentence_end} ").split()
+
+    def _form(self, candidate: str) -> str:
+        return candidate if self.rules == 1 else visible(candidate)
 
 
 class Ids(Tokenizer):
