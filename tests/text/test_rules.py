@@ -100,7 +100,9 @@ def test_no_character_that_shows_nothing_is_in_a_vocabulary():
 def test_rules_1_stay(text, words, prose, whitespace):
     split = {name: get_tokenizer(name, rules=1).split(text) for name in TOKENIZERS}
     assert split == {"words": words, "prose": prose, "whitespace": whitespace}
-    assert all(get_tokenizer(name).rules == RULES for name in TOKENIZERS)
+    for name in TOKENIZERS:
+        assert get_tokenizer(name).rules == get_tokenizer(name).fit(text)[0].rules == RULES
+        assert get_tokenizer(name, rules=1).fit(text)[0].rules == 1
 
 
 def test_unknown_rules_are_refused():
@@ -204,6 +206,9 @@ READ = {
     ),
     "html pages": (page('<p>so <span class="pagenum">[Pg 7]</span>on</p>').encode(), "so on\n", HTML),
     "html ruby": (page("<p><ruby>漢<rt>kan<rt>x</ruby>字</p>").encode(), "漢字\n", HTML),
+    "html ruby without ends": (page("<p><ruby>漢<rt>kan<rb>字<rt>ji</ruby>").encode(), "漢字\n", HTML),
+    "html in itself": (page("<p>a<template>b<template>c</template>d</template>e").encode(), "ae\n", HTML),
+    "html verse": (page("<pre>a\n b</pre>").encode(), "a\nb\n", HTML),
     "fb2": (
         b'<?xml version="1.0"?><FictionBook><description>d</description><body><p>a</p></body><binary>Zm9v</binary>'
         b"</FictionBook>",
@@ -227,6 +232,17 @@ READ = {
     ),
     "gutenberg this": (
         gutenberg("Emma").replace("OF THE", "OF THIS").replace("EBOOK EMMA ***", "ETEXT A LONG\nTITLE ***").encode(),
+        "Emma\n",
+        PG,
+    ),
+    "gutenberg with another header": (
+        b"mine\n\nFrom Project Gutenberg\nTitle: Emma\n\n*** START OF THE PROJECT GUTENBERG EBOOK EMMA ***\nEmma\n",
+        "mine\n\nEmma\n",
+        PG,
+    ),
+    "gutenberg begun twice": (
+        b"*** START OF THE PROJECT GUTENBERG EBOOK EMMA ***\nlawyers\n"
+        b"*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*\nEmma\n",
         "Emma\n",
         PG,
     ),
