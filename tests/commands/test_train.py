@@ -207,7 +207,9 @@ def test_flags_reach_the_configuration(tmp_path: Path, capsys: pytest.CaptureFix
     given = {name: value for name, value in given.items() if value is not None}
     file = write_text(tmp_path)
     arguments = flags(given)
+    arguments.append("--keep-licence")
     assert call(capsys, "train", *arguments[:6], file, *arguments[6:], "--out", "run", "--quiet")[0] == 0
+    given["keep_licence"] = True
     _, metadata = checkpoint.load(Path("run/last.safetensors"))
     assert TrainConfig.layered(metadata["config"]) == TrainConfig(files=(str(file),), **given)
     untested = {"files", "out", "steps", "minutes", "betas", "val_file", "keep_licence"}
@@ -262,7 +264,8 @@ def test_any_script_is_trained_on_and_written(tmp_path: Path, capsys: pytest.Cap
     file = write_text(tmp_path, 50 * sentences)
     status, out, err = call(capsys, "train", file, *SMALL, "--prompt", "Анна рисует", "--out", "run")
     assert (status, err) == (0, "")
-    assert f"{file}: 1,150 words, 20 different" in out  # Han and kana by letters
+    assert f"{file}: 1,150 words, 20 different" in out
+    assert "note: 300 of 1,150 words are characters, since their script (Chinese, Japanese, Thai ...) has no" in out
     assert "before training: анна рисует " in out
     assert "анна рисует " in Path("run/samples.txt").read_text(encoding="utf-8")
 
