@@ -104,6 +104,18 @@ cdef extern from "core.h" nogil:
 
     ctypedef unsigned short bf16
 
+    ctypedef struct operand:
+        const bf16 *tiles
+        long plane
+        long line
+        long step
+
+    ctypedef struct result:
+        float *sums
+        long row
+        long row_tile
+        long column_tile
+
     ctypedef struct tile_kernels:
         void (*begin)() noexcept nogil
         void (*end)() noexcept nogil
@@ -115,13 +127,18 @@ cdef extern from "core.h" nogil:
                             bf16 *tiles) noexcept nogil
         void (*split_columns)(long depth, long columns, long column, const float *source, int planes, long plane,
                               bf16 *tiles) noexcept nogil
-        void (*dlogits)(long words, long lanes, int planes, long plane, const float *scale, const float *shift,
-                        bf16 *tiles, float *sums) noexcept nogil
-        void (*turn)(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane,
-                     bf16 *turned) noexcept nogil
-        void (*product)(long row_tiles, long column_tiles, long depth, int planes, const bf16 *a, long a_plane,
-                        const bf16 *b, long b_plane, float *c, long c_row, bint accumulate, const float *ahead,
-                        long ahead_floats) noexcept nogil
+        void (*exponentials)(long words, long words_before, const float *bias, const float *logits, float *highest,
+                             float *base, float *sum, float *differences, int planes, long plane,
+                             bf16 *tiles) noexcept nogil
+        void (*settle)(long words, long lanes, const float *highest, const float *base, float *sum,
+                       float *differences) noexcept nogil
+        void (*dlogits)(long words, const float *scale, const float *shift, int planes, const bf16 *exponentials,
+                        long from_plane, bf16 *tiles, bf16 *pairs, long plane, float *sums) noexcept nogil
+        bf16 *(*pair_of)(long words, long word, long lane, bf16 *pairs) noexcept nogil
+        void (*add_turned)(long slices, long stride, const float *parts, long rows, long columns, float *to,
+                           long row) noexcept nogil
+        void (*product)(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
+                        bint accumulate) noexcept nogil
 
     ctypedef struct simd_variant:
         const char *name

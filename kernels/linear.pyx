@@ -20,7 +20,7 @@ and the parts of results that are computed in parts.
 from libc.string cimport memcpy
 
 from core cimport COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix
-from tiles cimport PANEL, planes_of, round_up, split_left, split_right, values_of
+from tiles cimport PANEL, consecutive, planes_of, round_up, rows_of, split_left, split_right, values_of
 
 cdef const core_api *core = import_core()
 
@@ -198,17 +198,23 @@ cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept 
     cdef long part = slice // slices, row = slice % slices // lane_slices * p.slice_rows
     cdef long lane = slice % lane_slices * p.slice_lanes, i
     cdef long rows = min(p.slice_rows, p.rows - row), lanes = min(p.slice_lanes, p.lanes - lane)
-    cdef long k = part * p.part_depth, end = min(k + p.part_depth, p.depth)
+    cdef long k = part * p.part_depth, end = min(k + p.part_depth, p.depth), depth
     cdef float *sums = p.sums + part * p.rows * p.lanes + row * p.lanes + lane
     cdef float *block = call.blocks + hand * BLOCK_AT_MOST * (BLOCK_AT_MOST + CACHE_LINE)
     cdef long block_row = round_up(lanes, TILE) + CACHE_LINE  # a power of two would use few sets of the cache
     core.tiles.begin()
     while k < end:
-        core.tiles.product(round_up(rows, PANEL) // TILE, ceil_div(lanes, TILE), min(CHUNK_OF_TILES, end - k),
-                           call.planes,
-                           p.left_tiles + tiles_at(p.rows, p.depth, row, k), values_of(p.rows, p.depth),
-                           p.right_tiles + tiles_at(p.lanes, p.depth, lane, k), values_of(p.lanes, p.depth),
-                           block, block_row, k > part * p.part_depth, NULL, 0)
+        depth = min(CHUNK_OF_TILES, end - k)
+        core.tiles.product(
+            round_up(rows, PANEL) // TILE,
+            ceil_div(lanes, TILE),
+            depth,
+            call.planes,
+            consecutive(p.left_tiles + tiles_at(p.rows, p.depth, row, k), values_of(p.rows, p.depth), depth),
+            consecutive(p.right_tiles + tiles_at(p.lanes, p.depth, lane, k), values_of(p.lanes, p.depth), depth),
+            rows_of(block, block_row),
+            k > part * p.part_depth,
+        )
         k += CHUNK_OF_TILES
     core.tiles.end()
     for i in range(rows):

@@ -53,9 +53,9 @@ from libc.string cimport memcpy, memset
 
 from core cimport (
     TILE, TILE_DEPTH, TILE_VALUES, adagrad_rule, adamw_rule, bf16, ceil_div, core_api, ids_t, import_core, matrix,
-    momentum_rule, sgd_rule, update_rule
+    momentum_rule, operand, result, sgd_rule, update_rule
 )
-from tiles cimport PANEL, planes_of, round_up, split_left, split_right, values_of
+from tiles cimport PANEL, consecutive, planes_of, round_up, rows_of, split_left, split_right, values_of
 
 cdef const core_api *core = import_core()
 
@@ -67,11 +67,10 @@ cdef enum:
     STREAM_FROM = 1 << 21      # floats of dW: more than the caches hold until dW is read
     DEPTH_CHUNK = 512          # rows of the batch in one sum of dW, so that its error does not grow with the rows
     KEEP_AT_MOST = 1 << 28     # bytes of exponentials stored between the sweeps
-    AHEAD_AT_MOST = 1 << 18    # floats of a slice's dh and two blocks of p, with which the next one's is prefetched
     ROWS_AT_LEAST = 128        # of a piece of the batch, if W is not updated,
     ROWS_AT_MOST = 256         # and with tiles, which take less time for a row than for reading W:
     ROWS_OF_TILES_AT_MOST = 512
-    SLICE_COLUMNS = 16         # columns (with tiles rows) of dh in a slice of the sum of its parts
+    SLICE_COLUMNS = 16         # columns of dh in a slice of the sum of its parts
 
 
 ctypedef struct Call:
@@ -86,7 +85,6 @@ ctypedef struct Call:
     long blocks
     long slices
     bint keep               # sweep two uses the stored exponentials of sweep one
-    bint ahead              # with tiles: and prefetches the next block's, since the second cache has room for them
     bint gradients          # there is a sweep two
     bint add                # add to the gradients of W and b: those of the pieces before
     double label_smoothing
@@ -113,26 +111,31 @@ ctypedef struct Call:
     float *highest          # (slices, stride)
     float *sum              # (slices, stride)
     float *differences      # (slices, stride) sums of logit - highest
-    float *block_highest    # (blocks, stride) `highest` as each block left it
+    float *block_base       # (blocks, stride) what a block's exponentials are relative to: `highest` as it left it,
+                            # or with tiles a number not far below
+    long *rows_by_target    # (B,) rows in the order of their targets' blocks
+    long *targets_before    # (blocks + 1) how many of them have targets before a block
     float *h_lanes          # (panels of lanes, H, panel): h^T
     float *h_columns        # (panels of columns, B, panel): h
     float *exponentials     # (V, stride) if they are stored, else (threads, block, stride)
-    float *dh_parts         # (slices, H, stride), or of tiles (slices, stride, columns)
-    float *scale            # (threads, the larger of stride and columns)
+    float *dh_parts         # (slices, H, stride), with tiles (slices, columns, stride) in tiles of 16 x 16
+    float *scale            # (threads, stride)
     bint stream             # dW is large: its blocks are made in the cache and copied past it
     float *block_gradient   # (threads, block, H) where a block's dW is made for an update or the copy
     # and for products of tiles, in planes; the first size is that of a plane
-    long columns            # H padded to whole tiles
+    long columns            # H padded to whole panels
     long h_plane
     long weight_plane
-    long p_plane            # (exponentials, later p)
-    long turned_plane
+    long block_plane        # (exponentials and p of a block: its panels of lanes, each (block, PANEL))
+    long kept_plane         # of the exponentials
     bf16 *h_pairs           # (stride x H) h^T, for the logits
     bf16 *h_column_pairs    # (H x stride) h, for dW
-    bf16 *weight_tiles      # (block x H) a thread
-    bf16 *p_tiles           # (V x stride) if they are stored, else (block x stride) a thread
-    bf16 *turned            # (stride x block) a thread: p^T
+    bf16 *weight_tiles      # (block x H) a thread, then (H x block)
+    bf16 *exponential_tiles  # (blocks x block x stride) if they are stored, else (block x stride) a thread
+    bf16 *p_tiles           # (block x stride) a thread
+    bf16 *p_pairs           # (block x stride) a thread
     float *panel_logits     # (threads, block, PANEL)
+    float *base             # (threads, stride) what a slice's exponentials are relative to
 
 
 cdef bint makes_dweight(const Call *call) noexcept nogil:
@@ -151,12 +154,11 @@ cdef void set_sizes(Call *call) noexcept nogil:
         call.stride = round_up(call.lanes, CACHE_LINE)
         if call.stride >= 8 * CACHE_LINE and call.stride % (2 * CACHE_LINE) == 0:
             call.stride += CACHE_LINE  # with a stride of a power of two a block would use few sets of the cache
-    call.columns = round_up(call.H, TILE)
+    call.columns = round_up(call.H, PANEL)
     call.blocks = ceil_div(call.V, call.block)
     call.slices = min(call.blocks, SLICES_AT_MOST)
     call.stream = call.dweight != NULL and call.V * call.H >= STREAM_FROM
     call.keep = call.keep and call.V * call.stride * (2 * call.planes if call.planes else 4) <= KEEP_AT_MOST
-    call.ahead = call.keep and call.stride * (call.columns + call.planes * call.block) <= AHEAD_AT_MOST
 
 
 cdef void *reserve(char **at, size_t size) noexcept nogil:
@@ -177,10 +179,12 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
     call.row_log_sum = call.row_highest + call.stride
     call.target_logits = call.row_log_sum + call.stride
     call.row_sum = <double *> reserve(&at, call.stride * sizeof(double))
+    call.rows_by_target = <long *> reserve(&at, call.B * sizeof(long))
+    call.targets_before = <long *> reserve(&at, (call.blocks + 1) * sizeof(long))
     call.highest = <float *> reserve(&at, call.slices * lane_array)
     call.sum = <float *> reserve(&at, call.slices * lane_array)
     call.differences = <float *> reserve(&at, call.slices * lane_array)
-    call.block_highest = <float *> reserve(&at, call.blocks * lane_array if call.keep else 0)
+    call.block_base = <float *> reserve(&at, call.blocks * lane_array if call.keep else 0)
     if call.planes:
         lay_out_tiles(call, &at, threads)
     else:
@@ -193,7 +197,7 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
             size = threads * BLOCK * call.H if call.rule or call.stream else 0
             call.block_gradient = <float *> reserve(&at, size * sizeof(float))
     if call.gradients:
-        call.scale = <float *> reserve(&at, threads * max(lane_array, call.columns * sizeof(float)))
+        call.scale = <float *> reserve(&at, threads * lane_array)
     return at - work
 
 
@@ -201,18 +205,21 @@ cdef void lay_out_tiles(Call *call, char **at, size_t threads) noexcept nogil:
     cdef size_t number = call.planes * sizeof(bf16)
     call.h_plane = values_of(call.stride, call.H)
     call.weight_plane = values_of(call.block, call.H)
-    call.turned_plane = call.stride * call.block
-    call.p_plane = (call.blocks if call.keep else 1) * call.turned_plane
+    call.block_plane = call.stride * call.block
+    call.kept_plane = (call.blocks if call.keep else 1) * call.block_plane
     call.h_pairs = <bf16 *> reserve(at, call.h_plane * number)
     call.weight_tiles = <bf16 *> reserve(at, threads * call.weight_plane * number)
     call.panel_logits = <float *> reserve(at, threads * call.block * PANEL * sizeof(float))
+    call.base = <float *> reserve(at, threads * call.stride * sizeof(float))
     cdef size_t dh_parts = call.slices * call.stride * call.columns * sizeof(float)
+    cdef size_t gradient = threads * (PANEL * call.columns + call.block * (TILE + 1)) * sizeof(float)
     if call.gradients:
         call.h_column_pairs = <bf16 *> reserve(at, call.h_plane * number if makes_dweight(call) else 0)
-        call.p_tiles = <bf16 *> reserve(at, (1 if call.keep else threads) * call.p_plane * number)
-        call.turned = <bf16 *> reserve(at, threads * call.turned_plane * number if call.dh else 0)
+        call.exponential_tiles = <bf16 *> reserve(at, (1 if call.keep else threads) * call.kept_plane * number)
+        call.p_tiles = <bf16 *> reserve(at, threads * call.block_plane * number)
+        call.p_pairs = <bf16 *> reserve(at, threads * call.block_plane * number)
         call.dh_parts = <float *> reserve(at, dh_parts if call.dh else 0)
-        call.block_gradient = <float *> reserve(at, threads * (PANEL * call.columns + call.block) * sizeof(float))
+        call.block_gradient = <float *> reserve(at, gradient)
 
 
 cdef void pack_lanes(void *context, long panel, int hand) noexcept nogil:
@@ -251,7 +258,7 @@ cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
     cdef float *differences = call.differences + slice * call.stride
     cdef float *logits
     cdef const float *bias
-    cdef long lane, block, first, words, row, word
+    cdef long lane, block, first, words, at, row, word
     cdef long first_block = slice * call.blocks // call.slices
     for lane in range(call.stride):
         highest[lane] = -FLT_MAX
@@ -263,14 +270,14 @@ cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
         bias = call.bias + first if call.bias else NULL
         logits = block_of(call, first, hand)
         make_logits(call, first, words, logits)
-        for row in range(call.B):
+        for at in range(call.targets_before[block], call.targets_before[block + 1]):
+            row = call.rows_by_target[at]
             word = call.targets[row] - first
-            if 0 <= word < words:
-                call.target_logits[row] = logits[word * call.stride + row] + (bias[word] if bias else 0)
+            call.target_logits[row] = logits[word * call.stride + row] + (bias[word] if bias else 0)
         core.simd.exponentials(words, call.lanes, call.stride, (block - first_block) * BLOCK, bias, logits, highest,
                                sum, differences if call.label_smoothing else NULL)
         if call.keep:
-            memcpy(call.block_highest + block * call.stride, highest, call.stride * sizeof(float))
+            memcpy(call.block_base + block * call.stride, highest, call.stride * sizeof(float))
 
 
 cdef float *state_at(float *state, long first) noexcept nogil:
@@ -333,18 +340,18 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
     cdef float[BLOCK] dbias
     cdef bint past_the_cache
     cdef float *parts = call.dh_parts + slice * call.H * call.stride
-    cdef float *scale = call.scale + hand * max(call.stride, call.columns)
+    cdef float *scale = call.scale + hand * call.stride
     cdef float *own_gradient = call.block_gradient + hand * BLOCK * call.H
     cdef float *dweight
     cdef float *p
-    cdef long block, first, words, row, word, column, lane
+    cdef long block, first, words, at, row, column, lane
     cdef long first_block = slice * call.blocks // call.slices
     for block in range(first_block, (slice + 1) * call.blocks // call.slices):
         first = block * BLOCK
         words = min(BLOCK, call.V - first)
         p = block_of(call, first, hand)
         if call.keep:
-            core.simd.rescale(call.lanes, call.block_highest + block * call.stride, call.row_highest,
+            core.simd.rescale(call.lanes, call.block_base + block * call.stride, call.row_highest,
                               call.row_log_sum, call.row_scale, scale)
         else:
             scale = call.row_scale
@@ -352,10 +359,10 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
             core.simd.probabilities(words, call.lanes, call.stride, call.bias + first if call.bias else NULL,
                                     call.row_highest, call.row_log_sum, p)
         core.simd.scale_lanes(words, call.lanes, call.stride, scale, call.smoothing_shift, p)
-        for row in range(call.B):
-            word = call.targets[row] - first
-            if 0 <= word < words:
-                p[word * call.stride + row] -= <float> ((1 - call.label_smoothing) * call.row_scale[row])
+        for at in range(call.targets_before[block], call.targets_before[block + 1]):
+            row = call.rows_by_target[at]
+            p[(call.targets[row] - first) * call.stride + row] -= <float> (
+                (1 - call.label_smoothing) * call.row_scale[row])
         lane = 0
         while call.dh and lane < call.lanes:  # dh^T += W^T p
             core.simd.product(call.H, words, matrix(call.weight + first * call.H, 1, call.H), p + lane, call.stride,
@@ -387,7 +394,7 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
 cdef void add_dh(void *context, long slice, int hand) noexcept nogil:
     """Sum SLICE_COLUMNS columns of dh over the slices' parts."""
     cdef Call *call = <Call *> context
-    cdef float *total = call.scale + hand * max(call.stride, call.columns)
+    cdef float *total = call.scale + hand * call.stride
     cdef long column, row
     for column in range(slice * SLICE_COLUMNS, min((slice + 1) * SLICE_COLUMNS, call.H)):
         core.simd.add_slices(call.slices, call.H * call.stride, call.lanes, call.dh_parts + column * call.stride, total)
@@ -412,66 +419,87 @@ cdef void split_columns(void *context, long panel, int hand) noexcept nogil:
                 call.h_plane, call.h_column_pairs + first * call.stride)
 
 
-cdef bf16 *p_tiles_of(Call *call, long block, int hand) noexcept nogil:
-    """Return the memory for the exponentials, then p, of a block."""
-    return call.p_tiles + (block * call.turned_plane if call.keep else hand * call.planes * call.p_plane)
-
-
 cdef void split_weights(Call *call, long first, long words, bf16 *tiles) noexcept nogil:
     split_left(core.tiles, matrix(call.weight + first * call.H, call.H, 1), words, call.H, call.planes,
                call.weight_plane, tiles)
 
 
-cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, float *logits, const float *ahead,
-                     long ahead_floats) noexcept nogil:
+cdef bf16 *exponentials_of(Call *call, long block, int hand) noexcept nogil:
+    """Return the memory for the exponentials of a block."""
+    return call.exponential_tiles + (block if call.keep else hand * call.planes) * call.block_plane
+
+
+cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, float *logits) noexcept nogil:
     """Compute the logits of PANEL lanes, without the bias."""
-    core.tiles.product(round_up(words, PANEL) // TILE, PANEL // TILE, call.H, call.planes, weights, call.weight_plane,
-                       call.h_pairs + lane * round_up(call.H, TILE_DEPTH), call.h_plane, logits, PANEL, False, ahead,
-                       ahead_floats)
-
-
-cdef void keep_panel(Call *call, long lane, long words, const float *logits, bf16 *tiles) noexcept nogil:
-    core.tiles.split_rows(words, PANEL, PANEL, logits, call.planes, call.p_plane, call.stride * TILE,
-                          tiles + lane * TILE)
+    core.tiles.product(
+        round_up(words, PANEL) // TILE,
+        PANEL // TILE,
+        call.H,
+        call.planes,
+        consecutive(weights, call.weight_plane, call.H),
+        consecutive(call.h_pairs + lane * round_up(call.H, TILE_DEPTH), call.h_plane, call.H),
+        rows_of(logits, PANEL),
+        False,
+    )
 
 
 cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef float *highest = call.highest + slice * call.stride
     cdef float *sum = call.sum + slice * call.stride
-    cdef float *differences = call.differences + slice * call.stride
+    cdef float *differences = call.differences + slice * call.stride if call.label_smoothing else NULL
+    cdef float *base = call.base + hand * call.stride
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
     cdef float *logits = call.panel_logits + hand * call.block * PANEL
     cdef const float *bias
-    cdef const float *next_words
-    cdef long lane, block, first, words, panel, row, word, share
-    cdef long first_block = slice * call.blocks // call.slices
+    cdef bf16 *tiles = NULL
+    cdef long panel, lane, block, first, words, at, row, word, words_before = 0
     for lane in range(call.stride):
         highest[lane] = -FLT_MAX
-        sum[lane] = 0
-        differences[lane] = 0
+        sum[lane] = base[lane] = 0
+        call.differences[slice * call.stride + lane] = 0
     core.tiles.begin()
-    for block in range(first_block, (slice + 1) * call.blocks // call.slices):
+    for block in range(slice * call.blocks // call.slices, (slice + 1) * call.blocks // call.slices):
         first = block * call.block
         words = min(call.block, call.V - first)
         bias = call.bias + first if call.bias else NULL
         split_weights(call, first, words, weights)
-        next_words = call.weight + (first + words) * call.H
-        share = min(call.block, call.V - first - words) * call.H * PANEL // call.stride
+        if call.keep:
+            tiles = exponentials_of(call, block, hand)
+        at = call.targets_before[block]
         for panel in range(call.stride // PANEL):
             lane = panel * PANEL
-            make_panel(call, lane, words, weights, logits, next_words + panel * share, share)
-            for row in range(lane, min(lane + PANEL, call.B)):
+            make_panel(call, lane, words, weights, logits)
+            while at < call.targets_before[block + 1] and call.rows_by_target[at] < lane + PANEL:
+                row = call.rows_by_target[at]
                 word = call.targets[row] - first
-                if 0 <= word < words:
-                    call.target_logits[row] = logits[word * PANEL + row - lane] + (bias[word] if bias else 0)
-            core.simd.exponentials(words, PANEL, PANEL, (block - first_block) * call.block, bias, logits,
-                                   highest + lane, sum + lane, differences + lane if call.label_smoothing else NULL)
-            if call.keep:
-                keep_panel(call, lane, words, logits, p_tiles_of(call, block, hand))
+                call.target_logits[row] = logits[word * PANEL + row - lane] + (bias[word] if bias else 0)
+                at += 1
+            core.tiles.exponentials(words, words_before, bias, logits, highest + lane, base + lane, sum + lane,
+                                    differences + lane if differences else NULL, call.planes, call.kept_plane,
+                                    tiles + lane * call.block if tiles else NULL)
         if call.keep:
-            memcpy(call.block_highest + block * call.stride, highest, call.stride * sizeof(float))
+            memcpy(call.block_base + block * call.stride, base, call.stride * sizeof(float))
+        words_before += words
+    core.tiles.settle(words_before, call.stride, highest, base, sum, differences)
     core.tiles.end()
+
+
+cdef void make_exponentials(Call *call, long block, long words, const bf16 *weights, float *logits,
+                            bf16 *tiles) noexcept nogil:
+    """Compute the probabilities of a block, whose exponentials were not kept."""
+    cdef long first = block * call.block, at = call.targets_before[block], panel, lane, row
+    for panel in range(call.stride // PANEL):
+        lane = panel * PANEL
+        make_panel(call, lane, words, weights, logits)
+        core.simd.probabilities(words, PANEL, PANEL, call.bias + first if call.bias else NULL, call.row_highest + lane,
+                                call.row_log_sum + lane, logits)
+        while at < call.targets_before[block + 1] and call.rows_by_target[at] < lane + PANEL:
+            row = call.rows_by_target[at]
+            call.target_logits[row] = logits[(call.targets[row] - first) * PANEL + row - lane]
+            at += 1
+        core.tiles.split_rows(words, PANEL, PANEL, logits, call.planes, call.kept_plane, TILE_VALUES,
+                              tiles + lane * call.block)
 
 
 cdef bf16 rounded(float x) noexcept nogil:
@@ -483,88 +511,100 @@ cdef bf16 rounded(float x) noexcept nogil:
 
 cdef float widened(bf16 x) noexcept nogil:
     cdef uint32_t bits = <uint32_t> x << 16
-    cdef float result
-    memcpy(&result, &bits, sizeof(bits))
-    return result
+    cdef float widened_x
+    memcpy(&widened_x, &bits, sizeof(bits))
+    return widened_x
 
 
-cdef bf16 *value_in(Call *call, bf16 *tiles, long word, long row) noexcept nogil:
-    cdef long tile = word // TILE * (call.stride // TILE_DEPTH) + row // TILE_DEPTH
-    return tiles + tile * TILE_VALUES + word % TILE * TILE_DEPTH + row % TILE_DEPTH
-
-
-cdef void put(Call *call, float value, bf16 *at) noexcept nogil:
+cdef void put(float value, int planes, long plane, bf16 *at) noexcept nogil:
     at[0] = rounded(value)
-    if call.planes == 2:
-        at[call.p_plane] = rounded(value - widened(at[0]))
+    if planes == 2:
+        at[plane] = rounded(value - widened(at[0]))
 
 
-cdef void make_p(Call *call, long first, long words, const float *scale, bf16 *tiles, float *dbias) noexcept nogil:
-    """Turn exponentials into p, in place, and sum it over the lanes; the target's p replaces an exponential of 0."""
-    cdef long row, word
-    cdef float p
-    for row in range(call.B):
+cdef void make_p(Call *call, long block, long words, const float *scale, bf16 *exponentials, bf16 *p, bf16 *pairs,
+                 float *sums) noexcept nogil:
+    """Turn exponentials into p, in tiles of both kinds, and sum it over the lanes: sums (block, TILE).
+
+    The target's p replaces that of an exponential of 0.
+    """
+    cdef long first = block * call.block, at, panel, lane, row, word
+    cdef float value
+    for at in range(call.targets_before[block], call.targets_before[block + 1]):
+        row = call.rows_by_target[at]
         word = call.targets[row] - first
-        if 0 <= word < words:
-            put(call, 0, value_in(call, tiles, word, row))
-    core.tiles.dlogits(words, call.stride, call.planes, call.p_plane, scale, call.smoothing_shift, tiles, dbias)
-    for row in range(call.B):
+        put(0, call.planes, call.kept_plane, exponentials + (row // PANEL * call.block + word) * PANEL + row % PANEL)
+    memset(sums, 0, call.block * TILE * sizeof(float))
+    for panel in range(call.stride // PANEL):
+        lane = panel * PANEL
+        core.tiles.dlogits(words, scale + lane, call.smoothing_shift + lane, call.planes,
+                           exponentials + lane * call.block, call.kept_plane, p + lane * call.block,
+                           pairs + lane * round_up(words, TILE_DEPTH), call.block_plane, sums)
+    for at in range(call.targets_before[block], call.targets_before[block + 1]):
+        row = call.rows_by_target[at]
         word = call.targets[row] - first
-        if 0 <= word < words:
-            p = <float> ((call.target_logits[row] - (1 - call.label_smoothing)) * call.row_scale[row])
-            dbias[word] += p
-            put(call, p - call.smoothing_shift[row], value_in(call, tiles, word, row))
+        value = <float> ((call.target_logits[row] - (1 - call.label_smoothing)) * call.row_scale[row])
+        sums[word * TILE] += value
+        value -= call.smoothing_shift[row]
+        lane = row // PANEL * PANEL
+        put(value, call.planes, call.block_plane, p + lane * call.block + word * PANEL + row % PANEL)
+        put(value, call.planes, call.block_plane,
+            core.tiles.pair_of(words, word, row % PANEL, pairs + lane * round_up(words, TILE_DEPTH)))
 
 
 cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef float *part = call.dh_parts + slice * call.stride * call.columns
-    cdef float *own_scale = call.scale + hand * max(call.stride, call.columns)
+    cdef float *own_scale = call.scale + hand * call.stride
     cdef float *scale = own_scale if call.keep else call.row_scale
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
-    cdef bf16 *turned = call.turned + hand * call.planes * call.turned_plane
+    cdef bf16 *p = call.p_tiles + hand * call.planes * call.block_plane
+    cdef bf16 *pairs = call.p_pairs + hand * call.planes * call.block_plane
     cdef float *logits = call.panel_logits + hand * call.block * PANEL
-    cdef float *dweight = call.block_gradient + hand * (PANEL * call.columns + call.block)
-    cdef float *dbias = dweight + PANEL * call.columns
-    cdef bf16 *p
-    cdef long block, first, words, panel, lane, row, word, some
+    cdef float *dweight = call.block_gradient + hand * (PANEL * call.columns + call.block * (TILE + 1))
+    cdef float *sums = dweight + PANEL * call.columns
+    cdef float *dbias = sums + call.block * TILE
+    cdef bf16 *exponentials
+    cdef long block, first, words, panel, word, row, some
     cdef long first_block = slice * call.blocks // call.slices
     core.tiles.begin()
     for block in range(first_block, (slice + 1) * call.blocks // call.slices):
         first = block * call.block
         words = min(call.block, call.V - first)
-        p = p_tiles_of(call, block, hand)
+        exponentials = exponentials_of(call, block, hand)
         if call.keep:
-            core.simd.rescale(call.stride, call.block_highest + block * call.stride, call.row_highest,
-                              call.row_log_sum, call.row_scale, scale)
+            core.simd.rescale(call.stride, call.block_base + block * call.stride, call.row_highest, call.row_log_sum,
+                              call.row_scale, scale)
         else:
             split_weights(call, first, words, weights)
-            for panel in range(call.stride // PANEL):
-                lane = panel * PANEL
-                make_panel(call, lane, words, weights, logits, NULL, 0)
-                core.simd.probabilities(words, PANEL, PANEL, call.bias + first if call.bias else NULL,
-                                        call.row_highest + lane, call.row_log_sum + lane, logits)
-                for row in range(lane, min(lane + PANEL, call.B)):
-                    word = call.targets[row] - first
-                    if 0 <= word < words:
-                        call.target_logits[row] = logits[word * PANEL + row - lane]
-                keep_panel(call, lane, words, logits, p)
-        make_p(call, first, words, scale, p, dbias)
-        if call.dh:  # dh += p^T W
-            core.tiles.turn(words, call.stride, call.planes, call.p_plane, p, call.turned_plane, turned)
-            split_right(core.tiles, matrix(call.weight + first * call.H, 1, call.H), call.H, words, call.planes,
-                        call.weight_plane, weights)
-            core.tiles.product(call.stride // TILE, call.columns // TILE, words, call.planes, turned,
-                               call.turned_plane, weights, call.weight_plane, part, call.columns, block > first_block,
-                               <const float *> (p + call.turned_plane),
-                               call.turned_plane // 2 if call.ahead and block + 1 < call.blocks else 0)
+            make_exponentials(call, block, words, weights, logits, exponentials)
+        make_p(call, block, words, scale, exponentials, p, pairs, sums)
+        if call.dh:  # dh^T += W^T p
+            split_left(core.tiles, matrix(call.weight + first * call.H, 1, call.H), call.H, words, call.planes,
+                       call.weight_plane, weights)
+            core.tiles.product(
+                call.columns // TILE,
+                call.stride // TILE,
+                words,
+                call.planes,
+                consecutive(weights, call.weight_plane, words),
+                consecutive(pairs, call.block_plane, words),
+                result(part, TILE, TILE * call.stride, TILE * TILE),
+                block > first_block,
+            )
         for panel in range(ceil_div(words, PANEL) if makes_dweight(call) else 0):  # dW = p h
             word = panel * PANEL
             some = min(PANEL, words - word)
-            core.tiles.product(PANEL // TILE, call.columns // TILE, call.B, call.planes, p + word * call.stride,
-                               call.p_plane, call.h_column_pairs, call.h_plane, dweight, call.columns, False,
-                               call.weight + (first + words + word) * call.H,
-                               max(0, min(PANEL, call.V - first - words - word)) * call.H)
+            core.tiles.product(
+                PANEL // TILE,
+                ceil_div(call.H, TILE),
+                call.B,
+                call.planes,
+                operand(p + word * PANEL, call.block_plane, TILE_VALUES, call.block * PANEL),
+                consecutive(call.h_column_pairs, call.h_plane, call.B),
+                rows_of(dweight, call.columns),
+                False,
+            )
             if call.rule:
                 update_weight(call, first + word, some, dweight, call.columns)
             elif call.stream and not call.add:
@@ -573,19 +613,20 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
                 for row in range(some):
                     hand_back(call, call.H, dweight + row * call.columns, call.dweight + (first + word + row) * call.H)
         if call.dbias:
+            core.simd.lane_sums(words, TILE, TILE, sums, dbias)
             hand_back(call, words, dbias, call.dbias + first)
     core.tiles.end()
 
 
-cdef void add_dh_tiles(void *context, long slice, int hand) noexcept nogil:
-    """Sum SLICE_COLUMNS rows of dh over the slices' parts."""
+cdef void add_dh_tiles(void *context, long panel, int hand) noexcept nogil:
+    """Sum PANEL rows of dh over the slices' parts."""
     cdef Call *call = <Call *> context
-    cdef float *total = call.scale + hand * max(call.stride, call.columns)
-    cdef long row
-    for row in range(slice * SLICE_COLUMNS, min((slice + 1) * SLICE_COLUMNS, call.B)):
-        core.simd.add_slices(call.slices, call.stride * call.columns, call.columns, call.dh_parts + row * call.columns,
-                             total)
-        memcpy(call.dh + row * call.H, total, call.H * sizeof(float))
+    cdef long lane = panel * PANEL, tile, column
+    for tile in range(ceil_div(call.H, TILE)):
+        column = tile * TILE
+        core.tiles.add_turned(call.slices, call.stride * call.columns,
+                              call.dh_parts + column * call.stride + lane * TILE, call.B - lane, call.H - column,
+                              call.dh + lane * call.H + column, call.H)
 
 
 # ------------------------------------------------------------------------------------------------------- the whole call
@@ -685,6 +726,25 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
     return go_on
 
 
+cdef void sort_targets(Call *call) noexcept nogil:
+    """Order the rows by the blocks of their targets, so that a block need not look for its own."""
+    cdef long row, block, before = 0, count
+    memset(call.targets_before, 0, (call.blocks + 1) * sizeof(long))
+    for row in range(call.B):
+        call.targets_before[call.targets[row] // call.block] += 1
+    for block in range(call.blocks + 1):
+        count = call.targets_before[block]
+        call.targets_before[block] = before
+        before += count
+    for row in range(call.B):
+        block = call.targets[row] // call.block
+        call.rows_by_target[call.targets_before[block]] = row
+        call.targets_before[block] += 1
+    for block in range(call.blocks, 0, -1):  # each has moved on to where the next one begins
+        call.targets_before[block] = call.targets_before[block - 1]
+    call.targets_before[0] = 0
+
+
 cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, float *highest, float *log_sum,
                    float *losses, int threads) noexcept nogil:
     """Run the sweeps on one piece, whose work memory is laid out."""
@@ -696,6 +756,7 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
         call.targets[row] = targets[row]
         call.row_scale[row] = row_scale[row]
         call.smoothing_shift[row] = <float> (row_scale[row] * call.label_smoothing / call.V)
+    sort_targets(call)
     if call.planes:
         core.run(split_lanes, call, ceil_div(call.B, PANEL), threads)
     else:
@@ -721,7 +782,7 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
                 <double> call.target_logits[row] - call.row_highest[row] - call.row_log_sum[row])
         core.run(sweep_two_tiles, call, call.slices, threads)
         if call.dh:
-            core.run(add_dh_tiles, call, ceil_div(call.B, SLICE_COLUMNS), threads)
+            core.run(add_dh_tiles, call, ceil_div(call.B, PANEL), threads)
     else:
         if makes_dweight(call):
             core.run(pack_columns, call, ceil_div(call.H, call.panel), threads)

@@ -1,6 +1,6 @@
 """What the ops with products of bf16 tiles share: how their operands are cut and laid out (simd/tiles.h)."""
 
-from core cimport TILE, TILE_DEPTH, bf16, ceil_div, matrix, tile_kernels
+from core cimport TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, matrix, operand, result, tile_kernels
 
 cdef enum:
     PANEL = 2 * TILE  # rows and columns of products of tiles: what a matrix unit makes at once
@@ -18,6 +18,16 @@ cdef inline long round_up(long a, long b) noexcept nogil:
 cdef inline long values_of(long lines, long depth) noexcept nogil:
     """Return how many bf16 a plane of an operand has: its rows or columns, in whole panels, times its depth."""
     return round_up(lines, PANEL) * round_up(depth, TILE_DEPTH)
+
+
+cdef inline operand consecutive(const bf16 *tiles, long plane, long depth) noexcept nogil:
+    """An operand whose tiles lie behind each other, first along the depth."""
+    return operand(tiles, plane, ceil_div(depth, TILE_DEPTH) * TILE_VALUES, TILE_VALUES)
+
+
+cdef inline result rows_of(float *sums, long row) noexcept nogil:
+    """The result of a product as a matrix whose rows are `row` floats apart."""
+    return result(sums, row, row * TILE, TILE)
 
 
 cdef inline void split_left(const tile_kernels *tiles, matrix left, long rows, long depth, int planes, long plane,

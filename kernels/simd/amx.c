@@ -56,17 +56,16 @@ static void end(void)
 }
 
 /* 32 rows x 32 columns, or the 16 columns that are left. */
-INLINE void block(const bool two, long depth, int planes, const bf16 *a, long a_row, long a_plane, const bf16 *b,
-                  long b_column, long b_plane, float *c, long c_row, bool accumulate, prefetch *wanted)
+INLINE void block(const bool two, long depth, int planes, operand a, operand b, result c, bool accumulate)
 {
-    const long bytes = c_row * (long)sizeof *c;
-    float *below = c + TILE * c_row;
+    const long bytes = c.row * (long)sizeof *c.sums;
+    float *below = c.sums + c.row_tile;
     if (accumulate) {
-        TILE_LOAD(0, c, bytes);
+        TILE_LOAD(0, c.sums, bytes);
         TILE_LOAD(2, below, bytes);
         if (two) {
-            TILE_LOAD(1, c + TILE, bytes);
-            TILE_LOAD(3, below + TILE, bytes);
+            TILE_LOAD(1, c.sums + c.column_tile, bytes);
+            TILE_LOAD(3, below + c.column_tile, bytes);
         }
     } else {
         TILE_ZERO(0);
@@ -75,46 +74,41 @@ INLINE void block(const bool two, long depth, int planes, const bf16 *a, long a_
         TILE_ZERO(3);
     }
     for (int p = planes == 2 ? 0 : 2; p < 3; p++) {
-        const bf16 *rows = a + PLANE_PRODUCTS[p].a * a_plane, *pairs = b + PLANE_PRODUCTS[p].b * b_plane;
-        for (long k = 0; k < depth; k += TILE_DEPTH, rows += TILE_VALUES, pairs += TILE_VALUES) {
-            prefetch_some(wanted);
+        const bf16 *rows = a.tiles + PLANE_PRODUCTS[p].a * a.plane, *pairs = b.tiles + PLANE_PRODUCTS[p].b * b.plane;
+        for (long k = 0; k < depth; k += TILE_DEPTH, rows += a.step, pairs += b.step) {
             TILE_LOAD(4, rows, 64);
             TILE_LOAD(6, pairs, 64);
-            TILE_LOAD(5, rows + a_row, 64);
+            TILE_LOAD(5, rows + a.line, 64);
             TILE_MULTIPLY(0, 4, 6);
             TILE_MULTIPLY(2, 5, 6);
             if (two) {
-                TILE_LOAD(7, pairs + b_column, 64);
+                TILE_LOAD(7, pairs + b.line, 64);
                 TILE_MULTIPLY(1, 4, 7);
                 TILE_MULTIPLY(3, 5, 7);
             }
         }
     }
-    TILE_STORE(0, c, bytes);
+    TILE_STORE(0, c.sums, bytes);
     TILE_STORE(2, below, bytes);
     if (two) {
-        TILE_STORE(1, c + TILE, bytes);
-        TILE_STORE(3, below + TILE, bytes);
+        TILE_STORE(1, c.sums + c.column_tile, bytes);
+        TILE_STORE(3, below + c.column_tile, bytes);
     }
 }
 
-/* c, in rows of c_row floats, = a b or += a b; whole tiles of it are written. row_tiles is even. */
-static void product(long row_tiles, long column_tiles, long depth, int planes, const bf16 *a, long a_plane,
-                    const bf16 *b, long b_plane, float *c, long c_row, bool accumulate, const float *ahead,
-                    long ahead_floats)
+/* c = a b or += a b; whole tiles of it are written. row_tiles is even. */
+static void product(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
+                    bool accumulate)
 {
-    const long strip = chunks_of(depth) * TILE_VALUES; /* a row of tiles of a, a column of b */
-    prefetch wanted = prefetch_over(row_tiles / 2 * ((column_tiles + 1) / 2) * chunks_of(depth), ahead, ahead_floats);
     for (long column = 0; column < column_tiles; column += 2)
         for (long row = 0; row < row_tiles; row += 2) {
-            const bf16 *rows = a + row * strip, *pairs = b + column * strip;
-            float *to = c + row * TILE * c_row + column * TILE;
+            const operand rows = {a.tiles + row * a.line, a.plane, a.line, a.step};
+            const operand pairs = {b.tiles + column * b.line, b.plane, b.line, b.step};
+            const result sums = {c.sums + row * c.row_tile + column * c.column_tile, c.row, c.row_tile, c.column_tile};
             if (column + 1 < column_tiles)
-                block(true, depth, planes, rows, strip, a_plane, pairs, strip, b_plane, to, c_row, accumulate,
-                      &wanted);
+                block(true, depth, planes, rows, pairs, sums, accumulate);
             else
-                block(false, depth, planes, rows, strip, a_plane, pairs, strip, b_plane, to, c_row, accumulate,
-                      &wanted);
+                block(false, depth, planes, rows, pairs, sums, accumulate);
         }
 }
 

@@ -22,22 +22,20 @@ static void end(void)
 {
 }
 
-/* One plane's products, added to the sums. a and b: the first tiles of this block, of its row of tiles and its
- * columns. */
-INLINE void add_products(const int columns, long depth, const bf16 *a, const bf16 *b, long b_column,
-                         prefetch *wanted, __m512 sums[ROWS][2])
+/* One plane's products, added to the sums. rows and pairs: the first lines of this block's operands. */
+INLINE void add_products(const int columns, long depth, const bf16 *rows, long rows_step, const bf16 *pairs,
+                         const operand *b, __m512 sums[ROWS][2])
 {
-    for (long k = 0; k < depth; k += TILE_DEPTH, a += TILE_VALUES, b += TILE_VALUES) {
-        prefetch_some(wanted);
-        const long pairs = (depth - k < TILE_DEPTH ? depth - k + 1 : TILE_DEPTH) / 2;
-        for (long pair = 0; pair < pairs; pair++) {
+    for (long k = 0; k < depth; k += TILE_DEPTH, rows += rows_step, pairs += b->step) {
+        const long count = (depth - k < TILE_DEPTH ? depth - k + 1 : TILE_DEPTH) / 2;
+        for (long pair = 0; pair < count; pair++) {
             __m512bh line[2];
             for (int j = 0; j < columns; j++)
-                line[j] = (__m512bh)_mm512_load_si512(b + j * b_column + pair * TILE_DEPTH);
+                line[j] = (__m512bh)_mm512_load_si512(pairs + j * b->line + pair * TILE_DEPTH);
             UNROLL
             for (int i = 0; i < ROWS; i++) {
                 int value;
-                memcpy(&value, a + i * TILE_DEPTH + 2 * pair, sizeof value);
+                memcpy(&value, rows + i * TILE_DEPTH + 2 * pair, sizeof value);
                 UNROLL
                 for (int j = 0; j < columns; j++)
                     sums[i][j] = _mm512_dpbf16_ps(sums[i][j], (__m512bh)_mm512_set1_epi32(value), line[j]);
@@ -46,41 +44,37 @@ INLINE void add_products(const int columns, long depth, const bf16 *a, const bf1
     }
 }
 
-INLINE void block(const int columns, long depth, int planes, const bf16 *a, long a_plane, const bf16 *b, long b_column,
-                  long b_plane, float *c, long c_row, bool accumulate, prefetch *wanted)
+INLINE void block(const int columns, long depth, int planes, operand a, operand b, result c, bool accumulate)
 {
     __m512 sums[ROWS][2];
     UNROLL
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < columns; j++)
-            sums[i][j] = accumulate ? _mm512_loadu_ps(c + i * c_row + j * TILE) : _mm512_setzero_ps();
+            sums[i][j] = accumulate ? _mm512_loadu_ps(c.sums + i * c.row + j * c.column_tile) : _mm512_setzero_ps();
     for (int p = planes == 2 ? 0 : 2; p < 3; p++)
-        add_products(columns, depth, a + PLANE_PRODUCTS[p].a * a_plane, b + PLANE_PRODUCTS[p].b * b_plane, b_column,
-                     wanted, sums);
+        add_products(columns, depth, a.tiles + PLANE_PRODUCTS[p].a * a.plane, a.step,
+                     b.tiles + PLANE_PRODUCTS[p].b * b.plane, &b, sums);
     UNROLL
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < columns; j++)
-            _mm512_storeu_ps(c + i * c_row + j * TILE, sums[i][j]);
+            _mm512_storeu_ps(c.sums + i * c.row + j * c.column_tile, sums[i][j]);
 }
 
-/* c, in rows of c_row floats, = a b or += a b; whole tiles of it are written. */
-static void product(long row_tiles, long column_tiles, long depth, int planes, const bf16 *a, long a_plane,
-                    const bf16 *b, long b_plane, float *c, long c_row, bool accumulate, const float *ahead,
-                    long ahead_floats)
+/* c = a b or += a b; whole tiles of it are written. */
+static void product(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
+                    bool accumulate)
 {
-    const long strip = chunks_of(depth) * TILE_VALUES; /* a row of tiles of a, a column of b */
-    prefetch wanted = prefetch_over(row_tiles * TILE / ROWS * ((column_tiles + 1) / 2) * chunks_of(depth), ahead,
-                                    ahead_floats);
     for (long column = 0; column < column_tiles; column += 2)
         for (long row = 0; row < row_tiles * TILE; row += ROWS) {
-            const bf16 *rows = a + row / TILE * strip + row % TILE * TILE_DEPTH;
-            float *to = c + row * c_row + column * TILE;
+            const long tile = row / TILE, within = row % TILE;
+            const operand rows = {a.tiles + tile * a.line + within * TILE_DEPTH, a.plane, a.line, a.step};
+            const operand pairs = {b.tiles + column * b.line, b.plane, b.line, b.step};
+            float *to = c.sums + tile * c.row_tile + within * c.row + column * c.column_tile;
+            const result sums = {to, c.row, c.row_tile, c.column_tile};
             if (column + 1 < column_tiles)
-                block(2, depth, planes, rows, a_plane, b + column * strip, strip, b_plane, to, c_row, accumulate,
-                      &wanted);
+                block(2, depth, planes, rows, pairs, sums, accumulate);
             else
-                block(1, depth, planes, rows, a_plane, b + column * strip, strip, b_plane, to, c_row, accumulate,
-                      &wanted);
+                block(1, depth, planes, rows, pairs, sums, accumulate);
         }
 }
 

@@ -112,6 +112,16 @@ enum { TILE = 16, TILE_DEPTH = 32, TILE_VALUES = TILE * TILE_DEPTH };
 typedef uint16_t bf16;
 
 typedef struct {
+    const bf16 *tiles;
+    long plane, line, step; /* values from a plane to the next, from a row or column of tiles, and along the depth */
+} operand;
+
+typedef struct {
+    float *sums;
+    long row, row_tile, column_tile; /* floats from a row to the next, and from a tile to the one below and beside it */
+} result;
+
+typedef struct {
     void (*begin)(void); /* a thread calls these before its first product of a slice and after its last */
     void (*end)(void);
 
@@ -121,12 +131,15 @@ typedef struct {
     void (*split_pairs)(long depth, long columns, long row, const float *from, int planes, long plane, bf16 *tiles);
     void (*split_columns)(long depth, long columns, long column, const float *from, int planes, long plane,
                           bf16 *tiles);
-    void (*dlogits)(long words, long lanes, int planes, long plane, const float *scale, const float *shift, bf16 *tiles,
-                    float *sums);
-    void (*turn)(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane, bf16 *turned);
-    void (*product)(long row_tiles, long column_tiles, long depth, int planes, const bf16 *a, long a_plane,
-                    const bf16 *b, long b_plane, float *c, long c_row, bool accumulate, const float *ahead,
-                    long ahead_floats);
+    void (*exponentials)(long words, long words_before, const float *bias, const float *logits, float *highest,
+                         float *base, float *sum, float *differences, int planes, long plane, bf16 *tiles);
+    void (*settle)(long words, long lanes, const float *highest, const float *base, float *sum, float *differences);
+    void (*dlogits)(long words, const float *scale, const float *shift, int planes, const bf16 *exponentials,
+                    long from_plane, bf16 *tiles, bf16 *pairs, long plane, float *sums);
+    bf16 *(*pair_of)(long words, long word, long lane, bf16 *pairs);
+    void (*add_turned)(long slices, long stride, const float *parts, long rows, long columns, float *to, long row);
+    void (*product)(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
+                    bool accumulate);
 } tile_kernels;
 
 /* The kernels of one instruction set. */

@@ -25,13 +25,8 @@
 #include <immintrin.h>
 
 #include "core.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+#define LANES 16
+#include "vector.h"
 
 typedef struct {
     __m512 low, high; /* 32 numbers: the first sixteen and the rest */
@@ -45,6 +40,12 @@ INLINE __mmask16 first(long count)
 INLINE floats32 load_all(const float *from)
 {
     return (floats32){_mm512_loadu_ps(from), _mm512_loadu_ps(from + TILE)};
+}
+
+INLINE void store_all(float *to, floats32 x)
+{
+    _mm512_storeu_ps(to, x.low);
+    _mm512_storeu_ps(to + TILE, x.high);
 }
 
 /* The first `count` of 32 floats, the rest 0. */
@@ -69,9 +70,24 @@ INLINE floats32 widened_all(__m512i x)
     return (floats32){widened(_mm512_castsi512_si256(x)), widened(_mm512_extracti64x4_epi64(x, 1))};
 }
 
+INLINE floats32 plus(floats32 x, floats32 y)
+{
+    return (floats32){x.low + y.low, x.high + y.high};
+}
+
 INLINE floats32 minus(floats32 x, floats32 y)
 {
     return (floats32){x.low - y.low, x.high - y.high};
+}
+
+INLINE floats32 times(floats32 x, floats32 y)
+{
+    return (floats32){x.low * y.low, x.high * y.high};
+}
+
+INLINE floats32 all32(float x)
+{
+    return (floats32){_mm512_set1_ps(x), _mm512_set1_ps(x)};
 }
 
 /* Write 32 numbers into a line of a tile, in one plane or two. */
@@ -96,7 +112,7 @@ INLINE long chunks_of(long depth)
 
 /* Sixteen lines of sixteen pairs: line i, pair j goes to line j, pair i. Four rounds, each doubling the squares that
  * are in place: 1 and 2 pairs within a quarter of the vector, then 4 and 8 by whole quarters. */
-INLINE void transpose(__m512i x[TILE])
+INLINE void transpose_pairs(__m512i x[TILE])
 {
     __m512i y[TILE];
     UNROLL
@@ -203,7 +219,7 @@ static void split_pairs(long depth, long columns, long row, const float *from, i
 INLINE void store_transposed(__m512i lines[2][TILE], const int planes, long plane, bf16 *tile)
 {
     for (int p = 0; p < planes; p++) {
-        transpose(lines[p]);
+        transpose_pairs(lines[p]);
         for (int j = 0; j < TILE; j++)
             _mm512_store_si512(tile + p * plane + j * TILE_DEPTH, lines[p][j]);
     }
@@ -262,68 +278,206 @@ static void split_columns(long depth, long columns, long column, const float *fr
         split_into_columns(depth, columns, column, from, 2, plane, tiles);
 }
 
-/* Exponentials become dlogits, in place: tiles = tiles * scale - shift, with a scale and a shift for every lane;
- * sums[word] is their sum before they are rounded. */
-static void dlogits(long words, long lanes, int planes, long plane, const float *scale, const float *shift, bf16 *tiles,
-                    float *sums)
+/* The last layer's two sweeps (linear_cross_entropy.pyx) take PANEL lanes, rows of the batch, at a time. A block of words
+ * is to them an array (words, PANEL): of floats, or of bf16, which are then tiles of rows below each other. */
+enum { PANEL = 2 * TILE };
+
+/* How far a logit may lie above its base, to which exponentials are relative. So they are made in one walk over a
+ * block, before its highest logit is known; bf16 has the exponents of float32. */
+#define BASE_MARGIN 60.0f
+
+/* exp(x) for x <= BASE_MARGIN or NaN; 0 below -87. Where one plane of bf16 follows, a minimax fit of degree 4, whose
+ * relative error is at most 2.8e-06, and 0 at 0. */
+INLINE __m512 exponential(__m512 x, const int planes)
 {
+    if (planes == 2)
+        return (__m512)exp_of((vec)x);
+    const __m512 rounder = _mm512_set1_ps(12582912.0f); /* 1.5 * 2^23, as in exp_of */
+    __m512 n = _mm512_fmadd_ps(x, _mm512_set1_ps(1.44269504f), rounder) - rounder;
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693147182f), x);
+    __m512 q = _mm512_fmadd_ps(r, _mm512_set1_ps(0.041513849f), _mm512_set1_ps(0.16787474f));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(0.50003016f));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(0.99996686f));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(1.0f));
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ), q, n);
+}
+
+typedef struct {
+    floats32 highest, exponentials, differences; /* of a block, for each lane */
+} panel_sums;
+
+/* A logit that is NaN is not taken as the highest, but makes the sum of exponentials NaN. */
+INLINE floats32 higher(floats32 logit, floats32 top)
+{
+    return (floats32){_mm512_max_ps(logit.low, top.low), _mm512_max_ps(logit.high, top.high)};
+}
+
+INLINE floats32 logits_of(const float *logits, const float *bias, long word)
+{
+    return plus(load_all(logits + word * PANEL), all32(bias != NULL ? bias[word] : 0));
+}
+
+/* Store the exponentials of a block and return its sums. */
+INLINE panel_sums walk(long words, const float *bias, const float *logits, floats32 base, const bool differ,
+                       const int planes, long plane, bf16 *tiles)
+{
+    panel_sums sums = {.highest = all32(-FLT_MAX)};
     for (long word = 0; word < words; word++) {
-        __m512 total = _mm512_setzero_ps();
-        bf16 *line = tiles + word / TILE * chunks_of(lanes) * TILE_VALUES + word % TILE * TILE_DEPTH;
-        for (long lane = 0; lane < lanes; lane += TILE_DEPTH, line += TILE_VALUES) {
-            floats32 x = widened_all(_mm512_load_si512(line));
-            if (planes == 2) {
-                floats32 rest = widened_all(_mm512_load_si512(line + plane));
-                x = (floats32){x.low + rest.low, x.high + rest.high};
-            }
-            x.low = x.low * _mm512_loadu_ps(scale + lane) - _mm512_loadu_ps(shift + lane);
-            x.high = x.high * _mm512_loadu_ps(scale + lane + TILE) - _mm512_loadu_ps(shift + lane + TILE);
-            total += x.low + x.high;
-            store_planes(x, planes, plane, line);
+        floats32 logit = logits_of(logits, bias, word), above = minus(logit, base);
+        floats32 e = {exponential(above.low, planes), exponential(above.high, planes)};
+        sums.highest = higher(logit, sums.highest);
+        sums.exponentials = plus(sums.exponentials, e);
+        if (differ)
+            sums.differences = plus(sums.differences, above);
+        if (tiles != NULL)
+            store_planes(e, planes, plane, tiles + word * PANEL);
+    }
+    return sums;
+}
+
+/* Give the sums so far another base. */
+INLINE void rebase(long words_before, floats32 from, floats32 to, float *sum, float *differences)
+{
+    floats32 below = minus(from, to);
+    store_all(sum, times(load_all(sum), (floats32){exponential(below.low, 2), exponential(below.high, 2)}));
+    if (differences != NULL)
+        store_all(differences, plus(load_all(differences), times(below, all32((float)words_before))));
+}
+
+INLINE void exponentials_in_planes(long words, long words_before, const float *bias, const float *logits,
+                                   float *highest, float *base, float *sum, float *differences, const int planes,
+                                   long plane, bf16 *tiles)
+{
+    floats32 top = load_all(highest), reference = load_all(base);
+    if (words_before == 0) {
+        for (long word = 0; word < words; word++)
+            top = higher(logits_of(logits, bias, word), top);
+        reference = top;
+    }
+    panel_sums block = walk(words, bias, logits, reference, differences != NULL, planes, plane, tiles);
+    top = higher(block.highest, top);
+    floats32 above = minus(minus(top, reference), all32(BASE_MARGIN));
+    if (_mm512_cmp_ps_mask(above.low, _mm512_setzero_ps(), _CMP_GT_OQ) |
+        _mm512_cmp_ps_mask(above.high, _mm512_setzero_ps(), _CMP_GT_OQ)) {
+        rebase(words_before, reference, top, sum, differences);
+        reference = top;
+        block = walk(words, bias, logits, reference, differences != NULL, planes, plane, tiles);
+    }
+    store_all(highest, top);
+    store_all(base, reference);
+    store_all(sum, plus(load_all(sum), block.exponentials));
+    if (differences != NULL)
+        store_all(differences, plus(load_all(differences), block.differences));
+    for (long word = words; tiles != NULL && word < whole_pairs(words); word++)
+        store_planes(all32(0), planes, plane, tiles + word * PANEL);
+}
+
+/* Sweep one, a panel of a block. tiles = exp(logits + bias - base), unless NULL, and their sum is added to `sum`. Words
+ * with logits far above the base so far, that of the first block's highest, raise it. `highest` begins as -FLT_MAX
+ * (finite: words may have the logit -inf), the sums as 0. `differences`, unless NULL, sums logit - base over all words
+ * so far, of which there were words_before: sums of the logits themselves would lose the differences between large
+ * ones. */
+static void exponentials(long words, long words_before, const float *bias, const float *logits, float *highest,
+                         float *base, float *sum, float *differences, int planes, long plane, bf16 *tiles)
+{
+    if (planes == 1)
+        exponentials_in_planes(words, words_before, bias, logits, highest, base, sum, differences, 1, plane, tiles);
+    else
+        exponentials_in_planes(words, words_before, bias, logits, highest, base, sum, differences, 2, plane, tiles);
+}
+
+/* After the last block of a slice: its sums relative to its highest logits. */
+static void settle(long words, long lanes, const float *highest, const float *base, float *sum, float *differences)
+{
+    for (long lane = 0; lane < lanes; lane += PANEL)
+        rebase(words, load_all(base + lane), load_all(highest + lane), sum + lane,
+               differences != NULL ? differences + lane : NULL);
+}
+
+INLINE floats32 load_planes(const bf16 *line, int planes, long plane)
+{
+    floats32 x = widened_all(_mm512_load_si512(line));
+    return planes == 2 ? plus(x, widened_all(_mm512_load_si512(line + plane))) : x;
+}
+
+/* The lines of two words in tiles of pairs, sixteen lanes each. The CPU interleaves in each quarter of a vector: the
+ * first tile has the lanes 0-3, 8-11, 16-19 and 24-27 of the panel, the second one the rest (lane_of). */
+INLINE void store_interleaved(floats32 x, floats32 y, const int planes, long plane, long tile_column, bf16 *line)
+{
+    for (int p = 0; p < planes; p++, line += plane) {
+        __m512i even = rounded(x), odd = rounded(y);
+        _mm512_store_si512(line, _mm512_unpacklo_epi16(even, odd));
+        _mm512_store_si512(line + tile_column, _mm512_unpackhi_epi16(even, odd));
+        if (planes == 2) {
+            x = minus(x, widened_all(even));
+            y = minus(y, widened_all(odd));
         }
-        sums[word] = _mm512_reduce_add_ps(total);
     }
 }
 
-/* Tiles of rows of the transpose: of (words x lanes), filled up to whole chunks, tiles of (lanes x words). The lanes
- * of two words side by side are already lines of pairs. */
-static void turn(long words, long lanes, int planes, long plane, const bf16 *tiles, long turned_plane, bf16 *turned)
+/* The lane of a panel in column `column` of its tile of pairs `tile`, 0 or 1. */
+INLINE long lane_of(int tile, int column)
 {
-    const long tile_row = chunks_of(lanes) * TILE_VALUES;
-    for (int p = 0; p < planes; p++, tiles += plane, turned += turned_plane)
-        for (long lane = 0; lane < lanes; lane += TILE)
-            for (long word = 0; word < words; word += TILE_DEPTH) {
-                const bf16 *from = tiles + word / TILE * tile_row + lane / TILE_DEPTH * TILE_VALUES + lane % TILE_DEPTH;
-                __m512i lines[TILE];
-                for (int j = 0; j < TILE; j++) {
-                    const bf16 *pair = from + 2 * j / TILE * tile_row + 2 * j % TILE * TILE_DEPTH;
-                    __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)pair));
-                    __m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(pair + TILE_DEPTH)));
-                    lines[j] = _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
-                }
-                transpose(lines);
-                bf16 *to = turned + (lane / TILE * chunks_of(words) + word / TILE_DEPTH) * TILE_VALUES;
-                for (int j = 0; j < TILE; j++)
-                    _mm512_store_si512(to + j * TILE_DEPTH, lines[j]);
-            }
+    return column / 4 * 8 + tile * 4 + column % 4;
 }
 
-/* Prefetch data for after a product while the product, which needs no memory, is computed: at each of its steps a few
- * lines of an array of floats. The data is in the second-level cache when it is read. */
-typedef struct {
-    const float *next, *end;
-    long lines; /* a step */
-} prefetch;
-
-INLINE prefetch prefetch_over(long steps, const float *ahead, long ahead_floats)
+INLINE void dlogits_in_planes(long words, const float *scale, const float *shift, const int planes,
+                              const bf16 *exponentials, long from_plane, bf16 *tiles, bf16 *pairs, long plane,
+                              float *sums)
 {
-    return (prefetch){ahead, ahead + ahead_floats, steps > 0 ? (ahead_floats / 16 + steps) / steps : 0};
+    const floats32 factor = load_all(scale), less = load_all(shift);
+    const long tile_column = chunks_of(words) * TILE_VALUES;
+    for (long word = 0; word < whole_pairs(words); word += 2, exponentials += 2 * PANEL, tiles += 2 * PANEL) {
+        floats32 x[2];
+        for (int i = 0; i < 2; i++) {
+            x[i] = word + i < words
+                       ? minus(times(load_planes(exponentials + i * PANEL, planes, from_plane), factor), less)
+                       : all32(0);
+            store_planes(x[i], planes, plane, tiles + i * PANEL);
+            float *sum = sums + (word + i) * TILE;
+            _mm512_storeu_ps(sum, _mm512_loadu_ps(sum) + x[i].low + x[i].high);
+        }
+        store_interleaved(x[0], x[1], planes, plane, tile_column, pairs + word * TILE);
+    }
 }
 
-INLINE void prefetch_some(prefetch *wanted)
+/* Sweep two, a panel of a block: exponentials become dlogits, exponentials * scale - shift, in tiles of rows, and in
+ * tiles of pairs for the product over the words. sums (whole pairs of tiles, 16): += the dlogits of each word, before
+ * they are rounded. */
+static void dlogits(long words, const float *scale, const float *shift, int planes, const bf16 *exponentials,
+                    long from_plane, bf16 *tiles, bf16 *pairs, long plane, float *sums)
 {
-    for (long i = 0; i < wanted->lines && wanted->next < wanted->end; i++, wanted->next += 16)
-        _mm_prefetch(wanted->next, _MM_HINT_T1);
+    if (planes == 1)
+        dlogits_in_planes(words, scale, shift, 1, exponentials, from_plane, tiles, pairs, plane, sums);
+    else
+        dlogits_in_planes(words, scale, shift, 2, exponentials, from_plane, tiles, pairs, plane, sums);
+}
+
+/* Where the pair of tiles that `dlogits` made keeps a word's number of a lane. */
+static bf16 *pair_of(long words, long word, long lane, bf16 *pairs)
+{
+    const long tile = lane % 8 / 4, column = lane / 8 * 4 + lane % 4;
+    return pairs + (tile * chunks_of(words) + word / TILE_DEPTH) * TILE_VALUES + word % TILE_DEPTH / 2 * TILE_DEPTH +
+           2 * column + word % 2;
+}
+
+/* Rows of dh: the transposed sum of the slices' parts of two tiles, 16 columns of dh x PANEL lanes as `dlogits` orders
+ * them. */
+static void add_turned(long slices, long stride, const float *parts, long rows, long columns, float *to, long row)
+{
+    for (int tile = 0; tile < 2; tile++, parts += TILE * TILE) {
+        __m512i lines[TILE];
+        for (int i = 0; i < TILE; i++) {
+            __m512 sum = _mm512_setzero_ps();
+            for (long slice = 0; slice < slices; slice++)
+                sum += _mm512_loadu_ps(parts + slice * stride + i * TILE);
+            lines[i] = (__m512i)sum;
+        }
+        transpose_pairs(lines);
+        for (int j = 0; j < TILE; j++)
+            if (lane_of(tile, j) < rows)
+                _mm512_mask_storeu_ps(to + lane_of(tile, j) * row, first(columns), (__m512)lines[j]);
+    }
 }
 
 /* Which planes a product takes, the smallest terms first; one plane has only the last of these. */
@@ -334,6 +488,6 @@ static const struct {
 #define TILE_KERNELS                                                                                                   \
     {                                                                                                                  \
         .begin = begin, .end = end, .split_rows = split_rows, .split_turned = split_turned,                            \
-        .split_pairs = split_pairs, .split_columns = split_columns, .dlogits = dlogits, .turn = turn,                  \
-        .product = product                                                                                             \
+        .split_pairs = split_pairs, .split_columns = split_columns, .exponentials = exponentials, .settle = settle,    \
+        .dlogits = dlogits, .pair_of = pair_of, .add_turned = add_turned, .product = product                           \
     }

@@ -279,10 +279,10 @@ static void exponentials(long words, long lanes, long stride, long words_before,
                 below += load(logits + word * stride + lane) - top;
             store(differences + lane, below);
         }
-        vec total = load(sum + lane) * exp_nonpositive(before - top);
+        vec total = load(sum + lane) * exp_of(before - top);
         for (long word = 0; word < words; word++) {
             float *at = logits + word * stride + lane;
-            vec e = exp_nonpositive(load(at) - top);
+            vec e = exp_of(load(at) - top);
             store(at, e);
             total += e;
         }
@@ -301,7 +301,7 @@ static void probabilities(long words, long lanes, long stride, const float *bias
         for (long word = 0; word < words; word++) {
             float *at = logits + word * stride + lane;
             vec logit = bias != NULL ? load(at) + bias[word] : load(at);
-            store(at, exp_nonpositive(logit - top - rest));
+            store(at, exp_of(logit - top - rest));
         }
     }
 }
@@ -334,7 +334,7 @@ static void rescale(long lanes, const float *block_highest, const float *highest
 {
     for (long lane = 0; lane < lanes; lane += LANES) {
         vec below = load(block_highest + lane) - load(highest + lane) - load(log_sum + lane);
-        store(scale + lane, exp_nonpositive(below) * load(row_scale + lane));
+        store(scale + lane, exp_of(below) * load(row_scale + lane));
     }
 }
 
@@ -351,7 +351,7 @@ static void combine(long slices, long lanes, const float *highest, const float *
             row_sum[lane + i] = 0;
         for (long slice = 0; slice < slices; slice++) {
             const long at = slice * lanes + lane;
-            vec part = load(sum + at) * exp_nonpositive(load(highest + at) - top);
+            vec part = load(sum + at) * exp_of(load(highest + at) - top);
             for (int i = 0; i < LANES; i++)
                 row_sum[lane + i] += part[i];
         }
@@ -411,7 +411,7 @@ INLINE row_sums sum_up_row(long n, const float *logits, float *e)
         vec exponentials = {0}, differences = {0};
         for (long j = i; j < n && j < i + COLUMN_BLOCK * LANES; j += LANES) {
             vec difference = load_some(logits + j, n - j) - sums.highest;
-            vec exponential = exp_nonpositive(difference);
+            vec exponential = exp_of(difference);
             if (e != NULL)
                 store_some(e + j, exponential, n - j);
             differences += n - j < LANES ? first_lanes(difference, n - j, 0) : difference;
@@ -471,7 +471,7 @@ static void row_log_softmax_backward(long n, const float *dy, const float *y, fl
         total += sum_of_lanes(part);
     }
     for (long i = 0; i < n; i += LANES)
-        store_some(dx + i, load_some(dy + i, n - i) - exp_nonpositive(load_some(y + i, n - i)) * (float)total, n - i);
+        store_some(dx + i, load_some(dy + i, n - i) - exp_of(load_some(y + i, n - i)) * (float)total, n - i);
 }
 
 /* dlogits = exp(logits - highest - log_sum) * scale - shift for one row. */
@@ -479,7 +479,7 @@ static void row_dlogits(long n, const float *logits, float highest, float log_su
                         float *dlogits)
 {
     for (long i = 0; i < n; i += LANES)
-        store_some(dlogits + i, exp_nonpositive(load_some(logits + i, n - i) - highest - log_sum) * scale - shift,
+        store_some(dlogits + i, exp_of(load_some(logits + i, n - i) - highest - log_sum) * scale - shift,
                    n - i);
 }
 

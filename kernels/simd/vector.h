@@ -181,13 +181,13 @@ INLINE float highest_lane(vec x)
     return x[0];
 }
 
-/* exp(x) for x <= 0 or NaN; 0 below -87, where float32 would soon lose its precision.
+/* exp(x) for x <= 88 or NaN; 0 below -87, where float32 would soon lose its precision.
  *
  * exp(x) = 2^n exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer, which is
  * then in the low bits of the sum; shifted to where a float keeps its exponent they make 2^n. exp(r) - 1 = r + r^2
  * q(r); the coefficients of q are a minimax fit of degree 4 (Remez exchange in 40 digits, weighted for the relative
  * error of exp). Measured over [-87, 0] the relative error is at most 8.4e-8. */
-INLINE vec exp_nonpositive(vec x)
+INLINE vec exp_of(vec x)
 {
     const float lowest = -87.0f, rounder = 12582912.0f; /* 1.5 * 2^23 */
     vec within = highest_of(all(lowest), x);
@@ -252,7 +252,7 @@ INLINE vec normal_tail_ratio(vec t)
 INLINE vec gelu_of(vec x)
 {
     vec t = gelu_distance(x);
-    vec tail = exp_nonpositive(t * t * -0.5f) * normal_tail_ratio(t);
+    vec tail = exp_of(t * t * -0.5f) * normal_tail_ratio(t);
     return where(x > 0.0f, x, all(0.0f)) - t * tail;
 }
 
@@ -260,6 +260,6 @@ INLINE vec gelu_of(vec x)
 INLINE vec gelu_slope(vec x)
 {
     vec t = gelu_distance(x);
-    vec s = exp_nonpositive(t * t * -0.5f) * (normal_tail_ratio(t) - t * 0.398942280f); /* 1 / sqrt(2 pi) */
+    vec s = exp_of(t * t * -0.5f) * (normal_tail_ratio(t) - t * 0.398942280f); /* 1 / sqrt(2 pi) */
     return where(x > 0.0f, 1.0f - s, s);
 }
