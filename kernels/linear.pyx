@@ -20,7 +20,7 @@ and the parts of results that are computed in parts.
 from libc.string cimport memcpy
 
 from core cimport COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix
-from tiles cimport PANEL, consecutive, planes_of, round_up, rows_of, split_left, split_right, values_of
+from tiles cimport PANEL, consecutive, nothing, planes_of, round_up, rows_of, split_left, split_right, values_of
 
 cdef const core_api *core = import_core()
 
@@ -214,6 +214,7 @@ cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept 
             consecutive(p.right_tiles + tiles_at(p.lanes, p.depth, lane, k), values_of(p.lanes, p.depth), depth),
             rows_of(block, block_row),
             k > part * p.part_depth,
+            nothing(),
         )
         k += CHUNK_OF_TILES
     core.tiles.end()

@@ -53,9 +53,11 @@ from libc.string cimport memcpy, memset
 
 from core cimport (
     TILE, TILE_DEPTH, TILE_VALUES, adagrad_rule, adamw_rule, bf16, ceil_div, core_api, ids_t, import_core, matrix,
-    momentum_rule, operand, result, sgd_rule, update_rule
+    momentum_rule, operand, result, sgd_rule, upcoming, update_rule
 )
-from tiles cimport PANEL, consecutive, planes_of, round_up, rows_of, split_left, split_right, values_of
+from tiles cimport (
+    PANEL, array_of, consecutive, nothing, planes_of, round_up, rows_of, split_left, split_right, values_of
+)
 
 cdef const core_api *core = import_core()
 
@@ -429,7 +431,8 @@ cdef bf16 *exponentials_of(Call *call, long block, int hand) noexcept nogil:
     return call.exponential_tiles + (block if call.keep else hand * call.planes) * call.block_plane
 
 
-cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, float *logits) noexcept nogil:
+cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, float *logits,
+                     upcoming after) noexcept nogil:
     """Compute the logits of PANEL lanes, without the bias."""
     core.tiles.product(
         round_up(words, PANEL) // TILE,
@@ -440,6 +443,7 @@ cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, flo
         consecutive(call.h_pairs + lane * round_up(call.H, TILE_DEPTH), call.h_plane, call.H),
         rows_of(logits, PANEL),
         False,
+        after,
     )
 
 
@@ -452,8 +456,9 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
     cdef float *logits = call.panel_logits + hand * call.block * PANEL
     cdef const float *bias
+    cdef const float *next_words
     cdef bf16 *tiles = NULL
-    cdef long panel, lane, block, first, words, at, row, word, words_before = 0
+    cdef long share, panel, lane, block, first, words, at, row, word, words_before = 0
     for lane in range(call.stride):
         highest[lane] = -FLT_MAX
         sum[lane] = base[lane] = 0
@@ -464,12 +469,14 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
         words = min(call.block, call.V - first)
         bias = call.bias + first if call.bias else NULL
         split_weights(call, first, words, weights)
+        next_words = call.weight + (first + words) * call.H
+        share = min(call.block, call.V - first - words) * call.H * PANEL // call.stride
         if call.keep:
             tiles = exponentials_of(call, block, hand)
         at = call.targets_before[block]
         for panel in range(call.stride // PANEL):
             lane = panel * PANEL
-            make_panel(call, lane, words, weights, logits)
+            make_panel(call, lane, words, weights, logits, array_of(next_words + panel * share, share * sizeof(float)))
             while at < call.targets_before[block + 1] and call.rows_by_target[at] < lane + PANEL:
                 row = call.rows_by_target[at]
                 word = call.targets[row] - first
@@ -491,7 +498,7 @@ cdef void make_exponentials(Call *call, long block, long words, const bf16 *weig
     cdef long first = block * call.block, at = call.targets_before[block], panel, lane, row
     for panel in range(call.stride // PANEL):
         lane = panel * PANEL
-        make_panel(call, lane, words, weights, logits)
+        make_panel(call, lane, words, weights, logits, nothing())
         core.simd.probabilities(words, PANEL, PANEL, call.bias + first if call.bias else NULL, call.row_highest + lane,
                                 call.row_log_sum + lane, logits)
         while at < call.targets_before[block + 1] and call.rows_by_target[at] < lane + PANEL:
@@ -552,6 +559,27 @@ cdef void make_p(Call *call, long block, long words, const float *scale, bf16 *e
             core.tiles.pair_of(words, word, row % PANEL, pairs + lane * round_up(words, TILE_DEPTH)))
 
 
+cdef upcoming exponentials_after(Call *call, long block) noexcept nogil:
+    """The kept exponentials of the next block."""
+    cdef upcoming after = nothing()
+    if call.keep and block + 1 < call.blocks:
+        after.arrays[0] = exponentials_of(call, block + 1, 0)
+        if call.planes == 2:
+            after.arrays[1] = exponentials_of(call, block + 1, 0) + call.kept_plane
+        after.bytes = call.block_plane * sizeof(bf16)
+    return after
+
+
+cdef upcoming weights_of(Call *call, long first, long words) noexcept nogil:
+    """What an update reads and writes of some words."""
+    cdef upcoming after = array_of(call.weight + first * call.H, words * call.H * sizeof(float))
+    if call.rule and call.weight_state:
+        after.arrays[1] = call.weight_state + first * call.H
+        if call.weight_state2:
+            after.arrays[2] = call.weight_state2 + first * call.H
+    return after
+
+
 cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef float *part = call.dh_parts + slice * call.stride * call.columns
@@ -591,6 +619,7 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
                 consecutive(pairs, call.block_plane, words),
                 result(part, TILE, TILE * call.stride, TILE * TILE),
                 block > first_block,
+                exponentials_after(call, block),
             )
         for panel in range(ceil_div(words, PANEL) if makes_dweight(call) else 0):  # dW = p h
             word = panel * PANEL
@@ -604,6 +633,7 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
                 consecutive(call.h_column_pairs, call.h_plane, call.B),
                 rows_of(dweight, call.columns),
                 False,
+                weights_of(call, first + word, some),
             )
             if call.rule:
                 update_weight(call, first + word, some, dweight, call.columns)

@@ -121,6 +121,12 @@ typedef struct {
     long row, row_tile, column_tile; /* floats from a row to the next, and from a tile to the one below and beside it */
 } result;
 
+/* What is read after a product: up to three arrays of one length, which it prefetches meanwhile. */
+typedef struct {
+    const void *arrays[3];
+    long bytes;
+} upcoming;
+
 typedef struct {
     void (*begin)(void); /* a thread calls these before its first product of a slice and after its last */
     void (*end)(void);
@@ -139,7 +145,7 @@ typedef struct {
     bf16 *(*pair_of)(long words, long word, long lane, bf16 *pairs);
     void (*add_turned)(long slices, long stride, const float *parts, long rows, long columns, float *to, long row);
     void (*product)(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
-                    bool accumulate);
+                    bool accumulate, upcoming after);
 } tile_kernels;
 
 /* The kernels of one instruction set. */
