@@ -139,8 +139,8 @@ cdef extern from "core.h" nogil:
         void (*dlogits)(long words, const float *scale, const float *shift, int planes, const bf16 *exponentials,
                         long from_plane, bf16 *tiles, bf16 *pairs, long plane, float *sums) noexcept nogil
         bf16 *(*pair_of)(long words, long word, long lane, bf16 *pairs) noexcept nogil
-        void (*add_turned)(long slices, long stride, const float *parts, long rows, long columns, float *to,
-                           long row) noexcept nogil
+        void (*add_turned)(long slices, long stride, long tile_column, const float *parts, long rows, long columns,
+                           float *to, long row) noexcept nogil
         void (*product)(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
                         bint accumulate, upcoming after) noexcept nogil
 

@@ -120,7 +120,7 @@ ctypedef struct Call:
     float *h_lanes          # (panels of lanes, H, panel): h^T
     float *h_columns        # (panels of columns, B, panel): h
     float *exponentials     # (V, stride) if they are stored, else (threads, block, stride)
-    float *dh_parts         # (slices, H, stride), with tiles (slices, columns, stride) in tiles of 16 x 16
+    float *dh_parts         # (slices, H, stride), with tiles dh^T in tiles of 16 x 16, (slices, stride, columns)
     float *scale            # (threads, stride)
     bint stream             # dW is large: its blocks are made in the cache and copied past it
     float *block_gradient   # (threads, block, H) where a block's dW is made for an update or the copy
@@ -617,7 +617,7 @@ cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
                 call.planes,
                 consecutive(weights, call.weight_plane, words),
                 consecutive(pairs, call.block_plane, words),
-                result(part, TILE, TILE * call.stride, TILE * TILE),
+                result(part, TILE, TILE * TILE, TILE * call.columns),
                 block > first_block,
                 exponentials_after(call, block),
             )
@@ -654,8 +654,8 @@ cdef void add_dh_tiles(void *context, long panel, int hand) noexcept nogil:
     cdef long lane = panel * PANEL, tile, column
     for tile in range(ceil_div(call.H, TILE)):
         column = tile * TILE
-        core.tiles.add_turned(call.slices, call.stride * call.columns,
-                              call.dh_parts + column * call.stride + lane * TILE, call.B - lane, call.H - column,
+        core.tiles.add_turned(call.slices, call.stride * call.columns, TILE * call.columns,
+                              call.dh_parts + lane * call.columns + column * TILE, call.B - lane, call.H - column,
                               call.dh + lane * call.H + column, call.H)
 
 

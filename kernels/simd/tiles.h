@@ -463,9 +463,10 @@ static bf16 *pair_of(long words, long word, long lane, bf16 *pairs)
 
 /* Rows of dh: the transposed sum of the slices' parts of two tiles, 16 columns of dh x PANEL lanes as `dlogits` orders
  * them. */
-static void add_turned(long slices, long stride, const float *parts, long rows, long columns, float *to, long row)
+static void add_turned(long slices, long stride, long tile_column, const float *parts, long rows, long columns,
+                       float *to, long row)
 {
-    for (int tile = 0; tile < 2; tile++, parts += TILE * TILE) {
+    for (int tile = 0; tile < 2; tile++, parts += tile_column) {
         __m512i lines[TILE];
         for (int i = 0; i < TILE; i++) {
             __m512 sum = _mm512_setzero_ps();
