@@ -137,7 +137,8 @@ cdef extern from "core.h" nogil:
         void (*settle)(long words, long lanes, const float *highest, const float *base, float *sum,
                        float *differences) noexcept nogil
         void (*dlogits)(long words, const float *scale, const float *shift, int planes, const bf16 *exponentials,
-                        long from_plane, bf16 *tiles, bf16 *pairs, long plane, float *sums) noexcept nogil
+                        long from_plane, bf16 *tiles, bf16 *pairs, long plane, long tile_column,
+                        float *sums) noexcept nogil
         bf16 *(*pair_of)(long words, long word, long lane, bf16 *pairs) noexcept nogil
         void (*add_turned)(long slices, long stride, long tile_column, const float *parts, long rows, long columns,
                            float *to, long row) noexcept nogil

@@ -64,6 +64,7 @@ cdef const core_api *core = import_core()
 cdef enum:
     BLOCK = 120                # words: a multiple of every variant's tile rows
     BLOCK_OF_TILES = 128       # words: a multiple of 32
+    PIECE_OF_TILES = 1 << 13   # bf16 of a piece's weights at most: a third of the first cache
     CACHE_LINE = 16            # floats
     SLICES_AT_MOST = 32
     STREAM_FROM = 1 << 21      # floats of dW: more than the caches hold until dW is read
@@ -85,6 +86,8 @@ ctypedef struct Call:
     long panel              # lanes of a panel
     long block              # words of a block
     long blocks
+    long piece              # words of a piece of a block, whose weights stay in the first cache in sweep one
+    long pieces             # of all blocks
     long slices
     bint keep               # sweep two uses the stored exponentials of sweep one
     bint gradients          # there is a sweep two
@@ -113,10 +116,10 @@ ctypedef struct Call:
     float *highest          # (slices, stride)
     float *sum              # (slices, stride)
     float *differences      # (slices, stride) sums of logit - highest
-    float *block_base       # (blocks, stride) what a block's exponentials are relative to: `highest` as it left it,
+    float *piece_base       # (pieces, stride) what a piece's exponentials are relative to: `highest` as it left it,
                             # or with tiles a number not far below
-    long *rows_by_target    # (B,) rows in the order of their targets' blocks
-    long *targets_before    # (blocks + 1) how many of them have targets before a block
+    long *rows_by_target    # (B,) rows in the order of their targets' pieces
+    long *targets_before    # (pieces + 1) how many of them have targets before a piece
     float *h_lanes          # (panels of lanes, H, panel): h^T
     float *h_columns        # (panels of columns, B, panel): h
     float *exponentials     # (V, stride) if they are stored, else (threads, block, stride)
@@ -136,7 +139,7 @@ ctypedef struct Call:
     bf16 *exponential_tiles  # (blocks x block x stride) if they are stored, else (block x stride) a thread
     bf16 *p_tiles           # (block x stride) a thread
     bf16 *p_pairs           # (block x stride) a thread
-    float *panel_logits     # (threads, block, PANEL)
+    float *panel_logits     # (threads, piece, PANEL)
     float *base             # (threads, stride) what a slice's exponentials are relative to
 
 
@@ -149,15 +152,19 @@ cdef void set_sizes(Call *call) noexcept nogil:
     call.panel = 2 * vector
     if call.planes:
         call.block = BLOCK_OF_TILES
+        call.piece = call.block
+        while call.piece > PANEL and call.piece * call.planes * call.H > PIECE_OF_TILES:
+            call.piece //= 2
         call.lanes = call.stride = round_up(call.B, PANEL)
     else:
-        call.block = BLOCK
+        call.block = call.piece = BLOCK
         call.lanes = round_up(call.B, vector)
         call.stride = round_up(call.lanes, CACHE_LINE)
         if call.stride >= 8 * CACHE_LINE and call.stride % (2 * CACHE_LINE) == 0:
             call.stride += CACHE_LINE  # with a stride of a power of two a block would use few sets of the cache
     call.columns = round_up(call.H, PANEL)
     call.blocks = ceil_div(call.V, call.block)
+    call.pieces = ceil_div(call.V, call.piece)
     call.slices = min(call.blocks, SLICES_AT_MOST)
     call.stream = call.dweight != NULL and call.V * call.H >= STREAM_FROM
     call.keep = call.keep and call.V * call.stride * (2 * call.planes if call.planes else 4) <= KEEP_AT_MOST
@@ -182,11 +189,11 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
     call.target_logits = call.row_log_sum + call.stride
     call.row_sum = <double *> reserve(&at, call.stride * sizeof(double))
     call.rows_by_target = <long *> reserve(&at, call.B * sizeof(long))
-    call.targets_before = <long *> reserve(&at, (call.blocks + 1) * sizeof(long))
+    call.targets_before = <long *> reserve(&at, (call.pieces + 1) * sizeof(long))
     call.highest = <float *> reserve(&at, call.slices * lane_array)
     call.sum = <float *> reserve(&at, call.slices * lane_array)
     call.differences = <float *> reserve(&at, call.slices * lane_array)
-    call.block_base = <float *> reserve(&at, call.blocks * lane_array if call.keep else 0)
+    call.piece_base = <float *> reserve(&at, call.pieces * lane_array if call.keep else 0)
     if call.planes:
         lay_out_tiles(call, &at, threads)
     else:
@@ -211,7 +218,7 @@ cdef void lay_out_tiles(Call *call, char **at, size_t threads) noexcept nogil:
     call.kept_plane = (call.blocks if call.keep else 1) * call.block_plane
     call.h_pairs = <bf16 *> reserve(at, call.h_plane * number)
     call.weight_tiles = <bf16 *> reserve(at, threads * call.weight_plane * number)
-    call.panel_logits = <float *> reserve(at, threads * call.block * PANEL * sizeof(float))
+    call.panel_logits = <float *> reserve(at, threads * call.piece * PANEL * sizeof(float))
     call.base = <float *> reserve(at, threads * call.stride * sizeof(float))
     cdef size_t dh_parts = call.slices * call.stride * call.columns * sizeof(float)
     cdef size_t gradient = threads * (PANEL * call.columns + call.block * (TILE + 1)) * sizeof(float)
@@ -279,7 +286,7 @@ cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
         core.simd.exponentials(words, call.lanes, call.stride, (block - first_block) * BLOCK, bias, logits, highest,
                                sum, differences if call.label_smoothing else NULL)
         if call.keep:
-            memcpy(call.block_base + block * call.stride, highest, call.stride * sizeof(float))
+            memcpy(call.piece_base + block * call.stride, highest, call.stride * sizeof(float))
 
 
 cdef float *state_at(float *state, long first) noexcept nogil:
@@ -353,7 +360,7 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
         words = min(BLOCK, call.V - first)
         p = block_of(call, first, hand)
         if call.keep:
-            core.simd.rescale(call.lanes, call.block_base + block * call.stride, call.row_highest,
+            core.simd.rescale(call.lanes, call.piece_base + block * call.stride, call.row_highest,
                               call.row_log_sum, call.row_scale, scale)
         else:
             scale = call.row_scale
@@ -454,30 +461,32 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef float *differences = call.differences + slice * call.stride if call.label_smoothing else NULL
     cdef float *base = call.base + hand * call.stride
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
-    cdef float *logits = call.panel_logits + hand * call.block * PANEL
+    cdef float *logits = call.panel_logits + hand * call.piece * PANEL
     cdef const float *bias
     cdef const float *next_words
     cdef bf16 *tiles = NULL
-    cdef long share, panel, lane, block, first, words, at, row, word, words_before = 0
+    cdef long share, panel, lane, piece, first, words, at, row, word, words_before = 0
+    cdef long a_block = call.block // call.piece  # pieces
     for lane in range(call.stride):
         highest[lane] = -FLT_MAX
         sum[lane] = base[lane] = 0
         call.differences[slice * call.stride + lane] = 0
     core.tiles.begin()
-    for block in range(slice * call.blocks // call.slices, (slice + 1) * call.blocks // call.slices):
-        first = block * call.block
-        words = min(call.block, call.V - first)
+    for piece in range(slice * call.blocks // call.slices * a_block,
+                       min((slice + 1) * call.blocks // call.slices * a_block, call.pieces)):
+        first = piece * call.piece
+        words = min(call.piece, call.V - first)
         bias = call.bias + first if call.bias else NULL
         split_weights(call, first, words, weights)
         next_words = call.weight + (first + words) * call.H
-        share = min(call.block, call.V - first - words) * call.H * PANEL // call.stride
+        share = min(call.piece, call.V - first - words) * call.H * PANEL // call.stride
         if call.keep:
-            tiles = exponentials_of(call, block, hand)
-        at = call.targets_before[block]
+            tiles = exponentials_of(call, piece // a_block, hand) + piece % a_block * call.piece * PANEL
+        at = call.targets_before[piece]
         for panel in range(call.stride // PANEL):
             lane = panel * PANEL
             make_panel(call, lane, words, weights, logits, array_of(next_words + panel * share, share * sizeof(float)))
-            while at < call.targets_before[block + 1] and call.rows_by_target[at] < lane + PANEL:
+            while at < call.targets_before[piece + 1] and call.rows_by_target[at] < lane + PANEL:
                 row = call.rows_by_target[at]
                 word = call.targets[row] - first
                 call.target_logits[row] = logits[word * PANEL + row - lane] + (bias[word] if bias else 0)
@@ -486,22 +495,23 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
                                     differences + lane if differences else NULL, call.planes, call.kept_plane,
                                     tiles + lane * call.block if tiles else NULL)
         if call.keep:
-            memcpy(call.block_base + block * call.stride, base, call.stride * sizeof(float))
+            memcpy(call.piece_base + piece * call.stride, base, call.stride * sizeof(float))
         words_before += words
     core.tiles.settle(words_before, call.stride, highest, base, sum, differences)
     core.tiles.end()
 
 
-cdef void make_exponentials(Call *call, long block, long words, const bf16 *weights, float *logits,
-                            bf16 *tiles) noexcept nogil:
-    """Compute the probabilities of a block, whose exponentials were not kept."""
-    cdef long first = block * call.block, at = call.targets_before[block], panel, lane, row
+cdef void make_probabilities(Call *call, long piece, long words, bf16 *weights, float *logits,
+                             bf16 *tiles) noexcept nogil:
+    """Compute what was not kept, with a base that makes probabilities of the exponentials."""
+    cdef long first = piece * call.piece, at = call.targets_before[piece], panel, lane, row
+    split_weights(call, first, words, weights)
     for panel in range(call.stride // PANEL):
         lane = panel * PANEL
         make_panel(call, lane, words, weights, logits, nothing())
         core.simd.probabilities(words, PANEL, PANEL, call.bias + first if call.bias else NULL, call.row_highest + lane,
                                 call.row_log_sum + lane, logits)
-        while at < call.targets_before[block + 1] and call.rows_by_target[at] < lane + PANEL:
+        while at < call.targets_before[piece + 1] and call.rows_by_target[at] < lane + PANEL:
             row = call.rows_by_target[at]
             call.target_logits[row] = logits[(call.targets[row] - first) * PANEL + row - lane]
             at += 1
@@ -529,34 +539,51 @@ cdef void put(float value, int planes, long plane, bf16 *at) noexcept nogil:
         at[plane] = rounded(value - widened(at[0]))
 
 
-cdef void make_p(Call *call, long block, long words, const float *scale, bf16 *exponentials, bf16 *p, bf16 *pairs,
-                 float *sums) noexcept nogil:
-    """Turn exponentials into p, in tiles of both kinds, and sum it over the lanes: sums (block, TILE).
+cdef void make_p(Call *call, long block, long words, int hand, float *sums) noexcept nogil:
+    """Make p of a block, in tiles of both kinds, and sum it over the lanes: sums (block, TILE).
 
     The target's p replaces that of an exponential of 0.
     """
-    cdef long first = block * call.block, at, panel, lane, row, word
+    cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
+    cdef float *logits = call.panel_logits + hand * call.piece * PANEL
+    cdef float *own_scale = call.scale + hand * call.stride
+    cdef float *scale = own_scale if call.keep else call.row_scale
+    cdef bf16 *exponentials = exponentials_of(call, block, hand)
+    cdef bf16 *p = call.p_tiles + hand * call.planes * call.block_plane
+    cdef bf16 *pairs = call.p_pairs + hand * call.planes * call.block_plane
+    cdef long a_block = call.block // call.piece, depth = round_up(words, TILE_DEPTH)
+    cdef long piece, within, some, at, panel, lane, row, word
     cdef float value
-    for at in range(call.targets_before[block], call.targets_before[block + 1]):
-        row = call.rows_by_target[at]
-        word = call.targets[row] - first
-        put(0, call.planes, call.kept_plane, exponentials + (row // PANEL * call.block + word) * PANEL + row % PANEL)
     memset(sums, 0, call.block * TILE * sizeof(float))
-    for panel in range(call.stride // PANEL):
-        lane = panel * PANEL
-        core.tiles.dlogits(words, scale + lane, call.smoothing_shift + lane, call.planes,
-                           exponentials + lane * call.block, call.kept_plane, p + lane * call.block,
-                           pairs + lane * round_up(words, TILE_DEPTH), call.block_plane, sums)
-    for at in range(call.targets_before[block], call.targets_before[block + 1]):
-        row = call.rows_by_target[at]
-        word = call.targets[row] - first
-        value = <float> ((call.target_logits[row] - (1 - call.label_smoothing)) * call.row_scale[row])
-        sums[word * TILE] += value
-        value -= call.smoothing_shift[row]
-        lane = row // PANEL * PANEL
-        put(value, call.planes, call.block_plane, p + lane * call.block + word * PANEL + row % PANEL)
-        put(value, call.planes, call.block_plane,
-            core.tiles.pair_of(words, word, row % PANEL, pairs + lane * round_up(words, TILE_DEPTH)))
+    for piece in range(block * a_block, min((block + 1) * a_block, call.pieces)):
+        within = (piece - block * a_block) * call.piece
+        some = min(call.piece, words - within)
+        if call.keep:
+            core.simd.rescale(call.stride, call.piece_base + piece * call.stride, call.row_highest, call.row_log_sum,
+                              call.row_scale, scale)
+        else:
+            make_probabilities(call, piece, some, weights, logits, exponentials + within * PANEL)
+        for at in range(call.targets_before[piece], call.targets_before[piece + 1]):
+            row = call.rows_by_target[at]
+            word = call.targets[row] - block * call.block
+            put(0, call.planes, call.kept_plane,
+                exponentials + (row // PANEL * call.block + word) * PANEL + row % PANEL)
+        for panel in range(call.stride // PANEL):
+            lane = panel * PANEL
+            core.tiles.dlogits(some, scale + lane, call.smoothing_shift + lane, call.planes,
+                               exponentials + lane * call.block + within * PANEL, call.kept_plane,
+                               p + lane * call.block + within * PANEL, pairs + lane * depth + within * TILE,
+                               call.block_plane, depth * TILE, sums + within * TILE)
+        for at in range(call.targets_before[piece], call.targets_before[piece + 1]):
+            row = call.rows_by_target[at]
+            word = call.targets[row] - block * call.block
+            value = <float> ((call.target_logits[row] - (1 - call.label_smoothing)) * call.row_scale[row])
+            sums[word * TILE] += value
+            value -= call.smoothing_shift[row]
+            lane = row // PANEL * PANEL
+            put(value, call.planes, call.block_plane, p + lane * call.block + word * PANEL + row % PANEL)
+            put(value, call.planes, call.block_plane,
+                core.tiles.pair_of(words, word, row % PANEL, pairs + lane * depth))
 
 
 cdef upcoming exponentials_after(Call *call, long block) noexcept nogil:
@@ -583,30 +610,19 @@ cdef upcoming weights_of(Call *call, long first, long words) noexcept nogil:
 cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef float *part = call.dh_parts + slice * call.stride * call.columns
-    cdef float *own_scale = call.scale + hand * call.stride
-    cdef float *scale = own_scale if call.keep else call.row_scale
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
     cdef bf16 *p = call.p_tiles + hand * call.planes * call.block_plane
     cdef bf16 *pairs = call.p_pairs + hand * call.planes * call.block_plane
-    cdef float *logits = call.panel_logits + hand * call.block * PANEL
     cdef float *dweight = call.block_gradient + hand * (PANEL * call.columns + call.block * (TILE + 1))
     cdef float *sums = dweight + PANEL * call.columns
     cdef float *dbias = sums + call.block * TILE
-    cdef bf16 *exponentials
     cdef long block, first, words, panel, word, row, some
     cdef long first_block = slice * call.blocks // call.slices
     core.tiles.begin()
     for block in range(first_block, (slice + 1) * call.blocks // call.slices):
         first = block * call.block
         words = min(call.block, call.V - first)
-        exponentials = exponentials_of(call, block, hand)
-        if call.keep:
-            core.simd.rescale(call.stride, call.block_base + block * call.stride, call.row_highest, call.row_log_sum,
-                              call.row_scale, scale)
-        else:
-            split_weights(call, first, words, weights)
-            make_exponentials(call, block, words, weights, logits, exponentials)
-        make_p(call, block, words, scale, exponentials, p, pairs, sums)
+        make_p(call, block, words, hand, sums)
         if call.dh:  # dh^T += W^T p
             split_left(core.tiles, matrix(call.weight + first * call.H, 1, call.H), call.H, words, call.planes,
                        call.weight_plane, weights)
@@ -757,21 +773,21 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
 
 
 cdef void sort_targets(Call *call) noexcept nogil:
-    """Order the rows by the blocks of their targets, so that a block need not look for its own."""
-    cdef long row, block, before = 0, count
-    memset(call.targets_before, 0, (call.blocks + 1) * sizeof(long))
+    """Order the rows by the pieces of their targets, so that a piece need not look for its own."""
+    cdef long row, piece, before = 0, count
+    memset(call.targets_before, 0, (call.pieces + 1) * sizeof(long))
     for row in range(call.B):
-        call.targets_before[call.targets[row] // call.block] += 1
-    for block in range(call.blocks + 1):
-        count = call.targets_before[block]
-        call.targets_before[block] = before
+        call.targets_before[call.targets[row] // call.piece] += 1
+    for piece in range(call.pieces + 1):
+        count = call.targets_before[piece]
+        call.targets_before[piece] = before
         before += count
     for row in range(call.B):
-        block = call.targets[row] // call.block
-        call.rows_by_target[call.targets_before[block]] = row
-        call.targets_before[block] += 1
-    for block in range(call.blocks, 0, -1):  # each has moved on to where the next one begins
-        call.targets_before[block] = call.targets_before[block - 1]
+        piece = call.targets[row] // call.piece
+        call.rows_by_target[call.targets_before[piece]] = row
+        call.targets_before[piece] += 1
+    for piece in range(call.pieces, 0, -1):  # each has moved on to where the next one begins
+        call.targets_before[piece] = call.targets_before[piece - 1]
     call.targets_before[0] = 0
 
 

@@ -141,7 +141,7 @@ typedef struct {
                          float *base, float *sum, float *differences, int planes, long plane, bf16 *tiles);
     void (*settle)(long words, long lanes, const float *highest, const float *base, float *sum, float *differences);
     void (*dlogits)(long words, const float *scale, const float *shift, int planes, const bf16 *exponentials,
-                    long from_plane, bf16 *tiles, bf16 *pairs, long plane, float *sums);
+                    long from_plane, bf16 *tiles, bf16 *pairs, long plane, long tile_column, float *sums);
     bf16 *(*pair_of)(long words, long word, long lane, bf16 *pairs);
     void (*add_turned)(long slices, long stride, long tile_column, const float *parts, long rows, long columns,
                        float *to, long row);

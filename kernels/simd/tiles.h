@@ -423,10 +423,9 @@ INLINE long lane_of(int tile, int column)
 
 INLINE void dlogits_in_planes(long words, const float *scale, const float *shift, const int planes,
                               const bf16 *exponentials, long from_plane, bf16 *tiles, bf16 *pairs, long plane,
-                              float *sums)
+                              long tile_column, float *sums)
 {
     const floats32 factor = load_all(scale), less = load_all(shift);
-    const long tile_column = chunks_of(words) * TILE_VALUES;
     for (long word = 0; word < whole_pairs(words); word += 2, exponentials += 2 * PANEL, tiles += 2 * PANEL) {
         floats32 x[2];
         for (int i = 0; i < 2; i++) {
@@ -442,15 +441,16 @@ INLINE void dlogits_in_planes(long words, const float *scale, const float *shift
 }
 
 /* Sweep two, a panel of a block: exponentials become dlogits, exponentials * scale - shift, in tiles of rows, and in
- * tiles of pairs for the product over the words. sums (whole pairs of tiles, 16): += the dlogits of each word, before
+ * tiles of pairs for the product over the words, tile_column values from a column to the next. sums (whole pairs of
+ * tiles, 16): += the dlogits of each word, before
  * they are rounded. */
 static void dlogits(long words, const float *scale, const float *shift, int planes, const bf16 *exponentials,
-                    long from_plane, bf16 *tiles, bf16 *pairs, long plane, float *sums)
+                    long from_plane, bf16 *tiles, bf16 *pairs, long plane, long tile_column, float *sums)
 {
     if (planes == 1)
-        dlogits_in_planes(words, scale, shift, 1, exponentials, from_plane, tiles, pairs, plane, sums);
+        dlogits_in_planes(words, scale, shift, 1, exponentials, from_plane, tiles, pairs, plane, tile_column, sums);
     else
-        dlogits_in_planes(words, scale, shift, 2, exponentials, from_plane, tiles, pairs, plane, sums);
+        dlogits_in_planes(words, scale, shift, 2, exponentials, from_plane, tiles, pairs, plane, tile_column, sums);
 }
 
 /* Where the pair of tiles that `dlogits` made keeps a word's number of a lane. */
