@@ -7,19 +7,25 @@ read in place and every sum over words is vertical.
 
     sweep one, a slice at a time                               results of a slice
         logits = W h^T + b                                         highest  (lanes)  of its logits
-        block_highest, sum: running over the blocks                sum      (lanes)  of exp(logit - highest)
-        e = exp(logits - block_highest)  kept: (V, lanes)          the logits of the targets in it
+        e = exp(logits - base)  kept: (V, lanes)                   sum      (lanes)  of exp(logit - highest)
+                                                                   the logits of the targets in it
     the slices are combined: highest, log_sum, losses
     sweep two, a slice at a time
-        p = (e * exp(block_highest - highest - log_sum) - truth) * row_scale          in place of e
+        p = (e * exp(base - highest - log_sum) - truth) * row_scale
         dh^T += W^T p                                              dh^T  (H, lanes), added up in slice order
         db = sum of p
         dW = p h                                                   or, at once, the update of W by it
 
+A block's exponentials are relative to its base, in float32 the highest logit of the slice so far. The rows are ordered
+by the block of their target, so that a block need not look for its own.
+
 The products are computed in float32 ("ieee"), or from tiles of bf16 (simd/tiles.h) with float32 sums: with each number
-rounded once ("bf16"), or as the sum of two bf16 ("bf16x3"). Both go through the sweeps above, the second kind a
-panel of lanes at a time: weights, h, e and p are then in tiles of P planes, 1 or 2, and everything between the
-products is float32. The target's p, where 1 is subtracted, is taken from its float32 logit.
+rounded once ("bf16"), or as the sum of two bf16 ("bf16x3"). Both go through the sweeps above. With tiles the weights,
+h, e and p have P planes, 1 or 2, and everything between the products is float32; the target's p, where 1 is subtracted,
+is taken from its float32 logit. Tiles are made a panel of lanes at a time, by two walks over the panel of a block that
+leave each number in the first cache: one from logits to e, relative to the base of the block before unless a logit is
+far above it; and one from e to both kinds of tiles of p, which the two products of sweep two take. In sweep one a block
+is cut into strips, whose weights stay in the first cache with a panel.
 
 Without an update, a long batch goes through both sweeps in pieces (rows_at_once): then the exponentials can be stored
 between the sweeps for any length of batch, and a block stays in the caches. dW and db are summed over the pieces.
@@ -41,9 +47,9 @@ Work memory, in floats, beside the arguments; B are the rows that go at once, L 
 
 and with tiles, where L is B and H is padded to 32:
 
-    forward    (P H / 2 + 3 S + 9) L + n BLOCK (P H / 2 + 32)
-    backward   the same + (P H / 2 + S H + n P BLOCK + n) L + n (32 H + BLOCK)
-    both       the same + (P V / 2 + V / BLOCK) L, as above
+    forward    (P H / 2 + 3 S + n + 11) L + n BLOCK (P H / 2 + 32)
+    backward   the same + (P H / 2 + S H + 3 n P BLOCK / 2 + n) L + n (32 H + 17 BLOCK)
+    both       the same + (P V / 2 + V / STRIP) L, as above, less n P BLOCK / 2 L
 """
 
 from libc.float cimport FLT_MAX
@@ -64,7 +70,7 @@ cdef const core_api *core = import_core()
 cdef enum:
     BLOCK = 120                # words: a multiple of every variant's tile rows
     BLOCK_OF_TILES = 128       # words: a multiple of 32
-    PIECE_OF_TILES = 1 << 13   # bf16 of a piece's weights at most: a third of the first cache
+    STRIP_OF_TILES = 1 << 13   # bf16 of a strip's weights at most: a third of the first cache
     CACHE_LINE = 16            # floats
     SLICES_AT_MOST = 32
     STREAM_FROM = 1 << 21      # floats of dW: more than the caches hold until dW is read
@@ -86,8 +92,8 @@ ctypedef struct Call:
     long panel              # lanes of a panel
     long block              # words of a block
     long blocks
-    long piece              # words of a piece of a block, whose weights stay in the first cache in sweep one
-    long pieces             # of all blocks
+    long strip              # words of a strip of a block, whose weights stay in the first cache in sweep one
+    long strips             # of all blocks
     long slices
     bint keep               # sweep two uses the stored exponentials of sweep one
     bint gradients          # there is a sweep two
@@ -116,10 +122,9 @@ ctypedef struct Call:
     float *highest          # (slices, stride)
     float *sum              # (slices, stride)
     float *differences      # (slices, stride) sums of logit - highest
-    float *piece_base       # (pieces, stride) what a piece's exponentials are relative to: `highest` as it left it,
-                            # or with tiles a number not far below
-    long *rows_by_target    # (B,) rows in the order of their targets' pieces
-    long *targets_before    # (pieces + 1) how many of them have targets before a piece
+    float *strip_base       # (strips, stride) what a strip's exponentials are relative to
+    long *rows_by_target    # (B,) rows in the order of their targets' strips
+    long *targets_before    # (strips + 1) how many of them have targets before a strip
     float *h_lanes          # (panels of lanes, H, panel): h^T
     float *h_columns        # (panels of columns, B, panel): h
     float *exponentials     # (V, stride) if they are stored, else (threads, block, stride)
@@ -139,7 +144,7 @@ ctypedef struct Call:
     bf16 *exponential_tiles  # (blocks x block x stride) if they are stored, else (block x stride) a thread
     bf16 *p_tiles           # (block x stride) a thread
     bf16 *p_pairs           # (block x stride) a thread
-    float *panel_logits     # (threads, piece, PANEL)
+    float *panel_logits     # (threads, strip, PANEL)
     float *base             # (threads, stride) what a slice's exponentials are relative to
 
 
@@ -152,19 +157,19 @@ cdef void set_sizes(Call *call) noexcept nogil:
     call.panel = 2 * vector
     if call.planes:
         call.block = BLOCK_OF_TILES
-        call.piece = call.block
-        while call.piece > PANEL and call.piece * call.planes * call.H > PIECE_OF_TILES:
-            call.piece //= 2
+        call.strip = call.block
+        while call.strip > PANEL and call.strip * call.planes * call.H > STRIP_OF_TILES:
+            call.strip //= 2
         call.lanes = call.stride = round_up(call.B, PANEL)
     else:
-        call.block = call.piece = BLOCK
+        call.block = call.strip = BLOCK
         call.lanes = round_up(call.B, vector)
         call.stride = round_up(call.lanes, CACHE_LINE)
         if call.stride >= 8 * CACHE_LINE and call.stride % (2 * CACHE_LINE) == 0:
             call.stride += CACHE_LINE  # with a stride of a power of two a block would use few sets of the cache
     call.columns = round_up(call.H, PANEL)
     call.blocks = ceil_div(call.V, call.block)
-    call.pieces = ceil_div(call.V, call.piece)
+    call.strips = ceil_div(call.V, call.strip)
     call.slices = min(call.blocks, SLICES_AT_MOST)
     call.stream = call.dweight != NULL and call.V * call.H >= STREAM_FROM
     call.keep = call.keep and call.V * call.stride * (2 * call.planes if call.planes else 4) <= KEEP_AT_MOST
@@ -189,11 +194,11 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
     call.target_logits = call.row_log_sum + call.stride
     call.row_sum = <double *> reserve(&at, call.stride * sizeof(double))
     call.rows_by_target = <long *> reserve(&at, call.B * sizeof(long))
-    call.targets_before = <long *> reserve(&at, (call.pieces + 1) * sizeof(long))
+    call.targets_before = <long *> reserve(&at, (call.strips + 1) * sizeof(long))
     call.highest = <float *> reserve(&at, call.slices * lane_array)
     call.sum = <float *> reserve(&at, call.slices * lane_array)
     call.differences = <float *> reserve(&at, call.slices * lane_array)
-    call.piece_base = <float *> reserve(&at, call.pieces * lane_array if call.keep else 0)
+    call.strip_base = <float *> reserve(&at, call.strips * lane_array if call.keep else 0)
     if call.planes:
         lay_out_tiles(call, &at, threads)
     else:
@@ -218,7 +223,7 @@ cdef void lay_out_tiles(Call *call, char **at, size_t threads) noexcept nogil:
     call.kept_plane = (call.blocks if call.keep else 1) * call.block_plane
     call.h_pairs = <bf16 *> reserve(at, call.h_plane * number)
     call.weight_tiles = <bf16 *> reserve(at, threads * call.weight_plane * number)
-    call.panel_logits = <float *> reserve(at, threads * call.piece * PANEL * sizeof(float))
+    call.panel_logits = <float *> reserve(at, threads * call.strip * PANEL * sizeof(float))
     call.base = <float *> reserve(at, threads * call.stride * sizeof(float))
     cdef size_t dh_parts = call.slices * call.stride * call.columns * sizeof(float)
     cdef size_t gradient = threads * (PANEL * call.columns + call.block * (TILE + 1)) * sizeof(float)
@@ -286,7 +291,7 @@ cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
         core.simd.exponentials(words, call.lanes, call.stride, (block - first_block) * BLOCK, bias, logits, highest,
                                sum, differences if call.label_smoothing else NULL)
         if call.keep:
-            memcpy(call.piece_base + block * call.stride, highest, call.stride * sizeof(float))
+            memcpy(call.strip_base + block * call.stride, highest, call.stride * sizeof(float))
 
 
 cdef float *state_at(float *state, long first) noexcept nogil:
@@ -360,7 +365,7 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
         words = min(BLOCK, call.V - first)
         p = block_of(call, first, hand)
         if call.keep:
-            core.simd.rescale(call.lanes, call.piece_base + block * call.stride, call.row_highest,
+            core.simd.rescale(call.lanes, call.strip_base + block * call.stride, call.row_highest,
                               call.row_log_sum, call.row_scale, scale)
         else:
             scale = call.row_scale
@@ -461,32 +466,32 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef float *differences = call.differences + slice * call.stride if call.label_smoothing else NULL
     cdef float *base = call.base + hand * call.stride
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
-    cdef float *logits = call.panel_logits + hand * call.piece * PANEL
+    cdef float *logits = call.panel_logits + hand * call.strip * PANEL
     cdef const float *bias
     cdef const float *next_words
     cdef bf16 *tiles = NULL
-    cdef long share, panel, lane, piece, first, words, at, row, word, words_before = 0
-    cdef long a_block = call.block // call.piece  # pieces
+    cdef long share, panel, lane, strip, first, words, at, row, word, words_before = 0
+    cdef long a_block = call.block // call.strip  # strips
     for lane in range(call.stride):
         highest[lane] = -FLT_MAX
         sum[lane] = base[lane] = 0
         call.differences[slice * call.stride + lane] = 0
     core.tiles.begin()
-    for piece in range(slice * call.blocks // call.slices * a_block,
-                       min((slice + 1) * call.blocks // call.slices * a_block, call.pieces)):
-        first = piece * call.piece
-        words = min(call.piece, call.V - first)
+    for strip in range(slice * call.blocks // call.slices * a_block,
+                       min((slice + 1) * call.blocks // call.slices * a_block, call.strips)):
+        first = strip * call.strip
+        words = min(call.strip, call.V - first)
         bias = call.bias + first if call.bias else NULL
         split_weights(call, first, words, weights)
         next_words = call.weight + (first + words) * call.H
-        share = min(call.piece, call.V - first - words) * call.H * PANEL // call.stride
+        share = min(call.strip, call.V - first - words) * call.H * PANEL // call.stride
         if call.keep:
-            tiles = exponentials_of(call, piece // a_block, hand) + piece % a_block * call.piece * PANEL
-        at = call.targets_before[piece]
+            tiles = exponentials_of(call, strip // a_block, hand) + strip % a_block * call.strip * PANEL
+        at = call.targets_before[strip]
         for panel in range(call.stride // PANEL):
             lane = panel * PANEL
             make_panel(call, lane, words, weights, logits, array_of(next_words + panel * share, share * sizeof(float)))
-            while at < call.targets_before[piece + 1] and call.rows_by_target[at] < lane + PANEL:
+            while at < call.targets_before[strip + 1] and call.rows_by_target[at] < lane + PANEL:
                 row = call.rows_by_target[at]
                 word = call.targets[row] - first
                 call.target_logits[row] = logits[word * PANEL + row - lane] + (bias[word] if bias else 0)
@@ -495,23 +500,23 @@ cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
                                     differences + lane if differences else NULL, call.planes, call.kept_plane,
                                     tiles + lane * call.block if tiles else NULL)
         if call.keep:
-            memcpy(call.piece_base + piece * call.stride, base, call.stride * sizeof(float))
+            memcpy(call.strip_base + strip * call.stride, base, call.stride * sizeof(float))
         words_before += words
     core.tiles.settle(words_before, call.stride, highest, base, sum, differences)
     core.tiles.end()
 
 
-cdef void make_probabilities(Call *call, long piece, long words, bf16 *weights, float *logits,
+cdef void make_probabilities(Call *call, long strip, long words, bf16 *weights, float *logits,
                              bf16 *tiles) noexcept nogil:
     """Compute what was not kept, with a base that makes probabilities of the exponentials."""
-    cdef long first = piece * call.piece, at = call.targets_before[piece], panel, lane, row
+    cdef long first = strip * call.strip, at = call.targets_before[strip], panel, lane, row
     split_weights(call, first, words, weights)
     for panel in range(call.stride // PANEL):
         lane = panel * PANEL
         make_panel(call, lane, words, weights, logits, nothing())
         core.simd.probabilities(words, PANEL, PANEL, call.bias + first if call.bias else NULL, call.row_highest + lane,
                                 call.row_log_sum + lane, logits)
-        while at < call.targets_before[piece + 1] and call.rows_by_target[at] < lane + PANEL:
+        while at < call.targets_before[strip + 1] and call.rows_by_target[at] < lane + PANEL:
             row = call.rows_by_target[at]
             call.target_logits[row] = logits[(call.targets[row] - first) * PANEL + row - lane]
             at += 1
@@ -545,25 +550,25 @@ cdef void make_p(Call *call, long block, long words, int hand, float *sums) noex
     The target's p replaces that of an exponential of 0.
     """
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
-    cdef float *logits = call.panel_logits + hand * call.piece * PANEL
+    cdef float *logits = call.panel_logits + hand * call.strip * PANEL
     cdef float *own_scale = call.scale + hand * call.stride
     cdef float *scale = own_scale if call.keep else call.row_scale
     cdef bf16 *exponentials = exponentials_of(call, block, hand)
     cdef bf16 *p = call.p_tiles + hand * call.planes * call.block_plane
     cdef bf16 *pairs = call.p_pairs + hand * call.planes * call.block_plane
-    cdef long a_block = call.block // call.piece, depth = round_up(words, TILE_DEPTH)
-    cdef long piece, within, some, at, panel, lane, row, word
+    cdef long a_block = call.block // call.strip, depth = round_up(words, TILE_DEPTH)
+    cdef long strip, within, some, at, panel, lane, row, word
     cdef float value
     memset(sums, 0, call.block * TILE * sizeof(float))
-    for piece in range(block * a_block, min((block + 1) * a_block, call.pieces)):
-        within = (piece - block * a_block) * call.piece
-        some = min(call.piece, words - within)
+    for strip in range(block * a_block, min((block + 1) * a_block, call.strips)):
+        within = (strip - block * a_block) * call.strip
+        some = min(call.strip, words - within)
         if call.keep:
-            core.simd.rescale(call.stride, call.piece_base + piece * call.stride, call.row_highest, call.row_log_sum,
+            core.simd.rescale(call.stride, call.strip_base + strip * call.stride, call.row_highest, call.row_log_sum,
                               call.row_scale, scale)
         else:
-            make_probabilities(call, piece, some, weights, logits, exponentials + within * PANEL)
-        for at in range(call.targets_before[piece], call.targets_before[piece + 1]):
+            make_probabilities(call, strip, some, weights, logits, exponentials + within * PANEL)
+        for at in range(call.targets_before[strip], call.targets_before[strip + 1]):
             row = call.rows_by_target[at]
             word = call.targets[row] - block * call.block
             put(0, call.planes, call.kept_plane,
@@ -574,7 +579,7 @@ cdef void make_p(Call *call, long block, long words, int hand, float *sums) noex
                                exponentials + lane * call.block + within * PANEL, call.kept_plane,
                                p + lane * call.block + within * PANEL, pairs + lane * depth + within * TILE,
                                call.block_plane, depth * TILE, sums + within * TILE)
-        for at in range(call.targets_before[piece], call.targets_before[piece + 1]):
+        for at in range(call.targets_before[strip], call.targets_before[strip + 1]):
             row = call.rows_by_target[at]
             word = call.targets[row] - block * call.block
             value = <float> ((call.target_logits[row] - (1 - call.label_smoothing)) * call.row_scale[row])
@@ -773,21 +778,21 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
 
 
 cdef void sort_targets(Call *call) noexcept nogil:
-    """Order the rows by the pieces of their targets, so that a piece need not look for its own."""
-    cdef long row, piece, before = 0, count
-    memset(call.targets_before, 0, (call.pieces + 1) * sizeof(long))
+    """Order the rows by the strips of their targets, so that a strip need not look for its own."""
+    cdef long row, strip, before = 0, count
+    memset(call.targets_before, 0, (call.strips + 1) * sizeof(long))
     for row in range(call.B):
-        call.targets_before[call.targets[row] // call.piece] += 1
-    for piece in range(call.pieces + 1):
-        count = call.targets_before[piece]
-        call.targets_before[piece] = before
+        call.targets_before[call.targets[row] // call.strip] += 1
+    for strip in range(call.strips + 1):
+        count = call.targets_before[strip]
+        call.targets_before[strip] = before
         before += count
     for row in range(call.B):
-        piece = call.targets[row] // call.piece
-        call.rows_by_target[call.targets_before[piece]] = row
-        call.targets_before[piece] += 1
-    for piece in range(call.pieces, 0, -1):  # each has moved on to where the next one begins
-        call.targets_before[piece] = call.targets_before[piece - 1]
+        strip = call.targets[row] // call.strip
+        call.rows_by_target[call.targets_before[strip]] = row
+        call.targets_before[strip] += 1
+    for strip in range(call.strips, 0, -1):  # each has moved on to where the next one begins
+        call.targets_before[strip] = call.targets_before[strip - 1]
     call.targets_before[0] = 0
 
 
