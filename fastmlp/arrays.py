@@ -94,6 +94,10 @@ WHOLE, NUMBERS = (int, np.integer), (int, float, np.integer, np.floating)
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 
 
+class Float16Error(Exception):
+    """An argument is float16, which the function takes as float32 (fastmlp.functional._float16)."""
+
+
 def lent_array(name: str, argument: str, given: ArrayLike) -> Array:
     """Return an array that shares the object's memory. Raise TypeError if it would have to be copied."""
     refuse_mask(f"{name}: {argument}", given)
@@ -117,15 +121,17 @@ def listed(name: str, argument: str, given: ArrayLike, dtype: DType | None = Non
 
 
 def float_array(name: str, argument: str, given: ArrayLike, dtype: DType | None = None) -> Array:
-    """Return a C-contiguous array of float32 or float64, copied only if necessary.
+    """Return a C-contiguous array of float32 or float64, copied only if necessary. Raise Float16Error for float16.
 
     dtype  the type of the floats before it in the call; None: this is the first
     """
     if type(given) is Array and given.dtype is FLOAT32 and given.flags.carray and (dtype is None or dtype is FLOAT32):
         return given
     array = lent_array(name, argument, listed(name, argument, given, dtype or FLOAT32))
-    own = FLOAT32 if array.dtype == FLOAT16 else array.dtype.newbyteorder("=")
-    if own not in (FLOAT32, FLOAT64):
+    own = array.dtype.newbyteorder("=")
+    if own == FLOAT16 and (dtype is None or dtype == FLOAT32):
+        raise Float16Error
+    if own not in (FLOAT16, FLOAT32, FLOAT64):
         raise TypeError(f"{name}: {argument}: expected float32 or float64, got {array.dtype}")
     if dtype is not None and own != dtype:
         raise TypeError(f"{name}: {argument}: expected {dtype}, as the other floats are, got {array.dtype}")

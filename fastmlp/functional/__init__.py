@@ -16,8 +16,8 @@ Arrays      NumPy arrays, or objects that share their memory: DLPack (CPU tensor
 float32     runs the kernels: the best back-end available (fastmlp.ops.backend), chosen at the first call, which
             warns if that is not the fastest.
 float64     runs the reference in NumPy, exact and slow.
-float16     is converted to float32, and so are the results. Other float types are refused, and all floats of a
-            call must be of one type.
+float16     is computed in float32, and the results are float16 again if all floats of the call are. Other types
+            are refused, and floats of a call that are not float16 must be of one type.
 Integers    of any type are ids and classes; int32 and int64 are taken as they are.
 `out=`      an array of the result's shape and type, of any layout; it may overlap the inputs. It is then returned.
 `threads=`  how many may work; None: FASTMLP_NUM_THREADS, else the cores that the process may use. No bit depends on it.

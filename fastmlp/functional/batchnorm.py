@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastmlp.arrays import ArrayLike, float_array, hand_over, lent_array, number, of_shape, place_for, upstream_gradient
+from fastmlp.functional._float16 import takes_float16
 from fastmlp.functional._shapes import channels_last, channels_second, threads_for
 from fastmlp.ops.backend import ops_of
 
@@ -11,6 +12,7 @@ __all__ = ["batch_norm", "batch_norm_backward"]
 Array = np.ndarray
 
 
+@takes_float16
 def batch_norm(
     input: ArrayLike,
     running_mean: ArrayLike | None,
@@ -78,6 +80,7 @@ def batch_norm(
     return hand_over(y, out)
 
 
+@takes_float16
 def batch_norm_backward(
     grad: ArrayLike,
     input: ArrayLike,

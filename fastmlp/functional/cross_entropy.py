@@ -16,6 +16,7 @@ from fastmlp.arrays import (
     upstream_gradient,
 )
 from fastmlp.functional import _loss
+from fastmlp.functional._float16 import takes_float16
 from fastmlp.functional._shapes import (
     axis_back,
     axis_last,
@@ -33,6 +34,7 @@ __all__ = ["cross_entropy", "cross_entropy_backward"]
 Array = np.ndarray
 
 
+@takes_float16
 def cross_entropy(
     input: ArrayLike,
     target: ArrayLike,
@@ -88,6 +90,7 @@ def cross_entropy(
     return hand_over(loss, out)
 
 
+@takes_float16
 def cross_entropy_backward(
     grad: ArrayLike,
     input: ArrayLike,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastmlp.arrays import NUMBERS, WHOLE, ArrayLike, float_array, hand_over, place_for
+from fastmlp.functional._float16 import takes_float16
 from fastmlp.functional._shapes import threads_for
 from fastmlp.ops.backend import ops_of
 
@@ -11,6 +12,7 @@ __all__ = ["dropout", "dropout_backward"]
 Array = np.ndarray
 
 
+@takes_float16
 def dropout(
     input: ArrayLike,
     p: float = 0.5,
@@ -45,6 +47,7 @@ def dropout(
     return hand_over(y, out)
 
 
+@takes_float16
 def dropout_backward(
     grad: ArrayLike, p: float = 0.5, training: bool = True, *, seed: int, threads: int | None = None
 ) -> Array:

@@ -12,6 +12,7 @@ from fastmlp.arrays import (
     place_for,
     upstream_gradient,
 )
+from fastmlp.functional._float16 import takes_float16
 from fastmlp.functional._shapes import threads_for
 from fastmlp.ops.backend import ops_of
 
@@ -20,6 +21,7 @@ __all__ = ["embedding", "embedding_backward"]
 Array = np.ndarray
 
 
+@takes_float16
 def embedding(
     input: ArrayLike,
     weight: ArrayLike,
@@ -66,6 +68,7 @@ def embedding(
     return hand_over(emb, out)
 
 
+@takes_float16
 def embedding_backward(
     grad: ArrayLike,
     input: ArrayLike,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastmlp.arrays import ArrayLike, float_array, hand_over, place_for, upstream_gradient
+from fastmlp.functional._float16 import takes_float16
 from fastmlp.functional._shapes import threads_for
 from fastmlp.ops.backend import ops_of
 
@@ -11,6 +12,7 @@ __all__ = ["gelu", "gelu_backward"]
 Array = np.ndarray
 
 
+@takes_float16
 def gelu(
     input: ArrayLike, *, approximate: str = "none", out: ArrayLike | None = None, threads: int | None = None
 ) -> Array:
@@ -34,6 +36,7 @@ def gelu(
     return hand_over(y, out)
 
 
+@takes_float16
 def gelu_backward(grad: ArrayLike, input: ArrayLike, *, approximate: str = "none", threads: int | None = None) -> Array:
     """dx = dy (Phi(x) + x phi(x)), with the normal distribution Phi and its density phi.
 

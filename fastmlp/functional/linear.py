@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastmlp.arrays import ArrayLike, float_array, hand_over, of_shape, place_for, transposed, upstream_gradient
+from fastmlp.functional._float16 import takes_float16
 from fastmlp.functional._shapes import as_rows, empty_like_inputs, threads_for
 from fastmlp.ops.backend import ops_of
 
@@ -11,6 +12,7 @@ __all__ = ["linear", "linear_backward"]
 Array = np.ndarray
 
 
+@takes_float16
 def linear(
     input: ArrayLike,
     weight: ArrayLike,
@@ -49,6 +51,7 @@ def linear(
     return hand_over(y, out)
 
 
+@takes_float16
 def linear_backward(
     grad: ArrayLike,
     input: ArrayLike,

@@ -18,6 +18,7 @@ from fastmlp.arrays import (
     upstream_gradient,
 )
 from fastmlp.functional import _loss
+from fastmlp.functional._float16 import takes_float16
 from fastmlp.functional._linear_loss import is_fused
 from fastmlp.functional._linear_loss import linear_cross_entropy as _linear_loss
 from fastmlp.functional._shapes import (
@@ -35,6 +36,7 @@ __all__ = ["linear_cross_entropy", "linear_cross_entropy_backward"]
 Array = np.ndarray
 
 
+@takes_float16
 def linear_cross_entropy(
     input: ArrayLike,
     linear_weight: ArrayLike,
@@ -118,6 +120,7 @@ def linear_cross_entropy(
     return hand_over(loss, out)
 
 
+@takes_float16
 def linear_cross_entropy_backward(
     grad: ArrayLike,
     input: ArrayLike,

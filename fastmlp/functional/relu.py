@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastmlp.arrays import ArrayLike, float_array, hand_over, place_for, upstream_gradient
+from fastmlp.functional._float16 import takes_float16
 from fastmlp.functional._shapes import threads_for
 
 __all__ = ["relu", "relu_backward"]
@@ -10,6 +11,7 @@ __all__ = ["relu", "relu_backward"]
 Array = np.ndarray
 
 
+@takes_float16
 def relu(input: ArrayLike, inplace: bool = False, *, out: ArrayLike | None = None, threads: int | None = None) -> Array:
     """max(x, 0), element by element.
 
@@ -34,6 +36,7 @@ def relu(input: ArrayLike, inplace: bool = False, *, out: ArrayLike | None = Non
     return hand_over(y, out)
 
 
+@takes_float16
 def relu_backward(grad: ArrayLike, output: ArrayLike, *, threads: int | None = None) -> Array:
     """dx = dy where y is not 0, else 0.
 

@@ -15,6 +15,7 @@ from fastmlp.arrays import (
     place_for,
     upstream_gradient,
 )
+from fastmlp.functional._float16 import takes_float16
 from fastmlp.functional._shapes import axis_back, axis_last, threads_for
 from fastmlp.ops.backend import ops_of
 
@@ -23,6 +24,7 @@ __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 Array = np.ndarray
 
 
+@takes_float16
 def softmax(
     input: ArrayLike,
     dim: int | None = None,
@@ -50,6 +52,7 @@ def softmax(
     return _along("softmax", x, axis, out, threads_for(threads, x.size))
 
 
+@takes_float16
 def log_softmax(
     input: ArrayLike,
     dim: int | None = None,
@@ -73,6 +76,7 @@ def log_softmax(
     return _along("log_softmax", x, axis, out, threads_for(threads, x.size))
 
 
+@takes_float16
 def softmax_backward(
     grad: ArrayLike, output: ArrayLike, dim: int | None = None, *, threads: int | None = None
 ) -> Array:
@@ -92,6 +96,7 @@ def softmax_backward(
     return _softmax_backward("softmax_backward", grad, output, dim, threads)
 
 
+@takes_float16
 def log_softmax_backward(
     grad: ArrayLike, output: ArrayLike, dim: int | None = None, *, threads: int | None = None
 ) -> Array:
@@ -122,7 +127,7 @@ def _softmax_inputs(name: str, input: ArrayLike, dim: int | None, stacklevel: in
     if dim is None:
         warnings.warn(
             f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X.",
-            stacklevel=stacklevel,
+            stacklevel=stacklevel + 1,  # the frame of takes_float16
         )
     return x, _axis(name, dim, x)
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastmlp.arrays import ArrayLike, float_array, hand_over, place_for, upstream_gradient
+from fastmlp.functional._float16 import takes_float16
 from fastmlp.functional._shapes import CHEAP, threads_for
 from fastmlp.ops.backend import ops_of
 
@@ -11,6 +12,7 @@ __all__ = ["tanh", "tanh_backward"]
 Array = np.ndarray
 
 
+@takes_float16
 def tanh(input: ArrayLike, *, out: ArrayLike | None = None, threads: int | None = None) -> Array:
     """tanh(x), element by element.
 
@@ -30,6 +32,7 @@ def tanh(input: ArrayLike, *, out: ArrayLike | None = None, threads: int | None 
     return hand_over(y, out)
 
 
+@takes_float16
 def tanh_backward(grad: ArrayLike, output: ArrayLike, *, threads: int | None = None) -> Array:
     """dx = dy (1 - y^2).
 

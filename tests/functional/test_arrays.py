@@ -14,6 +14,7 @@ from tests.functional.helpers import (
     each_argument,
     every_function,
     example,
+    gradients,
     normal,
     read_only,
     run_all,
@@ -83,10 +84,10 @@ def test_promise_12_what_is_no_float_or_no_id_is_refused_by_name(name, argument,
 
 @each_argument("f")
 def test_promise_12_other_floats(name, argument):
-    """float16 counts as float32; long double, and float64 beside float32, are refused."""
+    """float16 beside float32 counts as that; long double, and float64 beside float32, are refused."""
     arguments = example(name)
     half = arguments[argument].astype(np.float16)
-    if argument not in STATISTICS:
+    if argument not in STATISTICS and len(array_arguments(name, "f")) > 1:
         want = run_all(name, copied(arguments | {argument: half.astype(np.float32)}))
         for got, wanted in zip(run_all(name, copied(arguments | {argument: half})), want, strict=True):
             assert got.dtype == np.float32
@@ -96,6 +97,44 @@ def test_promise_12_other_floats(name, argument):
     if len(array_arguments(name, "f")) > 1:
         with pytest.raises(TypeError, match=f"{name}: .*: expected float(32|64).*, got float(64|32)"):
             getattr(F, name)(**arguments | {argument: half.astype(np.float64)})
+
+
+@every_function
+@pytest.mark.parametrize("half", ["<f2", ">f2"])
+def test_float16_keeps_its_type(name, half):
+    """Output, gradients and what is changed in place are those of float32, rounded once."""
+    arguments, floats = example(name), array_arguments(name, "f")
+    arguments |= {argument: arguments[argument].astype(half) for argument in floats}
+    wide = arguments | {argument: arguments[argument].astype(np.float32) for argument in floats}
+    output, wanted = getattr(F, name)(**arguments), getattr(F, name)(**wide)
+    statistics = [argument for argument in STATISTICS if argument in arguments]
+    grad = output.astype(np.float32)
+    found = [output, *gradients(name, output, arguments, output).values()]
+    want = [wanted, *gradients(name, grad, wide, grad).values()]
+    assert {result.dtype for result in found} == {np.dtype(np.float16)}
+    found, want = ([*results, *map(of.get, statistics)] for results, of in ((found, arguments), (want, wide)))
+    for result, expected in zip(found, want, strict=True):
+        np.testing.assert_array_equal(result, expected.astype(np.float16))
+
+
+def test_float16_is_changed_in_place_and_refused_where_it_is_too_narrow(torch):
+    x, out = np.array([-1, 0.3, 2], np.float16), np.empty(3, np.float16)
+    assert F.relu(x, out=out) is out
+    assert F.relu(x, inplace=True) is x
+    assert x.tolist() == out.tolist() == [0, np.float16(0.3), 2]
+    memory = np.arange(8, dtype=np.float16)
+    assert F.tanh(memory[:6], out=memory[2:]).tolist() == np.tanh(np.arange(6, dtype=np.float32)).astype("f2").tolist()
+    tensor = torch.tensor([-1.0, 2.0], dtype=torch.float16)
+    assert F.relu(tensor, inplace=True) is tensor
+    assert tensor.tolist() == [0, 2]
+    assert F.dropout(np.ones((), np.float16)[()], 0.0).dtype == np.float16
+    with pytest.raises(TypeError, match="linear: out: expected float32, got float16"):
+        F.linear(x, np.ones((3, 3), np.float32), out=out)
+    with pytest.raises(ValueError, match="relu: out: expected a writeable array, got a read-only one"):
+        F.relu(x, out=read_only(out))
+    assert F.linear(x, np.ones((3, 3), np.float16), out=np.empty(3, np.float32)).dtype == np.float32
+    with pytest.raises(TypeError, match="linear: weight: expected float64, as the other floats are, got float16"):
+        F.linear(np.ones(3), np.ones((3, 3), np.float16))
 
 
 @each_argument("i")
