@@ -42,6 +42,7 @@ from fastmlp.ops import backend as backends
 from fastmlp.options import FEWEST_ON_MAP, TEMPERATURE, ConfigError, picture, read_argument, whole
 from fastmlp.pictures.word_map import draw_words, plot_words
 from fastmlp.prediction.evaluation import Evaluation
+from fastmlp.prediction.mixture import IDS as COUNTED
 from fastmlp.prediction.mixture import MIXTURE, WRITERS, Mixture, load_mixture, predictor_of, shares_of_next_words
 from fastmlp.prediction.neural import MODEL, NeuralModel, load_errors
 from fastmlp.prediction.requests import checked, evaluated, generated, ids_of, next_words
@@ -467,28 +468,57 @@ class LanguageModel:
     @overload
     def neighbors(self, word: int, k: int | None = ...) -> list[tuple[int, float]]: ...
 
-    def neighbors(self, word: str | int, k: int | None = 10) -> list[tuple[str, float]] | list[tuple[int, float]]:
+    @overload
+    def neighbors(self, word: list[str] | tuple[str, ...], k: int | None = ...) -> list[list[tuple[str, float]]]: ...
+
+    @overload
+    def neighbors(
+        self, word: list[int] | tuple[int, ...] | Array, k: int | None = ...
+    ) -> list[list[tuple[int, float]]]: ...
+
+    def neighbors(self, word: Any, k: int | None = 10) -> Any:
         """Return the words that are used most like a word, without the word itself and `<unk>`.
 
-        word  of the vocabulary; or its id
+        word  of the vocabulary; or its id; or a list of words or ids: a list of their lists comes back
         k     how many words; None: all
         Returns words, or ids, with the cosines in [-1, 1] of their embeddings in the output layer, the nearest first.
-        Raises NotTrainedError, TextError for a word that the vocabulary lacks, IndexError for such an id.
+        Those of a word that came rarely are chance: `times_seen` says how often it came. Raises NotTrainedError,
+        TextError for a word that the vocabulary lacks, IndexError for such an id.
 
         >>> model = LanguageModel(context=1, embed=4, hidden=(8,))
         >>> history = model.fit("to be or not to be. " * 50, steps=100, batch_size=16)
         >>> sorted(word for word, cosine in model.neighbors("to", k=None))
         ['.', 'be', 'not', 'or']
+        >>> [len(near) for near in model.neighbors(["to", "be"], k=3)]
+        [3, 3]
         """
         count = None if k is None else read_argument("k", whole(1), k)
+        several = isinstance(word, list | tuple | Array) and np.ndim(word) > 0
         with self._lock:
-            vocabulary, own, vectors = self.vocabulary, self._known_word(word), directions(self.network)
-        cosines = np.clip(vectors @ vectors[own], -1, 1)
-        order = np.argsort(-cosines, kind="stable").tolist()
-        others = [i for i in order if i not in (own, vocabulary.unk_id)][:count]
-        if isinstance(word, str):
-            return [(vocabulary.words[i], float(cosines[i])) for i in others]
-        return [(i, float(cosines[i])) for i in others]
+            vocabulary, vectors = self.vocabulary, directions(self.network)
+            known = [(one, self._known_word(one)) for one in (word if several else [word])]
+        found = []
+        for one, own in known:
+            cosines = np.clip(vectors @ vectors[own], -1, 1)
+            order = np.argsort(-cosines, kind="stable").tolist()
+            others = [i for i in order if i not in (own, vocabulary.unk_id)][:count]
+            found.append([(vocabulary.words[i] if isinstance(one, str) else i, float(cosines[i])) for i in others])
+        return found if several else found[0]
+
+    def times_seen(self, word: str | int) -> int | None:
+        """Return how often a word came in the text that was trained on; None: the model has no counts.
+
+        word  of the vocabulary; or its id
+        Raises as `neighbors`.
+
+        >>> model = LanguageModel(embed=4, hidden=8)
+        >>> history = model.fit("to be or not to be. " * 50, steps=1, val_fraction=0.1)
+        >>> model.times_seen("to"), model.times_seen("or")
+        (90, 45)
+        """
+        with self._lock:
+            ids, own = self._whole().tensors().get(COUNTED), self._known_word(word)
+        return None if ids is None else int(np.count_nonzero(ids == own))
 
     def plot_words(
         self, path: str | os.PathLike[str] | None = None, n: int = 200, *, title: str = "language model"

@@ -17,7 +17,7 @@ from fastmlp.options import ConfigError
 from fastmlp.text import TextError
 from tests.helpers import NUMPY
 from tests.prediction.helpers import SMALL
-from tests.runs import write_text
+from tests.runs import learnable_text, write_text
 
 
 def test_generate_writes_what_the_command_writes(
@@ -61,6 +61,18 @@ def test_the_probabilities_are_those_that_words_are_drawn_with(model: LanguageMo
         assert drawn.count(word) / 1_000 == pytest.approx(probability, abs=0.06)
 
 
+def test_several_words_have_a_list_each_and_it_is_known_how_often_they_came(
+    model: LanguageModel, window_model: LanguageModel
+) -> None:
+    ids = [model.vocabulary.id_of(word) for word in ("red", "anna")]
+    assert model.neighbors(["red", "Anna"], 3) == [model.neighbors("red", 3), model.neighbors("anna", 3)]
+    assert model.neighbors(np.array(ids), 3) == model.neighbors(tuple(ids), 3) == [model.neighbors(i, 3) for i in ids]
+    assert (model.neighbors([]), model.times_seen("red")) == ([], None)  # a list of widths has no counts
+    words = window_model.tokenizer.split(learnable_text(100))
+    learned = words[: len(words) * 95 // 100]
+    assert {word: window_model.times_seen(word) for word in words} == {word: learned.count(word) for word in words}
+
+
 def test_words_that_are_not_known_are_told_and_counted(model: LanguageModel) -> None:
     with pytest.warns(UserWarning, match=r"not in the vocabulary, read as <unk>: 'paint' \(close: paints\)") as told:
         model.next_word("paint")
@@ -88,6 +100,8 @@ def test_words_that_are_not_known_are_told_and_counted(model: LanguageModel) -> 
         (lambda m: m.neighbors(1.5), TypeError, "word: expected a word or its id, got 1.5"),
         (lambda m: m.next_word("anna", k=0), ValueError, "k: expected a whole number of at least 1, got 0"),
         (lambda m: m.neighbors("paint"), TextError, "word: 'paint' is not in the vocabulary; close: paints"),
+        (lambda m: m.neighbors(["red", 1.5]), TypeError, "word: expected a word or its id, got 1.5"),
+        (lambda m: m.times_seen("paint"), TextError, "word: 'paint' is not in the vocabulary; close: paints"),
         (lambda m: m.neighbors("red door"), TextError, "word: expected one word, got 'red door'"),
         (lambda m: m.plot_words(n=2), ValueError, "n: expected a whole number of at least 3, got 2"),
         (
