@@ -1,6 +1,7 @@
 """What a file is, by its content: packed text, an e-book, markup, or something that is no text."""
 
 import bz2
+import contextlib
 import gzip
 import importlib
 import lzma
@@ -9,13 +10,13 @@ import urllib.parse
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 from xml.etree import ElementTree
 
 from fastmlp.errors import TextError
 from fastmlp.text.markup import decoded_markup, text_of_markup
 
-__all__ = ["PACKED", "Unpacking", "epub_text", "not_text", "not_text_but_readable", "unpacking"]
+__all__ = ["PACKED", "Source", "Unpacking", "epub_text", "not_text", "not_text_but_readable", "unpacking"]
 
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 MOST = 1 << 28
@@ -24,15 +25,35 @@ MOST_TIMES = 100
 """Times its own size that a file may unpack to beyond that: text does not, what is made to fill a memory does."""
 NO_TEXT = "not a text"
 
-Opener = Callable[[BinaryIO], BinaryIO]
+
+class Source(Protocol):
+    """Where bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes."""
 
 
-def _zstd(stream: BinaryIO) -> BinaryIO:
-    try:
-        module = importlib.import_module("compression.zstd")
-    except ImportError:
-        raise TextError("packed by Zstandard, which Python reads from 3.14 on; unpack it first, with unzstd") from None
-    return cast(BinaryIO, module.open(stream))
+Opener = Callable[[BinaryIO], Source]
+
+
+class _Zstandard:
+    """Reads what Zstandard has packed, by the module of Python 3.14 or by its backport."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        for name in ("compression.zstd", "backports.zstd"):
+            with contextlib.suppress(ImportError):
+                module = importlib.import_module(name)
+                break
+        else:
+            reader = "which Python reads from 3.14 on, or with: pip install backports.zstd"
+            raise TextError(f"packed by Zstandard, {reader}; or unpack it first, with unzstd")
+        self._file, self._error = module.open(stream), module.ZstdError
+
+    def read(self, size: int) -> bytes:
+        try:
+            return cast(bytes, self._file.read(size))
+        except self._error as error:  # an Exception and nothing else
+            raise ValueError(str(error)) from error
 
 
 def _gzip(stream: BinaryIO) -> BinaryIO:
@@ -43,7 +64,7 @@ _PACKINGS: dict[bytes, tuple[str, Opener]] = {
     b"\x1f\x8b": ("gzip", _gzip),
     b"BZh": ("bzip2", lambda stream: cast(BinaryIO, bz2.BZ2File(stream))),
     b"\xfd7zXZ\0": ("xz", lambda stream: cast(BinaryIO, lzma.LZMAFile(stream))),  # noqa: SIM115
-    b"\x28\xb5\x2f\xfd": ("Zstandard", _zstd),
+    b"\x28\xb5\x2f\xfd": ("Zstandard", _Zstandard),
 }
 _DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, ValueError)
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from fastmlp.errors import TextError
 from fastmlp.options import RULES, system_path
 from fastmlp.text.cleaning import Cleaning, listing
 from fastmlp.text.folders import ENDINGS, is_run, texts_of, texts_of_rules_1
-from fastmlp.text.formats import epub_text, not_text, not_text_but_readable, unpacking
+from fastmlp.text.formats import Source, epub_text, not_text, not_text_but_readable, unpacking
 from fastmlp.text.markup import decoded_markup, is_markup, text_of_markup
 
 __all__ = ["Text", "TextFile", "read_text", "text_in_memory"]
@@ -30,13 +30,6 @@ PIECE = 1 << 20
 """Bytes that are read at once, which bounds the temporary memory."""
 _CONTROLS = bytes({*range(1, 32), 127} - {*b"\t\n\f\r\x1a"})
 ZIP = b"PK\x03\x04"
-
-
-class Source(Protocol):
-    """Where bytes are read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return the next bytes."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +79,9 @@ def read_text(paths: Sequence[str | Path], *, rules: int = RULES, keep_licence: 
     paths         text files; folders: the texts in them and in their folders (see `folders`); "-": standard input
     rules         those of fastmlp.options; 1: of a folder its *.txt, sorted by name, and text as it is
     keep_licence  whether to keep what Project Gutenberg puts around a book
-    What gzip, bzip2, xz or (with Python 3.14) Zstandard has packed is unpacked, EPUB and HTML become their text, HTML
-    entities characters if there are many; a text that comes twice is read once. `notices` of the text say so. A byte
-    order mark is dropped, and the line ends CRLF and CR become "\\n".
+    What gzip, bzip2, xz or Zstandard (with Python 3.14, or backports.zstd) has packed is unpacked, EPUB and HTML become
+    their text, HTML entities characters if there are many; a text that comes twice is read once. `notices` of the text
+    say so. A byte order mark is dropped, and the line ends CRLF and CR become "\\n".
     Raises TextError if a file cannot be read, is not text in UTF-8 or is given twice, or if all are blank.
     """
     if isinstance(paths, str | os.PathLike):

@@ -17,6 +17,8 @@ from fastmlp.text import TOKENIZERS, TextError, Vocabulary, get_tokenizer, read_
 from fastmlp.text.characters import is_invisible
 from tests.text.helpers import CORPORA, write
 
+ZSTANDARD = "backports.zstd" if sys.version_info < (3, 14) else "compression.zstd"
+
 # ------------------------------------------------------------------------------------------------- characters -> words
 
 SPELLINGS = {
@@ -297,16 +299,27 @@ def test_promise_11_what_is_refused(tmp_path, name):
     assert str(caught.value).startswith(f"{tmp_path / name}: {message}")
 
 
-def test_zstandard_says_which_python_reads_it(tmp_path):
-    path = write(tmp_path, "a.zst", b"\x28\xb5\x2f\xfd\x24\x03\x19\x00\x00a b\x1f\x2e\x8b\x5b")
-    if sys.version_info >= (3, 14):
-        pytest.skip("this Python reads it")
-    with pytest.raises(TextError, match=r"packed by Zstandard, which Python reads from 3.14 on; unpack it first"):
+def test_promise_11_zstandard_is_read_or_said_to_need_a_package(tmp_path, monkeypatch):
+    zstd = pytest.importorskip(ZSTANDARD)
+    packed = zstd.compress(b"a b\n" * 999)
+    path = write(tmp_path, "a.zst", packed)
+    assert read_text([path]).text == "a b\n" * 999
+    for data, message in (
+        (packed[:-9], "the compressed file is cut short; download it again"),
+        (packed[:12] + bytes(20) + packed[32:], r"packed by Zstandard, and damaged \(.*\); download it again"),
+    ):
+        with pytest.raises(TextError, match=f"^{path}: {message}$"):
+            read_text([write(tmp_path, "a.zst", data)])
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    needed = r"packed by Zstandard, which Python reads from 3.14 on, or with: pip install backports.zstd; or unpack it"
+    with pytest.raises(TextError, match=f"^{path}: {needed} first, with unzstd$"):
         read_text([path])
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
-def test_promise_11_a_bomb_is_not_unpacked(tmp_path, monkeypatch, pack):
+@pytest.mark.parametrize("packing", ["gzip", "bz2", "lzma", ZSTANDARD])
+def test_promise_11_a_bomb_is_not_unpacked(tmp_path, monkeypatch, packing):
+    pack = pytest.importorskip(packing).compress
     monkeypatch.setattr(fastmlp.text.formats, "MOST", 1 << 20)
     path = write(tmp_path, "bomb", pack(b"a " * (20 << 20)))
     with pytest.raises(TextError, match=r"unpacks to more than .* bytes, 100 times its size: not a text"):
