@@ -18,7 +18,7 @@ from fastmlp.text.markup import decoded_markup, text_of_markup
 
 __all__ = ["PACKED", "Source", "Unpacking", "epub_text", "not_text", "not_text_but_readable", "unpacking"]
 
-PACKED = (".gz", ".bz2", ".xz", ".zst")
+PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 MOST = 1 << 28
 """Bytes to which any file may unpack."""
 MOST_TIMES = 100
@@ -64,6 +64,7 @@ _PACKINGS: dict[bytes, tuple[str, Opener]] = {
     b"\x1f\x8b": ("gzip", _gzip),
     b"BZh": ("bzip2", lambda stream: cast(BinaryIO, bz2.BZ2File(stream))),
     b"\xfd7zXZ\0": ("xz", lambda stream: cast(BinaryIO, lzma.LZMAFile(stream))),  # noqa: SIM115
+    b"\x5d\0\0": ("lzma", lambda stream: cast(BinaryIO, lzma.LZMAFile(stream))),  # noqa: SIM115
     b"\x28\xb5\x2f\xfd": ("Zstandard", _Zstandard),
 }
 _DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, ValueError)
@@ -111,6 +112,7 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", f"a document of Word or another old Office program; {_SAVE}"),
     (60, b"BOOKMOBI", f"a Kindle book (MOBI, AZW); {_SAVE}, e.g. with Calibre"),
     (60, b"TEXtREAd", f"a Palm book; {_SAVE}, e.g. with Calibre"),
+    (0, b"ITOLITLS", f"a Microsoft Reader book; {_SAVE}, e.g. with Calibre"),
     (0, b"ITSF", f"a Windows help file (CHM); {_SAVE}, e.g. with Calibre"),
     (0, b"AT&TFORM", f"a DjVu file; {_SAVE}, e.g. with djvutxt"),
     (0, b"%!PS", f"a PostScript file; {_SAVE}, e.g. with ps2ascii"),
@@ -128,6 +130,7 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
 )
 _READABLE: tuple[tuple[bytes, str], ...] = (
     (b"{\\rtf", f"an RTF document, {NO_TEXT} without markup; {_SAVE}"),
+    (b"From: <Saved by ", f"a web archive (MHTML), {NO_TEXT}; save the page as HTML or text"),
     (b"version https://git-lfs.github.com/spec/", "the pointer of Git LFS to a file; get the file with: git lfs pull"),
 )
 

@@ -7,15 +7,15 @@ __all__ = ["books_of"]
 _PG = r"(?:the |this )?(?:copyrighted )?project gutenberg(?:'s|’s|™|\(tm\)|-tm)*"
 _LINE = re.IGNORECASE | re.MULTILINE
 _START = re.compile(
-    rf"^[ \t]*\**[ \t]*(?:start of {_PG}(?:[^\n*]*(?:\n[^\n*]+){{0,2}}\*\*\*[^\n]*|[^\n]*)"
+    rf"^[ \t]*+\**+[ \t]*+(?:start of {_PG}(?:[^\n*]*(?:\n[^\n*]+){{0,2}}\*\*\*[^\n]*|[^\n]*)"
     r"|\*?end\*? ?\*?the small print!? for public domain[^\n]*)\n?",
     _LINE,
 )
 """Where a book begins: START OF THE PROJECT GUTENBERG EBOOK (ETEXT), or the end of the small print."""
-_END = re.compile(rf"^[ \t]*\**[ \t]*(?:the )?end of {_PG}[^\n]*\n?", _LINE)
+_END = re.compile(rf"^[ \t]*+\**+[ \t]*+(?:the )?end of {_PG}[^\n]*\n?", _LINE)
 """Where a book ends: END OF THE PROJECT GUTENBERG EBOOK, End of Project Gutenberg's Emma, by Jane Austen, ..."""
 _HEADER = re.compile(
-    rf"^[ \t*]*(?:this is )?{_PG}(?: (?:presentation )?e-?(?:book|text)(?:,| of\b)| [^\n]*, by )[^\n]*\n", _LINE
+    rf"^[ \t*]*+(?:this is )?{_PG}(?: (?:presentation )?e-?(?:book|text)(?:,| of\b)| [^\n]*, by )[^\n]*\n", _LINE
 )
 """The first line of a file."""
 _EMPTY_LINE = re.compile(r"\n\s*\n")

@@ -6,8 +6,13 @@ from html.parser import HTMLParser
 __all__ = ["decoded_markup", "is_markup", "text_of_markup"]
 
 _BEGINNING = re.compile(
-    rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|body|\?xml|fictionbook)\b", re.IGNORECASE | re.DOTALL
+    rb"\s*+(?:<!--(?:[^-]|-(?!->))*+-->\s*+)*+<(?:(?:!doctype\s+html|html|body|\?xml|fictionbook)"
+    rb"|(head|title|meta|link|div|table|article|section|center|h[1-6]|p))\b",
+    re.IGNORECASE,
 )
+"""The first tag of a page. With the group it is that of a part of a page, in which some tag is closed."""
+_FICTION_BOOK = re.compile(r"\s*<(?:\?xml[^>]*>\s*<)?fictionbook\b", re.IGNORECASE)
+_TITLE = re.compile(r"<(/?)title\b", re.IGNORECASE)
 _ENCODING = re.compile(rb"(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _LEFT_OUT = frozenset(
     ("script", "style", "template", "title", "svg", "iframe", "select", "textarea", "rt", "rp", "binary", "description")
@@ -19,7 +24,7 @@ _INLINE = frozenset(  # elements that are no paragraphs of their own
     (
         *("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "emphasis"),
         *("font", "i", "img", "ins", "kbd", "label", "mark", "meter", "nobr", "q", "rb", "ruby", "s", "samp", "small"),
-        *("span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr"),
+        *("span", "strike", "strong", "sub", "sup", "time", "tt", "u", "v", "var", "wbr"),
     )
 )
 _NOTE = re.compile(r"\s*[\[({]?\s*(?:\d{1,4}|[*†‡§¶]{1,3})\s*[\])}]?\s*")
@@ -28,7 +33,8 @@ _SPACE = re.compile(r"\s+")
 
 def is_markup(head: bytes) -> bool:
     """Whether a file that begins so is HTML or XML."""
-    return _BEGINNING.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
+    first = _BEGINNING.match(head.removeprefix(b"\xef\xbb\xbf"))
+    return first is not None and (first[1] is None or b"</" in head)
 
 
 def decoded_markup(page: bytes) -> str:
@@ -47,6 +53,8 @@ def decoded_markup(page: bytes) -> str:
 
 def text_of_markup(markup: str) -> str:
     """Return the paragraphs of a page, with an empty line between any two."""
+    if _FICTION_BOOK.match(markup):  # whose titles are those of its chapters, made of paragraphs
+        markup = _TITLE.sub(r"<\1section", markup)
     parser = _Text()
     parser.feed(markup)
     parser.close()
@@ -100,14 +108,14 @@ class _Text(HTMLParser):
             self.mark = None
         if tag in ("pre", "poem"):
             self.plain -= 1
-        self._separate(tag)
+        self._separate("br" if tag == "v" else tag)
 
     def handle_data(self, data: str) -> None:
         if not self.depth:
             self.parts.append(data if self.plain > 0 else _SPACE.sub(" ", data))
 
     def _separate(self, tag: str) -> None:
-        if tag in ("br", "v"):
+        if tag == "br":
             self.parts.append("\n")
         elif tag in ("td", "th"):
             self.parts.append(" ")

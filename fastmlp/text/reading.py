@@ -284,7 +284,7 @@ def _has_nul(name: str, piece: bytes, offset: int) -> TextError:
         if piece[odd::2].count(0) > len(piece) // 4 and not piece[1 - odd :: 2].count(0):
             return TextError(f"{shown}: {encoding}, not UTF-8; {_conversion(name, encoding)}")
     binary = f"{shown}: a NUL at byte {offset:,}: a binary file, not a text"
-    if not _is_like_text(piece):
+    if not _is_like_text(piece) or piece.count(0) > len(piece) // 4:
         return TextError(binary)
     removal = _command(name, r"tr -d '\000' ", "< ")
     return TextError(f"{binary}; from text with stray NULs, remove them with: {removal}")

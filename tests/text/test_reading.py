@@ -133,6 +133,7 @@ BAD_FILES = {
         "a NUL at byte 3: a binary file, not a text; from text with stray NULs, remove them with",
     ),
     "far nul.txt": (b"x" * 3_000_000 + b"\0", "a NUL at byte 3,000,000: a binary file"),
+    "mostly nul": (b"MZ" + bytes(99), "a NUL at byte 2: a binary file, not a text"),
     "program": (b"\x7fELF\x02\x01\x01" + bytes(9), "a program, not a text"),
     "noise": (bytes(range(256)) * 9, "a NUL at byte 0: a binary file, not a text"),
     "noise without nul": (bytes(range(1, 256)) * 9, "not UTF-8 at byte 127 (0x80): a binary file, not a text"),
@@ -154,6 +155,7 @@ def test_promise_11_bad_file(tmp_path, name):
     path = write(tmp_path, name, data)
     shown = str(path) if name.isprintable() else ascii(str(path))
     assert message_of([path]).startswith(f"{shown}: {message}")
+    assert ("tr -d" in message_of([path])) == (name in ("nul.txt", "far nul.txt"))
 
 
 @pytest.mark.parametrize(

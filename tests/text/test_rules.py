@@ -191,6 +191,7 @@ def gutenberg(book, end="*** END OF THE PROJECT GUTENBERG EBOOK EMMA ***"):
 
 READ = {
     "bz2": (bz2.compress(b"a b\n"), "a b\n", ""),
+    "lzma": (lzma.compress(b"a b\n", lzma.FORMAT_ALONE), "a b\n", ""),
     "xz": (lzma.compress(b"a b\n"), "a b\n", ""),
     "byte order marks": ("\ufeffa\ufeff b\n\ufeffc".encode(), "a b\nc", ""),
     "windows": ("\x93I don\x92t\x94".encode(), "“I don’t”", "control characters read as those of Windows-1252"),
@@ -217,6 +218,16 @@ READ = {
         "a\n",
         HTML,
     ),
+    "fb2 titles and verse": (
+        b'<?xml version="1.0"?>\n<FictionBook><description>d</description><body><title><p>One</p>'
+        b"</title><p>a</p><poem><stanza><v>b</v><v>c</v></stanza></poem></body></FictionBook>",
+        "One\n\na\n\nb\nc\n",
+        HTML,
+    ),
+    "part of a page": (b'<!-- - -> --><div class="a"><p>a</p><p>b</div>', "a\n\nb\n", HTML),
+    "paragraphs of a tokenized text": (b"<p> a b <p> c", "<p> a b <p> c", ""),
+    "comments before what is no page": (b"<!--a-->" * 999 + b"b", "<!--a-->" * 999 + "b", ""),
+    "a line of spaces before gutenberg": (b" " * 500_000 + b"a\nGutenberg", " " * 500_000 + "a\nGutenberg", ""),
     "less than": (b"<3 you", "<3 you", ""),
     "epub": (epub([page("<h1>I</h1><p>a<sup>1</sup></p>"), page("<p>b</p>")]), "I\n\na\n\nb\n", EPUB),
     "gutenberg": (gutenberg("Emma Woodhouse,\nhandsome").encode(), "Emma Woodhouse,\nhandsome\n", PG),
@@ -278,6 +289,8 @@ REFUSED = {
     "rar": (b"Rar!\x1a\x07\x00", "a RAR archive; unpack it"),
     "tar": (tar(), "a tar archive; unpack it"),
     "tar.gz": (gzip.compress(tar()), "a tar archive; unpack it"),
+    "page.mht": (b"From: <Saved by Blink>\nMIME-Version: 1.0\n", "a web archive (MHTML), not a text; save the page as"),
+    "book.lit": (b"ITOLITLS" + bytes(99), "a Microsoft Reader book; save it as text first, e.g. with Calibre"),
     "png": (b"\x89PNG\r\n", "a picture, not a text"),
     "twice.gz": (gzip.compress(gzip.compress(b"a")), "packed twice; unpack it first"),
     "cut.bz2": (bz2.compress(b"a b" * 999)[:-9], "the compressed file is cut short; download it again"),
