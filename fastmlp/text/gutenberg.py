@@ -6,13 +6,14 @@ __all__ = ["books_of"]
 
 _PG = r"(?:the |this )?(?:copyrighted )?project gutenberg(?:'s|’s|™|\(tm\)|-tm)*"
 _LINE = re.IGNORECASE | re.MULTILINE
+_REST = r"(?:[^\n*]*(?:\n[^\n*]+){0,2}\*\*\*[^\n]*|[^\n]*)"  # of a mark: its title may have several lines
 _START = re.compile(
-    rf"^[ \t]*+\**+[ \t]*+(?:start of {_PG}(?:[^\n*]*(?:\n[^\n*]+){{0,2}}\*\*\*[^\n]*|[^\n]*)"
-    r"|\*?end\*? ?\*?the small print!? for public domain[^\n]*)\n?",
+    rf"^[ \t]*+\**+[ \t]*+(?:start of {_PG}{_REST}"
+    r"|end\*? ?\*?the small print!? for (?:public domain|copyright)[^\n]*)\n?",
     _LINE,
 )
 """Where a book begins: START OF THE PROJECT GUTENBERG EBOOK (ETEXT), or the end of the small print."""
-_END = re.compile(rf"^[ \t]*+\**+[ \t]*+(?:the )?end of {_PG}[^\n]*\n?", _LINE)
+_END = re.compile(rf"^[ \t]*+\**+[ \t]*+(?:the end of {_PG}[^\n]*|end of {_PG}{_REST})\n?", _LINE)
 """Where a book ends: END OF THE PROJECT GUTENBERG EBOOK, End of Project Gutenberg's Emma, by Jane Austen, ..."""
 _HEADER = re.compile(
     rf"^[ \t*]*+(?:this is )?{_PG}(?: (?:presentation )?e-?(?:book|text)(?:,| of\b)| [^\n]*, by )[^\n]*\n", _LINE
@@ -21,11 +22,12 @@ _HEADER = re.compile(
 _EMPTY_LINE = re.compile(r"\n\s*\n")
 _MENTION = re.compile(r"gutenberg|small print!|newsletter to hear about new", re.IGNORECASE)
 _CREDIT = re.compile(
-    r"\s*(?:\[?(?:e-?text )?(?:produced|prepared|transcribed|scanned|digitized) (?:and \w+ )?by|transcriber)"
-    r"(?:[^\n]+\n)*(?=\s*\n)",
+    r"(?:\s*(?:\[?(?:this )?(?:e-?(?:text|book) )?(?:was )?"
+    r"(?:produced|prepared|transcribed|scanned|digitized|typed|proofed) (?:and \w+ )?by|transcriber"
+    r"|note: project gutenberg)(?:[^\n]+\n)*(?=\s*\n))+",
     re.IGNORECASE,
 )
-"""The paragraph that says who made the text."""
+"""The paragraphs that say who made the text, and what other forms of it there are."""
 _LONGEST_HEADER = 40_000
 """Characters between two beginnings without an end that can still be a header: the small print has 11,000."""
 

@@ -238,6 +238,17 @@ READ = {
         "Emma\n",
         PG,
     ),
+    "gutenberg of old, with its typist": (
+        b"Project Gutenberg's Emma, by Jane Austen\n\n*END*THE SMALL PRINT! FOR COPYRIGHT PROTECTED ETEXTS*Ver.02*END*"
+        b"\n\nThis Etext was prepared by A. Volunteer\n\nNote: Project Gutenberg has\n  an HTML version.\n\nEmma\n",
+        "Emma\n",
+        PG,
+    ),
+    "gutenberg that ends in two lines": (
+        b"***START OF THE PROJECT GUTENBERG EBOOK EMMA***\nEmma\n\n***END OF THE PROJECT GUTENBERG EBOOK EMMA,\nA***\n",
+        "Emma\n",
+        PG,
+    ),
     "gutenberg without stars": (
         gutenberg("Emma", "End of Project Gutenberg's Emma, by Jane Austen").encode(),
         "Emma\n",
