@@ -1,6 +1,7 @@
 """Draw the most frequent words, similar ones close together: python -m fastmlp.map RUN."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ def draw_map(arguments: argparse.Namespace) -> int:
     out = getattr(arguments, "out", None) or default_file(run)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        language.plot_words(out, arguments.n, title=run.resolve().name.removesuffix(".safetensors"))
+        title = os.fsencode(run.resolve().name.removesuffix(".safetensors")).decode(errors="replace")
+        language.plot_words(out, arguments.n, title=title)
     for warning in caught:
         cli.say(f"note: {warning.message}")
     print(f"the map of its words: {out}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fastmlp import cli
 from fastmlp.errors import UsageError
-from fastmlp.options import whole
+from fastmlp.options import text, whole
 
 RARE = 20  # a word that came less often has its neighbors by chance
 
@@ -20,7 +20,9 @@ def make_parser(prog: str) -> cli.Parser:
         examples=("runs/hp king", "runs/hp king queen -n 30"),
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
-    parser.add_argument("words", metavar="WORD", nargs="+", help="words of the vocabulary; each gets its list")
+    parser.add_argument(
+        "words", type=cli.typed(text), metavar="WORD", nargs="+", help="words of the vocabulary; each gets its list"
+    )
     parser.add_argument("-n", type=cli.typed(whole(1)), default=10, metavar="N", help="how many words (default: 10)")
     return parser
 

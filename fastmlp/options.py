@@ -228,7 +228,7 @@ def texts(value: Any) -> tuple[str, ...]:
 
 def picture(value: Any) -> Path:
     """Read the name of a picture file to write."""
-    path = Path(text(value))
+    path = Path(system_path(text(value)))
     if path.suffix.lower() not in (".png", ".svg"):
         raise ValueError(f"expected a file that ends in .png or .svg, got {str(value)!r}")
     return path

@@ -160,16 +160,16 @@ def overridden_options(arguments: argparse.Namespace) -> tuple[str | None, dict[
 def options_of_run(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """Return config.toml of the run to resume and its options; none if it has not been written and FILE is given."""
     if "out" not in given:
-        raise ConfigError("resume", "say which run: --resume DIR or --out DIR")
-    folder = Path(given["out"])
-    file = folder / "config.toml"
+        named = given.get("files", ())
+        of_run = len(named) == 1 and (not Path(named[0]).exists() or is_config(Path(named[0]).parent / "config.toml"))
+        if not of_run:
+            raise ConfigError("resume", "say which run: --resume DIR or --out DIR")
+        raise ConfigError("resume", no_run(named[0]))
+    file = Path(given["out"], "config.toml")
     if not file.exists():
         if given.get("files"):
             return None, {}
-        others = (str(other.parent) for other in folder.parent.glob("*/config.toml") if is_config(other))
-        below = Path("runs", folder.name)
-        near = f"; did you mean '{below}'?" if is_config(below / "config.toml") else closest(given["out"], others)
-        raise ConfigError("resume", f"{given['out']} holds no run{near}")
+        raise ConfigError("resume", no_run(given["out"]))
     try:
         kept = read_toml(file)
     except ConfigError as error:
@@ -177,6 +177,17 @@ def options_of_run(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     if "-" in kept.get("files", ()) and not given.get("files"):
         raise ConfigError("resume", "the run's text came from standard input: name it again, as FILE or -")
     return str(file), kept
+
+
+def no_run(name: str) -> str:
+    """Return that a path holds no run, and where there is one that may have been meant."""
+    folder = Path(name)
+    if is_config(folder.parent / "config.toml"):
+        return f"{name} holds no run; name the run's folder: --resume {quoted(folder.parent)}"
+    others = (str(other.parent) for other in folder.parent.glob("*/config.toml") if is_config(other))
+    below = Path("runs", folder.name)
+    near = f"; did you mean '{below}'?" if is_config(below / "config.toml") else closest(name, others)
+    return f"{name} holds no run{near}"
 
 
 def name_config_file(error: ConfigError, arguments: argparse.Namespace) -> None:

@@ -53,7 +53,10 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["{shout}"], 2, "FILE: {shout}: no such file; did you mean '{text}'?"),
     ("train", ["{runs}", "--resume"], 2, "--resume: say which run: --resume DIR or --out DIR"),
     ("train", ["--resume", "--out", "nowhere"], 2, "--resume: nowhere holds no run\n"),
-    ("train", ["--resume", "--out", "{run}/last.safetensors"], 2, "--resume: {run}/last.safetensors holds no run\n"),
+    ("train", ["--resume", "nowhere"], 2, "--resume: nowhere holds no run\n"),
+    ("train", ["--resume", "{run}/last.safetensors"], 2, "name the run's folder: --resume {run}\n"),
+    ("train", ["--resume", "--out", "{run}/last.safetensors"], 2, "name the run's folder: --resume {run}\n"),
+    ("train", ["--resume", "{runs}/rum"], 2, "--resume: {runs}/rum holds no run; did you mean '{run}'?"),
     ("train", ["--resume", "--out", "{runs}/rum"], 2, "--resume: {runs}/rum holds no run; did you mean '{run}'?"),
     ("train", ["{run}/config.toml"], 2, "config.toml holds options, not a text; give it as --config {run}/config.toml"),
     ("train", ["--config", "{run}/confg.toml"], 2, "No such file or directory; did you mean '{run}/config.toml'?"),
@@ -222,6 +225,12 @@ def test_promise_11_names_and_prompts_in_a_locale_of_ascii_are_the_bytes_that_th
     assert run("train", "é.txt", *SMALL, "--prompt", "anna é", "--quiet")[0] == 0
     assert run("train", "é.txt", *SMALL, "--out", "ü", "--val-file", "é.txt", "--quiet") == (0, "")
     assert run("train", "--resume", "--out", "ü", "--steps", 32, "--quiet") == (0, "")
+    assert run("train", "--resume", "ü", "--steps", 33, "--quiet") == (0, "")
+    assert run("generate", "ü", "anna é", "-n", 1, "--words", 2)[0] == 0
+    assert run("neighbors", "ü", "é") == (2, "fastmlp neighbors: WORD: '\\xe9' is not in the vocabulary (see --help)\n")
+    assert run("evaluate", "ü", "é.txt") == run("map", "ü") == run("map", "ü", "--out", "ä.png") == (0, "")
+    assert (tmp_path / "ü" / "map.png").exists()
+    assert (tmp_path / "ä.png").exists()
     assert run("train", "è.txt") == (2, "fastmlp train: \\xe8.txt: no such file; did you mean \\xe9.txt?\n")
     assert (tmp_path / "runs" / "é" / "model.safetensors").exists()
     assert 'prompt = [\n    "anna é",\n]' in (tmp_path / "runs" / "é" / "config.toml").read_text(encoding="utf-8")
