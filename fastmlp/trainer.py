@@ -38,6 +38,7 @@ from fastmlp.events import (
     Reporter,
     TextRead,
 )
+from fastmlp.files import checkpoint
 from fastmlp.files.atomic import lock_folder, write_atomically
 from fastmlp.files.run_folder import RunFolder, find_folder
 from fastmlp.ops import backend as backends
@@ -50,7 +51,7 @@ from fastmlp.training.keeper import Folder
 from fastmlp.training.progress import Result
 from fastmlp.training.recipe import filled_in
 from fastmlp.training.run import Run
-from fastmlp.training.state import Checkpoint, load_state, source_name
+from fastmlp.training.state import TRAINING_STATE, Checkpoint, load_state, source_name
 
 __all__ = ["DivergedError", "Result", "Run", "SavedRun", "open_run", "run_in_memory", "train"]
 
@@ -69,11 +70,15 @@ class SavedRun(Run):
         *,
         replaces: bool = False,
     ) -> None:
-        """replaces  whether the folder still holds the run that this one replaces: until its first step it stays"""
+        """replaces  whether the folder still holds the run that this one replaces: until its first step it stays
+
+        Raises CheckpointError for options that no checkpoint can hold.
+        """
         self.folder = folder
         super().__init__(
             config, corpus, backend, threads, reporter, Folder(folder, config, reporter.report, replaces=replaces)
         )
+        checkpoint.check_room(folder.last, self.state.metadata(TRAINING_STATE))
 
 
 def train(

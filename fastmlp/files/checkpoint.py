@@ -22,12 +22,13 @@ import numpy as np
 from fastmlp.errors import CheckpointError
 from fastmlp.files.atomic import PathLike, _reason, _show, write_atomically
 
-__all__ = ["is_checkpoint", "load", "save"]
+__all__ = ["check_room", "is_checkpoint", "load", "save"]
 
 Array = np.ndarray
 FORMAT = 1  # incremented when earlier versions can no longer read the files
 KEY = "fastmlp"
 LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
+ROOM = 1 << 20  # bytes of a header that tensors, and metadata that grows with the steps, may take
 
 _DTYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
@@ -68,6 +69,16 @@ def save(path: PathLike, tensors: Mapping[str, Array], metadata: Mapping[str, An
     # written without the library, which takes twice the memory and three times the time, while training waits
     parts: list[bytes | memoryview] = [len(header).to_bytes(8, "little"), header, *map(_bytes_of, wide_first.values())]
     write_atomically(path, b"".join(parts))
+
+
+def check_room(path: PathLike, metadata: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for metadata that leaves no room in a header, before there is something to save."""
+    length = len(_header(_envelope("0" * 64, metadata), {}))
+    if length > LONGEST_HEADER - ROOM:
+        raise CheckpointError(
+            f"cannot write {_show(path)}: the options take {length:,} bytes, more than a checkpoint's header holds;"
+            " name fewer files, or shorter prompts"
+        )
 
 
 def _header(text: str, arrays: Mapping[str, Array]) -> bytes:

@@ -87,3 +87,20 @@ def test_a_text_that_is_too_short_is_refused_and_leaves_no_folder(text: str, tmp
     with pytest.raises(TextError, match="too short"):
         train(small_config(file, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_promise_14_options_that_no_checkpoint_can_hold_are_refused_before_training(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmlp.files.checkpoint.LONGEST_HEADER", (1 << 20) + 10_000)
+    config = small_config(file, tmp_path / "run", prompt=["anna paints. " * 400])
+    assert train(config).finished
+    before = (tmp_path / "run" / "last.safetensors").read_bytes()
+    config = small_config(file, tmp_path / "run", prompt=["anna paints. " * 900])
+    message = r"last\.safetensors: the options take 1\d,\d+ bytes, more than a checkpoint's header holds; name fewer"
+    with pytest.raises(CheckpointError, match=message):
+        train(config, overwrite=True)
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+    with pytest.raises(CheckpointError, match=message):
+        train(small_config(file, tmp_path / "new", prompt=["anna paints. " * 900]))
+    assert not (tmp_path / "new").exists()
