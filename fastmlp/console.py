@@ -37,6 +37,7 @@ from fastmlp.text.wrapping import wrapped
 __all__ = ["Console", "JsonLines", "Printer", "Quiet", "duration"]
 
 REFRESH = 0.1  # seconds between two refreshes of the progress bar
+BETWEEN_LINES = 10.0  # seconds between two progress lines where there is no bar, but before the last one
 WIDTH = 100  # columns of a sample text, at most
 BAR = range(6, 17)  # columns that the bar itself may have; with less room it is left out
 
@@ -105,7 +106,7 @@ class Console(Printer):
         self.loss, self.steps_seen = 0.0, 0  # smoothed, for the bar
         self.validation: tuple[str, ...] = ()  # the last one, with its perplexity and without
         self.speed = ""
-        self.refresh_at = 0.0
+        self.refresh_at = self.line_at = 0.0
 
     def write(self, text: str) -> None:
         """Print one or more lines, above the progress bar if there is one."""
@@ -171,7 +172,7 @@ class Console(Printer):
     def start(self, event: Started) -> None:
         """Start the clock and the progress bar."""
         self.total, self.epochs, self.share = event.total, event.epochs, event.share
-        self.began, self.share_before = time.monotonic(), event.share
+        self.began, self.share_before, self.line_at = time.monotonic(), event.share, 0.0
         if self.with_bar:
             from tqdm import tqdm
 
@@ -211,7 +212,7 @@ class Console(Printer):
         return f"{{percentage:3.0f}}%{bar}{line}"
 
     def show_metrics(self, event: Measured) -> None:
-        """Print a line of metrics; while a bar shows the progress, only lines with a validation."""
+        """Print a line of metrics: beside a bar those with a validation, without one the first in ten seconds."""
         metrics, validation = event.metrics, ""
         self.speed = f"{metrics['words_per_second']:,.0f} words/s" if metrics["words_per_second"] else ""
         self.ends_at = None if event.seconds_left is None else time.monotonic() + event.seconds_left
@@ -221,7 +222,9 @@ class Console(Printer):
             self.validation = f"{short} (perplexity {shortly(metrics['val_perplexity'], 0)})", short
         shown = [f"loss {metrics['loss']:.3f}", validation]
         if self.bar is None:
-            self.write(self.line(metrics["step"], *shown, self.speed, self.time_left() if self.share < 1 else ""))
+            if (now := time.monotonic()) >= self.line_at or self.share >= 1:
+                self.line_at = now + BETWEEN_LINES
+                self.write(self.line(metrics["step"], *shown, self.speed, self.time_left() if self.share < 1 else ""))
         elif validation:
             self.write(self.line(metrics["step"], *shown))
         if "kept_step" in metrics:  # the final evaluation is done

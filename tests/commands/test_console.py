@@ -73,7 +73,29 @@ def test_the_bar_shows_no_loss_before_there_is_one_and_no_evaluation_that_is_ove
     assert "step 200/200  loss 8.000" in after
 
 
-def test_beside_the_bar_only_validations_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_bar_there_is_a_line_in_ten_seconds_and_the_last(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    console = Console(bar=False)
+    console.report(Started(step=0, total=1_000, share=0.0))
+    for step in range(100, 1_001, 100):
+        console.step(step, step / 1_000, 5.0)
+        console.report(Measured({**(EVALUATED if step % 200 else LOGGED), "step": step}))
+        now[0] += 4
+    steps = [line.split("/")[0] for line in capsys.readouterr().out.splitlines()]
+    assert steps == [f"step {step:>5,}" for step in (100, 400, 700, 1_000)]
+    for step in (990, 1_000):
+        console.step(step, step / 1_000, 5.0)
+        console.report(Measured({**EVALUATED, "step": step}))
+    assert [line.split("/")[0] for line in capsys.readouterr().out.splitlines()] == ["step 1,000"]
+
+
+def test_beside_the_bar_only_validations_are_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmlp.console.BETWEEN_LINES", 0)
     for bar, lines in ((False, 2), (True, 1)):
         with Console(bar=bar) as console:
             console.report(Started(step=0, total=1_000, share=0.0))
@@ -150,9 +172,8 @@ def test_the_progress_says_which_epoch_it_is_in() -> None:
 
 
 def test_a_validation_that_is_not_the_best_says_which_is(capsys: pytest.CaptureFixture[str]) -> None:
-    console = Console(bar=False)
     for best, rest in ((None, ""), (200, ""), (100, ", best at step 100")):
-        console.report(Measured(EVALUATED, best_step=best))
+        Console(bar=False).report(Measured(EVALUATED, best_step=best))
         assert f"validation 6.500 (perplexity 665.1){rest}  71,234 words/s" in capsys.readouterr().out
 
 

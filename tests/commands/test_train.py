@@ -37,7 +37,10 @@ BUSY = {  # what a run does before its first step, and what is called meanwhile
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-def test_train_prints_what_a_user_wants_to_know(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_train_prints_what_a_user_wants_to_know(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmlp.console.BETWEEN_LINES", 0)
     file = write_text(tmp_path)
     status, out, err = call(capsys, "train", file, *SMALL, "--test-fraction", 0.1, "--prompt", "anna zaints")
     assert (status, err) == (0, "")
