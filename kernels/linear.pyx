@@ -155,32 +155,43 @@ cdef void sum_columns(Call *call, long first, long columns) noexcept nogil:
     core.simd.column_sums(call.B, call.outputs, columns, call.dy + first, call.dbias + first)
 
 
-cdef void multiply(Call *call, Product *p, long slice) noexcept nogil:
+cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
     """Some rows of a part of a result."""
     cdef long row_slices = ceil_div(p.rows, p.slice_rows), part = slice // row_slices
     cdef long first = slice % row_slices * p.slice_rows, rows = min(p.slice_rows, p.rows - first), lane
     cdef long k = part * p.part_depth, end = min(k + p.part_depth, p.depth)
     cdef float *sums = p.sums + part * p.rows * p.lanes + first * p.result_row
-    cdef matrix left = p.left
+    cdef float *packed = call.blocks + hand * call.panel * DEPTH_CHUNK
+    cdef long group, some
+    cdef bint pack = p.left.step != 1 and call.panel >= TILE_ROWS
+    cdef matrix operand, left = p.left
     left.data += first * left.row + k * left.step
     if p.few:
         core.simd.dots(rows, p.lanes, p.depth, left.data, left.row, p.right.data, p.right.row, sums, p.result_lane)
     while not p.few and k < end:
-        lane = 0
-        while lane < p.lanes:
-            core.simd.product(
-                rows,
-                min(DEPTH_CHUNK, end - k),
-                left,
-                p.packed + lane * p.depth + k * call.panel,
-                call.panel,
-                min(call.panel, p.lanes - lane),
-                sums + lane * p.result_lane,
-                p.result_row,
-                p.result_lane,
-                k > part * p.part_depth,
-            )
-            lane += call.panel
+        group = 0
+        while group < rows:
+            some = min(call.panel // TILE_ROWS * TILE_ROWS, rows - group) if pack else rows
+            operand = matrix(left.data + group * left.row, left.row, left.step)
+            if pack:
+                core.simd.pack(operand, min(DEPTH_CHUNK, end - k), some, packed)
+                operand = matrix(packed, 1, call.panel)
+            lane = 0
+            while lane < p.lanes:
+                core.simd.product(
+                    some,
+                    min(DEPTH_CHUNK, end - k),
+                    operand,
+                    p.packed + lane * p.depth + k * call.panel,
+                    call.panel,
+                    min(call.panel, p.lanes - lane),
+                    sums + group * p.result_row + lane * p.result_lane,
+                    p.result_row,
+                    p.result_lane,
+                    k > part * p.part_depth,
+                )
+                lane += call.panel
+            group += some
         left.data += DEPTH_CHUNK * left.step
         k += DEPTH_CHUNK
     if call.bias and part == 0 and p.turned:
@@ -233,7 +244,7 @@ cdef void product_slice(void *context, long slice, int hand) noexcept nogil:
             if call.planes:
                 multiply_tiles(call, &call.products[i], slice, hand)
             else:
-                multiply(call, &call.products[i], slice)
+                multiply(call, &call.products[i], slice, hand)
             return
         slice -= slices_of(&call.products[i])
     sum_columns(call, slice * COLUMN_BLOCK, min(COLUMN_BLOCK, call.outputs - slice * COLUMN_BLOCK))
@@ -267,6 +278,8 @@ cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:
         else:
             p.packed = reserve(&at, p.panels * call.panel * p.depth)
         p.sums = reserve(&at, p.parts * p.rows * p.lanes) if p.parts > 1 else p.result
+    if not call.planes:
+        call.blocks = reserve(&at, threads * call.panel * DEPTH_CHUNK)
     return at - memory
 
 
