@@ -19,9 +19,9 @@ from benchmarks.setting import batch_sizes_of, taking_part
 from tests import inputs
 from tests.inputs import REAL
 
-LAYERS = {  # of the original network, and of the default one: its hidden layer and its block
+LAYERS = {  # of the original network, and of the default one; its block is a hidden layer again
     **{"first": (REAL.T * REAL.D, REAL.H), "second": (REAL.H, REAL.H), "output": (REAL.H, REAL.V)},
-    **{"hidden": (8 * 128, 512), "block": (512, 512)},
+    **{"hidden": (8 * 128, 1_024), "projection": (1_024, 128)},
 }
 BATCH_SIZES = (32, 128, 512, 1_024)
 PRODUCTS = {"linear_forward": 1, "linear_backward": 2}  # of B x inputs x outputs
