@@ -1,8 +1,8 @@
 """The last layer's step on more cores: measured on those that are here, computed for those that are not.
 
-The slices of the vocabulary are taken by the next free core, so the last ones may leave some idle: that is computed from
-their sizes. What a second core gains less than twice is called serial, though most of it is memory, of which machines
-with more cores have more: so the last column, computed from both and run by nobody, is a lower bound.
+The slices of the vocabulary are taken by the next free core, so the last ones may leave some idle: that is computed
+from their sizes. What a second core gains less than twice is called serial, though most of it is memory, of which
+machines with more cores have more: so the last column, computed from both and run by nobody, is a lower bound.
 """
 
 import heapq

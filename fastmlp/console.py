@@ -390,7 +390,10 @@ def describe_network(network: NetworkMade) -> str:
     """Its sizes, and how often it will go through the text."""
     widths = [*network.hidden, *([network.embed] if network.projection else [])]
     far = f" and {len(network.averages)} averages of the {network.reach} before" if network.averages else ""
-    passes = "" if network.passes is None else f"; {network.passes:.2g} passes over the text"
+    passes = ""
+    if network.passes is not None:
+        number = f"{network.passes:.2g}"
+        passes = f"; {number} {'pass' if number == '1' else 'passes'} over the text"
     dropped = f", dropout {', '.join(f'{share:g}' for share in network.dropout)}" if any(network.dropout) else ""
     return (
         f"{plural(network.context, 'word')}{far} x {network.embed} -> {' -> '.join(map(str, widths))}"
