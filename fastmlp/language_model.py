@@ -46,9 +46,9 @@ from fastmlp.prediction.mixture import IDS as COUNTED
 from fastmlp.prediction.mixture import MIXTURE, WRITERS, Mixture, load_mixture, predictor_of, shares_of_next_words
 from fastmlp.prediction.neural import MODEL, NeuralModel, load_errors
 from fastmlp.prediction.requests import checked, evaluated, generated, ids_of, next_words
-from fastmlp.prediction.similarity import directions, word_id
+from fastmlp.prediction.similarity import nearest, word_id, words_on_map
 from fastmlp.text.tokenizer import Tokenizer
-from fastmlp.text.vocabulary import Vocabulary, is_word
+from fastmlp.text.vocabulary import Vocabulary
 from fastmlp.text.words import IDS
 from fastmlp.threads import default_threads
 from fastmlp.training.bar import Bar, shows_bar
@@ -495,14 +495,12 @@ class LanguageModel:
         count = None if k is None else read_argument("k", whole(1), k)
         several = isinstance(word, list | tuple | Array) and np.ndim(word) > 0
         with self._lock:
-            vocabulary, vectors = self.vocabulary, directions(self.network)
-            known = [(one, self._known_word(one)) for one in (word if several else [word])]
-        found = []
-        for one, own in known:
-            cosines = np.clip(vectors @ vectors[own], -1, 1)
-            order = np.argsort(-cosines, kind="stable").tolist()
-            others = [i for i in order if i not in (own, vocabulary.unk_id)][:count]
-            found.append([(vocabulary.words[i] if isinstance(one, str) else i, float(cosines[i])) for i in others])
+            names, given = self.vocabulary.words, word if several else [word]
+            lists = nearest(self._parts(), [self._known_word(one) for one in given], count)
+        found = [
+            [(names[i] if isinstance(one, str) else i, cosine) for i, cosine in near]
+            for one, near in zip(given, lists, strict=True)
+        ]
         return found if several else found[0]
 
     def times_seen(self, word: str | int) -> int | None:
@@ -541,16 +539,11 @@ class LanguageModel:
         count = read_argument("n", whole(FEWEST_ON_MAP), n)
         file = None if path is None else read_argument("path", picture, path)
         with self._lock:
-            if self.tokenizer is IDS:
-                raise ModelError("a model of ids has no words to draw")
-            words, vectors = self.vocabulary.words, directions(self.network)
-        shown = [i for i, word in enumerate(words) if is_word(word)][:count]
-        if len(shown) < FEWEST_ON_MAP:
-            raise ModelError(f"a vocabulary of {len(shown)} words is too small for a map")
-        named, headline = [words[i] for i in shown], f"{title}: the {len(shown):,} most frequent words"
+            words, vectors = words_on_map(self._parts(), count)
+        headline = f"{title}: the {len(words):,} most frequent words"
         if file is None:
-            return draw_words(named, vectors[shown], headline)
-        return plot_words(named, vectors[shown], file, title=headline)
+            return draw_words(words, vectors, headline)
+        return plot_words(words, vectors, file, title=headline)
 
     def _predictor(self, mixture: Chosen) -> Mixture:
         """Return what `mixture=` asks for."""

@@ -15,6 +15,7 @@ __all__ = [
     "continuation",
     "describe_unknown_words",
     "draw",
+    "drawing_probabilities",
     "random_numbers",
     "softmax",
     "words_of_prompt",
@@ -110,18 +111,39 @@ def draw(
     top_k        draw from the k likeliest words
     top_p        draw from the fewest words that together have this probability
     """
-    highest = logits.max()
-    if temperature == 0 or not np.isfinite(highest):  # after divergence there is nothing to draw from
+    probabilities = _at_temperature(logits, temperature)
+    if probabilities is None:
         return int(logits.argmax())
-    scores = logits - highest  # float32: exp is four times as fast, and its error is below the network's
-    if temperature != 1:
-        with np.errstate(over="ignore"):  # minus infinity is right for a temperature near 0
-            scores /= min(max(temperature, COLDEST), HOTTEST)
-    probabilities = np.exp(scores, out=scores)  # up to a factor
     words = None if top_k is None and top_p is None else _likeliest(probabilities, top_k or len(logits), top_p or 1.0)
     cumulative = np.cumsum(probabilities if words is None else probabilities[words], dtype=np.float64)
     place = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
     return place if words is None else int(words[place])
+
+
+def drawing_probabilities(
+    logits: Array, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Array:
+    """Return the probability (V,) with which `draw` takes each word, float64. The arguments are those of `draw`."""
+    drawn = np.zeros(len(logits))
+    probabilities = _at_temperature(logits, temperature)
+    if probabilities is None:
+        drawn[logits.argmax()] = 1
+        return drawn
+    words = _likeliest(probabilities, top_k or len(logits), top_p or 1.0)
+    drawn[words] = probabilities[words] / probabilities[words].sum(dtype=np.float64)
+    return drawn
+
+
+def _at_temperature(logits: Array, temperature: float) -> Array | None:
+    """Return the probabilities (V,) at a temperature up to a factor; None: only the likeliest word is taken."""
+    highest = logits.max()
+    if temperature == 0 or not np.isfinite(highest):  # after divergence there is nothing to draw from
+        return None
+    scores = logits - highest  # float32: exp is four times as fast, and its error is below the network's
+    if temperature != 1:
+        with np.errstate(over="ignore"):  # minus infinity is right for a temperature near 0
+            scores /= min(max(temperature, COLDEST), HOTTEST)
+    return np.exp(scores, out=scores)  # type: ignore[no-any-return]
 
 
 def _likeliest(probabilities: Array, count: int, share: float) -> Array:

@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -280,6 +281,12 @@ class MixtureCursor:
         self._network = mixture.network.cursor(before) if mixture.network is not None and needs_network else None
         self._counts = mixture.counts.cursor(before) if mixture.counts is not None and "counts" in names else None
         self._here: Array | None = None  # what enters the network's output layer, once it is computed
+
+    def copy(self) -> "MixtureCursor":
+        """Return another cursor at the same place, which moves on without this one."""
+        other = copy(self)  # theirs are shallow too: a cursor that moves on replaces its lists and arrays
+        other._reader, other._network, other._counts = copy(self._reader), copy(self._network), copy(self._counts)
+        return other
 
     def logits(self) -> Array:
         """Return the logarithms of the probabilities of the next word in a new array (V,), float32."""

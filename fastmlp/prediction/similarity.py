@@ -1,12 +1,18 @@
 """Find words that are used alike, by the directions of their embeddings in the output layer."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from fastmlp.errors import TextError
+from fastmlp.errors import ModelError, TextError
 from fastmlp.network.network import Network
+from fastmlp.options import FEWEST_ON_MAP
 from fastmlp.prediction.generation import words_of_prompt
 from fastmlp.prediction.neural import NeuralModel
-from fastmlp.text.vocabulary import UNK
+from fastmlp.text.vocabulary import UNK, is_word
+from fastmlp.text.words import IDS
+
+__all__ = ["directions", "nearest", "word_id", "words_on_map"]
 
 Array = np.ndarray
 
@@ -36,6 +42,34 @@ def word_id(model: NeuralModel, word: str) -> int:
         close = ", ".join(vocabulary.closest(words[0]))
         raise TextError(f"word: '{words[0]}' is not in the vocabulary" + (f"; close: {close}" if close else ""))
     return vocabulary.id_of(words[0])
+
+
+def nearest(model: NeuralModel, words: Sequence[int], count: int | None) -> list[list[tuple[int, float]]]:
+    """Return for each word the ids of those that are used most like it, with their cosines to it, the nearest first.
+
+    words  their ids; neither a word itself nor `<unk>` is among those returned for it
+    count  how many; None: all
+    """
+    vectors, found = directions(model.network), []
+    for word in words:
+        cosines = np.clip(vectors @ vectors[word], -1, 1)
+        order = [i for i in np.argsort(-cosines, kind="stable").tolist() if i not in (word, model.vocabulary.unk_id)]
+        found.append([(i, float(cosines[i])) for i in order[:count]])
+    return found
+
+
+def words_on_map(model: NeuralModel, count: int) -> tuple[list[str], Array]:
+    """Return the most frequent words, without punctuation, and their directions (N, H). Raise ModelError for too few.
+
+    count  how many words, if there are so many
+    """
+    if model.tokenizer is IDS:
+        raise ModelError("a model of ids has no words to draw")
+    words = model.vocabulary.words
+    shown = [i for i, word in enumerate(words) if is_word(word)][:count]
+    if len(shown) < FEWEST_ON_MAP:
+        raise ModelError(f"a vocabulary of {len(shown)} words is too small for a map")
+    return [words[i] for i in shown], directions(model.network)[shown]
 
 
 def _unit(vectors: Array) -> Array:

@@ -17,6 +17,7 @@ from fastmlp.prediction.generation import (
     continuation,
     describe_unknown_words,
     draw,
+    drawing_probabilities,
     random_numbers,
 )
 from fastmlp.text import Vocabulary
@@ -51,6 +52,7 @@ def shares(count: int = 10_000, logits: np.ndarray = LOGITS, **options: float | 
 )
 def test_words_are_drawn_as_often_as_expected(options: dict[str, float], want: list[float]) -> None:
     np.testing.assert_allclose(shares(**options), want, atol=0.02)
+    np.testing.assert_allclose(drawing_probabilities(LOGITS, **options), want, atol=1e-6)  # type: ignore[arg-type]
 
 
 def always(number: float) -> Any:

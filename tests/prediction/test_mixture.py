@@ -59,6 +59,19 @@ def test_a_text_and_word_by_word_agree(ops: Ops, rng: np.random.Generator, names
         cursor.add(word)
 
 
+@pytest.mark.parametrize("names", CHOICES, ids="+".join)
+def test_a_copied_cursor_and_its_original_go_their_own_ways(rng: np.random.Generator, names: tuple[str, ...]) -> None:
+    mixture = some_mixture(rng).only(*names)
+    cursor = mixture.cursor([1, 2, 3])
+    cursor.copy().add(4)
+    np.testing.assert_array_equal(cursor.logits(), mixture.cursor([1, 2, 3]).logits())
+    other = cursor.copy()
+    cursor.add(5)
+    other.add(6)
+    np.testing.assert_array_equal(cursor.logits(), mixture.cursor([1, 2, 3, 5]).logits())
+    np.testing.assert_array_equal(other.logits(), mixture.cursor([1, 2, 3, 6]).logits())
+
+
 def test_the_probability_is_the_weighted_sum(rng: np.random.Generator) -> None:
     mixture, ids, before = some_mixture(rng), some_ids(rng, 50), some_ids(rng, 9)
     each = [mixture.only(name).log_probabilities(ids, before) for name in ("network", "counts")]
