@@ -51,6 +51,7 @@ COMMANDS = {
     "evaluate": "how well a trained network guesses a text",
     "neighbors": "words that are used like a word",
     "map": "a picture of words by their use",
+    "play": "a page in the browser: write, look inside, train",
     "info": "what runs here: back-end, variant, threads, versions",
 }
 PLAIN_WORDS = {  # in place of argparse's phrases

@@ -11,6 +11,7 @@ from fastmlp.text.vocabulary import UNK
 
 __all__ = [
     "Continuation",
+    "Limits",
     "complete",
     "continuation",
     "describe_unknown_words",

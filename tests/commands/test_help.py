@@ -13,7 +13,7 @@ from tests.runs import process
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "neighbors", "map"])
+@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "neighbors", "map", "play"])
 def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = call(capsys, command, "--help")
     assert (status, err) == (0, "")
@@ -25,7 +25,7 @@ def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[st
             assert cli.flag(name) in text
     if command == "generate":
         assert text.count("(default: ") == 9
-    if command == "map":
+    if command in ("map", "play"):
         assert text.count("(default: ") == 2
     examples = out.partition("\nexamples:\n")[2].splitlines()
     assert len(examples) >= 2

@@ -1,0 +1,55 @@
+// The next words as bars: how likely each is, and which predictor says so, by color.
+
+import { make, percent } from "./dom.js";
+
+// take(piece): called with how the text goes on, when a bar is clicked
+export function bars(words, take) {
+  const most = words.length ? words[0].probability : 1;
+  return words.map((found) => make("li", {}, bar(found, most, take)));
+}
+
+function bar({ word, piece, probability, shares }, most, take) {
+  const stack = make("span", { class: "stack", "aria-hidden": "true" });
+  for (const [name, share] of Object.entries(shares)) {
+    const part = make("span", { class: name });
+    part.style.width = `${(100 * share * probability) / most}%`;
+    stack.append(part);
+  }
+  const said = Object.entries(shares).map(([name, share]) => `${name} ${percent(share * probability)}`);
+  return make(
+    "button",
+    {
+      class: "bar",
+      type: "button",
+      title: said.join(", "),
+      "aria-label": `${word}: ${percent(probability)}`,
+      "data-word": word,
+      "data-probability": probability,
+      onclick: () => take(piece),
+    },
+    make("span", { class: "word" }, word),
+    stack,
+    make("span", { class: "number" }, percent(probability)),
+  );
+}
+
+// Boxes that switch predictors on and off; onchange(names of those that are on)
+export function predictorBoxes(names, onchange) {
+  const on = new Set(names);
+  const group = make("fieldset", { class: "predictors" }, make("legend", {}, "what predicts"));
+  const boxes = names.map((name) => {
+    const box = make("input", { type: "checkbox", checked: true, value: name });
+    box.addEventListener("change", () => {
+      if (box.checked) on.add(name);
+      else on.delete(name);
+      // a cache alone knows no other words, and nothing at all predicts nothing: what carries the rest stays on
+      const carrying = names.filter((other) => other !== "cache" && on.has(other));
+      for (const other of boxes) other.disabled = carrying.length === 1 && other.value === carrying[0];
+      onchange(names.filter((other) => on.has(other)));
+    });
+    group.append(make("label", { class: name }, box, make("span", { class: "swatch" }), name));
+    return box;
+  });
+  boxes[0].disabled = names.length === 1;
+  return group;
+}
