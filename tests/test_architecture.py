@@ -15,7 +15,20 @@ ROOMS = [
     *("errors", "options", "threads", "arrays", "events"),
     *("text", "ops", "functional", "config", "nn", "data", "files"),
     *("optim", "network", "pictures", "prediction", "training", "trainer", "cli", "language_model", "console"),
-    *("web", "torch", "train", "generate", "evaluate", "neighbors", "map", "play", "info", "examples", "__main__"),
+    *(
+        "web",
+        "torch",
+        "train",
+        "generate",
+        "evaluate",
+        "neighbors",
+        "map",
+        "play",
+        "export",
+        "info",
+        "examples",
+        "__main__",
+    ),
 ]
 # The package's own file is left out: its lazy names are for type checkers, and its __version__ is for everybody.
 FILES = {

@@ -370,8 +370,12 @@ class KneserNey:
         >>> round(again.perplexity("to be"), 4) == round(model.perplexity("to be"), 4)
         True
         """
+        write_atomically(path, self.arpa())
+
+    def arpa(self) -> bytes:
+        """Return what `to_arpa` writes."""
         parts = self._parts()
-        write_atomically(path, arpa_bytes(parts.model, parts.vocabulary.words))
+        return arpa_bytes(parts.model, parts.vocabulary.words)
 
     @classmethod
     def from_arpa(cls, path: str | os.PathLike[str], *, tokenizer: str = "whitespace") -> "KneserNey":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fastmlp import cli, evaluate, generate, neighbors, play, train
+from fastmlp import cli, evaluate, export, generate, neighbors, play, train
 from fastmlp import map as word_map
 from tests.runs import flags, small_options
 
@@ -17,6 +17,7 @@ MAINS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate.main,
     "neighbors": neighbors.main,
     "map": word_map.main,
+    "export": export.main,
     "play": play.main,
     "fastmlp": cli.main,
 }
