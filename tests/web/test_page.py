@@ -89,6 +89,33 @@ def test_write_five_words_by_clicks_and_keys(page: Page) -> None:
     until(lambda: len(page.text().replace(".", " .").split()) == 35)
 
 
+def test_another_word_than_before_ends_the_way_forth(page: Page) -> None:
+    page.one("#panel-write textarea").send_keys("anna")
+    until(lambda: "paints" in page.bars())
+    page.one(".bar[data-word='paints']").click()
+    until(lambda: page.text() == "anna paints")
+    page.press("Back")
+    until(lambda: "paints" in page.bars())
+    page.one(".bar[data-word='paints']").click()
+    until(lambda: page.text() == "anna paints")
+    [forth] = [button for button in page.all("button") if button.text == "Forth"]
+    assert not forth.is_enabled()
+
+
+def test_a_drawn_word_is_not_always_the_likeliest(page: Page) -> None:
+    area = page.one("#panel-write textarea")
+    area.send_keys("in the old town.")
+    until(page.bars)
+    drawn = set()
+    for _ in range(12):  # of five names that are about equally likely
+        area.send_keys(Keys.SHIFT, Keys.ENTER)
+        until(lambda: page.text() != "in the old town.")
+        drawn.add(page.text())
+        page.press("Back")
+        until(lambda: page.text() == "in the old town.")
+    assert len(drawn) > 1
+
+
 def test_the_sliders_and_switches_show_the_librarys_numbers(page: Page) -> None:
     model = LanguageModel.load(page.folder / "runs" / "whole")
     page.one("#panel-write textarea").send_keys("the old")

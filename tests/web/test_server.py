@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from fastmlp.language_model import LanguageModel
 from fastmlp.web import server, shelf
 from fastmlp.web.bundle import bundle
+from fastmlp.web.training import Training
 from tests.runs import lines_in, wait_for
 from tests.web.conftest import HOST, TOKEN
 
@@ -49,6 +50,7 @@ def test_promise_21_nobody_is_answered_without_the_token(client: TestClient, pat
     "headers",
     [
         {"host": "evil.example"},
+        {"host": "evil.example", "origin": f"http://{HOST}"},
         {"host": "127.0.0.1:1"},
         {"host": ""},
         {"origin": "http://evil.example"},
@@ -116,12 +118,12 @@ def test_hidden_files_are_no_texts(client: TestClient, folder: Path) -> None:
         ({"run": "whole", "text": "", "predictors": "network"}, "predictors: expected a list"),
     ],
 )
-def test_a_bad_question_gets_a_sentence(client: TestClient, question: dict[str, Any], why: str) -> None:
+def test_promise_21_a_bad_question_gets_a_sentence(client: TestClient, question: dict[str, Any], why: str) -> None:
     assert refused(client, 400, "next", **question).startswith(why)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"[" * 100_000, b"null"])
-def test_what_is_no_question_gets_a_sentence(client: TestClient, body: bytes) -> None:
+def test_promise_21_what_is_no_question_gets_a_sentence(client: TestClient, body: bytes) -> None:
     answer = client.post(f"{API}/next", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("expected")
@@ -193,6 +195,14 @@ def test_forth_and_back_gives_the_same_as_from_the_beginning(client: TestClient)
         assert ask(client, "next", run="whole", text=before)["words"] == words
     place = ask(client, "next", run="whole", text=f"{text} and on", place=3)["words"]
     assert place == seen[" ".join(text.split()[:3])]
+
+
+def test_another_last_word_is_another_place(client: TestClient, folder: Path) -> None:
+    model = LanguageModel.load(folder / "runs" / "whole")
+    for text in ("david writes", "david paints", "david feeds", "david writes long"):
+        found = ask(client, "next", run="whole", text=text, count=3)["words"]
+        want = model.next_word(text, 3)
+        np.testing.assert_allclose([word["probability"] for word in found], [p for _, p in want], rtol=1e-5)
 
 
 def test_surprise_is_evaluates(client: TestClient, folder: Path) -> None:
@@ -343,7 +353,7 @@ def test_the_server_ends_with_its_training_saved(folder: Path) -> None:
     assert (folder / "runs" / "story" / "last.safetensors").exists()
 
 
-def test_a_client_that_leaves_in_mid_stream_costs_nothing(client: TestClient, folder: Path) -> None:
+def test_promise_21_a_client_that_leaves_in_mid_stream_costs_nothing(client: TestClient, folder: Path) -> None:
     ask(client, "train", **LONG)
     wait_for(lambda: lines_in(folder / "runs" / "story") > 2)
     threads = threading.active_count()
@@ -352,6 +362,21 @@ def test_a_client_that_leaves_in_mid_stream_costs_nothing(client: TestClient, fo
     wait_for(lambda: threading.active_count() <= threads)  # none waits for news that nobody reads
     ask(client, "stop")
     assert "Stopped" in [event["event"] for event in events_of(client)]
+
+
+def test_while_no_event_comes_the_stream_says_so(folder: Path) -> None:
+    training = Training(folder, "story", ["texts/story.txt", "--out", "runs/story", "--minutes", "0.01"])
+    events = list(training.events(0.01))
+    assert events.count(None) > 3
+    assert {"Started", "Finished"} <= {event["event"] for event in events if event is not None}
+
+
+def test_a_stream_without_news_has_empty_lines() -> None:
+    class Idle:
+        def events(self, patience: float) -> Iterator[dict[str, Any] | None]:
+            yield from ({"event": "Started"}, None)
+
+    assert list(server.as_lines(Idle())) == ['{"event": "Started"}\n', "\n"]  # type: ignore[arg-type]
 
 
 def leave_early(client: TestClient) -> None:
