@@ -1,6 +1,7 @@
 """Write a model to a file for others: a page, word vectors or counts: python -m fastmlp.export RUN FILE."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from fastmlp.options import choice, closest
 if TYPE_CHECKING:
     from fastmlp.prediction.mixture import Mixture
 
-FORMATS = ("html", "vec", "arpa")
+FORMATS = ("html", "onnx", "vec", "arpa")
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -21,12 +23,12 @@ def make_parser(prog: str) -> cli.Parser:
     parser = cli.Parser(
         prog=prog,
         description="Write a model to a file for others. .html: a page with the network inside, which writes and"
-        " measures texts in any browser, without a server. .vec: the words' vectors, in the text format of word2vec."
-        " .arpa: the counts, for KenLM and SRILM.",
-        examples=("runs/hp page.html", "runs/hp words.txt --to vec"),
+        " measures texts in any browser, without a server. .onnx: the network, for onnxruntime and others. .vec: the"
+        " words' vectors, in the text format of word2vec. .arpa: the counts, for KenLM and SRILM.",
+        examples=("runs/hp page.html", "runs/hp page.html --size 8MB", "runs/hp words.txt --to vec"),
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
-    parser.add_argument("file", metavar="FILE", help="the file to write; its ending says what: .html, .vec or .arpa")
+    parser.add_argument("file", metavar="FILE", help="the file to write; its ending says what")
     parser.add_argument(
         "--to",
         type=cli.typed(choice(FORMATS)),
@@ -34,7 +36,22 @@ def make_parser(prog: str) -> cli.Parser:
         metavar="FORMAT",
         help=f"{', '.join(FORMATS)} (default: by FILE's ending)",
     )
+    parser.add_argument(
+        "--size",
+        type=cli.typed(file_size),
+        default=None,
+        metavar="SIZE",
+        help="of a page that takes as many of the counts as fit, as in 8MB (default: the network alone)",
+    )
     return parser
+
+
+def file_size(value: str) -> int:
+    """Read a size with its unit, as a number of bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?B)?", value.strip().upper())
+    if found is None:
+        raise ValueError(f"expected a size such as 8MB or 500KB, got {value!r}")
+    return int(float(found[1]) * UNITS[found[2] or ""])
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -42,27 +59,34 @@ def export(arguments: argparse.Namespace) -> int:
     from fastmlp.files.atomic import write_atomically
     from fastmlp.ops import get_ops
     from fastmlp.prediction.mixture import load_predictor
+    from fastmlp.web.exported import page_with_model
 
     file = Path(arguments.file)
     wanted = arguments.to or file.suffix.removeprefix(".").lower()
-    if wanted not in WRITERS:
+    if wanted not in FORMATS:
         endings = [f".{name}" for name in FORMATS]
         raise UsageError(f"FILE: expected an ending of {', '.join(endings)}, got {file}{closest(file.suffix, endings)}")
+    if arguments.size is not None and wanted != "html":
+        raise UsageError(f"--size: a page may take counts, and {file} is none")
     model = load_predictor(arguments.run, get_ops("numpy"))  # no op runs here
-    title = Path(arguments.run).resolve().name.removesuffix(".safetensors")
-    write_atomically(file, WRITERS[wanted](model, title))
+    if wanted == "html":
+        title = Path(arguments.run).resolve().name.removesuffix(".safetensors")
+        written = page_with_model(model, title, arguments.size).encode()
+    else:
+        written = WRITERS[wanted](model)
+    write_atomically(file, written)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     return cli.DONE
 
 
-def html_bytes(model: "Mixture", title: str) -> bytes:
-    """Return a page with the network inside."""
-    from fastmlp.web.exported import page_with_model
+def onnx_bytes(model: "Mixture") -> bytes:
+    """Return the network as an ONNX file."""
+    from fastmlp.prediction import onnx
 
-    return page_with_model(model.neural(), title).encode()
+    return onnx.onnx_bytes(model.neural())
 
 
-def vec_bytes(model: "Mixture", _title: str) -> bytes:
+def vec_bytes(model: "Mixture") -> bytes:
     """Return the words' vectors in the output layer, by which `neighbors` finds words, without that of `<unk>`.
 
     A line says how many there are and how wide; then each word with its numbers, separated by spaces.
@@ -76,7 +100,7 @@ def vec_bytes(model: "Mixture", _title: str) -> bytes:
     return "\n".join([f"{len(weight)} {weight.shape[1]}", *lines, ""]).encode()
 
 
-def arpa_bytes(model: "Mixture", _title: str) -> bytes:
+def arpa_bytes(model: "Mixture") -> bytes:
     """Return the counts as an ARPA file."""
     from fastmlp.errors import ModelError
 
@@ -85,7 +109,7 @@ def arpa_bytes(model: "Mixture", _title: str) -> bytes:
     return model.counts.arpa()
 
 
-WRITERS: dict[str, Callable[["Mixture", str], bytes]] = {"html": html_bytes, "vec": vec_bytes, "arpa": arpa_bytes}
+WRITERS: dict[str, Callable[["Mixture"], bytes]] = {"onnx": onnx_bytes, "vec": vec_bytes, "arpa": arpa_bytes}
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.export") -> int:

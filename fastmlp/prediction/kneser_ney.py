@@ -372,6 +372,10 @@ class KneserNey:
         """
         write_atomically(path, self.arpa())
 
+    def backoff_model(self) -> BackoffModel:
+        """Return the n-grams themselves."""
+        return self._parts().model
+
     def arpa(self) -> bytes:
         """Return what `to_arpa` writes."""
         parts = self._parts()

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 __all__ = [
     "APOSTROPHES",
+    "FOLLOWING",
     "JOINERS",
+    "SPACELESS",
     "Table",
     "apart",
     "is_character_of_spaceless_script",
@@ -114,18 +116,20 @@ def plain_form(character: str) -> str:
 
 # ----------------------------------------------------------------------------------------------- scripts without spaces
 
-_SPACELESS = (  # Thai, Lao, Burmese, Khmer, Kana, Han
+SPACELESS = (  # Thai, Lao, Burmese, Khmer, Kana, Han
     *(range(0x0E00, 0x0F00), range(0x1000, 0x10A0), range(0x1780, 0x1800), range(0x3005, 0x3008)),
     *(range(0x3041, 0x3100), range(0x31F0, 0x3200), range(0x3400, 0x4DC0), range(0x4E00, 0xA000)),
     *(range(0xA9E0, 0xAA00), range(0xAA60, 0xAA80), range(0xF900, 0xFB00), range(0x20000, 0x33480)),
 )
-_FOLLOWING = "".join(
+"""Blocks of characters of scripts that have no spaces between words."""
+FOLLOWING = "".join(
     character
-    for block in (*_SPACELESS[:3], *_SPACELESS[4:5], range(0xA9E0, 0xAA80))
+    for block in (*SPACELESS[:3], *SPACELESS[4:5], range(0xA9E0, 0xAA80))
     for character in map(chr, block)
     if unicodedata.category(character).startswith("M") or character in "\u0e33\u0eb3"
 )
-_CLUSTER = re.compile(f"\0(.[{_FOLLOWING}]*(?:(?<=[\u1039\u17d2])\0.[{_FOLLOWING}]*)*)")
+"""Marks that stay with such a letter before them."""
+_CLUSTER = re.compile(f"\0(.[{FOLLOWING}]*(?:(?<=[\u1039\u17d2])\0.[{FOLLOWING}]*)*)")
 
 
 def is_of_spaceless_script(character: str) -> bool:
@@ -133,7 +137,7 @@ def is_of_spaceless_script(character: str) -> bool:
     if character < "\u0e00":
         return False
     code = ord(character)
-    return any(code in block for block in _SPACELESS) and unicodedata.category(character) in ("Lo", "Lm", "Nl")
+    return any(code in block for block in SPACELESS) and unicodedata.category(character) in ("Lo", "Lm", "Nl")
 
 
 def is_character_of_spaceless_script(word: str) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastmlp import export
 from fastmlp.language_model import LanguageModel
 from fastmlp.prediction.kneser_ney import KneserNey
 from fastmlp.trainer import train
@@ -49,12 +50,15 @@ def test_a_page_names_its_run(trained: Path, capsys: pytest.CaptureFixture[str])
 
 def test_what_cannot_be_written_is_said_in_one_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, status, why in (
-        (("page.pdf",), 2, "FILE: expected an ending of .html, .vec, .arpa, got page.pdf"),
+        (("page.pdf",), 2, "FILE: expected an ending of .html, .onnx, .vec, .arpa, got page.pdf"),
         (("page",), 2, "FILE: expected an ending"),
         (("page.htm",), 2, "did you mean '.html'?"),
         (("page.html", "--to", "pdf"), 2, "--to: expected one of"),
         (("story.arpa",), 2, "this run has no counts to write"),
         (("missing/page.html",), 1, "cannot write missing/page.html"),
+        (("page.html", "--size", "large"), 2, "--size: expected a size such as 8MB"),
+        (("page.html", "--size", "8MB"), 2, "this run has no counts"),
+        (("words.vec", "--size", "8MB"), 2, "--size: a page may take counts, and words.vec is none"),
     ):
         found, out, err = call(capsys, "export", trained, *arguments)
         assert (found, out, err.count("\n")) == (status, "", 1)
@@ -62,10 +66,21 @@ def test_what_cannot_be_written_is_said_in_one_line(trained: Path, capsys: pytes
     assert not [path for path in Path.cwd().iterdir() if path.suffix in (".html", ".arpa")]
 
 
-def test_a_page_for_another_tokenizer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    model = LanguageModel(context=1, embed=2, hidden=(4,), backend="numpy", tokenizer="prose")
-    model.fit("To be, or not to be. " * 20, steps=2, batch_size=4)
-    model.save("prose.safetensors")
-    status, _, err = call(capsys, "export", "prose.safetensors", "page.html")
-    assert (status, err.count("\n")) == (2, 1)
-    assert "words and whitespace, and this model by prose" in err
+@pytest.mark.parametrize(
+    ("written", "size"), [("8MB", 8_000_000), ("1.5 mb", 1_500_000), ("70000", 70_000), ("90kB", 90_000), ("7B", 7)]
+)
+def test_sizes(written: str, size: int) -> None:
+    assert export.file_size(written) == size
+
+
+def test_a_page_of_a_size_has_counts(counted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "export", counted, "page.html", "--size", "90KB")[0] == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert '"counts": {' in page
+    assert len(page.encode()) < 90_000
+    assert call(capsys, "export", counted, "page.html", "--size", "20KB")[2].endswith("MB; ask for more\n")
+
+
+def test_the_network_as_onnx(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "export", trained, "net.onnx")[0] == 0
+    assert b"vocabulary" in Path("net.onnx").read_bytes()  # what it computes is tested in test_onnx.py

@@ -11,9 +11,10 @@ const content = (id) => document.getElementById(id).textContent;
 function modelInWorker() {
   const worker = new Worker(URL.createObjectURL(new Blob([content("worker")], { type: "text/javascript" })));
   const waiting = new Map();
-  worker.onmessage = ({ data: { number, answer, done, all } }) => {
-    const { resolve, progress } = waiting.get(number);
-    if (!answer) {
+  worker.onmessage = ({ data: { number, answer, error, done, all } }) => {
+    const { resolve, reject, progress } = waiting.get(number);
+    if (error) reject(new Error(error));
+    else if (!answer) {
       progress?.(done, all);
       return;
     }
@@ -22,15 +23,16 @@ function modelInWorker() {
   };
   let asked = 0;
   const ask = (method, question, progress) =>
-    new Promise((resolve) => {
-      waiting.set(++asked, { resolve, progress });
+    new Promise((resolve, reject) => {
+      waiting.set(++asked, { resolve, reject, progress });
       worker.postMessage({ number: asked, method, question });
     });
 
   const { buffer } = Uint8Array.from(atob(content("weights")), (character) => character.charCodeAt(0));
-  worker.postMessage({ described: JSON.parse(content("model")), buffer }, [buffer]);
+  const described = JSON.parse(content("model"));
+  worker.postMessage({ described, buffer }, [buffer]);
   return {
-    predictors: ["network"],
+    predictors: described.counts ? ["network", "counts"] : ["network"],
     next: (question) => ask("next", question),
     surprise: (question, progress) => ask("surprise", question, progress),
   };

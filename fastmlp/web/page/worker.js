@@ -4,11 +4,15 @@ import { Inside } from "./inside.js";
 
 let inside;
 
-onmessage = ({ data: { number, described, buffer, method, question } }) => {
+self.onmessage = ({ data: { number, described, buffer, method, question } }) => {
   if (described) {
     inside = new Inside(described, buffer);
     return;
   }
   const progress = (done, all) => postMessage({ number, done, all });
-  postMessage({ number, answer: inside[method](question, progress) });
+  try {
+    postMessage({ number, answer: inside[method](question, progress) });
+  } catch (error) {
+    postMessage({ number, error: error.message });
+  }
 };
