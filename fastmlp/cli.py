@@ -52,7 +52,8 @@ COMMANDS = {
     "neighbors": "words that are used like a word",
     "map": "a picture of words by their use",
     "play": "a page in the browser: write, look inside, train",
-    "export": "a page with the model inside, word vectors, counts",
+    "export": "a page with the model inside, ONNX, word vectors, counts",
+    "runs": "the runs of a folder as a table, their curves",
     "info": "what runs here: back-end, variant, threads, versions",
 }
 PLAIN_WORDS = {  # in place of argparse's phrases

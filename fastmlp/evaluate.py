@@ -2,21 +2,27 @@
 
 import argparse
 import json
+import math
 import sys
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
-from fastmlp.options import TEXTS
+from fastmlp.options import TEXTS, whole
 
 if TYPE_CHECKING:
     import numpy as np
 
     from fastmlp.prediction.mixture import Mixture
     from fastmlp.prediction.predictor import Watch
+    from fastmlp.prediction.sentences import Sentence
     from fastmlp.text.reading import Text
     from fastmlp.text.tokenizer import Tokenizer
+
+LONGEST = 40  # words of a sentence that are shown, around the most surprising one
+MARKED = 5  # one word in so many has its bits behind it
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -24,7 +30,7 @@ def make_parser(prog: str) -> cli.Parser:
     parser = cli.Parser(
         prog=prog,
         description="How well a trained network, its counts and their mixture predict a text: loss and perplexity.",
-        examples=("runs/hp other.txt", "runs/hp other.txt --json"),
+        examples=("runs/hp other.txt", "runs/hp other.txt --words", "runs/hp other.txt --json"),
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder or a .safetensors file")
     parser.add_argument("files", metavar="FILE", nargs="+", help=TEXTS)
@@ -35,6 +41,15 @@ def make_parser(prog: str) -> cli.Parser:
         default=False,
         help="keep what Project Gutenberg puts around a book",
     )
+    parser.add_argument(
+        "--words",
+        action="store_true",
+        default=False,
+        help="print too which sentences surprised most, where they are, and in which words",
+    )
+    parser.add_argument(
+        "-n", type=cli.typed(whole(1)), default=10, metavar="N", help="how many sentences (default: 10)"
+    )
     parser.add_argument("--json", action="store_true", default=False, help="print one JSON object")
     return parser
 
@@ -44,22 +59,32 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from fastmlp.errors import TextError
+    from fastmlp.prediction.sentences import surprising_sentences
     from fastmlp.text.reading import read_text
 
     model, backend = cli.load_model(arguments)
     text = read_text(arguments.files, rules=model.tokenizer.rules, keep_licence=arguments.keep_licence)
     for notice in text.notices:
         cli.say(f"note: {notice}")
-    ids = model.vocabulary.encode(model.tokenizer.split(text.text))
+    words = model.tokenizer.split(text.text)
+    ids = model.vocabulary.encode(words)
     documents = begins_of_documents(model.tokenizer, text)
     cli.compile_first(backend, lambda: model.predictions(ids[:1], ids[:0]))
     shown = {"unit": " words", "unit_scale": True, "dynamic_ncols": True, "leave": False}
     with tqdm(total=len(ids), disable=not cli.is_terminal(sys.stderr), **shown) as bar:
-        found = evaluations(model, ids, documents, bar.update)
+        found, losses = evaluations(model, ids, documents, bar.update)
     if not next(iter(found.values()))["words"] - next(iter(found.values()))["unknown_words"]:
         raise TextError(f"{', '.join(arguments.files)}: none of its words is in the model's vocabulary")
-    whole = list(found.values())[-1]
-    print(json.dumps({**whole, "predictors": found}) if arguments.json else describe(found))
+    told: dict[str, Any] = {}
+    if arguments.words:
+        unknown = ids == model.vocabulary.unk_id
+        sentences = surprising_sentences(words, losses, unknown, model.tokenizer, documents)[: arguments.n]
+        names = [file.name for file in text.files]
+        told = {"sentences": [as_json(sentence, names, documents) for sentence in sentences]}
+    if arguments.json:
+        print(json.dumps({**list(found.values())[-1], "predictors": found, **told}))
+    else:
+        print(describe(found), *map(describe_sentences, told.values()), sep="\n\n")
     return cli.DONE
 
 
@@ -72,8 +97,9 @@ def begins_of_documents(tokenizer: "Tokenizer", text: "Text") -> list[int]:
 
 def evaluations(
     model: "Mixture", ids: "np.ndarray", documents: Sequence[int], watch: "Watch"
-) -> dict[str, dict[str, float | int]]:
-    """Return the figures of each predictor alone and of their mixtures, the whole one last, by their names.
+) -> tuple[dict[str, dict[str, float | int]], "np.ndarray"]:
+    """Return the figures of each predictor alone and of their mixtures, the whole one last, by their names; and the
+    whole one's loss of each word (N,).
 
     A predictor's time is not counted again in a mixture, whose words per second are those of all its predictors.
     """
@@ -83,11 +109,12 @@ def evaluations(
     mixed = [model.names[: count + 1] for count in range(1, len(model.names))]
     result = {}
     for names in [*((name,) for name in model.names if len(model.names) == 1 or name != "cache"), *mixed]:
-        evaluation = evaluation_of(model, -found.of(*names).mixed(model.weights), ids)
+        losses = -found.of(*names).mixed(model.weights)
+        evaluation = evaluation_of(model, losses, ids)
         speed = len(ids) / max(sum(seconds[name] for name in names), 1e-9)
         figures = {**evaluation.figures(), "words": len(ids), "words_per_second": round(speed, 1)}
         result[" + ".join(names)] = figures
-    return result
+    return result, losses
 
 
 def describe(found: dict[str, dict[str, float | int]]) -> str:
@@ -106,6 +133,43 @@ def describe(found: dict[str, dict[str, float | int]]) -> str:
         lines.append(f"{'with them':{width}}  loss {loss:.4f}, perplexity {perplexity:.2f}: <unk> was trained")
     if any("cache" in names for names in found):
         lines.append("with the cache the model adapts to the text as it reads it, from the beginning of each file on")
+    return "\n".join(lines)
+
+
+def as_json(sentence: "Sentence", files: Sequence[str], documents: Sequence[int]) -> dict[str, Any]:
+    """Return where a sentence is, its bits a word, and its words with their bits, null for unknown ones.
+
+    files, documents  the names of the files; where in the text those after the first begin
+    """
+    document = bisect_right(documents, sentence.begin)
+    start = documents[document - 1] if document else 0
+    return {
+        "file": files[document],
+        "word": sentence.begin - start + 1,
+        "bits": round(sentence.mean, 2),
+        "words": [
+            (word, None if math.isnan(bits) else round(bits, 2))
+            for word, bits in zip(sentence.words, sentence.bits, strict=True)
+        ],
+    }
+
+
+def describe_sentences(sentences: Sequence[dict[str, Any]]) -> str:
+    """Return the sentences, each below its place and its bits a word; the most surprising words have theirs."""
+    lines = ["the sentences that surprised most, in bits a word; behind words their own bits, ? for unknown words"]
+    for sentence in sentences:
+        words = sentence["words"]
+        known = sorted((bits for _, bits in words if bits is not None), reverse=True)
+        most = known[: max(1, len(known) // MARKED)][-1]
+        place = next(place for place, (_, bits) in enumerate(words) if bits == known[0])
+        first = max(0, min(place - LONGEST // 2, len(words) - LONGEST))
+        shown = [
+            f"{word} (?)" if bits is None else f"{word} ({bits:.1f})" if bits >= most else word
+            for word, bits in words[first : first + LONGEST]
+        ]
+        before, after = "... " if first else "", " ..." if first + LONGEST < len(words) else ""
+        lines.append(f"{sentence['bits']:5.1f}  {sentence['file']}, word {sentence['word']:,}")
+        lines.append(f"       {before}{' '.join(shown)}{after}")
     return "\n".join(lines)
 
 

@@ -11,9 +11,15 @@ from fastmlp import cli
 from fastmlp.options import TEMPERATURE, not_negative, positive_share, unicode, whole
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from fastmlp.prediction.generation import Limits
+    from fastmlp.prediction.mixture import Mixture
     from fastmlp.text.tokenizer import Tokenizer
 
 WIDEST = 100  # columns of a line on a terminal
+WORD_WIDTH = 20  # columns of a word before its probability
+BEST = 3  # words that are shown beside it
 
 
 def make_parser(prog: str) -> cli.Parser:
@@ -65,6 +71,12 @@ def make_parser(prog: str) -> cli.Parser:
         metavar="N",
         help="the same texts again (default: others each time)",
     )
+    parser.add_argument(
+        "--show-probabilities",
+        action="store_true",
+        default=False,
+        help="print each word on a line, with its probability and the next best three",
+    )
     return parser
 
 
@@ -88,18 +100,47 @@ def generate(arguments: argparse.Namespace) -> int:
     width = min(shutil.get_terminal_size().columns, WIDEST) if cli.is_terminal(sys.stdout) else None
     for text in range(arguments.n):
         if text:
-            print(separator(model.tokenizer, width), end="")
-        words = continuation(
-            model,
-            prompt,
-            random_numbers(arguments.seed, text),
-            temperature=arguments.temperature,
-            top_k=arguments.top_k,
-            top_p=arguments.top_p,
-        )
+            print("\n" if arguments.show_probabilities else separator(model.tokenizer, width), end="")
+        numbers, limits = random_numbers(arguments.seed, text), limits_of(arguments)
+        if arguments.show_probabilities:
+            show_probabilities(model, prompt, numbers, arguments.words, limits)
+            continue
+        words = continuation(model, prompt, numbers, **limits)
         pieces = map(model.tokenizer.joiner().add, chain(prompt, islice(words, arguments.words)))
         show(pieces if width is None else wrapped(pieces, width))
     return cli.DONE
+
+
+def limits_of(arguments: argparse.Namespace) -> "Limits":
+    """Return what limits the drawing of words."""
+    return {"temperature": arguments.temperature, "top_k": arguments.top_k, "top_p": arguments.top_p}
+
+
+def show_probabilities(
+    model: "Mixture", prompt: list[str], numbers: "np.random.Generator", count: int, limits: "Limits"
+) -> None:
+    """Print the prompt, then a line for each word as it comes: how likely it was to be drawn, and what else was."""
+    from fastmlp.prediction.generation import Continuation, draw, drawing_probabilities
+    from fastmlp.text.wrapping import columns
+
+    place, words = Continuation(model, prompt), model.vocabulary.words
+    if prompt:
+        print(model.tokenizer.join(prompt), flush=True)
+    for _ in range(count):
+        logits = place.logits()
+        probabilities = drawing_probabilities(logits, **limits)
+        drawn = draw(logits, numbers, **limits)
+        likeliest = (-probabilities).argsort(kind="stable")[: BEST + 1].tolist()
+        others = [word for word in likeliest if word != drawn and probabilities[word] > 0][:BEST]
+        instead = ", ".join(f"{words[word]} {percent(probabilities[word])}" for word in others)
+        padding = " " * max(1, WORD_WIDTH - columns(words[drawn]))
+        print(f"  {words[drawn]}{padding}{percent(probabilities[drawn]):>7}   {instead}".rstrip(), flush=True)
+        place.add(drawn)
+
+
+def percent(probability: float) -> str:
+    """Return a probability as a percentage."""
+    return f"{100 * probability:.1f} %"
 
 
 def read_prompt(prompt: str) -> str:

@@ -14,21 +14,9 @@ LONGEST = 600  # lines; a longer file says in its first lines why it is "long be
 ROOMS = [
     *("errors", "options", "threads", "arrays", "events"),
     *("text", "ops", "functional", "config", "nn", "data", "files"),
-    *("optim", "network", "pictures", "prediction", "training", "trainer", "cli", "language_model", "console"),
-    *(
-        "web",
-        "torch",
-        "train",
-        "generate",
-        "evaluate",
-        "neighbors",
-        "map",
-        "play",
-        "export",
-        "info",
-        "examples",
-        "__main__",
-    ),
+    *("optim", "network", "pictures", "prediction", "training", "trainer", "cli"),
+    *("web", "language_model", "console", "torch", "train", "generate", "evaluate", "neighbors", "map"),
+    *("play", "export", "runs", "info", "examples", "__main__"),
 ]
 # The package's own file is left out: its lazy names are for type checkers, and its __version__ is for everybody.
 FILES = {

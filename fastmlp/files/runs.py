@@ -19,9 +19,14 @@ class RunSummary:
     text        the files that it was trained on, by their names
     network     its sizes, in words
     steps       updates made
+    passes      over the training words; None: an earlier version did not say how many these are
     seconds     of training
     finished    whether it came to its end
-    perplexity  of the validation part: the kept weights', for a finished run that of all its predictors together
+    network_perplexity, test_perplexity
+                of the validation and the test part, by the network alone: the kept weights', of a run that is not
+                finished the last ones measured; None: not measured
+    mixed_perplexity
+                of the validation part, by all the predictors of a finished run together; None: nothing was mixed
     changed     when it last wrote something, in seconds since 1970
     """
 
@@ -29,9 +34,12 @@ class RunSummary:
     text: str
     network: str
     steps: int
+    passes: float | None
     seconds: float
     finished: bool
-    perplexity: float | None
+    network_perplexity: float | None
+    mixed_perplexity: float | None
+    test_perplexity: float | None
     changed: float
 
 
@@ -51,7 +59,16 @@ def metrics_in(run: Path) -> list[dict[str, Any]]:
         text = RunFolder(run).metrics.read_text(encoding="utf-8")
     except OSError:
         return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    lines = [_parsed(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def _parsed(line: str) -> Any:
+    """Return a line of JSON; None for one that is none."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def summary_of(run: Path) -> RunSummary:
@@ -63,15 +80,18 @@ def summary_of(run: Path) -> RunSummary:
     lines = metrics_in(run)
     last = lines[-1] if lines else {}
     validated = next((line["val_perplexity"] for line in reversed(lines) if "val_perplexity" in line), None)
-    mixture = last.get("mixture", {})
+    words = lines[0].get("training_words") if lines else None
     return RunSummary(
         name=run.name,
         text=", ".join(Path(file).name for file in options.get("files", ())) or "Python's documentation",
         network=_network(options),
         steps=last.get("step", 0),
+        passes=last["words"] / words if words else None,
         seconds=last.get("seconds", 0.0),
         finished="kept_step" in last,
-        perplexity=mixture.get("network+counts+cache", last.get("kept_val_perplexity", validated)),
+        network_perplexity=last.get("kept_val_perplexity", validated),
+        mixed_perplexity=last.get("mixture", {}).get("network+counts+cache"),
+        test_perplexity=last.get("kept_test_perplexity"),
         changed=_changed(run),
     )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_loss", "plot_loss", "printable", "quiet", "smooth"]
+__all__ = ["draw_loss", "plot_loss", "plot_runs", "printable", "quiet", "smooth"]
 
 Array = np.ndarray
 Metrics = Sequence[Mapping[str, Any]]
@@ -78,6 +78,39 @@ def plot_loss(metrics: Metrics, path: Path, *, title: str) -> "Figure":
     figure = draw_loss(metrics, title)
     figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
     write_atomically(path, png.getvalue())
+    return figure
+
+
+@quiet()
+def plot_runs(runs: Mapping[str, Metrics], path: Path) -> "Figure":
+    """Write a picture of several runs: the validation loss of each over the minutes, with the perplexity on the right.
+
+    runs  the lines of metrics of each run, by its name; one that has not validated shows its training loss, dashed
+    path  file to write or replace, .png or .svg
+    Returns the figure. Raises CheckpointError where it cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    FigureCanvasAgg(figure)  # draws in memory, without a display
+    axes = figure.subplots()
+    for name, metrics in runs.items():
+        key, style = ("val_loss", "o-") if any("val_loss" in line for line in metrics) else ("loss", "--")
+        lines = [line for line in metrics if line.get(key) is not None and math.isfinite(line[key])]
+        minutes = [line["seconds"] / 60 for line in lines]
+        axes.plot(minutes, [line[key] for line in lines], style, markersize=3, linewidth=1.4, label=printable(name))
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("loss (nats per word)")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_ylim()[1] <= HIGHEST_WITH_PERPLEXITY:
+        _add_perplexity(axes)
+    if runs:
+        axes.legend(framealpha=0.8, edgecolor="none")
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
+    write_atomically(path, picture.getvalue())
     return figure
 
 

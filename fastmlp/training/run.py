@@ -150,7 +150,7 @@ class Run:
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
         if progress.step == 0:
-            self.metrics.write_first(loss, self.mixing.figures)
+            self.metrics.write_first(loss, {"training_words": len(self.corpus.train), **self.mixing.figures})
         progress.advance(loss, len(batch.targets))
         self.reporter.step(progress.step, self.completion.share(), loss)
 

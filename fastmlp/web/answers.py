@@ -5,6 +5,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -87,9 +88,9 @@ class Place:
 class Model:
     """A model that answers questions; several threads may ask at once."""
 
-    def __init__(self, mixture: Mixture) -> None:
-        self._mixture = mixture
-        self._lock = threading.Lock()  # held while the network computes: its buffers serve one call at a time
+    def __init__(self, mixture: Mixture, lock: AbstractContextManager[Any] | None = None) -> None:
+        """lock  held while the network computes, as its buffers serve one call at a time; None: one of its own"""
+        self._mixture, self._lock = mixture, lock or threading.Lock()
         self._places: Recent[tuple[tuple[str, ...], tuple[int, ...]], Place] = Recent(PLACES)
         self._in_its_case = lru_cache(SPELLINGS)(mixture.vocabulary.in_its_case)
 
@@ -149,6 +150,8 @@ class Model:
         words = self._mixture.tokenizer.split(asked.text)
         if asked.place is not None:
             return words[: asked.place]
+        if asked.text.rstrip(" \t").endswith("\n"):  # a text's last line end is no word, but here the text goes on
+            words = self._mixture.tokenizer.split(f"{asked.text}X")[:-1]
         return [self._in_its_case(word) for word in words]
 
     def _place(self, mixture: Mixture, ids: tuple[int, ...]) -> Place:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fastmlp import cli, evaluate, export, generate, neighbors, play, train
+from fastmlp import cli, evaluate, export, generate, neighbors, play, runs, train
 from fastmlp import map as word_map
 from tests.runs import flags, small_options
 
@@ -19,6 +19,7 @@ MAINS: dict[str, Callable[..., int]] = {
     "map": word_map.main,
     "export": export.main,
     "play": play.main,
+    "runs": runs.main,
     "fastmlp": cli.main,
 }
 SMALL = flags(small_options())

@@ -5,11 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastmlp.language_model import LanguageModel
 from fastmlp.ops import get_ops
 from fastmlp.ops.backend import Backend
+from fastmlp.prediction import sentences
+from fastmlp.prediction.sentences import surprising_sentences
+from fastmlp.text.words import get_tokenizer
 from tests.commands.helpers import SMALL, call
 from tests.runs import learnable_text, write_text
 
@@ -138,3 +142,73 @@ def test_a_damaged_mixture_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     status, out, err = call(capsys, "generate", "run", "anna")
     assert (status, out) == (2, "")
     assert "mixture.safetensors" in err
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_evaluate_shows_the_sentences_that_surprised_most(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {
+        "plain.txt": "anna paints a red door in the old town. boris sells warm bread near the north gate.",
+        "odd.txt": "clara hides nine coins under her bed. anna hens under letters gate zebra. no.",
+    }
+    for name, text in texts.items():
+        Path(name).write_text(text, encoding="utf-8")
+    status, out, err = call(capsys, "evaluate", trained, *texts, "--words", "-n", 2)
+    assert (status, err) == (0, "")
+    figures, shown = out.split("\n\n")
+    assert figures.splitlines()[-1] == call(capsys, "evaluate", trained, *texts)[1].splitlines()[-1]
+    heading, place, odd, *others = shown.splitlines()
+    assert "bits a word" in heading
+    assert place.endswith("odd.txt, word 9")
+    assert "zebra (?)" in odd
+    assert len(others) == 2
+    told = json.loads(call(capsys, "evaluate", trained, *texts, "--words", "--json")[1])
+    found = told["sentences"]
+    assert len(found) == 4  # "no." is too short to mean anything
+    assert [one["bits"] for one in found] == sorted((one["bits"] for one in found), reverse=True)
+    assert (found[0]["file"], found[0]["word"]) == ("odd.txt", 9)
+    assert [word for word, _ in found[0]["words"]] == ["anna", "hens", "under", "letters", "gate", "zebra", "."]
+    known = [bits for _, bits in found[0]["words"] if bits is not None]
+    assert found[0]["bits"] == pytest.approx(sum(known) / len(known), abs=0.01)
+    assert len(known) == 6
+    of_all = [bits for one in found for _, bits in one["words"] if bits is not None]
+    assert len(of_all) == told["words"] - told["unknown_words"] - 1  # all but the stop of "no.", once
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("a b. c. d e", ["a b .", "c .", "d e"]),
+        ("one two", ["one two"]),
+        ("", []),
+    ],
+)
+def test_where_sentences_end(text: str, want: list[str]) -> None:
+    tokenizer = get_tokenizer("words")
+    words = tokenizer.split(text)
+    losses = np.arange(len(words), 0, -1.0)
+    found = surprising_sentences(words, losses, np.zeros(len(words), bool), tokenizer)
+    assert [" ".join(one.words) for one in found] == want
+
+
+def test_quotation_marks_that_close_belong_to_their_sentence_and_documents_end_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sentences, "FEWEST", 1)
+    tokenizer = get_tokenizer("prose")
+    words = tokenizer.split("“You go.” “Why?” she said\n\nHe (or I) ran!")
+    losses = np.arange(len(words), 0, -1.0)
+    found = surprising_sentences(words, losses, np.zeros(len(words), bool), tokenizer, [words.index("I")])
+    assert [" ".join(one.words) for one in found] == [
+        *("“ you go . ”", "“ why ? ”", "she said <p>"),
+        *("he ( or", "I ) ran !"),
+    ]
+
+
+def test_sentences_with_few_known_words_are_left_out_unless_there_are_no_others() -> None:
+    tokenizer = get_tokenizer("words")
+    words = tokenizer.split("a. one two three four. five six seven eight")
+    unknown = np.isin(words, ["five"])
+    losses = np.where(np.isin(words, ["a"]), 9.0, 1.0)
+    found = surprising_sentences(words, losses, unknown, tokenizer)
+    assert [" ".join(one.words) for one in found] == ["one two three four ."]
+    assert [one.begin for one in surprising_sentences(words[:2], losses[:2], unknown[:2], tokenizer)] == [0]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fastmlp import generate
-from fastmlp.prediction.generation import draw
+from fastmlp.language_model import LanguageModel
+from fastmlp.prediction.generation import Continuation, draw, drawing_probabilities
 from fastmlp.text import get_tokenizer
 from fastmlp.text.wrapping import wrapped
 from tests.commands.helpers import call
@@ -145,3 +146,27 @@ def test_a_text_is_broken_into_lines_as_it_comes(pieces: list[str], lines: list[
 def test_a_text_does_not_end_with_the_empty_lines_of_a_next_paragraph(capsys: pytest.CaptureFixture[str]) -> None:
     generate.show(["So", ".", "\n\n", "“", "No", "”", "\n\n"])
     assert capsys.readouterr().out == "So.\n\n“No”\n"
+
+
+@pytest.mark.usefixtures("on_numpy")
+def test_generate_shows_the_probabilities_it_draws_with(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["anna paints", "-n", 2, "--words", 4, "--seed", 1, "--temperature", 0.5, "--top-k", 3]
+    texts = call(capsys, "generate", trained, *options)[1].splitlines()
+    status, out, err = call(capsys, "generate", trained, *options, "--show-probabilities")
+    assert (status, err) == (0, "")
+    model = LanguageModel.load(trained, backend="numpy")
+    for text, shown in zip(texts, out.split("\n\n"), strict=True):
+        prompt, *lines = shown.splitlines()
+        assert prompt == "anna paints"
+        words = prompt.split()
+        for line in lines:
+            word, probability, _, *others = line.replace(",", "").split()
+            logits = Continuation(model._parts(), words).logits()
+            want = drawing_probabilities(logits, temperature=0.5, top_k=3)
+            likely = {model.vocabulary.words[i]: p for i, p in enumerate(want) if p > 0}
+            assert float(probability) == pytest.approx(100 * likely.pop(word), abs=0.06)
+            instead = dict(zip(others[::3], map(float, others[1::3]), strict=True))
+            assert instead == pytest.approx({w: 100 * p for w, p in likely.items()}, abs=0.06)
+            assert list(instead.values()) == sorted(instead.values(), reverse=True)
+            words.append(word)
+        assert model.tokenizer.join(words) == text

@@ -13,7 +13,7 @@ from tests.runs import process
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "neighbors", "map", "play", "export"])
+@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "neighbors", "map", "play", "export", "runs"])
 def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = call(capsys, command, "--help")
     assert (status, err) == (0, "")
@@ -25,10 +25,10 @@ def test_help_shows_every_default(command: str, capsys: pytest.CaptureFixture[st
             assert cli.flag(name) in text
     if command == "generate":
         assert text.count("(default: ") == 9
-    if command in ("map", "play"):
+    if command in ("map", "play", "export", "runs"):
         assert text.count("(default: ") == 2
-    if command == "export":
-        assert text.count("(default: ") == 1
+    if command == "evaluate":
+        assert text.count("(default: ") == 3
     examples = out.partition("\nexamples:\n")[2].splitlines()
     assert len(examples) >= 2
     for example in examples:  # their options exist and fit together

@@ -9,7 +9,7 @@ import pytest
 from fastmlp.config import TrainConfig
 from fastmlp.data import RandomBatches, Windows
 from fastmlp.data.corpus import read_corpus
-from fastmlp.events import Finished, Measured, Notice, Sampled
+from fastmlp.events import Finished, Measured, Notice, Sampled, TextRead
 from fastmlp.files import checkpoint
 from fastmlp.ops import get_ops
 from fastmlp.prediction.evaluation import evaluate
@@ -76,7 +76,9 @@ def test_metrics_have_a_line_per_log_interval_and_evaluation(file: Path, tmp_pat
     for line in lines:
         if "val_loss" in line:
             assert line["val_perplexity"] == pytest.approx(math.exp(line["val_loss"]))
-    assert lines[0].keys() == {"step", "words", "seconds", "loss", "lr", "words_per_second"}
+    assert lines[0].keys() == {"step", "words", "seconds", "loss", "lr", "words_per_second", "training_words"}
+    [read] = recorder.all(TextRead)
+    assert lines[0]["training_words"] == read.words - read.validation_words
     assert [event.metrics for event in recorder.all(Measured)] == lines
 
 

@@ -38,9 +38,9 @@ def browser() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, *arguments: str) -> Iterator[str]:
     """The address of the page of a folder's runs."""
-    with process("-m", "fastmlp.play", "runs/whole", "--no-browser", cwd=folder) as child:
+    with process("-m", "fastmlp.play", *arguments, "--no-browser", cwd=folder) as child:
         assert child.stdout is not None
         yield child.stdout.readline().split()[-1]
         child.send_signal(signal.SIGINT)

@@ -1,20 +1,24 @@
 """The page in a real browser: what is clicked and pressed, and what is then to be seen."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastmlp.language_model import LanguageModel
-from tests.runs import ROOT, lines_in
+from tests.runs import ROOT, learnable_text, lines_in
 from tests.web.browser import browser, served, until
 
 By = pytest.importorskip("selenium.webdriver.common.by", reason="no selenium").By
 Keys = pytest.importorskip("selenium.webdriver.common.keys", reason="no selenium").Keys
+ActionChains = pytest.importorskip("selenium.webdriver.common.action_chains", reason="no selenium").ActionChains
+ScrollOrigin = pytest.importorskip("selenium.webdriver.common.actions.wheel_input", reason="no selenium").ScrollOrigin
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +39,19 @@ class Page:
     def one(self, css: str) -> Any:
         return until(lambda: self.all(css))[0]
 
+    def click(self, css: str) -> None:
+        """Click on something, again if it was replaced at that moment."""
+        until(lambda: self.one(css).click() is None)
+
     def tab(self, name: str) -> None:
-        self.one(f"#tab-{name}").click()
+        self.click(f"#tab-{name}")
 
     def press(self, label: str) -> None:
-        [button] = until(lambda: [button for button in self.all("button") if button.text == label])
-        button.click()
+        def pressed() -> bool:
+            [button] = until(lambda: [button for button in self.all("button") if button.text == label])
+            return button.click() is None
+
+        until(pressed)
 
     def text(self) -> str:
         return str(self.one("#panel-write textarea").get_property("value"))
@@ -52,13 +63,24 @@ class Page:
         )
         return {bar["word"]: float(bar["probability"]) for bar in found}
 
+    def drop(self, css: str, name: str, text: str) -> None:
+        """Drop a file on something."""
+        self.driver.execute_script(
+            "const dropped = new DataTransfer(); dropped.items.add(new File([arguments[2]], arguments[1]));"
+            "const event = new DragEvent('drop', {dataTransfer: dropped, bubbles: true, cancelable: true});"
+            "document.querySelector(arguments[0]).dispatchEvent(event)",
+            css,
+            name,
+            text,
+        )
+
     def says(self, pattern: str) -> re.Match[str]:
         return until(lambda: re.search(pattern, self.one("main").text))
 
 
 @pytest.fixture
 def page(chromium: Any, folder: Path) -> Iterator[Page]:
-    with served(folder) as address:
+    with served(folder, "runs/whole") as address:
         chromium.get(address)
         yield Page(chromium, folder)
         wrong = [line for line in chromium.get_log("browser") if line["level"] == "SEVERE"]
@@ -70,7 +92,7 @@ def test_write_five_words_by_clicks_and_keys(page: Page) -> None:
     area = page.one("#panel-write textarea")
     area.send_keys("anna")
     until(lambda: "paints" in page.bars())
-    page.one(".bar[data-word='paints']").click()
+    page.click(".bar[data-word='paints']")
     until(lambda: page.text() == "anna paints")
     until(lambda: next(iter(page.bars()), None) == "a")
     area.send_keys(Keys.CONTROL, Keys.ENTER)
@@ -92,11 +114,11 @@ def test_write_five_words_by_clicks_and_keys(page: Page) -> None:
 def test_another_word_than_before_ends_the_way_forth(page: Page) -> None:
     page.one("#panel-write textarea").send_keys("anna")
     until(lambda: "paints" in page.bars())
-    page.one(".bar[data-word='paints']").click()
+    page.click(".bar[data-word='paints']")
     until(lambda: page.text() == "anna paints")
     page.press("Back")
     until(lambda: "paints" in page.bars())
-    page.one(".bar[data-word='paints']").click()
+    page.click(".bar[data-word='paints']")
     until(lambda: page.text() == "anna paints")
     [forth] = [button for button in page.all("button") if button.text == "Forth"]
     assert not forth.is_enabled()
@@ -132,9 +154,11 @@ def test_the_sliders_and_switches_show_the_librarys_numbers(page: Page) -> None:
         until(lambda: page.bars() == pytest.approx(want, rel=1e-4))
 
     slide("temperature", 1)
+    shows(dict(model.next_word("the old", 20, mixture=["network", "counts"])))  # as generate writes
+    page.click("input[value='cache']")
     shows(dict(model.next_word("the old", 20)))
-    page.one("input[value='counts']").click()
-    page.one("input[value='cache']").click()
+    page.click("input[value='cache']")
+    page.click("input[value='counts']")
     of_network = dict(model.next_word("the old", 20, mixture=False))
     shows(of_network)
     assert not page.one("input[value='network']").is_enabled()
@@ -181,6 +205,106 @@ def test_the_map_is_searched_zoomed_and_moved(page: Page) -> None:
     before = page.driver.execute_script("return arguments[0].toDataURL()", canvas)
     canvas.send_keys(Keys.ARROW_LEFT)
     assert page.driver.execute_script("return arguments[0].toDataURL()", canvas) != before
+
+
+def test_a_dropped_file_is_measured_and_hovering_explains(page: Page) -> None:
+    page.tab("surprise")
+    page.drop("#panel-surprise textarea", "chapter.txt", learnable_text(5))
+    page.says(r"perplexity [\d.]+$|perplexity [\d.]+\n")
+    words = page.all(".surprises span")
+    ActionChains(page.driver).move_to_element(words[4]).perform()
+    page.says(rf"{words[4].text}: \d+\.\d bits; expected: ")
+    model = LanguageModel.load(page.folder / "runs" / "whole")
+    page.click("#panel-surprise input[value='cache']")
+    page.click("#panel-surprise input[value='counts']")
+    alone = model.perplexity(learnable_text(5), mixture=False)
+    until(lambda: float(page.says(r"perplexity ([\d.]+)")[1]) == pytest.approx(alone, abs=0.06))
+
+
+def test_a_click_on_the_map_means_the_word_there_and_a_wheel_zooms(page: Page) -> None:
+    page.tab("map")
+    page.says(r"\d+ words; the axes show")
+    page.one("#panel-map input").send_keys("anna", Keys.ENTER)  # now it lies in the middle
+    page.says("neighbors of anna:")
+    page.click(".neighbors button")
+    page.says(r"neighbors of (?!anna)\w+:")
+    page.one("#panel-map input").clear()
+    page.one("#panel-map input").send_keys("anna", Keys.ENTER)
+    page.says("neighbors of anna:")
+    canvas = page.one("canvas")
+    page.click(".neighbors button")
+    other = page.says(r"neighbors of (?!anna)(\w+):")[1]
+    lines = page.driver.execute_script("return arguments[0].toDataURL()", canvas)
+    ActionChains(page.driver).move_to_element(canvas).click().perform()  # the other one, which is in the middle now
+    page.says(f"neighbors of {other}:")
+    scale = float(canvas.get_attribute("data-scale"))
+    ActionChains(page.driver).scroll_from_origin(ScrollOrigin.from_element(canvas), 0, -200).perform()
+    until(lambda: float(canvas.get_attribute("data-scale")) > scale)
+    ActionChains(page.driver).drag_and_drop_by_offset(canvas, 60, 40).perform()
+    assert page.driver.execute_script("return arguments[0].toDataURL()", canvas) != lines
+    page.says(f"neighbors of {other}:")  # a drag is no click
+
+
+def test_a_run_that_is_deleted_while_the_page_is_open(page: Page) -> None:
+    until(page.bars)
+    shutil.rmtree(page.folder / "runs" / "whole")
+    page.one("#panel-write textarea").send_keys("anna")
+    page.says("there is no run 'whole' here")
+    page.driver.refresh()
+    until(lambda: page.one("select[aria-label=run]").get_property("value") == "begun")
+    for line in page.driver.get_log("browser"):
+        assert "404" in line["message"]  # as it must be
+
+
+def test_two_tabs(page: Page) -> None:
+    words = np.random.default_rng(1).integers(0, 3_000, 500_000)
+    story = page.folder / "texts" / "story.txt"
+    story.write_text(" ".join(map(str, words)), encoding="utf-8")  # which is not soon learned
+    page.tab("training")
+    first = page.driver.current_window_handle
+    address = page.driver.current_url
+    page.driver.switch_to.new_window("tab")
+    page.driver.get(address)
+    page.tab("training")
+    page.one("input[type=number]").send_keys("5")
+    page.press("Train")
+    page.says(r"step \d+, loss")
+    page.driver.switch_to.window(first)
+    page.press("Train")
+    page.says("story is being trained; stop it first")
+    page.driver.refresh()  # this tab follows it now too
+    page.says(r"step \d+, loss")
+    page.press("Stop and save")
+    until(lambda: page.one("select[aria-label=run]").get_property("value") == "story")
+    second = next(handle for handle in page.driver.window_handles if handle != first)
+    page.driver.switch_to.window(second)
+    until(lambda: page.one("select[aria-label=run]").get_property("value") == "story")
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    for line in page.driver.get_log("browser"):
+        assert "409" in line["message"]  # as it must be
+
+
+def test_a_folder_without_runs_or_texts(chromium: Any, tmp_path: Path) -> None:
+    with served(tmp_path) as address:
+        chromium.get(address)
+        page = Page(chromium, tmp_path)
+        until(lambda: "There is no run here yet: choose a text" in page.one("body").text)
+        page.press("Train")
+        page.says("choose a text file first")
+        picture = tmp_path / "picture.txt"
+        picture.write_bytes(bytes(range(256)) * 9)
+        page.one("#panel-training input[type=file]").send_keys(str(picture))
+        page.press("Train")
+        page.says(r"picture\.txt: ")
+        assert "Traceback" not in page.one("main").text
+        story = tmp_path / "a story.txt"
+        story.write_text(learnable_text(), encoding="utf-8")
+        page.one("#panel-training input[type=file]").send_keys(str(story))
+        page.one("input[type=number]").send_keys("0.01")
+        page.press("Train")
+        until(lambda: page.one("select[aria-label=run]").get_property("value") == "a story")
+        chromium.get("about:blank")
 
 
 def test_train_on_a_file_stop_it_and_resume_on_the_command_line(page: Page, tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_what_the_runs_have_reached(client: TestClient) -> None:
     assert runs["whole"]["steps"] == 200
     assert runs["whole"]["text"] == "story.txt"
     lines = ask(client, "history", run="whole")["metrics"]
-    assert runs["whole"]["perplexity"] == lines[-1]["mixture"]["network+counts+cache"]
+    assert runs["whole"]["mixed_perplexity"] == lines[-1]["mixture"]["network+counts+cache"]
     assert "step 200" in ask(client, "history", run="whole")["samples"]
 
 
@@ -343,6 +343,26 @@ def test_a_text_that_cannot_be_used_says_why(client: TestClient, folder: Path) -
     [failed] = [event for event in events_of(client) if event["event"] == "Failed"]
     assert "no words" in failed["text"]
     assert "\n" not in failed["text"]
+
+
+def test_a_run_that_vanishes_while_it_is_trained_fails_in_a_sentence(client: TestClient, folder: Path) -> None:
+    ask(client, "train", **LONG)
+    wait_for(lambda: lines_in(folder / "runs" / "story") > 2)
+    (folder / "runs" / "story").rename(folder / "gone")  # all at once, whatever is being written
+    ask(client, "stop")
+    events = events_of(client)
+    [failed] = [event for event in events if event["event"] == "Failed"]
+    assert "\n" not in failed["text"]
+    ask(client, "train", text="story.txt", minutes=0.01)  # another one can begin
+    assert "Finished" in [event["event"] for event in events_of(client)]
+
+
+def test_what_is_no_text_says_why(client: TestClient, folder: Path) -> None:
+    name = client.put(f"{API}/texts?name=picture.txt", content=b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 50).json()["name"]
+    ask(client, "train", text=name)
+    [failed] = [event for event in events_of(client) if event["event"] == "Failed"]
+    assert "picture.txt" in failed["text"]
+    assert not (folder / "runs" / "picture").exists()
 
 
 def test_the_server_ends_with_its_training_saved(folder: Path) -> None:

@@ -33,23 +33,32 @@ function bar({ word, piece, probability, shares }, most, take) {
   );
 }
 
-// Boxes that switch predictors on and off; onchange(names of those that are on)
-export function predictorBoxes(names, onchange) {
-  const on = new Set(names);
+// A cache that hears its own words repeats them: texts are written without it at first, as fastmlp.generate does.
+export function writersOf(names) {
+  const writers = names.filter((name) => name !== "cache");
+  return writers.length ? writers : names;
+}
+
+// Boxes that switch predictors on and off, some of which are on; onchange(names of those that are on)
+export function predictorBoxes(names, chosen, onchange) {
+  const on = new Set(chosen);
   const group = make("fieldset", { class: "predictors" }, make("legend", {}, "what predicts"));
   const boxes = names.map((name) => {
-    const box = make("input", { type: "checkbox", checked: true, value: name });
+    const box = make("input", { type: "checkbox", checked: on.has(name), value: name });
     box.addEventListener("change", () => {
       if (box.checked) on.add(name);
       else on.delete(name);
-      // a cache alone knows no other words, and nothing at all predicts nothing: what carries the rest stays on
-      const carrying = names.filter((other) => other !== "cache" && on.has(other));
-      for (const other of boxes) other.disabled = carrying.length === 1 && other.value === carrying[0];
+      keepOneOn();
       onchange(names.filter((other) => on.has(other)));
     });
     group.append(make("label", { class: name }, box, make("span", { class: "swatch" }), name));
     return box;
   });
-  boxes[0].disabled = names.length === 1;
+  // a cache alone knows no other words, and nothing at all predicts nothing: what carries the rest stays on
+  function keepOneOn() {
+    const carrying = writersOf(names).filter((name) => on.has(name));
+    for (const box of boxes) box.disabled = carrying.length === 1 && box.value === carrying[0];
+  }
+  keepOneOn();
   return group;
 }

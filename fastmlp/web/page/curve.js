@@ -34,7 +34,7 @@ export function curve(metrics) {
     const name = kind ? "validation" : "training";
     drawing.append(makeSvg("polyline", { points, class: name }));
     if (line.length) {
-      drawing.append(makeSvg("text", { x: WIDTH - 90, y: 24 + 18 * kind, class: name }, name));
+      drawing.append(makeSvg("text", { x: WIDTH - 4, y: 24 + 22 * kind, "text-anchor": "end", class: name }, name));
     }
   });
   const final = lines.map((line) => (line.length ? line.at(-1)[1].toFixed(2) : "none"));

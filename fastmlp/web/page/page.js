@@ -20,7 +20,11 @@ async function open(wanted) {
     const model = facts && modelOf(run, facts.predictors);
     const runs = (name) => modelOf(name, []);
     const views = {
-      ...(model && { write: () => writeView(model), surprise: () => surpriseView(model), map: () => mapView(server.ask, run) }),
+      ...(model && {
+        write: () => writeView(model),
+        surprise: () => surpriseView(model),
+        map: () => mapView(server.ask, run),
+      }),
       training: () => trainingView(server, overview, run, open),
       ...(names.length && { runs: () => runsView(overview, run, runs, open) }),
     };

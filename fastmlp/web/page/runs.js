@@ -1,6 +1,6 @@
 // Runs: those of this folder, and two of them side by side on the same prompt.
 
-import { bars } from "./bars.js";
+import { bars, writersOf } from "./bars.js";
 import { duration, labelled, make, select, statusLine, thousands } from "./dom.js";
 
 const WORDS_TO_COMPARE = 30; // that each of two runs writes
@@ -9,17 +9,28 @@ const BARS_TO_COMPARE = 8;
 // modelOf(run): a model that can be asked; use(run): show this one in the other views
 export function runsView(overview, current, modelOf, use) {
   const { runs } = overview;
-  const head = ["run", "text", "network", "steps", "time", "perplexity", ""].map((name) => make("th", { scope: "col" }, name));
+  const head = ["run", "text", "network", "steps", "time", "perplexity", ""].map((name) =>
+    make("th", { scope: "col" }, name),
+  );
   const rows = runs.map((run) => {
     const chosen = run.name === current;
-    const perplexity = run.perplexity === null ? "" : run.perplexity.toFixed(1);
+    const perplexity = (run.mixed_perplexity ?? run.network_perplexity)?.toFixed(1) ?? "";
     const state = run.finished ? thousands(run.steps) : `${thousands(run.steps)}, not finished`;
     const cells = [run.text, run.network, state, duration(run.seconds), perplexity].map((text) => make("td", {}, text));
-    const button = make("button", { type: "button", disabled: chosen, onclick: () => use(run.name) }, chosen ? "shown" : "Show");
+    const button = make(
+      "button",
+      { type: "button", disabled: chosen, onclick: () => use(run.name) },
+      chosen ? "shown" : "Show",
+    );
     return make("tr", {}, make("th", { scope: "row" }, run.name), ...cells, make("td", {}, button));
   });
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
-  return make("div", {}, make("div", { class: "wide" }, table), runs.length > 1 ? comparison(runs, current, modelOf) : "");
+  return make(
+    "div",
+    {},
+    make("div", { class: "wide" }, table),
+    runs.length > 1 ? comparison(runs, current, modelOf) : "",
+  );
 }
 
 function comparison(runs, current, modelOf) {
@@ -51,16 +62,18 @@ function comparison(runs, current, modelOf) {
       make("button", { type: "button", onclick: compare }, "Compare"),
     ),
     status,
-    make("div", { class: "columns even" }, ...sides),
+    make("div", { class: "columns" }, ...sides),
   );
 }
 
 async function fill(side, model, name, prompt) {
+  const { predictors } = await model.facts();
+  const question = { predictors: writersOf(predictors), count: BARS_TO_COMPARE, temperature: 0.7 };
   const text = make("p", { class: "written" }, prompt);
   const list = make("ol", { class: "bars", "aria-label": `the next words of ${name}` });
   side.replaceChildren(make("h3", {}, name), list, text);
   for (let word = 0; word < WORDS_TO_COMPARE; word++) {
-    const found = await model.next({ text: text.textContent, count: BARS_TO_COMPARE, temperature: 0.7 });
+    const found = await model.next({ ...question, text: text.textContent });
     if (!word) list.replaceChildren(...bars(found.words, () => {}));
     text.textContent += found.drawn;
   }

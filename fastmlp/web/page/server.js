@@ -35,10 +35,11 @@ async function answered(request) {
   return answer;
 }
 
-// The model of a run, as the views ask it.
+// The model of a run, as the views ask it; facts(): its predictors, its words.
 export function modelOf(run, predictors) {
   return {
     predictors,
+    facts: () => server.ask("facts", { run }),
     next: (question) => server.ask("next", { run, ...question }),
     surprise: (question) => server.ask("surprise", { run, ...question }),
   };

@@ -119,7 +119,7 @@ export function surpriseView(model) {
       make("button", { type: "button", onclick: measure }, "Measure"),
       labelled("or a file", file),
     ),
-    predictorBoxes(model.predictors, (names) => {
+    predictorBoxes(model.predictors, predictors, (names) => {
       predictors = names;
       measure();
     }),

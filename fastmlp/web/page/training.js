@@ -15,7 +15,7 @@ export function trainingView(server, overview, run, changed) {
   const picture = make("figure", {});
   const samples = make("ol", { class: "samples", "aria-label": "samples" });
   const texts = select(overview.texts.map(({ name }) => name));
-  const file = make("input", { type: "file", accept: ".txt,.gz,text/plain" });
+  const file = make("input", { type: "file", accept: ".txt,.epub,.fb2,.html,.htm,.gz,.bz2,.xz,.zst,text/plain" });
   const minutes = make("input", { type: "number", min: 0.1, step: "any", placeholder: "as it suits the text" });
   const trainButton = make("button", { type: "button", onclick: () => begin({ fresh: true }) }, "Train");
   const resumeButton = make("button", { type: "button", onclick: () => begin({ fresh: false }) }, "Resume");
@@ -107,7 +107,11 @@ export function trainingView(server, overview, run, changed) {
     drawCurve();
     const line = lines.at(-1);
     figures.textContent = `${run}: step ${thousands(line.step)}, loss ${line.loss.toFixed(2)}, ${duration(line.seconds)}`;
-    const each = text.trim().split(/\n\n(?=step )/).filter(Boolean).reverse();
+    const each = text
+      .trim()
+      .split(/\n\n(?=step )/)
+      .filter(Boolean)
+      .reverse();
     samples.replaceChildren(...each.map((sample) => make("li", {}, sample.replace("\n", ": "))));
   }
 

@@ -1,6 +1,6 @@
 // Write: a text grows word by word, beside the words that may come next.
 
-import { bars, predictorBoxes } from "./bars.js";
+import { bars, predictorBoxes, writersOf } from "./bars.js";
 import { labelled, latest, make, statusLine } from "./dom.js";
 
 const WORDS_AT_ONCE = 30;
@@ -8,7 +8,7 @@ const BARS = 20;
 
 // model: predictors, and next(question) as the server answers it
 export function writeView(model, text = "") {
-  const question = { count: BARS, temperature: 0.7, predictors: model.predictors };
+  const question = { count: BARS, temperature: 0.7, predictors: writersOf(model.predictors) };
   const back = [];
   const forth = [];
   let found = { words: [], drawn: "" };
@@ -92,30 +92,21 @@ export function writeView(model, text = "") {
   showButtons();
   refresh();
 
+  const buttons = [
+    button("Likeliest", takeLikeliest, "Control+Enter"),
+    button("Drawn", takeDrawn, "Shift+Enter"),
+    ...[writeButton, backButton, forthButton],
+  ];
+  const boxes = predictorBoxes(model.predictors, question.predictors, (names) => {
+    question.predictors = names;
+    refresh();
+  });
   return make(
     "div",
-    { class: "columns" },
-    make(
-      "div",
-      {},
-      area,
-      make(
-        "div",
-        { class: "buttons" },
-        button("Likeliest", takeLikeliest, "Control+Enter"),
-        button("Drawn", takeDrawn, "Shift+Enter"),
-        writeButton,
-        backButton,
-        forthButton,
-      ),
-      status,
-      ...limits(question, refresh),
-      predictorBoxes(model.predictors, (names) => {
-        question.predictors = names;
-        refresh();
-      }),
-    ),
+    { class: "writing" },
+    make("div", { class: "text" }, area, make("div", { class: "buttons" }, ...buttons), status),
     list,
+    make("div", { class: "limits" }, ...limits(question, refresh), boxes),
   );
 }
 
