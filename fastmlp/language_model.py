@@ -40,6 +40,7 @@ from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
 from fastmlp.ops import backend as backends
 from fastmlp.options import FEWEST_ON_MAP, TEMPERATURE, ConfigError, picture, read_argument, whole
+from fastmlp.pictures.table import html_table
 from fastmlp.pictures.word_map import draw_words, plot_words
 from fastmlp.prediction.evaluation import Evaluation
 from fastmlp.prediction.mixture import IDS as COUNTED
@@ -56,6 +57,8 @@ from fastmlp.training.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from fastmlp.web.widget import Widget
 
 __all__ = ["LanguageModel", "ModelError", "NotTrainedError", "load_language_model"]
 
@@ -221,6 +224,19 @@ class LanguageModel:
         kind, words = ("ids" if trained.tokenizer is IDS else "words"), len(trained.vocabulary) - 1
         parameters = trained.network.parameter_count()
         return f"LanguageModel({arguments}): {words:,} {kind}, {parameters:,} parameters"
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        shown: dict[str, object] = {name: value for name, value in self._options.items() if value is not None}
+        if self._trained is None:
+            return html_table("LanguageModel: not trained", shown)
+        trained = self._parts()
+        of_model = {
+            "words" if trained.tokenizer is not IDS else "ids": f"{len(trained.vocabulary) - 1:,}",
+            "parameters": f"{trained.network.parameter_count():,}",
+            "predicts by": ", ".join(self._trained.names),
+        }
+        return html_table("LanguageModel", of_model | shown)
 
     # --------------------------------------------------------------------------------------------------------- training
 
@@ -544,6 +560,22 @@ class LanguageModel:
         if file is None:
             return draw_words(words, vectors, headline)
         return plot_words(words, vectors, file, title=headline)
+
+    def play(self) -> "Widget":
+        """Show a page in a notebook: write with the next words as bars, and see which words of a text are surprising.
+
+        Returns the widget, which the notebook shows; a model that is trained again meanwhile answers as it is then.
+        `python -m fastmlp.play` has more, in the browser. Raises NotTrainedError, and ImportError where what
+        `pip install 'fastmlp[play]'` installs is missing.
+        """
+        self._whole()
+        try:
+            from fastmlp.web.widget import Widget
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"the page needs {error.name}, which is not installed: pip install 'fastmlp[play]'"
+            ) from error
+        return Widget(self._whole, self._lock, repr(self))
 
     def _predictor(self, mixture: Chosen) -> Mixture:
         """Return what `mixture=` asks for."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastmlp.data.windows import as_ids
+from fastmlp.pictures.table import html_table
 from fastmlp.prediction.predictor import Predictor, Watch
 
 __all__ = ["Evaluation", "evaluate", "evaluation_of", "perplexity"]
@@ -34,6 +35,20 @@ class Evaluation:
     def perplexity(self) -> float:
         """exp(loss): the model is as uncertain as between so many equally likely words."""
         return perplexity(self.loss)
+
+    def _repr_html_(self) -> str:
+        """The figures as a table, for notebooks."""
+        with_unknown = self.loss_with_unknown if self.unknown else None
+        return html_table(
+            "Evaluation",
+            {
+                "perplexity": f"{self.perplexity:,.2f}",
+                "loss": f"{self.loss:.4f} nats per word",
+                "words": f"{self.words:,}",
+                "outside the vocabulary": f"{self.unknown:,}" if self.unknown else None,
+                "perplexity with them": None if with_unknown is None else f"{perplexity(with_unknown):,.2f}",
+            },
+        )
 
     def figures(self) -> dict[str, float]:
         """Return loss, perplexity and number of unknown words; if <unk> was trained, both also over all words."""

@@ -1,5 +1,7 @@
 """What training a language model left behind: its losses, and their picture."""
 
+import base64
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from fastmlp.pictures.plot import draw_loss, plot_loss
+from fastmlp.pictures.table import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,3 +110,22 @@ class History:
                 f"; validation loss {self.val_loss:.3f}, perplexity {self.val_perplexity:.1f}, step {self.best_step:,}"
             )
         return f"History({text}{'' if self.finished else '; stopped'})"
+
+    def _repr_html_(self) -> str:
+        """The figures and the picture of `plot`, for notebooks."""
+        if not self.steps.size:
+            return html_table("History", {"steps": 0})
+        png = io.BytesIO()
+        self.plot(title="loss").savefig(png, format="png", dpi=75)
+        table = html_table(
+            "History" if self.finished else "History: stopped",
+            {
+                "steps": f"{self.steps[-1]:,}",
+                "training loss": f"{self.losses[0]:.3f} to {self.losses[-1]:.3f}",
+                "validation loss": None if self.val_loss is None else f"{self.val_loss:.3f}, step {self.best_step:,}",
+                "validation perplexity": None if self.val_perplexity is None else f"{self.val_perplexity:,.1f}",
+                "test perplexity": None if self.test_perplexity is None else f"{self.test_perplexity:,.1f}",
+            },
+        )
+        encoded = base64.b64encode(png.getvalue()).decode()
+        return f'{table}<img alt="training and validation loss over the steps" src="data:image/png;base64,{encoded}">'

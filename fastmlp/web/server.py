@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -20,9 +20,9 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastmlp.errors import ModelError, ReportedError
-from fastmlp.options import FEWEST_ON_MAP, not_negative, positive_share, whole
 from fastmlp.web.answers import Models, NextWords
 from fastmlp.web.bundle import bundle, page_file
+from fastmlp.web.questions import MAP, NEIGHBORS, NEXT, RUN, SURPRISE, TRAINING, Field, QuestionError, read_fields
 from fastmlp.web.shelf import MissingError, Shelf, TooLargeError
 from fastmlp.web.training import BusyError, Training, Trainings
 
@@ -30,7 +30,6 @@ __all__ = ["make_app"]
 
 LARGEST_QUESTION = 4_000_000  # bytes
 HEARTBEAT = 1.0  # seconds after which a stream without news says that it lives, and finds out whether anybody listens
-MOST_ON_MAP = 5_000
 STATUS = {MissingError: 404, ModelError: 404, BusyError: 409, TooLargeError: 413}
 HEADERS = {
     "Cache-Control": "no-store",
@@ -41,10 +40,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 Answer = Callable[[Request], Awaitable[Response]]
-
-
-class QuestionError(ReportedError):
-    """A question that is not understood."""
 
 
 def make_app(shelf: Shelf, token: str, host: str) -> ASGIApp:
@@ -139,48 +134,6 @@ def page_routes() -> list[Route]:
 # ------------------------------------------------------------------------------------------------------------ questions
 
 
-class Field(NamedTuple):
-    """A field of a question: how it is read, and its value where it is left out; ... where it may not be."""
-
-    read: Callable[[Any], Any]
-    default: Any = ...
-
-
-def a_text(value: Any) -> str:
-    """Read a string."""
-    if not isinstance(value, str):
-        raise ValueError(f"expected a text, got {value!r}")
-    return value
-
-
-def names(value: Any) -> tuple[str, ...]:
-    """Read a list of strings."""
-    if not isinstance(value, list):
-        raise ValueError(f"expected a list of names, got {value!r}")
-    return tuple(map(a_text, value))
-
-
-def read_fields(given: Any, fields: dict[str, Field]) -> dict[str, Any]:
-    """Return the fields of a question. Raise QuestionError for one that is missing, unknown, or of another kind."""
-    if not isinstance(given, dict):
-        raise QuestionError("expected a JSON object")
-    if unknown := given.keys() - fields:
-        raise QuestionError(f"{', '.join(sorted(unknown))}: no such field")
-    found = {}
-    for name, (read, default) in fields.items():
-        value = given.get(name)
-        if value is None:
-            if default is ...:
-                raise QuestionError(f"{name}: missing")
-            found[name] = default
-            continue
-        try:
-            found[name] = read(value)
-        except (ValueError, TypeError) as error:
-            raise QuestionError(f"{name}: {error}") from None
-    return found
-
-
 async def question(request: Request, fields: dict[str, Field]) -> dict[str, Any]:
     """Return the fields of a request's JSON body. Raise QuestionError, or TooLargeError before it is read whole."""
     body = b""
@@ -193,23 +146,6 @@ async def question(request: Request, fields: dict[str, Field]) -> dict[str, Any]
     except (ValueError, RecursionError):
         raise QuestionError("expected JSON") from None
     return read_fields(given, fields)
-
-
-RUN, PREDICTORS = Field(a_text), Field(names, ())
-NEXT = {
-    "run": RUN,
-    "text": Field(a_text),
-    "place": Field(whole(0), None),
-    "predictors": PREDICTORS,
-    "count": Field(whole(1, 1_000), 20),
-    "temperature": Field(not_negative, 1.0),
-    "top_k": Field(whole(1), None),
-    "top_p": Field(positive_share, None),
-}
-SURPRISE = {"run": RUN, "text": Field(a_text), "predictors": PREDICTORS}
-MAP = {"run": RUN, "count": Field(whole(FEWEST_ON_MAP, MOST_ON_MAP), 1_000)}
-NEIGHBORS = {"run": RUN, "word": Field(a_text), "count": Field(whole(1, 100), 10)}
-TRAINING = {"text": Field(a_text, None), "resume": Field(a_text, None), "minutes": Field(not_negative, None)}
 
 
 def api_routes(shelf: Shelf, models: Models, trainings: Trainings) -> list[Route]:
@@ -283,10 +219,10 @@ def api_routes(shelf: Shelf, models: Models, trainings: Trainings) -> list[Route
     routes: dict[str, tuple[str, Answer]] = {
         "overview": ("GET", overview),
         "facts": ("POST", asked({"run": RUN}, facts)),
-        "next": ("POST", asked(NEXT, next_words)),
-        "surprise": ("POST", asked(SURPRISE, surprise)),
-        "map": ("POST", asked(MAP, word_map)),
-        "neighbors": ("POST", asked(NEIGHBORS, neighbors)),
+        "next": ("POST", asked({"run": RUN, **NEXT}, next_words)),
+        "surprise": ("POST", asked({"run": RUN, **SURPRISE}, surprise)),
+        "map": ("POST", asked({"run": RUN, **MAP}, word_map)),
+        "neighbors": ("POST", asked({"run": RUN, **NEIGHBORS}, neighbors)),
         "history": ("POST", asked({"run": RUN}, shelf.history)),
         "texts": ("PUT", take_text),
         "train": ("POST", asked(TRAINING, train)),

@@ -1,6 +1,7 @@
 """Loss and perplexity: over known words, and over all words only if <unk> was trained."""
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from fastmlp.data.windows import Batch, Windows
 from fastmlp.network.network import Network
 from fastmlp.ops import Ops
-from fastmlp.prediction.evaluation import ROWS, evaluate, perplexity
+from fastmlp.prediction.evaluation import ROWS, Evaluation, evaluate, perplexity
 from fastmlp.prediction.generation import softmax
 from tests.helpers import NUMPY
 from tests.networks import WINDOW, small_language
@@ -112,3 +113,11 @@ def test_an_unknown_word_is_read_as_the_mean_and_adds_nothing_further_back(
     np.testing.assert_allclose(found, apart.losses(Batch(near, far, targets)), rtol=1e-5, atol=1e-6)
     logits = network.logits(near, windows.take(np.arange(len(windows))).far, unknown=language.unknown_embedding())
     np.testing.assert_allclose(logits, apart.logits(near, far), rtol=1e-4, atol=1e-5)
+
+
+def test_a_notebook_shows_a_table() -> None:
+    shown = Evaluation(words=10, loss=1.0, unknown=2, loss_with_unknown=2.0)._repr_html_()
+    assert re.findall(r"<td[^>]*>(.*?)</td>", shown) == ["2.72", "1.0000 nats per word", "10", "2", "7.39"]
+    known = Evaluation(words=10, loss=1.0, unknown=0, loss_with_unknown=1.0)._repr_html_()
+    assert "vocabulary" not in known
+    assert "with them" not in known

@@ -1,19 +1,24 @@
 """LanguageModel in use: its texts, predictions, figures and errors."""
 
+import base64
+import io
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fastmlp import evaluate, generate, neighbors
 from fastmlp.errors import ModelError, NotTrainedError
 from fastmlp.language_model import LanguageModel
 from fastmlp.ops.backend import Backend
 from fastmlp.options import ConfigError
+from fastmlp.pictures.table import html_table
 from fastmlp.text import TextError
 from tests.helpers import NUMPY
 from tests.prediction.helpers import SMALL
@@ -200,3 +205,24 @@ def test_fit_shows_its_progress_on_a_terminal_unless_told_not_to(
     LanguageModel(**SMALL).fit("anna paints a red door. " * 50, steps=20, progress=progress)
     told = capsys.readouterr().err
     assert ("100%" in told and "step=20" in told) if shown else told == ""
+
+
+def test_a_notebook_shows_a_table() -> None:
+    model = LanguageModel(context=2, embed=4, hidden=(8,), backend="numpy")
+    assert "LanguageModel: not trained" in model._repr_html_()
+    model.fit("to be or not to be. " * 50, steps=20)
+    shown = model._repr_html_()
+    assert f'<td style="text-align: left">{model.network.parameter_count():,}</td>' in shown
+    assert ">5</td>" in shown  # words
+    assert html_table("<a>", {"<b>": "&", "none": None}).count("&lt;") == 2
+    assert "none" not in html_table("<a>", {"<b>": "&", "none": None})
+
+
+def test_a_notebook_shows_a_history_with_its_picture() -> None:
+    model = LanguageModel(context=2, embed=4, hidden=(8,), backend="numpy")
+    history = model.fit("to be or not to be. " * 50, steps=20)
+    shown = history._repr_html_()
+    encoded = re.search(r'src="data:image/png;base64,([^"]+)"', shown)
+    assert encoded is not None
+    assert Image.open(io.BytesIO(base64.b64decode(encoded[1]))).size == (600, 450)
+    assert f"{history.val_loss:.3f}, step {history.best_step:,}" in shown

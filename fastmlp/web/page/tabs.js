@@ -2,8 +2,9 @@
 
 import { make } from "./dom.js";
 
-// views: { name: () => element }; returns the tabs, their panels, and show(name)
-export function tabs(views, first) {
+// views: { name: () => element }; first: the one to show; part: where there are other pages of the same kind, the number
+// of this one, else the address says which view is shown. Returns the tabs, their panels, and show(name).
+export function tabs(views, first, part = "") {
   const names = Object.keys(views);
   const list = make("div", { role: "tablist", "aria-label": "views" });
   const panels = make("main", {});
@@ -17,25 +18,29 @@ export function tabs(views, first) {
       if (made[other]) made[other].hidden = other !== name;
     }
     if (!made[name]) {
-      made[name] = make("section", { role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}` });
+      made[name] = make("section", {
+        role: "tabpanel",
+        id: `panel-${name}${part}`,
+        "aria-labelledby": `tab-${name}${part}`,
+      });
       panels.append(made[name]);
       made[name].append(views[name]());
     }
-    history.replaceState(null, "", `#${name}`);
+    if (!part) history.replaceState(null, "", `#${name}`);
   }
 
   for (const name of names) {
-    const tab = { role: "tab", id: `tab-${name}`, "aria-controls": `panel-${name}`, type: "button" };
+    const tab = { role: "tab", id: `tab-${name}${part}`, "aria-controls": `panel-${name}${part}`, type: "button" };
     list.append(make("button", { ...tab, onclick: () => show(name) }, name));
   }
   list.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
-    const next = (names.indexOf(document.activeElement.textContent) + step + names.length) % names.length;
+    const next = (names.indexOf(event.target.textContent) + step + names.length) % names.length;
     show(names[next]);
     list.children[next].focus();
   });
-  const wanted = location.hash.slice(1);
+  const wanted = part ? first : location.hash.slice(1);
   show(names.includes(wanted) ? wanted : first);
   return { list, panels, show };
 }
