@@ -19,8 +19,10 @@ and the parts of results that are computed in parts.
 
 from libc.string cimport memcpy
 
-from core cimport COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix
+from core cimport COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix, update_rule
 from tiles cimport PANEL, consecutive, nothing, planes_of, round_up, rows_of, split_left, split_right, values_of
+
+from fastmlp._kernels.update import rule_of
 
 cdef const core_api *core = import_core()
 
@@ -61,6 +63,8 @@ ctypedef struct Product:
     long part_depth
     long parts          # how many; 1 where the depth is not cut
     float *sums         # (parts, rows * lanes), a part in the result's layout; or the result itself, in one part
+    bint updates        # the result is dW, by which the weight is updated; it is in work memory,
+    bint at_once        # or nowhere: a block of it goes into the update
 
 
 ctypedef struct Call:
@@ -74,6 +78,10 @@ ctypedef struct Call:
     const float *bias   # (outputs,) or NULL, for a forward pass
     const float *dy     # (B, outputs)
     float *dbias        # (outputs,) or NULL, for a backward pass
+    const update_rule *rule  # what to do with dW, or NULL
+    float *weight       # (outputs, inputs), and what the rule keeps of it, or NULL
+    float *weight_state
+    float *weight_state2
     Product *with_sums  # the product that also sums dy's columns, which it reads in slices, or NULL
 
 
@@ -92,6 +100,7 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
     if not p.few and p.depth >= PARTS * DEPTH_CHUNK and p.rows * p.lanes <= PART_AT_MOST:
         p.part_depth = ceil_div(p.depth, PARTS * DEPTH_CHUNK) * DEPTH_CHUNK
     p.parts = ceil_div(p.depth, p.part_depth)
+    p.at_once = p.updates and call.planes and p.parts == 1
     if call.planes:
         p.panels += ceil_div(p.rows, PANEL)
         p.slice_rows = p.slice_lanes = BLOCK_AT_MOST
@@ -149,6 +158,19 @@ cdef void split_panel(Call *call, Product *p, long panel) noexcept nogil:
 
 cdef long slices_of(Product *p) noexcept nogil:
     return ceil_div(p.rows, p.slice_rows) * ceil_div(p.lanes, p.slice_lanes) * p.parts
+
+
+cdef void update(Call *call, long at, long count, const float *dweight) noexcept nogil:
+    """Update `count` weights from number `at` on."""
+    core.simd.update(call.rule, count, dweight, call.weight_state + at if call.weight_state else NULL,
+                     call.weight_state2 + at if call.weight_state2 else NULL, call.weight + at)
+
+
+cdef void update_slice(void *context, long slice, int hand) noexcept nogil:
+    cdef Call *call = <Call *> context
+    cdef Product *p = &call.products[call.count - 1]
+    cdef long first = slice * ADD_SLICE
+    update(call, first, min(ADD_SLICE, p.rows * p.lanes - first), p.result + first)
 
 
 cdef void sum_columns(Call *call, long first, long columns) noexcept nogil:
@@ -229,6 +251,10 @@ cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept 
         )
         k += CHUNK_OF_TILES
     core.tiles.end()
+    if p.at_once:
+        for i in range(rows):
+            update(call, (row + i) * p.lanes + lane, lanes, block + i * block_row)
+        return
     for i in range(rows):
         memcpy(sums + i * p.lanes, block + i * block_row, lanes * sizeof(float))
     if call.bias and part == 0:
@@ -277,6 +303,8 @@ cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:
             p.right_tiles = <bf16 *> reserve(&at, call.planes * values_of(p.lanes, p.depth) // 2)
         else:
             p.packed = reserve(&at, p.panels * call.panel * p.depth)
+        if p.updates:
+            p.result = reserve(&at, 0 if p.at_once else p.rows * p.lanes)
         p.sums = reserve(&at, p.parts * p.rows * p.lanes) if p.parts > 1 else p.result
     if not call.planes:
         call.blocks = reserve(&at, threads * call.panel * DEPTH_CHUNK)
@@ -307,6 +335,8 @@ cdef int run(Call *call, int threads) except -1 nogil:
         p = &call.products[i]
         if p.parts > 1:
             core.run(add_slice, p, ceil_div(p.rows * p.lanes, ADD_SLICE), threads)
+        if p.updates and not p.at_once:
+            core.run(update_slice, call, ceil_div(p.rows * p.lanes, ADD_SLICE), threads)
     core.give(memory)
     return 0
 
@@ -317,7 +347,7 @@ cdef Call new_call(long B, long outputs, int planes) noexcept nogil:
     call.planes = 0 if B < FEW else planes
     call.panel = PANEL if call.planes else 2 * core.simd.lanes
     call.B, call.outputs = B, outputs
-    call.bias, call.dy, call.dbias, call.with_sums = NULL, NULL, NULL, NULL
+    call.bias, call.dy, call.dbias, call.with_sums, call.rule = NULL, NULL, NULL, NULL, NULL
     return call
 
 
@@ -326,7 +356,7 @@ cdef Product new_product(long rows, long lanes, long depth, matrix left, matrix 
     cdef Product p
     p.rows, p.lanes, p.depth = rows, lanes, depth
     p.left, p.right = left, right
-    p.result, p.result_row, p.result_lane, p.turned = result, lanes, 1, False
+    p.result, p.result_row, p.result_lane, p.turned, p.updates = result, lanes, 1, False, result == NULL
     return p
 
 
@@ -350,28 +380,60 @@ def linear_forward(const float[:, ::1] x, const float[:, ::1] weight, const floa
         run(&call, threads)
 
 
-def linear_backward(const float[:, ::1] dy, const float[:, ::1] x, const float[:, ::1] weight, float[:, ::1] dx,
-                    float[:, ::1] dweight, float[::1] dbias, *, str fp32_precision="auto", int threads=1):
-    """dx = dy W, dW = dy^T x, db = sum of dy over the batch."""
+cdef bint backward(Call *call, const float[:, ::1] dy, const float[:, ::1] x, const float[:, ::1] weight,
+                   float[:, ::1] dx, float *dweight, float[::1] dbias, int threads) except -1:
+    """dx = dy W, db = sum of dy over the batch, and dW = dy^T x, which is stored or, where that is NULL, updates W."""
     cdef long B = x.shape[0], inputs = x.shape[1], outputs = weight.shape[0]
-    cdef Call call = new_call(B, outputs, planes_of(fp32_precision))
-    if B == 0 or outputs == 0:  # sums of nothing
-        dweight[:, :] = 0
-        if dbias is not None:
-            dbias[:] = 0
-        if dx is not None:
-            dx[:, :] = 0
-        return
     call.dy = &dy[0, 0]
     if dbias is not None:
         call.dbias = &dbias[0]
     if inputs > 0 and dx is not None:
-        add_product(&call, new_product(B, inputs, outputs, matrix(&dy[0, 0], outputs, 1),
-                                       matrix(&weight[0, 0], 1, inputs), &dx[0, 0]))
+        add_product(call, new_product(B, inputs, outputs, matrix(&dy[0, 0], outputs, 1),
+                                      matrix(&weight[0, 0], 1, inputs), &dx[0, 0]))
     if inputs > 0:
-        add_product(&call, new_product(outputs, inputs, B, matrix(&dy[0, 0], 1, outputs),
-                                       matrix(&x[0, 0], 1, inputs), &dweight[0, 0]))
+        add_product(call, new_product(outputs, inputs, B, matrix(&dy[0, 0], 1, outputs), matrix(&x[0, 0], 1, inputs),
+                                      dweight))
         if call.dbias and not call.planes and not call.products[call.count - 1].turned:
             call.with_sums = &call.products[call.count - 1]
     with nogil:
-        run(&call, threads)
+        run(call, threads)
+    return True
+
+
+def linear_backward(const float[:, ::1] dy, const float[:, ::1] x, const float[:, ::1] weight, float[:, ::1] dx,
+                    float[:, ::1] dweight, float[::1] dbias, *, str fp32_precision="auto", int threads=1):
+    """Compute the gradients of the input, the weight and the bias."""
+    cdef Call call = new_call(x.shape[0], weight.shape[0], planes_of(fp32_precision))
+    if x.shape[0] == 0 or weight.shape[0] == 0:  # sums of nothing
+        dweight[:, :] = 0
+        nothing_came(dx, dbias)
+        return
+    backward(&call, dy, x, weight, dx, &dweight[0, 0] if x.shape[1] else NULL, dbias, threads)
+
+
+cdef void nothing_came(float[:, ::1] dx, float[::1] dbias):
+    if dbias is not None:
+        dbias[:] = 0
+    if dx is not None:
+        dx[:, :] = 0
+
+
+def linear_update(const float[:, ::1] dy, const float[:, ::1] x, float[:, ::1] weight, float[:, ::1] weight_state,
+                  float[:, ::1] weight_state2, float[:, ::1] dx, float[::1] dbias, *, str rule,
+                  str fp32_precision="auto", int threads=1, **options):
+    """Compute the gradients of input and bias, and update the weight; with tiles, by blocks of dW in the cache."""
+    cdef Call call = new_call(x.shape[0], weight.shape[0], planes_of(fp32_precision))
+    make_rule, states = rule_of("linear_update", rule, weight_state, weight_state2)
+    cdef update_rule the_rule = make_rule(**options)
+    call.rule, call.weight, call.weight_state, call.weight_state2 = &the_rule, &weight[0, 0], NULL, NULL
+    if states > 0:
+        call.weight_state = &weight_state[0, 0]
+    if states > 1:
+        call.weight_state2 = &weight_state2[0, 0]
+    if x.shape[0] == 0 or weight.shape[0] == 0:
+        nothing_came(dx, dbias)
+        if weight.shape[0] and weight.shape[1]:  # a gradient of zeros
+            core.simd.update(call.rule, weight.shape[0] * weight.shape[1], NULL, call.weight_state, call.weight_state2,
+                             call.weight)
+        return
+    backward(&call, dy, x, weight, dx, NULL, dbias, threads)

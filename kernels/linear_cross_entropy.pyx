@@ -58,12 +58,14 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from core cimport (
-    TILE, TILE_DEPTH, TILE_VALUES, adagrad_rule, adamw_rule, bf16, ceil_div, core_api, ids_t, import_core, matrix,
-    momentum_rule, operand, result, sgd_rule, upcoming, update_rule
+    TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, core_api, ids_t, import_core, matrix, operand, result, upcoming,
+    update_rule
 )
 from tiles cimport (
     PANEL, array_of, consecutive, nothing, planes_of, round_up, rows_of, split_left, split_right, values_of
 )
+
+from fastmlp._kernels.update import rule_of
 
 cdef const core_api *core = import_core()
 
@@ -905,25 +907,6 @@ def linear_cross_entropy(const float[:, ::1] h, const float[:, ::1] weight, cons
         run(&call, targets, row_scale, highest, log_sum, losses, threads)
 
 
-def _sgd(*, double lr, double weight_decay=0.0):
-    return sgd_rule(lr, weight_decay)
-
-
-def _momentum(*, double lr, double momentum=0.9, double weight_decay=0.0):
-    return momentum_rule(lr, momentum, weight_decay)
-
-
-def _adagrad(*, double lr, double eps=1e-10, double weight_decay=0.0):
-    return adagrad_rule(lr, eps, weight_decay)
-
-
-def _adamw(*, double lr, long step, double beta1=0.9, double beta2=0.999, double eps=1e-8, double weight_decay=0.01):
-    return adamw_rule(lr, step, beta1, beta2, eps, weight_decay)
-
-
-RULES = {"sgd": (_sgd, 0), "momentum": (_momentum, 1), "adagrad": (_adagrad, 1), "adamw": (_adamw, 2)}
-
-
 def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, const float[::1] bias,
                                 targets, const float[::1] row_scale, float[:, ::1] weight_state,
                                 float[:, ::1] weight_state2, held, float[::1] highest, float[::1] log_sum,
@@ -934,11 +917,7 @@ def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, con
     cdef Call call
     cdef update_rule the_rule
     cdef const int64_t[::1] held_ids
-    if rule not in RULES:
-        raise ValueError(f"linear_cross_entropy_update: rule: expected one of {', '.join(RULES)}, got {rule!r}")
-    make_rule, states = RULES[rule]
-    if (states > 0 and weight_state is None) or (states > 1 and weight_state2 is None):
-        raise ValueError(f"linear_cross_entropy_update: {rule} needs {states} arrays of state for weight")
+    make_rule, states = rule_of("linear_cross_entropy_update", rule, weight_state, weight_state2)
     if bias is not None and dbias is None:
         raise ValueError("linear_cross_entropy_update: dbias: expected an array for the gradient of bias, got None")
     if (held is None) != (dheld is None):

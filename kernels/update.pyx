@@ -169,3 +169,35 @@ def update_adamw_rows(const ids_t[::1] rows, const float[:, ::1] drows, float[:,
     """update_adamw for a sparse gradient; every row moves, as its running mean does, unless `only_rows`."""
     update_rows[ids_t](adamw_rule(lr, step, beta1, beta2, eps, weight_decay), not only_rows, rows, drows, mean, square,
                        param, threads)
+
+
+# -------------------------------------------------------------------------- for the ops that update where they multiply
+
+
+def _sgd(*, double lr, double weight_decay=0.0):
+    return sgd_rule(lr, weight_decay)
+
+
+def _momentum(*, double lr, double momentum=0.9, double weight_decay=0.0):
+    return momentum_rule(lr, momentum, weight_decay)
+
+
+def _adagrad(*, double lr, double eps=1e-10, double weight_decay=0.0):
+    return adagrad_rule(lr, eps, weight_decay)
+
+
+def _adamw(*, double lr, long step, double beta1=0.9, double beta2=0.999, double eps=1e-8, double weight_decay=0.01):
+    return adamw_rule(lr, step, beta1, beta2, eps, weight_decay)
+
+
+RULES = {"sgd": (_sgd, 0), "momentum": (_momentum, 1), "adagrad": (_adagrad, 1), "adamw": (_adamw, 2)}
+
+
+def rule_of(str op, str rule, weight_state, weight_state2):
+    """Return what makes an update_rule of options, and how many arrays of state the rule has; `op` is for errors."""
+    if rule not in RULES:
+        raise ValueError(f"{op}: rule: expected one of {', '.join(RULES)}, got {rule!r}")
+    make_rule, states = RULES[rule]
+    if (states > 0 and weight_state is None) or (states > 1 and weight_state2 is None):
+        raise ValueError(f"{op}: {rule} needs {states} arrays of state for weight")
+    return make_rule, states

@@ -175,6 +175,8 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
     }[stem(op)]()
     if op == "linear_cross_entropy_update":
         given |= last_layer_state(rng, given) | {"held": held(V)}
+    if op == "linear_update":
+        given |= last_layer_state(rng, given)
     if op.endswith("_backward"):
         forward = op.replace("_backward", "_forward")
         given |= run(NUMPY, forward, given, **options_of(forward))

@@ -215,7 +215,7 @@ class Network:
     # -------------------------------------------------------------------------------------------------------- training
 
     def step(self, batch: Batch, optimizer: Optimizer, step: int = 0) -> float:
-        """Train on one batch: forward pass, backward pass and update. The output layer's op also makes its update.
+        """Train on one batch: forward pass, backward pass and update. The ops of linear layers also make their update.
 
         batch      at least 2 rows
         optimizer  of the parameters of `layers`
@@ -229,7 +229,7 @@ class Network:
         losses = output.step(h, batch.targets, self._mean_over(len(h)), optimizer, held=held)
         dh = output.loss_backward()
         if dh is not None:
-            self._backward(dh)
+            self._backward(dh, optimizer)
             if output.tied:
                 output.finish()
             optimizer.step()
@@ -253,8 +253,16 @@ class Network:
             self.layers.embedding.grads["weight"] = of_output
         return mean(losses)
 
-    def _backward(self, dh: Array) -> None:
-        self._place.replay("backward", len(dh), partial(self.layers.backward_from_output, dh))
+    def _backward(self, dh: Array, optimizer: Optimizer | None = None) -> None:
+        """Store the gradients; with an optimizer its step of the linear layers' weights is made at once."""
+        for layer in self._linear:
+            layer.updated_by = optimizer
+        try:
+            name = "backward" if optimizer is None else "backward and update"
+            self._place.replay(name, len(dh), partial(self.layers.backward_from_output, dh))
+        finally:
+            for layer in self._linear:
+                layer.updated_by = None
 
     def _mean_over(self, rows: int) -> Array:
         """Return the weight of each row's loss (rows,): 1 / rows, so that the mean loss is trained."""

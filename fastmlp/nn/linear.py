@@ -7,6 +7,7 @@ import numpy as np
 
 from fastmlp.arrays import as_floats, float_type
 from fastmlp.nn.module import UNDRAWN, Module, Random, check_device, checked_size, drawn
+from fastmlp.ops.gradient import FusingOptimizer
 
 __all__ = ["Linear"]
 
@@ -21,6 +22,8 @@ class Linear(Module):
     weight   (O, I)  initially U(-1/sqrt(I), 1/sqrt(I))
     bias     (O,)    likewise, or None
     fp32_precision  of the products, forward and backward, as in LinearCrossEntropyLoss
+    updated_by  the optimizer whose step of the weight `backward` makes at once, so that its gradient is stored nowhere;
+             `optimizer.step` then updates the bias. None: `backward` stores both gradients
     rng      seed or Generator of the initial values
 
     >>> layer = Linear(3, 2)
@@ -31,6 +34,7 @@ class Linear(Module):
 
     weight: Array
     bias: Array | None
+    updated_by: FusingOptimizer | None = None
 
     def __init__(
         self,
@@ -74,10 +78,25 @@ class Linear(Module):
         x = self._kept()
         dy = self._upstream(grad, self.dtype, (*x.shape[:-1], self.out_features)).reshape(-1, self.out_features)
         dx = self.place.array(self, "dx", (len(dy), self.in_features), self.dtype)
-        dweight, dbias = self._gradient("weight"), None if self.bias is None else self._gradient("bias")
-        arrays = dy, x.reshape(dx.shape), self.weight, dx, dweight, dbias
-        self.place.run("linear_backward", *arrays, fp32_precision=self.fp32_precision)
+        dbias = None if self.bias is None else self._gradient("bias")
+        inputs = dy, x.reshape(dx.shape), self.weight
+        if self.updated_by is None:
+            gradients = dx, self._gradient("weight"), dbias
+            self.place.run("linear_backward", *inputs, *gradients, fp32_precision=self.fp32_precision)
+        else:
+            self.place.call(self._update, *inputs, dx, dbias)
         return dx.reshape(x.shape)
+
+    def _update(self, dy: Array, x: Array, weight: Array, dx: Array, dbias: Array | None) -> None:
+        """Run the backward pass with the optimizer's next step of the weight."""
+        optimizer = self.updated_by
+        assert optimizer is not None
+        rule = optimizer.fused(self, "weight")
+        states = [*rule.states, None, None][:2]
+        options = {"rule": rule.name, "fp32_precision": self.fp32_precision, **rule.options}
+        self.place.run("linear_update", dy, x, weight, *states, dx, dbias, **options)
+        optimizer.count_step(self, "weight")
+        self.grads.pop("weight", None)  # of an earlier pass: `optimizer.step` would take it
 
     def _arguments(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

@@ -39,6 +39,7 @@ class Ops:
     context_averages_forward: Callable[..., None]
     linear_forward: Callable[..., None]
     linear_backward: Callable[..., None]
+    linear_update: Callable[..., None]
     batchnorm_forward: Callable[..., None]
     batchnorm_backward: Callable[..., None]
     tanh_forward: Callable[..., None]

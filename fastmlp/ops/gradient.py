@@ -61,14 +61,14 @@ class FusingOptimizer(Protocol):
 
 
 def rule_of(
-    rule: str, updates: Mapping[str, Any], states: tuple[Array | None, ...]
+    op: str, rule: str, updates: Mapping[str, Any], states: tuple[Array | None, ...]
 ) -> tuple[Callable[..., None], list[Array]]:
-    """The op update_<rule> of a back-end, and those of the arrays of state that it takes."""
+    """The op update_<rule> of a back-end, and those of the arrays of state that it takes. `op` is named in errors."""
     if rule not in RULES:
-        raise ValueError(f"linear_cross_entropy_update: rule: expected one of {', '.join(RULES)}, got {rule!r}")
+        raise ValueError(f"{op}: rule: expected one of {', '.join(RULES)}, got {rule!r}")
     wanted = [state for state in states[: RULES[rule]] if state is not None]
     if len(wanted) != RULES[rule]:
-        raise ValueError(f"linear_cross_entropy_update: {rule} needs {RULES[rule]} arrays of state for weight")
+        raise ValueError(f"{op}: {rule} needs {RULES[rule]} arrays of state for weight")
     return updates[f"update_{rule}"], wanted
 
 

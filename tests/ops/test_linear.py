@@ -16,10 +16,12 @@ from tests.helpers import (
     relative_norm,
     require_ops,
     rounded_to_bf16,
+    run,
     run_chain,
     tensors,
 )
 from tests.inputs import REAL
+from tests.updates import rules, update_by
 
 CHAIN = ("linear_forward", "linear_backward")
 # fmt: off
@@ -140,3 +142,64 @@ def test_sums_of_nothing(ops, rng, sizes, left_out):
         assert not got["dx"].any()
     if "dbias" in got:
         np.testing.assert_allclose(got["dbias"], given["dy"].sum(axis=0, dtype=np.float64), rtol=1e-5, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------- fused update
+
+UPDATE = "linear_update"
+
+
+def in_training(rng, *sizes, left_out=()):
+    """A step changes the weights by a small part of them, as in training."""
+    given = inputs.linear(rng, *sizes)
+    given["dy"] *= np.float32(0.1 * sizes[0] ** -0.5)
+    return given | inputs.last_layer_state(rng, given) | dict.fromkeys(left_out)
+
+
+@pytest.mark.sweep(every=5)
+@rules
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (7, 31, 33), (300, 301, 70), (64, 64, 64), (9_000, 7, 9)], ids=str)
+def test_promise_2_the_fused_update_agrees_with_float64(ops, rng, options, sizes):
+    assert_close_like_numpy(ops, [UPDATE], in_training(rng, *sizes), few=min(sizes) <= 3, **options)
+
+
+@rules
+@pytest.mark.parametrize("left_out", [(), ("dx",), ("dbias",), ("dx", "dbias")], ids=str)
+@pytest.mark.parametrize("sizes", [(33, 65, 47), (513, 290, 300), (9_000, 7, 9)], ids=str)
+def test_the_fused_update_is_the_backward_pass_and_then_the_update(ops, rng, options, left_out, sizes):
+    """To the bit; so dx is that of the weight before."""
+    given = in_training(rng, *sizes, left_out=left_out)
+    fused, apart = run(ops, UPDATE, given, **options), run(ops, CHAIN[1], given)
+    want = apart | update_by(ops, options, "", {"grad": apart["dweight"]}, given)
+    assert fused.keys() == {"weight", "weight_state", "weight_state2", "dx", "dbias"} - set(left_out)
+    for name, array in fused.items():
+        assert array.tobytes() == want.get(name, given.get(name)).tobytes(), name
+
+
+@rules
+def test_promise_4_the_fused_update_has_the_same_bits_for_any_threads(ops, rng, options):
+    assert_same_bits_for_any_threads(ops, [UPDATE], in_training(rng, 300, 515, 290), **options)
+
+
+@rules
+@pytest.mark.parametrize("sizes", [(0, 7, 5), (3, 0, 5), (3, 7, 0), (3, 0, 0)], ids=str)
+def test_the_fused_update_of_nothing(ops, rng, options, sizes):
+    """Without rows the gradient is 0: what the rule remembers goes on."""
+    given = in_training(rng, 1, 7, 5)
+    B, count, outputs = sizes
+    given = {
+        **{"x": inputs.normal(rng, B, count), "dy": inputs.normal(rng, B, outputs)},
+        **{name: given[name][:outputs, :count].copy() for name in ("weight", "weight_state", "weight_state2")},
+    }
+    fused, apart = run(ops, UPDATE, given, **options), run(ops, CHAIN[1], given)
+    want = apart | update_by(ops, options, "", {"grad": apart["dweight"]}, given)
+    for name, array in fused.items():
+        assert relative_norm(array, want.get(name, given.get(name))) < 1e-6, name
+
+
+def test_the_fused_update_refuses_a_rule_that_it_lacks_and_what_is_not_given(ops, rng):
+    given = in_training(rng, 3, 4, 5)
+    with pytest.raises(ValueError, match=r"^linear_update: rule: expected one of sgd, .*, got 'lion'"):
+        run(ops, UPDATE, given, rule="lion", lr=1)
+    with pytest.raises(ValueError, match=r"^linear_update: adamw needs 2 arrays of state for weight"):
+        run(ops, UPDATE, given | {"weight_state2": None}, rule="adamw", lr=1, step=1)

@@ -24,6 +24,7 @@ from tests.helpers import (
     tensors,
 )
 from tests.inputs import REAL
+from tests.updates import KEPT, rules, update_by
 
 ONE_CALL = ("linear_cross_entropy",)
 TWO_CALLS = ("linear_cross_entropy_forward", "linear_cross_entropy_backward")
@@ -320,20 +321,6 @@ def test_promise_4_same_bits_for_any_threads(ops, rng, chain, sizes):
 # ------------------------------------------------------------------------------------------------------- fused update
 
 UPDATE = "linear_cross_entropy_update"
-RULES = [
-    {"rule": "sgd", "lr": 0.5},
-    {"rule": "sgd", "lr": 0.5, "weight_decay": 0.3},
-    {"rule": "momentum", "lr": 0.5},
-    {"rule": "momentum", "lr": 0.5, "momentum": 0.5, "weight_decay": 0.3},
-    {"rule": "adagrad", "lr": 0.5},
-    {"rule": "adagrad", "lr": 0.5, "eps": 0.1, "weight_decay": 0.3},
-    {"rule": "adamw", "lr": 0.5, "step": 3},
-    {"rule": "adamw", "lr": 0.5, "step": 3, "beta1": 0.5, "beta2": 0.7, "eps": 0.1, "weight_decay": 0.3},
-]
-rules = pytest.mark.parametrize("options", RULES, ids=lambda options: " ".join(map(str, options.values())))
-
-
-KEPT = {"sgd": (), "momentum": ("velocity",), "adagrad": ("squares",), "adamw": ("mean", "square")}
 CHANGED = ("weight", "weight_state", "weight_state2")
 helds = pytest.mark.parametrize("with_held", [False, True], ids=["nothing held", "rows held"])
 
@@ -342,15 +329,6 @@ def in_training(rng, *sizes, bias=True, with_held=False):
     given = inputs.linear_cross_entropy(rng, *sizes) | ({} if bias else WITHOUT_BIAS)
     rows = {"held": inputs.held(sizes[-1])} if with_held else inputs.NOTHING_HELD
     return given | inputs.last_layer_state(rng, given) | rows
-
-
-def update_by(ops, options, form, arrays, given, **others):
-    """What update_<rule> makes of a parameter; its state is named as the last layer's."""
-    rule, options = options["rule"], {name: value for name, value in options.items() if name != "rule"}
-    state = {slot: given[f"weight_state{number}"] for slot, number in zip(KEPT[rule], ("", "2"), strict=False)}
-    got = run(ops, f"update_{rule}{form}", {**arrays, **state, "param": given["weight"]}, **options, **others)
-    slots = zip(KEPT[rule], ("", "2"), strict=False)
-    return {"weight": got["param"], **{f"weight_state{number}": got[slot] for slot, number in slots}}
 
 
 @pytest.mark.sweep(every=7)

@@ -19,7 +19,7 @@ from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_bac
 from fastmlp.ops.numba_ops.dropout import dropout_backward, dropout_forward
 from fastmlp.ops.numba_ops.embedding import embedding_backward, embedding_forward
 from fastmlp.ops.numba_ops.gelu import gelu_backward, gelu_forward
-from fastmlp.ops.numba_ops.linear import linear_backward, linear_forward
+from fastmlp.ops.numba_ops.linear import linear_backward, linear_forward, linear_update
 from fastmlp.ops.numba_ops.linear_cross_entropy import (
     linear_cross_entropy,
     linear_cross_entropy_backward,
@@ -59,6 +59,7 @@ __all__ = [
     "linear_cross_entropy_forward",
     "linear_cross_entropy_update",
     "linear_forward",
+    "linear_update",
     "softmax_backward",
     "softmax_forward",
     "tanh_backward",

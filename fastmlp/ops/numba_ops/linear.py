@@ -1,8 +1,12 @@
 """linear in Numba."""
 
+from typing import Any
+
 import numpy as np
 
 from fastmlp.ops import team
+from fastmlp.ops.gradient import rule_of
+from fastmlp.ops.numba_ops import update as rules
 from fastmlp.ops.numba_ops._arithmetic import column_sums
 from fastmlp.ops.numba_ops._jit import bias_or_zeros, jit, read_only
 from fastmlp.ops.numba_ops._products import rows_times_matrix, rows_times_rows, rows_worth_a_slice
@@ -59,3 +63,24 @@ def _linear_backward_weight(dy: Array, x: Array, first: int, last: int, dweight:
 @jit
 def _linear_backward_x(dy: Array, weight: Array, dx: Array) -> None:
     rows_times_matrix(dy[:, 0 : len(weight)], weight, False, dx)
+
+
+def linear_update(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    weight_state: Array | None,
+    weight_state2: Array | None,
+    dx: Array | None,
+    dbias: Array | None,
+    *,
+    rule: str,
+    fp32_precision: str = "auto",
+    threads: int = 1,
+    **options: Any,
+) -> None:
+    """The gradient is an array of its own: products of blocks of it would not be faster."""
+    update, states = rule_of("linear_update", rule, vars(rules), (weight_state, weight_state2))
+    dweight = np.empty_like(weight)
+    linear_backward(dy, x, weight, dx, dweight, dbias, threads=threads)
+    update(dweight, *states, weight, threads=threads, **options)

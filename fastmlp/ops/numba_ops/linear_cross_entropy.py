@@ -129,7 +129,7 @@ def linear_cross_entropy_update(
 
     Rows that are held are put back after their slice's update.
     """
-    update, states = rule_of(rule, vars(rules), (weight_state, weight_state2))
+    update, states = rule_of("linear_cross_entropy_update", rule, vars(rules), (weight_state, weight_state2))
     check_places(bias, dbias, held, dheld)
     changed = *states, weight
     db = np.empty(len(weight), np.float32) if dbias is None else dbias

@@ -29,7 +29,7 @@ from fastmlp.ops.reference.cross_entropy import cross_entropy, cross_entropy_bac
 from fastmlp.ops.reference.dropout import dropout_backward, dropout_forward
 from fastmlp.ops.reference.embedding import embedding_backward, embedding_forward
 from fastmlp.ops.reference.gelu import gelu_backward, gelu_forward
-from fastmlp.ops.reference.linear import linear_backward, linear_forward
+from fastmlp.ops.reference.linear import linear_backward, linear_forward, linear_update
 from fastmlp.ops.reference.linear_cross_entropy import (
     linear_cross_entropy,
     linear_cross_entropy_backward,
@@ -68,6 +68,7 @@ __all__ = [
     "linear_cross_entropy_forward",
     "linear_cross_entropy_update",
     "linear_forward",
+    "linear_update",
     "softmax_backward",
     "softmax_forward",
     "tanh_backward",

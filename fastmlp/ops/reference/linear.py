@@ -1,8 +1,12 @@
 """linear: y = x W^T + b, the GEMM."""
 
+from typing import Any
+
 import numpy as np
 
-from fastmlp.ops.contract import contract, floats, optional, out
+from fastmlp.ops.contract import contract, floats, inout, optional, out
+from fastmlp.ops.gradient import rule_of
+from fastmlp.ops.reference import update as rules
 
 Array = np.ndarray
 
@@ -60,3 +64,42 @@ def linear_backward(
         np.sum(dy, axis=0, out=dbias)
     if dx is not None:
         np.matmul(dy, weight, out=dx)
+
+
+@contract(
+    dy=floats("B", "O"),
+    x=floats("B", "I"),
+    weight=inout("O", "I"),
+    weight_state=optional(inout("O", "I")),
+    weight_state2=optional(inout("O", "I")),
+    dx=optional(out("B", "I")),
+    dbias=optional(out("O")),
+)
+def linear_update(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    weight_state: Array | None,
+    weight_state2: Array | None,
+    dx: Array | None,
+    dbias: Array | None,
+    *,
+    rule: str,
+    fp32_precision: str = "auto",
+    threads: int = 1,
+    **options: Any,
+) -> None:
+    """linear_backward, then update_<rule> of weight by its gradient, which is stored nowhere.
+
+    dy, x         (B, O), (B, I)   in:     as in linear_backward
+    weight        (O, I)           in/out: dx is that of the weight before the update
+    weight_state, weight_state2    in/out: what the rule keeps of `weight`, in the order of its own arguments, else None
+    dx, dbias                      out:    as in linear_backward; the bias is not updated
+    rule          "sgd", "momentum", "adagrad" or "adamw"
+    options       those of update_<rule>, with its defaults
+    fp32_precision                 of both products, as in linear_forward
+    """
+    update, states = rule_of("linear_update", rule, vars(rules), (weight_state, weight_state2))
+    dweight = np.empty_like(weight)
+    linear_backward(dy, x, weight, dx, dweight, dbias)
+    update(dweight, *states, weight, **options)

@@ -199,7 +199,7 @@ def linear_cross_entropy_update(
     options       those of update_<rule>, with its defaults
     Returns False where a loss is infinite or no number: nothing is updated then, and all gradients are NaN.
     """
-    update, states = rule_of(rule, vars(rules), (weight_state, weight_state2))
+    update, states = rule_of("linear_cross_entropy_update", rule, vars(rules), (weight_state, weight_state2))
     check_places(bias, dbias, held, dheld)
     dweight = np.empty_like(weight)
     outputs = highest, log_sum, losses, dh, dweight, dbias
