@@ -780,19 +780,21 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
 
 
 cdef void sort_targets(Call *call) noexcept nogil:
-    """Order the rows by the strips of their targets, so that a strip need not look for its own."""
+    """Order the rows that have a target by its strip, so that a strip need not look for its own."""
     cdef long row, strip, before = 0, count
     memset(call.targets_before, 0, (call.strips + 1) * sizeof(long))
     for row in range(call.B):
-        call.targets_before[call.targets[row] // call.strip] += 1
+        if call.targets[row] >= 0:
+            call.targets_before[call.targets[row] // call.strip] += 1
     for strip in range(call.strips + 1):
         count = call.targets_before[strip]
         call.targets_before[strip] = before
         before += count
     for row in range(call.B):
-        strip = call.targets[row] // call.strip
-        call.rows_by_target[call.targets_before[strip]] = row
-        call.targets_before[strip] += 1
+        if call.targets[row] >= 0:
+            strip = call.targets[row] // call.strip
+            call.rows_by_target[call.targets_before[strip]] = row
+            call.targets_before[strip] += 1
     for strip in range(call.strips, 0, -1):  # each has moved on to where the next one begins
         call.targets_before[strip] = call.targets_before[strip - 1]
     call.targets_before[0] = 0
