@@ -1,0 +1,127 @@
+"""Ranks that are processes which MPI has started, by mpi4py: on one machine or on several."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastmlp.distributed.group import Collectives
+from fastmlp.errors import GroupError
+
+__all__ = ["MPIGroup", "launched", "mpi_group"]
+
+Array = np.ndarray
+# What launchers tell a process of its rank and how many there are: Hydra (MPICH, Intel) and Slurm's pmi2, Open MPI,
+# MVAPICH, Slurm's pmix.
+VARIABLES = (
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
+)
+# A rank that waits looks again at once for SPIN seconds, then lets others have its core: after that for ever longer,
+# up to a tenth of what it has waited, and LONGEST.
+SPIN, SHORTEST, LONGEST = 0.0005, 0.00005, 0.02
+TURN = 1.0  # seconds that a failing rank gives rank 0 to report the same failure, and
+TURN_OF_NEXT = 0.05  # more for each further one
+
+
+def launched() -> tuple[int, int]:
+    """Return this process's rank and the number of ranks, as its launcher says; (0, 1) if no launcher started it."""
+    for rank, size in VARIABLES:
+        with contextlib.suppress(ValueError):
+            if rank in os.environ and size in os.environ:
+                return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1
+
+
+def mpi_group() -> "MPIGroup":
+    """Return all ranks that MPI has started; mpi4py is imported here.
+
+    Raise GroupError if it is missing, or of another MPI than the launcher.
+    """
+    size = launched()[1]
+    # of these lines, which each rank would print, fastmlp prints one that says more
+    os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
+        named = isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("mpi4py")
+        why = "mpi4py is not installed" if named else f"mpi4py does not load ({error})"
+        raise GroupError(
+            f"MPI has started {size} ranks, but {why}: pip install 'fastmlp[mpi]'"
+            if size > 1
+            else f"{why}: pip install 'fastmlp[mpi]'"
+        ) from error
+    world = MPI.COMM_WORLD
+    if world.Get_size() == 1 < size:
+        raise GroupError(
+            f"the launcher has started {size} ranks, but each finds itself alone: mpi4py runs"
+            f" {MPI.Get_library_version().split(',')[0].splitlines()[0].strip()}, so start them with that one's mpiexec"
+        )
+    return MPIGroup(world, MPI)
+
+
+class MPIGroup(Collectives):
+    """The ranks of an MPI communicator.
+
+    Waiting is polite: ranks that share a machine do not take each other's cores, and Ctrl-C gets through.
+    """
+
+    def __init__(self, communicator: Any, mpi: Any) -> None:
+        """mpi  the module mpi4py.MPI"""
+        self._communicator, self._byte = communicator, mpi.BYTE
+        self.rank, self.size = communicator.Get_rank(), communicator.Get_size()
+
+    def allgather(self, array: Array, rows: Sequence[int] | None = None) -> list[Array]:
+        """As in Group."""
+        sent = np.ascontiguousarray(array)
+        received, counts = self._room(sent, [len(sent)] * self.size if rows is None else rows)
+        self._wait(self._communicator.Iallgatherv([_bytes(sent), self._byte], [_bytes(received), counts, self._byte]))
+        return self._parts(received, counts)
+
+    def exchange(self, arrays: Sequence[Array], rows: Sequence[int]) -> list[Array]:
+        """As in Group."""
+        sent = np.concatenate(arrays)
+        received, counts = self._room(sent, rows)
+        lengths = [array.nbytes for array in arrays]
+        self._wait(
+            self._communicator.Ialltoallv([_bytes(sent), lengths, self._byte], [_bytes(received), counts, self._byte])
+        )
+        return self._parts(received, counts)
+
+    def _room(self, like: Array, rows: Sequence[int]) -> tuple[Array, list[int]]:
+        """Return the array for the rows of all ranks, and the bytes of each."""
+        received = np.empty((sum(rows), *like.shape[1:]), like.dtype)
+        row = like.dtype.itemsize * int(np.prod(like.shape[1:], dtype=np.int64))
+        return received, [length * row for length in rows]
+
+    def _parts(self, received: Array, counts: list[int]) -> list[Array]:
+        self.received += sum(counts) - counts[self.rank]
+        row = max(received.dtype.itemsize * int(np.prod(received.shape[1:], dtype=np.int64)), 1)
+        ends = np.cumsum([count // row for count in counts])
+        return np.split(received, ends[:-1])
+
+    def _wait(self, request: Any) -> None:
+        began = time.perf_counter()
+        while not request.Test():
+            waited = time.perf_counter() - began
+            if waited > SPIN:
+                time.sleep(min(max(waited / 10, SHORTEST), LONGEST))
+
+    def abort(self, status: int) -> None:
+        """As in Group. A rank but the first waits a moment, so that the first can report what befell all of them."""
+        if self.rank:
+            time.sleep(TURN + TURN_OF_NEXT * self.rank)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        self._communicator.Abort(status)
+
+
+def _bytes(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)
