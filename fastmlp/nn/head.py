@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.distributed.part import Part
 from fastmlp.nn.embedding import Embedding
 from fastmlp.nn.linear import Linear
 from fastmlp.nn.module import Module, Random
@@ -22,6 +23,8 @@ class Head(Linear):
     Arguments as in Linear, and
     tied_to         an embedding that shares its weight with this layer; the weight stays the embedding's parameter
     fp32_precision  of the products, but those of `losses`, as in LinearCrossEntropyLoss
+    part            of the classes, where ranks share them out: the layer has its rows alone. Targets are of all
+                    classes, losses and the input's gradient are those of all parts, and all ranks have the same batch
     """
 
     _made: tuple[Array, ...] = (np.empty(0),)  # the results of the last batch, if the place is bound
@@ -38,8 +41,11 @@ class Head(Linear):
         fp32_precision: str = "auto",
         rng: Random = None,
         tied_to: Embedding | None = None,
+        part: Part | None = None,
     ) -> None:
-        super().__init__(in_features, out_features, bias, device, dtype, fp32_precision=fp32_precision, rng=rng)
+        rows = out_features if part is None else part.words
+        super().__init__(in_features, rows, bias, device, dtype, fp32_precision=fp32_precision, rng=rng)
+        self.part = part
         self._weight_owner: tuple[Module] = (self if tied_to is None else tied_to,)  # in a tuple: not a child
         if tied_to is not None:
             if tied_to.weight.shape != self.weight.shape or tied_to.dtype != self.dtype:
@@ -60,8 +66,10 @@ class Head(Linear):
         row_scale  (B,)    0 ignores a row: its loss is 0
         """
         highest, log_sum, losses, _ = self._results(h)
+        targets, options = self._of_part(targets)
         inputs = h, self.weight, self.bias, targets, row_scale
-        self.place.run("linear_cross_entropy_forward", *inputs, highest, log_sum, losses, fp32_precision=fp32_precision)
+        found = highest, log_sum, losses
+        self.place.run("linear_cross_entropy_forward", *inputs, *found, fp32_precision=fp32_precision, **options)
         return losses
 
     def learn(self, h: Array, targets: Array, row_scale: Array) -> Array:
@@ -72,8 +80,11 @@ class Head(Linear):
         *found, dh = self._results(h)
         dweight = self._weight_owner[0]._gradient("weight")
         dbias = None if self.bias is None else self._gradient("bias")
+        targets, options = self._of_part(targets)
         inputs = h, self.weight, self.bias, targets, row_scale
-        self.place.run("linear_cross_entropy", *inputs, *found, dh, dweight, dbias, fp32_precision=self.fp32_precision)
+        outputs = *found, dh, dweight, dbias
+        self.place.run("linear_cross_entropy", *inputs, *outputs, fp32_precision=self.fp32_precision, **options)
+        self._add_up(dh)
         self._saved = dh
         return found[-1]
 
@@ -101,6 +112,7 @@ class Head(Linear):
         states = [*rule.states, None, None][:2]
         dbias = None if self.bias is None else self._gradient("bias")
         dheld = None if held is None else self.place.array(self, "dheld", (len(held), self.in_features), h.dtype)
+        targets, options = self._of_part(targets)
         updated = self.place.run(
             "linear_cross_entropy_update",
             *(h, self.weight, self.bias, targets, row_scale),
@@ -108,12 +120,15 @@ class Head(Linear):
             rule=rule.name,
             label_smoothing=label_smoothing,
             fp32_precision=self.fp32_precision,
+            **options,
             **rule.options,
         )
-        if not updated:
+        if updated:  # on all ranks or on none
+            self._add_up(dh)
+            if owner is self:
+                optimizer.count_step(self, "weight")
+        else:
             self.grads.clear()
-        elif owner is self:
-            optimizer.count_step(self, "weight")
         self._saved, self._dheld = dh if updated else None, dheld
         return found[-1]
 
@@ -129,6 +144,17 @@ class Head(Linear):
         assert isinstance(gradient, RowGradient)
         gradient.drows[...] += self._dheld
         embedding.grads["weight"] = RowGradient(gradient.rows, gradient.drows, alone=True)
+
+    def _of_part(self, targets: Array) -> tuple[Array, dict[str, Any]]:
+        """Return the targets as ids of the weight's rows, and the op's options for a part."""
+        if self.part is None:
+            return targets, {}
+        return self.part.local(targets), {"between": self.part.combine}
+
+    def _add_up(self, dh: Array) -> None:
+        """Make the parts' shares of the input's gradient the whole."""
+        if self.part is not None:
+            self.part.group.allreduce(dh)
 
     def _results(self, h: Array) -> tuple[Array, ...]:
         """Return the arrays for highest logits, logarithms of the sums, losses (B,) and dh (B, H)."""
