@@ -48,6 +48,7 @@ from fastmlp.threads import default_threads
 from fastmlp.training import setup
 from fastmlp.training.keeper import Folder
 from fastmlp.training.progress import Result
+from fastmlp.training.ranks import Leader
 from fastmlp.training.recipe import filled_in
 from fastmlp.training.run import Run
 from fastmlp.training.state import Checkpoint, load_state, source_name
@@ -68,12 +69,12 @@ class SavedRun(Run):
         reporter: Reporter,
         *,
         replaces: bool = False,
+        leader: Leader | None = None,
     ) -> None:
         """replaces  whether the folder still holds the run that this one replaces: until its first step it stays"""
         self.folder = folder
-        super().__init__(
-            config, corpus, backend, threads, reporter, Folder(folder, config, reporter.report, replaces=replaces)
-        )
+        keeper = Folder(folder, config, reporter.report, replaces=replaces)
+        super().__init__(config, corpus, backend, threads, reporter, keeper, leader)
 
 
 def train(
@@ -109,11 +110,15 @@ def open_run(
     reporter: Reporter | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    leader: Leader | None = None,
 ) -> Iterator[SavedRun]:
-    """Yield a run that is ready to train, with its text read and its folder locked. Arguments as in `train`."""
+    """Yield a run that is ready to train, with its text read and its folder locked. Arguments as in `train`, and
+
+    leader  of the ranks that share the words out, whose rank 0 this is; the others call fastmlp.training.ranks.follow
+    """
     reporter = reporter or Reporter()
     config = _with_rules(config, resume=resume and not overwrite)
-    backend, threads, corpus = _prepare(config, text, reporter)
+    backend, threads, corpus = _prepare(config, text, reporter, leader)
     folder = find_folder(config.out, config.files, overwrite=overwrite)
     with _lock(folder):
         holds_run = folder.holds_run()
@@ -122,7 +127,7 @@ def open_run(
                 f"{folder.path} already holds a run: go on with it (--resume), replace it (--overwrite) or name another"
             )
         state = load_state(folder, config, corpus) if resume and not overwrite else None
-        config = _filled_in(config, corpus, backend, threads, reporter, state)
+        config = _filled_in(config, corpus, backend, threads, reporter, state, leader)
         if foreign := folder.foreign_files(overwrite=overwrite):  # a killed run is none: it has written config.toml
             or_replace = "" if foreign[0] in folder.run_files else ", or replace it (--overwrite)"
             raise RunFolderError(f"{foreign[0]} is there, and not of a run: name another folder{or_replace}")
@@ -135,7 +140,7 @@ def open_run(
             if state is None and not replaces:  # this file marks the folder as a run's
                 write_atomically(folder.config, to_toml(config).encode())
             with contextlib.closing(
-                SavedRun(config, corpus, folder, backend, threads, reporter, replaces=replaces)
+                SavedRun(config, corpus, folder, backend, threads, reporter, replaces=replaces, leader=leader)
             ) as run:
                 run.report_setup()
                 if not replaces:
@@ -148,14 +153,18 @@ def open_run(
 
 
 def run_in_memory(
-    config: TrainConfig, *, text: Text | np.ndarray | None = None, reporter: Reporter | None = None
+    config: TrainConfig,
+    *,
+    text: Text | np.ndarray | None = None,
+    reporter: Reporter | None = None,
+    leader: Leader | None = None,
 ) -> Run:
-    """Return a run that is ready to train and writes nothing. The arguments are those of `train`."""
+    """Return a run that is ready to train and writes nothing. The arguments are those of `open_run`."""
     reporter = reporter or Reporter()
     config = _with_rules(config)
-    backend, threads, corpus = _prepare(config, text, reporter)
-    config = _filled_in(config, corpus, backend, threads, reporter)
-    run = Run(config, corpus, backend, threads, reporter)
+    backend, threads, corpus = _prepare(config, text, reporter, leader)
+    config = _filled_in(config, corpus, backend, threads, reporter, leader=leader)
+    run = Run(config, corpus, backend, threads, reporter, leader=leader)
     run.report_setup()
     run.prepare()
     return run
@@ -169,9 +178,11 @@ def _with_rules(config: TrainConfig, *, resume: bool = False) -> TrainConfig:
     return dataclasses.replace(config, rules=rules or RULES)
 
 
-def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Reporter) -> tuple[Backend, int, Corpus]:
+def _prepare(
+    config: TrainConfig, text: Text | np.ndarray | None, reporter: Reporter, leader: Leader | None
+) -> tuple[Backend, int, Corpus]:
     """Choose the back-end and the threads, and read the text."""
-    backend, threads = backends.choose_backend(config.backend), _threads(config)
+    backend, threads = backends.choose_backend(config.backend), _threads(config, leader)
     setup.training_precision(config, backend)  # raises ConfigError before the text is read
     corpus = read_corpus(config, text)
     for prompt in config.prompt:
@@ -201,6 +212,7 @@ def _filled_in(
     threads: int,
     reporter: Reporter,
     saved: Checkpoint | None = None,
+    leader: Leader | None = None,
 ) -> TrainConfig:
     """Return the configuration with its open options from the run to resume, else as suits the text."""
     before = None if saved is None else TrainConfig.layered(with_rules(saved[1]["config"]))
@@ -210,7 +222,7 @@ def _filled_in(
     # a run with a time budget was measured as it began, and keeps what was made of that
     measured = before is not None and before.minutes is not None
     if config.minutes is not None and config.window and not measured:
-        passes = config.minutes * 60 * setup.words_per_second(config, corpus, backend, threads) / words
+        passes = config.minutes * 60 * setup.words_per_second(config, corpus, backend, threads, leader) / words
     filled = filled_in(config, words, passes)
     if filled.minutes != config.minutes:
         used = (filled.steps or 0) * filled.batch_size / words
@@ -231,8 +243,8 @@ def _lock(folder: RunFolder) -> Iterator[None]:
         yield
 
 
-def _threads(config: TrainConfig) -> int:
+def _threads(config: TrainConfig, leader: Leader | None) -> int:
     try:
-        return default_threads(config.threads)
+        return default_threads(config.threads) if leader is None else leader.threads(config.threads)
     except ThreadsError as error:
         raise ConfigError("threads", str(error)) from error

@@ -12,9 +12,9 @@ PACKAGE = ROOT / "fastmlp"
 LONGEST = 600  # lines; a longer file says in its first lines why it is "long because"
 # Bottom up: a room, a folder or a file of fastmlp/, imports from rooms before it and from itself.
 ROOMS = [
-    *("errors", "options", "threads", "arrays", "events", "distributed"),
+    *("errors", "options", "threads", "arrays", "events", "launcher", "distributed"),
     *("text", "ops", "functional", "config", "nn", "data", "files"),
-    *("optim", "network", "pictures", "prediction", "training", "trainer", "cli", "language_model", "console"),
+    *("optim", "network", "pictures", "prediction", "training", "trainer", "cli", "ranks", "language_model", "console"),
     *("torch", "train", "generate", "evaluate", "neighbors", "map", "info", "examples", "__main__"),
 ]
 # The package's own file is left out: its lazy names are for type checkers, and its __version__ is for everybody.

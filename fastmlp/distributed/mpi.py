@@ -11,32 +11,14 @@ import numpy as np
 
 from fastmlp.distributed.group import Collectives
 from fastmlp.errors import GroupError
+from fastmlp.launcher import launched
 
-__all__ = ["MPIGroup", "launched", "mpi_group"]
+__all__ = ["MPIGroup", "mpi_group"]
 
 Array = np.ndarray
-# What launchers tell a process of its rank and how many there are: Hydra (MPICH, Intel) and Slurm's pmi2, Open MPI,
-# MVAPICH, Slurm's pmix.
-VARIABLES = (
-    ("PMI_RANK", "PMI_SIZE"),
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
-    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
-)
 # A rank that waits looks again at once for SPIN seconds, then lets others have its core: after that for ever longer,
 # up to a tenth of what it has waited, and LONGEST.
 SPIN, SHORTEST, LONGEST = 0.0005, 0.00005, 0.02
-TURN = 1.0  # seconds that a failing rank gives rank 0 to report the same failure, and
-TURN_OF_NEXT = 0.05  # more for each further one
-
-
-def launched() -> tuple[int, int]:
-    """Return this process's rank and the number of ranks, as its launcher says; (0, 1) if no launcher started it."""
-    for rank, size in VARIABLES:
-        with contextlib.suppress(ValueError):
-            if rank in os.environ and size in os.environ:
-                return int(os.environ[rank]), int(os.environ[size])
-    return 0, 1
 
 
 def mpi_group() -> "MPIGroup":
@@ -45,8 +27,6 @@ def mpi_group() -> "MPIGroup":
     Raise GroupError if it is missing, or of another MPI than the launcher.
     """
     size = launched()[1]
-    # of these lines, which each rank would print, fastmlp prints one that says more
-    os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
@@ -60,8 +40,8 @@ def mpi_group() -> "MPIGroup":
     world = MPI.COMM_WORLD
     if world.Get_size() == 1 < size:
         raise GroupError(
-            f"the launcher has started {size} ranks, but each finds itself alone: mpi4py runs"
-            f" {MPI.Get_library_version().split(',')[0].splitlines()[0].strip()}, so start them with that one's mpiexec"
+            f"the launcher has started {size} ranks, but each finds itself alone: mpi4py runs {MPI.get_vendor()[0]},"
+            " whose own mpiexec is to start them"
         )
     return MPIGroup(world, MPI)
 
@@ -114,12 +94,12 @@ class MPIGroup(Collectives):
                 time.sleep(min(max(waited / 10, SHORTEST), LONGEST))
 
     def abort(self, status: int) -> None:
-        """As in Group. A rank but the first waits a moment, so that the first can report what befell all of them."""
-        if self.rank:
-            time.sleep(TURN + TURN_OF_NEXT * self.rank)
+        """As in Group."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
+        with contextlib.suppress(OSError):  # MPI's own line says less than what was said before
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         self._communicator.Abort(status)
 
 
