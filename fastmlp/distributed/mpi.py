@@ -16,9 +16,12 @@ from fastmlp.launcher import launched
 __all__ = ["MPIGroup", "mpi_group"]
 
 Array = np.ndarray
-# A rank that waits looks again at once for SPIN seconds, then lets others have its core: after that for ever longer,
-# up to a tenth of what it has waited, and LONGEST.
-SPIN, SHORTEST, LONGEST = 0.0005, 0.00005, 0.02
+# A rank that waits for the others looks again at once for SPIN seconds, and lets others have its core between looks for
+# YIELD seconds. Then it sleeps for ever longer: a tenth of what it has waited, between SHORTEST and a limit. A small
+# message (in bytes) is there or is not, and rank 0 may write for minutes before it sends the next; a large one moves on
+# only while somebody looks.
+SPIN, YIELD, SHORTEST, SMALL = 0.0005, 0.01, 0.00005, 4096
+LONGEST, LONGEST_IF_LARGE = 0.02, 0.0002
 
 
 def mpi_group() -> "MPIGroup":
@@ -61,7 +64,8 @@ class MPIGroup(Collectives):
         """As in Group."""
         sent = np.ascontiguousarray(array)
         received, counts = self._room(sent, [len(sent)] * self.size if rows is None else rows)
-        self._wait(self._communicator.Iallgatherv([_bytes(sent), self._byte], [_bytes(received), counts, self._byte]))
+        call = self._communicator.Iallgatherv
+        self._wait(call([_bytes(sent), self._byte], [_bytes(received), counts, self._byte]), received.nbytes)
         return self._parts(received, counts)
 
     def exchange(self, arrays: Sequence[Array], rows: Sequence[int]) -> list[Array]:
@@ -69,9 +73,9 @@ class MPIGroup(Collectives):
         sent = np.concatenate(arrays)
         received, counts = self._room(sent, rows)
         lengths = [array.nbytes for array in arrays]
-        self._wait(
-            self._communicator.Ialltoallv([_bytes(sent), lengths, self._byte], [_bytes(received), counts, self._byte])
-        )
+        call = self._communicator.Ialltoallv
+        request = call([_bytes(sent), lengths, self._byte], [_bytes(received), counts, self._byte])
+        self._wait(request, max(sent.nbytes, received.nbytes))
         return self._parts(received, counts)
 
     def _room(self, like: Array, rows: Sequence[int]) -> tuple[Array, list[int]]:
@@ -86,12 +90,15 @@ class MPIGroup(Collectives):
         ends = np.cumsum([count // row for count in counts])
         return np.split(received, ends[:-1])
 
-    def _wait(self, request: Any) -> None:
-        began = time.perf_counter()
+    def _wait(self, request: Any, size: int) -> None:
+        """Wait until a request is done that receives so many bytes."""
+        began, small = time.perf_counter(), size <= SMALL
         while not request.Test():
             waited = time.perf_counter() - began
-            if waited > SPIN:
-                time.sleep(min(max(waited / 10, SHORTEST), LONGEST))
+            if waited > YIELD or (small and waited > SPIN):
+                time.sleep(min(max(waited / 10, SHORTEST), LONGEST if small else LONGEST_IF_LARGE))
+            elif waited > SPIN:
+                _yield_core()
 
     def abort(self, status: int) -> None:
         """As in Group."""
@@ -101,6 +108,13 @@ class MPIGroup(Collectives):
         with contextlib.suppress(OSError):  # MPI's own line says less than what was said before
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         self._communicator.Abort(status)
+
+
+def _yield_core() -> None:
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
+    else:
+        time.sleep(0)
 
 
 def _bytes(array: Array) -> Array:
