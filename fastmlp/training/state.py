@@ -20,6 +20,7 @@ from fastmlp.training.progress import Progress
 
 TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
 Checkpoint = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
+PIECE = 1 << 20  # numbers that are looked at at once
 OPTIMIZER = "optimizer."  # before the names of the optimizer's arrays in a checkpoint
 
 
@@ -82,9 +83,15 @@ class TrainingState:
         """The name of an array that no checkpoint may hold, since it has a number that is infinite or none."""
         remembered, _ = optimizer_state(self.optimizer, self.model.network.layers)
         for name, array in {**self.model.network.state_dict(), **remembered}.items():
-            if not np.isfinite(array).all():
+            if not all_finite(array):
                 return name
         return None
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Return whether no number is infinite or none, with little memory."""
+    flat = array.reshape(-1)
+    return all(bool(np.isfinite(flat[start : start + PIECE]).all()) for start in range(0, flat.size, PIECE))
 
 
 def is_of_words(name: str) -> bool:

@@ -16,7 +16,7 @@ from fastmlp.network.shape import NetworkShape
 from fastmlp.ops.backend import Backend
 from fastmlp.options import ConfigError
 from fastmlp.training.optimizer import make_optimizer, optimizer_state, set_learning_rate
-from fastmlp.training.state import OPTIMIZER
+from fastmlp.training.state import OPTIMIZER, all_finite
 
 __all__ = ["Trainee", "make_network", "training_precision"]
 
@@ -104,7 +104,7 @@ class Trainee:
         """Return the number of the first array that is not finite, or -1; and a checksum of what all ranks have."""
         checksum, bad = 0, -1
         for number, (name, array) in enumerate(self.arrays.items()):
-            if bad < 0 and not np.isfinite(array).all():
+            if bad < 0 and not all_finite(array):
                 bad = number
             if self.rows(name) is None:
                 checksum = zlib.crc32(array.tobytes(), checksum)

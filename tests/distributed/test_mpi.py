@@ -17,7 +17,7 @@ from fastmlp.config import OPTIMIZERS
 from fastmlp.distributed import Alone
 from fastmlp.files import checkpoint
 from fastmlp.trainer import train as train_here
-from tests.distributed import faulty, launch
+from tests.distributed import faulty, launch, memory
 from tests.distributed.losses import KINDS, losses
 from tests.distributed.test_run import outcome_but_name
 from tests.runs import flags, lines_in, metrics_of, process, window_config, window_options, write_text
@@ -354,3 +354,21 @@ def test_mpi_that_is_asked_for_is_imported_though_no_launcher_is_seen(tmp_path: 
         assert child.communicate() == ("", "")
     assert child.returncode == 0
     assert checkpoint.load(tmp_path / "run/last.safetensors")[1]["step"] == 30
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_promise_20_a_rank_takes_the_memory_of_its_part(
+    tmp_path: Path, endurance: bool, tell: Callable[[str], None]
+) -> None:
+    """In the long form of a million words."""
+    V = 1_000_000 if endurance else 150_000
+    status, out, err = launch.finished(*launch.python(2, memory.__file__, V, "run"), folder=tmp_path)
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    for rank, (taken, formula) in enumerate(found):
+        tell(f"rank {rank}: {taken / 1e6:,.0f} MB, by the formula {formula / 1e6:,.0f} MB")
+        assert taken <= formula
+    alone = memory.formula(V, 1, 1)
+    assert found[1][0] < 0.75 * alone
