@@ -173,7 +173,7 @@ class Model:
 def sharing_rows_pays(sizes: Sizes, body: float, parameters: int, ranks: int, latency: float, bandwidth: float) -> bool:
     """Return whether hidden layers that share out a batch's rows would be faster than on every rank alike.
 
-    They would save body (1 - 1 / n), and add up their gradients and the statistics of their batch normalizations.
+    They would save body (1 - 1 / n), and have to add up their gradients and the sums of their batch normalizations.
     """
     saved = body * (1 - 1 / ranks)
     norms = 2
@@ -235,13 +235,9 @@ def tables(steps: int = 9) -> Iterator[str]:
             speeds = [B / model.seconds(Sizes(V), ranks, *line) / 1e3 for ranks in RANKS]
             rows.append([f"{V:,}", name, *(f"{speed:.1f}" for speed in speeds)])
     yield markdown_table(["V", "network", *(f"{ranks} rank{'s' * (ranks > 1)}" for ranks in RANKS)], rows)
-    pays = [
-        f"{ranks} ranks over {name}"
-        for name, (latency, bandwidth) in NETWORKS.items()
-        for ranks in RANKS[1:]
-        if sharing_rows_pays(small, model.body, parameters, ranks, latency, bandwidth)
-    ]
-    yield f"By the same model, hidden layers that share the rows of a batch out would be faster with: {pays or 'none'}."
+    for name, line in NETWORKS.items():
+        pays = [ranks for ranks in RANKS[1:] if sharing_rows_pays(small, model.body, parameters, ranks, *line)]
+        yield f"Over {name}, hidden layers that share a batch's rows out too would be faster with {pays or 'no'} ranks."
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -16,6 +16,10 @@ checkpoint is written, or 4 P for the best weights in memory, 4 R F of activatio
 kernels/linear_cross_entropy.pyx; Numba's has the same parts, NumPy's is at most 8 R V), and the text's (fastmlp/text).
 In a wide last layer most work memory is for the slices' parts of dh. No memory grows with the steps.
 
+Where n ranks share the words out (fastmlp/distributed), P is P_words / n + P_rest in each: P_words are the parameters
+that have a row for each word. Rank 0 has, beside the text, 4 (P_words + P_rest) more for predictions with the weights
+of all; it saves in blocks of 4 MB, and reads a checkpoint whole when it resumes.
+
 F = 4 H + 2 H_r + 2 I + T D + 2 T + K + 3, and 2 D with a projection, T D with tied weights: an upper bound, for hidden
 layers of H units in all, H_r of them in residual blocks, and I = (T + A) D inputs with A averages. 3 H are the y of
 linear, batchnorm and the activation (tanh and relu overwrite batchnorm's y, but dropout then has its own); I + H the dx
