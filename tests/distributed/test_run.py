@@ -232,43 +232,39 @@ def test_a_failure_in_the_midst_of_a_step_aborts_all(tmp_path: Path, monkeypatch
         run_ranks(2, work)
 
 
-def test_what_one_rank_alone_has_lost_is_found_before_it_is_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        # as with a processor that computes in another way, or a bit that memory has flipped
+        ("projection.bias", 1e-6, r"the hidden layers of rank 1 on .* are no longer those of rank 0"),
+        ("embedding.weight", np.inf, "embedding.weight is no longer finite"),
+    ],
+)
+def test_what_one_rank_alone_has_lost_is_found_before_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float, message: str
+) -> None:
     config = config_of(write_text(tmp_path), tmp_path / "run", "window", save_every=1)
-
-    def work(group: ThreadRank) -> Any:
-        met = meet(group, {})
-        if group.rank:
-            hidden_layers_that_drift(group)
-            return follow(group, met)
-        leader = Leader(group, met)
-        drifted = pytest.raises(DivergedError, match=r"the hidden layers of rank 1 on .* are no longer those of rank 0")
-        with drifted, open_run(config, leader=leader) as run:
-            run.train()
-        leader.end(1)
-        return None
-
-    run_ranks(2, work)
-
-
-def hidden_layers_that_drift(group: ThreadRank) -> None:
-    """As with a processor that computes in another way, or a bit that memory has flipped."""
     real = training_ranks.Trainee.step
 
     def step(self: Any, batch: Any, number: int, rate: float) -> float:
         loss = real(self, batch, number, rate)
-        if self.network.part.group is group:
-            self.network.parameters["projection.bias"][0] += 1e-6
+        if self.network.part.group.rank == 1:
+            self.network.parameters[name].flat[0] += value
         return loss
 
-    training_ranks.Trainee.step = step  # type: ignore[method-assign]
-    group.undo = lambda: setattr(training_ranks.Trainee, "step", real)  # type: ignore[attr-defined]
+    def work(group: ThreadRank) -> Any:
+        met = meet(group, {})
+        if group.rank:
+            return follow(group, met)
+        leader = Leader(group, met)
+        with pytest.raises(DivergedError, match=message), open_run(config, leader=leader) as run:
+            run.train()
+        leader.end(1)
+        return None
 
-
-@pytest.fixture(autouse=True)
-def step_as_it_was() -> Any:
-    real = training_ranks.Trainee.step
-    yield
-    training_ranks.Trainee.step = real  # type: ignore[method-assign]
+    monkeypatch.setattr(training_ranks.Trainee, "step", step)
+    run_ranks(3, work)
+    assert not (tmp_path / "run/last.safetensors").exists()
 
 
 @pytest.mark.parametrize(
