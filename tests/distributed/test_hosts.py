@@ -20,8 +20,9 @@ from fastmlp.distributed import Alone
 from tests.distributed import launch, wire
 from tests.distributed.losses import KINDS, losses
 
-HOSTS = {"fastmlp-a": "10.77.31.1", "fastmlp-b": "10.77.31.2"}
-MIDDLE, ENDS = "fastmlp-wire", ("end-a", "end-b")
+OWN = f"fastmlp-{os.getpid()}"  # another run of the tests has others
+HOSTS = {f"{OWN}-a": "10.77.31.1", f"{OWN}-b": "10.77.31.2"}
+MIDDLE, ENDS = f"{OWN}-wire", ("end-a", "end-b")
 DELAY_MS, RATE_MBIT = 1, 1_000
 # MPICH would find shared memory between processes of one machine, in whatever namespace
 SOCKETS = {"UCX_TLS": "tcp,self", "UCX_NET_DEVICES": "wire"}
@@ -51,11 +52,11 @@ def hosts() -> Iterator[str]:
     if sys.platform != "linux" or shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("network namespaces need Linux, root and ip (Debian: iproute2)")
     launch.mpiexec()
-    remove(MIDDLE, *HOSTS)
     try:
         for name in (MIDDLE, *HOSTS):
             ip("netns", "add", name)
     except subprocess.CalledProcessError as error:
+        remove(MIDDLE, *HOSTS)
         pytest.skip(f"no network namespaces here: {error.stderr.strip()}")
     with contextlib.ExitStack() as stack:
         stack.callback(remove, MIDDLE, *HOSTS)
