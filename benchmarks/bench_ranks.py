@@ -251,17 +251,6 @@ def bench_a_step_of_ranks(benchmark: Any, smoke: bool, ranks: int) -> None:
     assert found["received"] == pytest.approx(formula, rel=0.1)  # the near words of rank 0 are not just a share of all
 
 
-def bench_the_tables(benchmark: Any, smoke: bool) -> None:
-    """What `python -m benchmarks.bench_ranks` prints; only a smoke run, whose sizes are small, is quick enough here."""
-    if not smoke:
-        pytest.skip("python -m benchmarks.bench_ranks prints the tables")
-    model = Model.of((10, 3.0), (20, 4.0))
-    assert model.seconds(Sizes(40, B=1, D=1), 1, 1, 1, 0, 0) == pytest.approx(6)
-    # with two ranks: the body 2, half of the words 2, seven rounds 7, and 24 + 4 + 32 bytes at one a second
-    found = benchmark.pedantic(model.seconds, (Sizes(40, B=1, D=1), 2, 1, 1, 0, 0), rounds=1)
-    assert found == pytest.approx(2 + 2 + 7 + 60)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worker", help=argparse.SUPPRESS)

@@ -82,15 +82,14 @@ def run(command: Callable[[argparse.Namespace, Crew], int], parser: cli.Parser, 
     """Run a command as `cli.run` does, as one rank of several."""
     from fastmlp.distributed.mpi import mpi_group
 
-    rank, _ = launched()
-    if rank:  # rank 0 prints for all, --help too
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         crew = Crew(mpi_group())
     except GroupError as error:  # on all ranks alike
-        if not rank:
+        if launched()[0] == 0:
             cli.say(f"{parser.prog}: {error}")
         return error.status
+    if crew.group.rank:  # rank 0 prints for all, --help too
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     status = cli.run(lambda parsed: command(parsed, crew), parser, arguments, crew.report)
     crew.end(status)
     return status
