@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import bench_step, bench_window, ceilings, draw, peers, table, training
+from benchmarks import bench_ranks, bench_step, bench_window, ceilings, draw, peers, table, training
 from benchmarks.bench_step import Steps
 from benchmarks.contest import Contender, Contest, Result, Turn
 from fastmlp import ops
@@ -131,3 +131,21 @@ def test_turns_beside_a_slow_matrix_unit_do_not_count() -> None:
     measured = bench_window.Measured("small", 128, [OURS], {"ours": turns}, 2)
     assert measured.best == 1e12
     assert "| 2 of 4 " in bench_window.describe(measured)
+
+
+def test_the_model_of_ranks() -> None:
+    """Two vocabularies with one rank give body and word; with more ranks the words are shared and messages come."""
+    model, sizes = bench_ranks.Model.of((10, 3.0), (20, 4.0)), bench_ranks.Sizes(40, B=1, D=1)
+    assert model.seconds(sizes, 1, latency=1, bandwidth=1, averages=0, near=0) == pytest.approx(2 + 4)
+    # seven rounds; of the other rank 24 bytes of statistics and 32 of an order; half of dh, and half of the sum
+    assert model.seconds(sizes, 2, latency=1, bandwidth=1, averages=0, near=0) == pytest.approx(2 + 2 + 7 + 24 + 32 + 4)
+    assert bench_ranks.bytes_of_step(sizes, averages=3, near=10, ranks=4) == pytest.approx(3 * 56 + 2 * 12 + 30)
+
+
+def test_hidden_layers_share_rows_where_the_network_is_fast() -> None:
+    sizes = bench_ranks.Sizes(28_000)
+    pays = {
+        name: bench_ranks.sharing_rows_pays(sizes, 0.04, 2_500_000, 2, *line)
+        for name, line in bench_ranks.NETWORKS.items()
+    }
+    assert pays == {"1 Gbit/s": False, "10 Gbit/s": True, "100 Gbit/s": True}

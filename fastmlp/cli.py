@@ -208,8 +208,16 @@ def compile_first(backend: "Backend", work: Callable[[], object]) -> None:
     say(f"note: compiled in {time.perf_counter() - began:.1f} s")
 
 
-def run(command: Callable[[argparse.Namespace], int], parser: Parser, arguments: Sequence[str] | None) -> int:
-    """Parse the arguments, run the command and return the exit status; an error is reported in one line."""
+def run(
+    command: Callable[[argparse.Namespace], int],
+    parser: Parser,
+    arguments: Sequence[str] | None,
+    report: Callable[[str], object] | None = None,
+) -> int:
+    """Parse the arguments, run the command and return the exit status; an error is reported in one line.
+
+    report  is given that line instead of standard error
+    """
     given = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):  # novels have letters that Latin-1 or ASCII lacks
         sys.stdout.reconfigure(errors="replace")
@@ -226,7 +234,7 @@ def run(command: Callable[[argparse.Namespace], int], parser: Parser, arguments:
         if "--debug" in given and sys.stderr is not None:
             traceback.print_exc()
         status, message = explain(error)
-        say(f"{parser.prog}: {message}")
+        (report or say)(f"{parser.prog}: {message}")
         return status
 
 

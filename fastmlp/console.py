@@ -129,6 +129,8 @@ class Console(Printer):
             case Running():
                 simd = f" ({event.simd})" if event.simd else ""
                 threads = plural(event.threads, "thread")
+                if event.ranks > 1:
+                    threads += f" in each of {event.ranks} ranks on {plural(event.hosts, 'machine')}"
                 self.fact("running", f"{event.backend}{simd}, precision {event.precision}, {threads}")
             case Counted():
                 counted = f"perplexity {shortly(event.perplexity)} in {event.seconds:.1f} s"

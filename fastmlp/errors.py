@@ -7,6 +7,7 @@ __all__ = [
     "CheckpointError",
     "DivergedError",
     "FolderInUseError",
+    "GroupError",
     "MissingNameError",
     "ModelError",
     "NotTrainedError",
@@ -41,6 +42,10 @@ class CheckpointError(ReportedError):
 
 class FolderInUseError(CheckpointError):
     """Another process holds the folder's lock; the message names it."""
+
+
+class GroupError(ReportedError):
+    """The processes that share a training do not fit together; the message names the one that differs."""
 
 
 class RunFolderError(ReportedError):

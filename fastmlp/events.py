@@ -89,12 +89,17 @@ class NetworkMade(Event):
 
 @dataclass(frozen=True)
 class Running(Event):
-    """The back-end, its SIMD variant (None: it has no variants), the precision and the threads."""
+    """The back-end, its SIMD variant (None: it has no variants), the precision, and the threads of this process.
+
+    ranks  processes that share the words out, on so many machines (hosts)
+    """
 
     backend: str
     simd: str | None
     precision: str
     threads: int
+    ranks: int = 1
+    hosts: int = 1
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from fastmlp.config import (
     check_training_options,
 )
 from fastmlp.data.given import Ids, TextOrIds, source_of
+from fastmlp.distributed.group import Group
 from fastmlp.errors import ModelError, NotTrainedError
 from fastmlp.events import Reporter, Warnings
 from fastmlp.files import checkpoint
@@ -58,6 +59,7 @@ from fastmlp.training.history import History
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from fastmlp.training.ranks import Leader
     from fastmlp.web.widget import Widget
 
 __all__ = ["LanguageModel", "ModelError", "NotTrainedError", "load_language_model"]
@@ -250,6 +252,7 @@ class LanguageModel:
         reporter: Reporter | None = None,
         progress: bool | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        group: Group | None = None,
         **options: Unpack[TrainingOptions],
     ) -> History:
         """Train on a text from new weights and keep the best weights; on any failure the model stays unchanged.
@@ -265,6 +268,9 @@ class LanguageModel:
         progress     whether there is such a bar; None: on a terminal and in a notebook
         should_stop  asked before each step, and while the held-out words are guessed at the end; training ends there
                      if it says so
+        group        ranks that share the words out (fastmlp.distributed), each of which calls `fit` with the same
+                     arguments. Rank 0 reads the text, reports, keeps the run and has the trained model; the models of
+                     the others stay as they are. All return the same losses
         options      how to train, each None or left out: the default of the command
             preset                                "small", "large", "original" (batches of 32, SGD)
             steps, epochs, minutes                how long: one of them (by the text's length)
@@ -297,6 +303,7 @@ class LanguageModel:
         TypeError: fit: no argument stepz; did you mean 'steps'?
         """
         from fastmlp.trainer import open_run, run_in_memory  # imported late: this class alone needs no trainer
+        from fastmlp.training.ranks import followed, leading
 
         check_training_options(options)
         for name, given in (("resume", resume), ("overwrite", overwrite), ("save_every", options.get("save_every"))):
@@ -306,19 +313,32 @@ class LanguageModel:
         files, in_memory = (source, None) if isinstance(source, tuple) else ((), source)
         own = {**self._options, "files": files, "out": None if out is None else os.fspath(out)}
         config = TrainConfig.layered(own, dict(options))
+        shared = group is not None and group.size > 1
         with contextlib.ExitStack() as stack:
+            leader: Leader | None = None  # of the other ranks
+            if group is not None and shared:
+                arguments = {**own, **options}, in_memory
+                if group.rank:
+                    followed(group, *arguments)
+                    history: History = group.share(None)[0]
+                    return history
+                leader = stack.enter_context(leading(group, *arguments))
             if reporter is None:
                 reporter = stack.enter_context(Bar()) if shows_bar(progress) else Warnings()
             if out is None:
-                run = run_in_memory(config, text=in_memory, reporter=reporter)
+                run = run_in_memory(config, text=in_memory, reporter=reporter, leader=leader)
             else:
-                opened = open_run(config, text=in_memory, reporter=reporter, resume=resume, overwrite=overwrite)
+                resumed = {"resume": resume, "overwrite": overwrite}
+                opened = open_run(config, text=in_memory, reporter=reporter, leader=leader, **resumed)
                 run = stack.enter_context(opened)
             result = run.train(should_stop)
             lines, trained = run.metrics_lines(), run.mixture()
         with self._lock:
             self._trained = trained
-        return History.of(lines, result)
+        history = History.of(lines, result)
+        if group is not None and shared:
+            group.share(history)
+        return history
 
     # -------------------------------------------------------------------------------------------------------- using it
 

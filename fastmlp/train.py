@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from fastmlp import cli
+from fastmlp import cli, ranks
 from fastmlp.config import EITHER, NETWORK_OPTIONS, TrainConfig, is_config, options, read_toml
 from fastmlp.options import ConfigError, closest
 
@@ -80,6 +80,7 @@ def make_parser(prog: str) -> cli.Parser:
     for name, what in (
         ("json", "print events as lines of JSON, described in fastmlp/events.py; errors as ever"),
         ("quiet", "print nothing but notices and errors"),
+        ("mpi", "share the words out over the processes that MPI has started, where that does not show by itself"),
     ):
         parser.add_argument(f"--{name}", action="store_true", default=False, help=what)
     for title, names in GROUPS.items():
@@ -197,9 +198,15 @@ def name_config_file(error: ConfigError, arguments: argparse.Namespace) -> None:
         error.file = file
 
 
-def train(arguments: argparse.Namespace, prog: str) -> int:
-    """Train until the end, Ctrl-C or SIGTERM, or until the terminal is closed."""
+def train(arguments: argparse.Namespace, prog: str, crew: "ranks.Crew | None" = None) -> int:
+    """Train until the end, Ctrl-C or SIGTERM, or until the terminal is closed.
+
+    crew  the ranks of which this is one; None: this process trains alone
+    """
+    if crew is not None and crew.group.rank:
+        return follow(arguments, crew)
     config = configuration(arguments)
+    leader = None if crew is None else crew.lead(vars(arguments))
     run: SavedRun | None = None
     with Interrupts() as interrupts:
         try:
@@ -208,9 +215,21 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
 
             with (
                 make_printer(arguments) as printer,
-                open_run(config, reporter=printer, resume=arguments.resume, overwrite=arguments.overwrite) as run,
+                open_run(
+                    config,
+                    reporter=printer,
+                    resume=arguments.resume,
+                    overwrite=arguments.overwrite,
+                    leader=leader,
+                ) as run,
             ):
-                result = run.train(lambda: interrupts.before_step() or printer.closed is not None)
+                result = run.train(
+                    lambda: (
+                        interrupts.before_step()
+                        or printer.closed is not None
+                        or (leader is not None and leader.signal != 0)
+                    )
+                )
                 if result.finished:
                     printer.report(GoOn(commands_after(prog, run)))
                     return cli.DONE
@@ -228,11 +247,33 @@ def train(arguments: argparse.Namespace, prog: str) -> int:
                     raise MemoryError(f"{str(error) or 'none is left'}; {TAKES_LESS}") from error
                 raise
             cli.say(stopped_at_once(prog, run, resumed=arguments.resume))
+            if crew is not None:
+                crew.orderly = False
             return 128 + (interrupts.received or signal.SIGINT)
+    if leader is not None and leader.signal and interrupts.received is None:
+        return 128 + leader.signal
     if interrupts.received is None:
         cli.say(f"{prog}: {why_closed(printer.closed)}; the run is saved in {run.folder.path}")
         return cli.FAILED
     return 128 + interrupts.received
+
+
+def follow(arguments: argparse.Namespace, crew: "ranks.Crew") -> int:
+    """Train as one of the ranks that rank 0 leads; return the exit status that all have."""
+    with Interrupts(quiet=True) as interrupts:
+        try:
+
+            def signaled() -> int:
+                interrupts.before_step()
+                return interrupts.received or 0
+
+            return crew.follow(vars(arguments), signaled)
+        except (KeyboardInterrupt, Exception) as error:
+            if not isinstance(error, KeyboardInterrupt) and not interrupts.stopped_at_once:
+                raise
+            number = interrupts.received or signal.SIGINT
+            crew.report(f"stopped by {signal.Signals(number).name}")
+            return 128 + number
 
 
 def explain_moved_text(error: Exception, folder: str) -> None:
@@ -303,7 +344,9 @@ class Interrupts:
     as the compiler of kernels does, the exception is lost; so it is raised again until it gets through.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        """quiet  another process says that the step is finished first"""
+        self.quiet = quiet
         self.received: int | None = None
         self.in_steps = False
         # on a terminal the message overwrites ^C and the progress bar
@@ -343,7 +386,7 @@ class Interrupts:
             self.received = self.received or number
             raise KeyboardInterrupt
         self.received = number
-        if sys.stderr is None:  # closed: descriptor 2 may be any file by now
+        if self.quiet or sys.stderr is None:  # closed: descriptor 2 may be any file by now
             return
         with contextlib.suppress(OSError):  # Ctrl-C may have ended its reader, as in train 2>&1 | tee log
             message = b"stopping after this step and saving; another Ctrl-C stops at once\n"
@@ -359,8 +402,10 @@ class Interrupts:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.train") -> int:
-    """Run the command."""
-    return cli.run(lambda parsed: train(parsed, prog), make_parser(prog), arguments)
+    """Run the command; where MPI has started several processes, as one rank of them."""
+    if not ranks.are_wanted(sys.argv[1:] if arguments is None else arguments):
+        return cli.run(lambda parsed: train(parsed, prog), make_parser(prog), arguments)
+    return ranks.run(lambda parsed, crew: train(parsed, prog, crew), make_parser(prog), arguments)
 
 
 if __name__ == "__main__":

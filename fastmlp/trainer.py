@@ -16,6 +16,10 @@ checkpoint is written, or 4 P for the best weights in memory, 4 R F of activatio
 kernels/linear_cross_entropy.pyx; Numba's has the same parts, NumPy's is at most 8 R V), and the text's (fastmlp/text).
 In a wide last layer most work memory is for the slices' parts of dh. No memory grows with the steps.
 
+Where n ranks share the words out (fastmlp/distributed), P is P_words / n + P_rest in each: P_words are the parameters
+that have a row for each word. Rank 0 has, beside the text, 4 (P_words + P_rest) more for predictions with the weights
+of all; it saves in blocks of 4 MB, and reads a checkpoint whole when it resumes.
+
 F = 4 H + 2 H_r + 2 I + T D + 2 T + K + 3, and 2 D with a projection, T D with tied weights: an upper bound, for hidden
 layers of H units in all, H_r of them in residual blocks, and I = (T + A) D inputs with A averages. 3 H are the y of
 linear, batchnorm and the activation (tanh and relu overwrite batchnorm's y, but dropout then has its own); I + H the dx
@@ -49,6 +53,7 @@ from fastmlp.threads import default_threads
 from fastmlp.training import setup
 from fastmlp.training.keeper import Folder
 from fastmlp.training.progress import Result
+from fastmlp.training.ranks import Leader
 from fastmlp.training.recipe import filled_in
 from fastmlp.training.run import Run
 from fastmlp.training.state import TRAINING_STATE, Checkpoint, load_state, source_name
@@ -69,15 +74,15 @@ class SavedRun(Run):
         reporter: Reporter,
         *,
         replaces: bool = False,
+        leader: Leader | None = None,
     ) -> None:
         """replaces  whether the folder still holds the run that this one replaces: until its first step it stays
 
         Raises CheckpointError for options that no checkpoint can hold.
         """
         self.folder = folder
-        super().__init__(
-            config, corpus, backend, threads, reporter, Folder(folder, config, reporter.report, replaces=replaces)
-        )
+        keeper = Folder(folder, config, reporter.report, replaces=replaces)
+        super().__init__(config, corpus, backend, threads, reporter, keeper, leader)
         checkpoint.check_room(folder.last, self.state.metadata(TRAINING_STATE))
 
 
@@ -114,11 +119,15 @@ def open_run(
     reporter: Reporter | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    leader: Leader | None = None,
 ) -> Iterator[SavedRun]:
-    """Yield a run that is ready to train, with its text read and its folder locked. Arguments as in `train`."""
+    """Yield a run that is ready to train, with its text read and its folder locked. Arguments as in `train`, and
+
+    leader  of the ranks that share the words out, whose rank 0 this is; the others call fastmlp.training.ranks.follow
+    """
     reporter = reporter or Reporter()
     config = _with_rules(config, resume=resume and not overwrite)
-    backend, threads, corpus = _prepare(config, text, reporter)
+    backend, threads, corpus = _prepare(config, text, reporter, leader)
     folder = find_folder(config.out, config.files, overwrite=overwrite)
     with _lock(folder):
         holds_run = folder.holds_run()
@@ -127,7 +136,7 @@ def open_run(
                 f"{folder.path} already holds a run: go on with it (--resume), replace it (--overwrite) or name another"
             )
         state = load_state(folder, config, corpus) if resume and not overwrite else None
-        config = _filled_in(config, corpus, backend, threads, reporter, state)
+        config = _filled_in(config, corpus, backend, threads, reporter, state, leader)
         if foreign := folder.foreign_files(overwrite=overwrite):  # a killed run is none: it has written config.toml
             or_replace = "" if foreign[0] in folder.run_files else ", or replace it (--overwrite)"
             raise RunFolderError(f"{foreign[0]} is there, and not of a run: name another folder{or_replace}")
@@ -140,7 +149,7 @@ def open_run(
             if state is None and not replaces:  # this file marks the folder as a run's
                 write_atomically(folder.config, to_toml(config).encode())
             with contextlib.closing(
-                SavedRun(config, corpus, folder, backend, threads, reporter, replaces=replaces)
+                SavedRun(config, corpus, folder, backend, threads, reporter, replaces=replaces, leader=leader)
             ) as run:
                 run.report_setup()
                 if not replaces:
@@ -153,14 +162,18 @@ def open_run(
 
 
 def run_in_memory(
-    config: TrainConfig, *, text: Text | np.ndarray | None = None, reporter: Reporter | None = None
+    config: TrainConfig,
+    *,
+    text: Text | np.ndarray | None = None,
+    reporter: Reporter | None = None,
+    leader: Leader | None = None,
 ) -> Run:
-    """Return a run that is ready to train and writes nothing. The arguments are those of `train`."""
+    """Return a run that is ready to train and writes nothing. The arguments are those of `open_run`."""
     reporter = reporter or Reporter()
     config = _with_rules(config)
-    backend, threads, corpus = _prepare(config, text, reporter)
-    config = _filled_in(config, corpus, backend, threads, reporter)
-    run = Run(config, corpus, backend, threads, reporter)
+    backend, threads, corpus = _prepare(config, text, reporter, leader)
+    config = _filled_in(config, corpus, backend, threads, reporter, leader=leader)
+    run = Run(config, corpus, backend, threads, reporter, leader=leader)
     run.report_setup()
     run.prepare()
     return run
@@ -174,9 +187,11 @@ def _with_rules(config: TrainConfig, *, resume: bool = False) -> TrainConfig:
     return dataclasses.replace(config, rules=rules or RULES)
 
 
-def _prepare(config: TrainConfig, text: Text | np.ndarray | None, reporter: Reporter) -> tuple[Backend, int, Corpus]:
+def _prepare(
+    config: TrainConfig, text: Text | np.ndarray | None, reporter: Reporter, leader: Leader | None
+) -> tuple[Backend, int, Corpus]:
     """Choose the back-end and the threads, and read the text."""
-    backend, threads = backends.choose_backend(config.backend), _threads(config)
+    backend, threads = backends.choose_backend(config.backend), _threads(config, leader)
     setup.training_precision(config, backend)  # raises ConfigError before the text is read
     corpus = read_corpus(config, text)
     for prompt in config.prompt:
@@ -206,6 +221,7 @@ def _filled_in(
     threads: int,
     reporter: Reporter,
     saved: Checkpoint | None = None,
+    leader: Leader | None = None,
 ) -> TrainConfig:
     """Return the configuration with its open options from the run to resume, else as suits the text."""
     before = None if saved is None else TrainConfig.layered(with_rules(saved[1]["config"]))
@@ -215,7 +231,7 @@ def _filled_in(
     # a run with a time budget was measured as it began, and keeps what was made of that
     measured = before is not None and before.minutes is not None
     if config.minutes is not None and config.window and not measured:
-        passes = config.minutes * 60 * setup.words_per_second(config, corpus, backend, threads) / words
+        passes = config.minutes * 60 * setup.words_per_second(config, corpus, backend, threads, leader) / words
     filled = filled_in(config, words, passes)
     if filled.minutes != config.minutes:
         used = (filled.steps or 0) * filled.batch_size / words
@@ -236,8 +252,8 @@ def _lock(folder: RunFolder) -> Iterator[None]:
         yield
 
 
-def _threads(config: TrainConfig) -> int:
+def _threads(config: TrainConfig, leader: Leader | None) -> int:
     try:
-        return default_threads(config.threads)
+        return default_threads(config.threads) if leader is None else leader.threads(config.threads)
     except ThreadsError as error:
         raise ConfigError("threads", str(error)) from error

@@ -32,6 +32,9 @@ between the sweeps for any length of batch, and a block stays in the caches. dW 
 A gradient that is not wanted is not computed. All rows count: the check of the arrays (fastmlp/ops/contract.py) leaves
 out ignored rows.
 
+A function `between` the sweeps may put other words' statistics to those of the words here: for a vocabulary of which W
+is a part. A target of -1 is in no block, and its logit is that function's to say.
+
 An update leaves out the rows of W that are held and hands their gradients back, for a caller who has others to add; so
 it does with db. A pointer into their ascending ids goes along with the words of a block.
 
@@ -53,9 +56,11 @@ and with tiles, where L is B and H is padded to 32:
 """
 
 from libc.float cimport FLT_MAX
-from libc.math cimport NAN, exp, isfinite, log
+from libc.math cimport INFINITY, NAN, exp, isfinite, log
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.string cimport memcpy, memset
+
+import numpy
 
 from core cimport (
     TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, core_api, ids_t, import_core, matrix, operand, result, upcoming,
@@ -113,6 +118,7 @@ ctypedef struct Call:
     long held_rows          # rows of W that are not updated
     const int64_t *held     # (held_rows,) which ones, ascending
     float *dheld            # (held_rows, H) where their gradients go
+    void *between           # NULL, or the Python function that is called between the sweeps
     # work memory; (stride) arrays are one float a lane, 0 in the padding, but for row_highest
     int64_t *targets        # (B,) ids
     float *row_scale        # (stride) and four more of its kind in one piece
@@ -697,10 +703,15 @@ cdef double mean_difference(const Call *call, long row) noexcept nogil:
     return total / call.V
 
 
-cdef void combine_slices(Call *call, float *highest, float *log_sum, float *losses) noexcept nogil:
+cdef int combine_slices(Call *call, float *highest, float *log_sum, float *losses) except -1 nogil:
     cdef long row
     cdef double loss, row_log_sum
     core.simd.combine(call.slices, call.stride, call.highest, call.sum, call.row_highest, call.row_sum)
+    if call.between:
+        with gil:
+            (<object> call.between)(numpy.asarray(<float[:call.B]> call.row_highest),
+                                    numpy.asarray(<double[:call.B]> call.row_sum),
+                                    numpy.asarray(<float[:call.B]> call.target_logits))
     for row in range(call.B):
         row_log_sum = log(call.row_sum[row])
         highest[row] = call.row_highest[row]
@@ -709,6 +720,7 @@ cdef void combine_slices(Call *call, float *highest, float *log_sum, float *loss
         if call.label_smoothing:
             loss += call.label_smoothing * (row_log_sum - mean_difference(call, row))
         losses[row] = <float> loss
+    return 0
 
 
 cdef bint all_finite(long count, const float *numbers) noexcept nogil:
@@ -764,17 +776,19 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
     cdef char *work = <char *> core.take(needed)
     if work == NULL:
         raise MemoryError(f"linear_cross_entropy: no memory for {needed:,} bytes")
-    with nogil:
-        while first < rows:
-            lay_out(call, work, threads)
-            call.h = h + first * call.H
-            go_on = run_rows(call, &targets[first], &row_scale[first], <float *> &highest[first],
-                             <float *> &log_sum[first], &losses[first] if forward else NULL, threads)
-            first += call.B
-            call.dh = call.dh + call.B * call.H if call.dh else NULL
-            call.B = min(call.B, rows - first)
-            call.add = True
-            set_sizes(call)
+    try:
+        with nogil:
+            while first < rows:
+                lay_out(call, work, threads)
+                call.h = h + first * call.H
+                go_on = run_rows(call, &targets[first], &row_scale[first], <float *> &highest[first],
+                                 <float *> &log_sum[first], &losses[first] if forward else NULL, threads)
+                first += call.B
+                call.dh = call.dh + call.B * call.H if call.dh else NULL
+                call.B = min(call.B, rows - first)
+                call.add = True
+                set_sizes(call)
+    finally:
         core.give(work)
     return go_on
 
@@ -801,7 +815,7 @@ cdef void sort_targets(Call *call) noexcept nogil:
 
 
 cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, float *highest, float *log_sum,
-                   float *losses, int threads) noexcept nogil:
+                   float *losses, int threads) except -1 nogil:
     """Run the sweeps on one piece, whose work memory is laid out."""
     cdef long row
     memset(call.row_scale, 0, 5 * call.stride * sizeof(float))  # and the four arrays after it
@@ -811,6 +825,8 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
         call.targets[row] = targets[row]
         call.row_scale[row] = row_scale[row]
         call.smoothing_shift[row] = <float> (row_scale[row] * call.label_smoothing / call.V)
+        if call.between:
+            call.target_logits[row] = -INFINITY
     sort_targets(call)
     if call.planes:
         core.run(split_lanes, call, ceil_div(call.B, PANEL), threads)
@@ -848,7 +864,8 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
 
 
 cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias, float[:, ::1] dh,
-                float[:, ::1] dweight, float[::1] dbias, double label_smoothing, str fp32_precision) except -1:
+                float[:, ::1] dweight, float[::1] dbias, double label_smoothing, between,
+                str fp32_precision) except -1:
     """Fill in the arguments; return False if there are no rows: then all gradients are 0."""
     call.planes = planes_of(fp32_precision)
     call.B, call.H, call.V = h.shape[0], h.shape[1], weight.shape[0]
@@ -857,6 +874,7 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
         raise ValueError("linear_cross_entropy: weight: expected at least one word, got none")
     call.dh = call.dweight = call.dbias = NULL
     call.add = False
+    call.between = NULL if between is None else <void *> between
     call.rule = NULL
     call.weight_state = call.weight_state2 = call.dheld = NULL
     call.held_rows = 0
@@ -880,11 +898,11 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
 
 def linear_cross_entropy_forward(const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias,
                                  targets, const float[::1] row_scale, float[::1] highest, float[::1] log_sum,
-                                 float[::1] losses, *, double label_smoothing=0.0, str fp32_precision="auto",
-                                 int threads=1):
+                                 float[::1] losses, *, double label_smoothing=0.0, between=None,
+                                 str fp32_precision="auto", int threads=1):
     """Compute the statistics and losses of the batch's rows."""
     cdef Call call
-    if begin(&call, h, weight, bias, None, None, None, label_smoothing, fp32_precision):
+    if begin(&call, h, weight, bias, None, None, None, label_smoothing, between, fp32_precision):
         run(&call, targets, row_scale, highest, log_sum, losses, threads)
 
 
@@ -895,17 +913,17 @@ def linear_cross_entropy_backward(const float[:, ::1] h, const float[:, ::1] wei
                                   int threads=1):
     """Compute the gradients, from the logits computed again."""
     cdef Call call
-    if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing, fp32_precision):
+    if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing, None, fp32_precision):
         run(&call, targets, row_scale, highest, log_sum, None, threads)
 
 
 def linear_cross_entropy(const float[:, ::1] h, const float[:, ::1] weight, const float[::1] bias,
                          targets, const float[::1] row_scale, float[::1] highest, float[::1] log_sum,
                          float[::1] losses, float[:, ::1] dh, float[:, ::1] dweight, float[::1] dbias, *,
-                         double label_smoothing=0.0, str fp32_precision="auto", int threads=1):
+                         double label_smoothing=0.0, between=None, str fp32_precision="auto", int threads=1):
     """Compute losses and gradients together: the exponentials are computed once."""
     cdef Call call
-    if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing, fp32_precision):
+    if begin(&call, h, weight, bias, dh, dweight, dbias, label_smoothing, between, fp32_precision):
         run(&call, targets, row_scale, highest, log_sum, losses, threads)
 
 
@@ -913,8 +931,8 @@ def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, con
                                 targets, const float[::1] row_scale, float[:, ::1] weight_state,
                                 float[:, ::1] weight_state2, held, float[::1] highest, float[::1] log_sum,
                                 float[::1] losses, float[:, ::1] dh, float[::1] dbias, float[:, ::1] dheld, *,
-                                str rule, double label_smoothing=0.0, str fp32_precision="auto", int threads=1,
-                                **options):
+                                str rule, double label_smoothing=0.0, between=None, str fp32_precision="auto",
+                                int threads=1, **options):
     """Losses, gradients of h, bias and what is held, and the update of weight; dW of a block never leaves the cache."""
     cdef Call call
     cdef update_rule the_rule
@@ -926,7 +944,7 @@ def linear_cross_entropy_update(const float[:, ::1] h, float[:, ::1] weight, con
         given, lacking = ("dheld", "held") if held is None else ("held", "dheld")
         raise ValueError(f"linear_cross_entropy_update: {lacking}: expected an array, as {given} is one; got None")
     the_rule = make_rule(**options)
-    cdef bint rows = begin(&call, h, weight, bias, dh, None, dbias, label_smoothing, fp32_precision)
+    cdef bint rows = begin(&call, h, weight, bias, dh, None, dbias, label_smoothing, between, fp32_precision)
     call.rule = &the_rule
     if states > 0:
         call.weight_state = &weight_state[0, 0]

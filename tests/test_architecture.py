@@ -12,9 +12,9 @@ PACKAGE = ROOT / "fastmlp"
 LONGEST = 600  # lines; a longer file says in its first lines why it is "long because"
 # Bottom up: a room, a folder or a file of fastmlp/, imports from rooms before it and from itself.
 ROOMS = [
-    *("errors", "options", "threads", "arrays", "events"),
+    *("errors", "options", "threads", "arrays", "events", "launcher", "distributed"),
     *("text", "ops", "functional", "config", "nn", "data", "files"),
-    *("optim", "network", "pictures", "prediction", "training", "trainer", "cli"),
+    *("optim", "network", "pictures", "prediction", "training", "trainer", "cli", "ranks"),
     *("web", "language_model", "console", "torch", "train", "generate", "evaluate", "neighbors", "map"),
     *("play", "export", "runs", "info", "examples", "__main__"),
 ]

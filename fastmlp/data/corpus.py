@@ -18,9 +18,32 @@ from fastmlp.text.tokenizer import Tokenizer
 from fastmlp.text.vocabulary import UNK, Vocabulary, is_word
 from fastmlp.text.words import IDS, get_tokenizer
 
-__all__ = ["Corpus", "checked_ids", "read_corpus"]
+__all__ = ["Corpus", "ToTrain", "checked_ids", "read_corpus"]
 
 Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class ToTrain:
+    """What a network is trained on: ids, without the words that they stand for.
+
+    size   V, how many different ids there are
+    train  windows to train on
+    """
+
+    size: int
+    train: Windows
+
+    def batches(self, config: TrainConfig) -> Batches:
+        """How a run of this configuration draws its batches."""
+        kind: type[Batches] = RandomBatches if config.epochs is None else EpochBatches
+        if config.window:
+            kind = StretchBatches
+        return kind(self.train, config.batch_size, config.seed)
+
+    def counts(self) -> Array:
+        """How often each word comes in the training part, (V,)."""
+        return np.bincount(self.train.targets, minlength=self.size)
 
 
 @dataclass(frozen=True)
@@ -60,14 +83,19 @@ class Corpus:
 
     def batches(self, config: TrainConfig) -> Batches:
         """How a run of this configuration draws its batches."""
-        kind: type[Batches] = RandomBatches if config.epochs is None else EpochBatches
-        if config.window:
-            kind = StretchBatches
-        return kind(self.train, config.batch_size, config.seed)
+        return self.to_train().batches(config)
 
     def counts(self) -> Array:
         """How often each word comes in the training part, (V,)."""
-        return np.bincount(self.train.targets, minlength=len(self.vocabulary))
+        return self.to_train().counts()
+
+    def to_train(self) -> ToTrain:
+        """Return the training part alone."""
+        return ToTrain(len(self.vocabulary), self.train)
+
+    def padding(self) -> int:
+        """Return the id that stands before a text: the sentence end."""
+        return self.vocabulary.id_of(self.tokenizer.sentence_end)
 
     def default_prompt(self) -> list[str]:
         """Return the beginning of a sentence of the held-out text, as long as the context."""

@@ -6,7 +6,7 @@ import os
 import platform
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -27,7 +27,7 @@ TEMPORARY = ".fastmlp-*.tmp"
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-def write_atomically(path: PathLike, data: bytes) -> None:
+def write_atomically(path: PathLike, data: bytes | Callable[[IO[bytes]], None], size: int | None = None) -> None:
     """Replace the contents of a file durably, or leave the file as it is.
 
     The bytes are written to a temporary file beside it, flushed to the disk and renamed; the renaming is flushed too.
@@ -35,13 +35,15 @@ def write_atomically(path: PathLike, data: bytes) -> None:
     `lock_folder` to remove. The umask sets the file's mode.
 
     path  file to write or replace; its folder must exist
-    data  all of its bytes
+    data  all of its bytes; or a function that writes them to the file, and
+    size  how many these will be
     Raises CheckpointError with the path, the number of bytes and the system's reason.
     """
     try:
         _write(Path(path), data)
     except (OSError, ValueError) as error:  # ValueError: a path without a file's name, or with a NUL
-        raise CheckpointError(f"cannot write {_show(path)} ({len(data):,} bytes): {_reason(error)}") from error
+        count = len(data) if isinstance(data, bytes) else size
+        raise CheckpointError(f"cannot write {_show(path)} ({count:,} bytes): {_reason(error)}") from error
 
 
 def check_writable(folder: PathLike) -> None:
@@ -63,12 +65,15 @@ def check_writable(folder: PathLike) -> None:
         ) from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes | Callable[[IO[bytes]], None]) -> None:
     """Do the steps of write_atomically; raise the system's own errors."""
     temporary = path.with_name(_temporary_name())
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            if isinstance(data, bytes):
+                file.write(data)
+            else:
+                data(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

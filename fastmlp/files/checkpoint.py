@@ -13,7 +13,9 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -22,7 +24,7 @@ import numpy as np
 from fastmlp.errors import CheckpointError
 from fastmlp.files.atomic import PathLike, _reason, _show, write_atomically
 
-__all__ = ["check_room", "is_checkpoint", "load", "save"]
+__all__ = ["Blocks", "check_room", "is_checkpoint", "load", "save"]
 
 Array = np.ndarray
 FORMAT = 1  # incremented when earlier versions can no longer read the files
@@ -50,24 +52,49 @@ _DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 # ------------------------------------------------------------------------------------------------- saving and loading
 
 
-def save(path: PathLike, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class Blocks:
+    """A tensor that is nowhere whole: it is written a block of rows after the other.
+
+    blocks  yields them in order; it is called once
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    blocks: Callable[[], Iterable[Array]]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the whole tensor."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def save(path: PathLike, tensors: Mapping[str, Array | Blocks], metadata: Mapping[str, Any]) -> None:
     """Write a checkpoint, which `load` restores exactly; on failure an existing file stays as it is.
 
     path      file to write or replace; its folder must exist
-    tensors   by name: booleans, integers or floats of up to 64 bits, of any shape and memory layout
+    tensors   by name: booleans, integers or floats of up to 64 bits, of any shape and memory layout; or Blocks of them
     metadata  what JSON holds exactly: str keys, lists, str, bool, int, None and finite float (JSON has no NaN)
     Raises TypeError or ValueError for what a checkpoint cannot hold, CheckpointError where it cannot be written.
-    Memory: the file's bytes for a moment, and copies of those tensors that are not C-contiguous.
+    Memory: the file's bytes for a moment, and copies of those tensors that are not C-contiguous; with Blocks only these
+    copies, and a block.
     """
     arrays = {name: _plain(name, tensors[name]) for name in sorted(tensors)}
     _check_metadata(metadata)
-    text = _envelope(_digest(metadata, arrays), metadata)
-    wide_first = dict(sorted(arrays.items(), key=lambda named: -named[1].itemsize))  # so that all numbers are aligned
+    wide_first = dict(sorted(arrays.items(), key=lambda named: -named[1].dtype.itemsize))  # all numbers are aligned
+    plain = {name: array for name, array in wide_first.items() if not isinstance(array, Blocks)}
+    in_blocks = len(plain) < len(arrays)
+    text = _envelope("0" * 64 if in_blocks else _digest(metadata, plain), metadata)
     header = _header(text, wide_first)
     if len(header) > LONGEST_HEADER:
         raise CheckpointError(f"cannot write {_show(path)} ({len(text):,} bytes of metadata): more than a header holds")
+    begin = len(header).to_bytes(8, "little")
+    if in_blocks:
+        size = 8 + len(header) + sum(array.nbytes for array in arrays.values())
+        write_atomically(path, partial(_write_blocks, metadata=metadata, arrays=wide_first), size)
+        return
     # written without the library, which takes twice the memory and three times the time, while training waits
-    parts: list[bytes | memoryview] = [len(header).to_bytes(8, "little"), header, *map(_bytes_of, wide_first.values())]
+    parts: list[bytes | memoryview] = [begin, header, *map(_bytes_of, plain.values())]
     write_atomically(path, b"".join(parts))
 
 
@@ -81,7 +108,29 @@ def check_room(path: PathLike, metadata: Mapping[str, Any]) -> None:
         )
 
 
-def _header(text: str, arrays: Mapping[str, Array]) -> bytes:
+def _write_blocks(file: IO[bytes], *, metadata: Mapping[str, Any], arrays: Mapping[str, Array | Blocks]) -> None:
+    """Write the tensors in the digest's order, each to its place; then what stands before them, with the digest."""
+    header = _header(_envelope("0" * 64, metadata), arrays)
+    places, place = {}, 8 + len(header)
+    for name, array in arrays.items():
+        places[name], place = place, place + array.nbytes
+    digest = _begin_digest(metadata, arrays)
+    for name in sorted(arrays):
+        file.seek(places[name])
+        array, written = arrays[name], 0
+        for block in array.blocks() if isinstance(array, Blocks) else [array]:
+            data = _bytes_of(_plain(name, block))
+            digest.update(data)
+            file.write(data)
+            written += len(data)
+        if written != array.nbytes:
+            raise ValueError(f"tensors: {name}: expected {array.nbytes:,} bytes in blocks, got {written:,}")
+    header = _header(_envelope(digest.hexdigest(), metadata), arrays)
+    file.seek(0)
+    file.write(len(header).to_bytes(8, "little") + header)
+
+
+def _header(text: str, arrays: Mapping[str, Array | Blocks]) -> bytes:
     """Return the JSON header of a safetensors file with our envelope and these arrays in order."""
     header: dict[str, Any] = {"__metadata__": {KEY: text}}
     position = 0
@@ -139,16 +188,18 @@ def _foreign(what: str) -> NoReturn:
     raise _Unusable(f"{what}; name a file that fastmlp has saved")
 
 
-def _plain(name: str, array: Array) -> Array:
-    """Return the array as C-contiguous and little-endian, without a copy if it is both."""
+def _plain(name: str, array: Any) -> Any:
+    """Return the array as C-contiguous and little-endian, without a copy if it is both; Blocks as they are."""
     if not isinstance(name, str):
         raise TypeError(f"tensors: expected names of type str, got {name!r}")
     if name == "__metadata__":
         raise ValueError("tensors: __metadata__ is a word of the file format, not a name for a tensor")
     dtype = getattr(array, "dtype", None)
-    if not isinstance(array, np.ndarray) or _native(array.dtype) not in _DTYPE_NAMES:
+    if not isinstance(array, np.ndarray | Blocks) or _native(array.dtype) not in _DTYPE_NAMES:
         got = type(array).__name__ if dtype is None else f"dtype {dtype}"
         raise TypeError(f"tensors: {name}: expected an array of {', '.join(map(str, _DTYPE_NAMES))}, got {got}")
+    if isinstance(array, Blocks):
+        return array
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C")  # ascontiguousarray would make () a (1,)
 
 
@@ -181,14 +232,18 @@ def _envelope(sha256: str, metadata: Mapping[str, Any]) -> str:
     return _json({"format": FORMAT, "sha256": sha256, "metadata": dict(metadata)})
 
 
+def _begin_digest(metadata: Mapping[str, Any], arrays: Mapping[str, Array | Blocks]) -> Any:
+    """SHA-256 over format, metadata and each tensor's name, dtype and shape; their bytes follow, in name order."""
+    described = [[name, _DTYPE_NAMES[_native(arrays[name].dtype)], arrays[name].shape] for name in sorted(arrays)]
+    return hashlib.sha256(_json([FORMAT, dict(metadata), described]).encode())
+
+
 def _digest(metadata: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
-    """SHA-256 over format, metadata and each tensor's name, dtype and shape, then over their bytes, in name order."""
-    names = sorted(arrays)
-    described = [[name, _DTYPE_NAMES[_native(arrays[name].dtype)], arrays[name].shape] for name in names]
-    digest = hashlib.sha256(_json([FORMAT, dict(metadata), described]).encode())
-    for name in names:
+    """The whole of it."""
+    digest = _begin_digest(metadata, arrays)
+    for name in sorted(arrays):
         digest.update(_bytes_of(arrays[name]))
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def _check_is_file(path: Path) -> None:

@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from fastmlp.data.windows import Batch
-from fastmlp.network.context import Context
+from fastmlp.distributed.group import Group
+from fastmlp.distributed.part import Part
+from fastmlp.network.context import Context, ContextOfPart
 from fastmlp.network.shape import NetworkShape
 from fastmlp.nn.activation import GELU, ReLU, Tanh
 from fastmlp.nn.batchnorm import BatchNorm1d
@@ -42,6 +44,8 @@ __all__ = ["Network", "WindowNetwork"]
 
 Array = np.ndarray
 ACTIVATION: dict[str, type[Module]] = {"tanh": Tanh, "gelu": GELU, "relu": ReLU}
+PER_WORD = ("embedding.weight", "output.weight", "output.bias")  # parameters that have a row for each word
+ROWS_DRAWN = 1 << 14  # of each rank's words whose initial weights are drawn at once
 OUTPUT_STD = 0.01  # of the initial output weights: logits are near 0, so the first loss is ln V
 
 
@@ -52,12 +56,16 @@ class WindowNetwork(Module):
     counter  (2,)  int64: the seed of the dropout masks, and the step
     """
 
-    def __init__(self, shape: NetworkShape, dtype: Any = np.float32) -> None:
+    def __init__(self, shape: NetworkShape, dtype: Any = np.float32, part: Part | None = None) -> None:
+        """part  of the words, where ranks share them out: the embedding and the output layer have its rows alone"""
         super().__init__()
         self.counter = np.zeros(2, np.int64)
         self._dropouts = 0
         at_input, in_hidden, at_output = shape.dropout
-        self.embedding = Context(shape.vocabulary, shape.embed, shape.averages, dtype)
+        if part is None:
+            self.embedding = Context(shape.vocabulary, shape.embed, shape.averages, dtype)
+        else:
+            self.embedding = ContextOfPart(part, shape.embed, shape.averages, dtype)
         self.dropout = self._dropout(at_input)
         widths = [shape.inputs, *shape.hidden, *[shape.hidden[-1]] * shape.blocks]
         self.hidden = Sequential(
@@ -72,7 +80,7 @@ class WindowNetwork(Module):
             width = shape.embed
         self.output_dropout = self._dropout(at_output)
         tied_to = self.embedding if shape.tied else None
-        self.output = Head(width, shape.vocabulary, dtype=dtype, rng=UNDRAWN, tied_to=tied_to)
+        self.output = Head(width, shape.vocabulary, dtype=dtype, rng=UNDRAWN, tied_to=tied_to, part=part)
 
     def _dropout(self, p: float) -> Dropout:
         dropout = Dropout(p, rng=0)
@@ -127,6 +135,8 @@ class Network:
     layers       the modules; their gradients are those of the last batch
     parameters   trained arrays by state_dict name, always the same ones; an optimizer updates them in place
     statistics   the batchnorms' running estimates, by state_dict name, likewise
+    part         of the words, where ranks share them out; None: all. Then `step` and a forward pass in training are for
+                 all ranks to call together, on the same batch; the other methods are for a network of all words
     """
 
     def __init__(
@@ -139,6 +149,7 @@ class Network:
         seed: int | None = None,
         counts: Array | None = None,
         parameters: Mapping[str, Array] | None = None,
+        group: Group | None = None,
         dtype: Any = np.float32,
     ) -> None:
         """Make a network.
@@ -150,13 +161,15 @@ class Network:
         seed        of the initial weights and the dropout masks; give either a seed or parameters
         counts      (V,) count of each word: the output's bias starts as the log of its frequency; None: as 0
         parameters  a state_dict of parameters and running statistics, which are copied
+        group       of ranks that share the words out; the hidden layers are on each of them
         dtype       float32; with the NumPy back-end also float64
         """
         if (seed is None) == (parameters is None):
             raise ValueError("expected either a seed or parameters")
         self.shape, self.ops, self.threads = shape, ops, threads
         self._place = Bound(ops, threads)
-        self.layers = WindowNetwork(shape, dtype).run_in(self._place)
+        self.part = None if group is None else Part(group, shape.vocabulary)
+        self.layers = WindowNetwork(shape, dtype, self.part).run_in(self._place)
         self.fp32_precision = self.layers.output.fp32_precision = fp32_precision
         self._linear = [
             layer for layer in self.layers.modules() if isinstance(layer, Linear) and layer is not self.layers.output
@@ -181,19 +194,40 @@ class Network:
         for stream, (name, param) in enumerate(self.parameters.items()):
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, stream))))
             if name == "embedding.weight":
-                param[...] = rng.standard_normal(param.shape, np.float32)
+                self._draw(rng, param)
                 param *= np.float32(self.shape.embed_std)
             elif name == "output.weight":
-                param[...] = rng.standard_normal(param.shape, np.float32) * np.float32(OUTPUT_STD)
+                self._draw(rng, param)
+                np.multiply(param, np.float32(OUTPUT_STD), out=param, dtype=np.float32, casting="unsafe")
             elif name == "output.bias" and counts is not None:
-                param[...] = np.log((counts + 1.0) / (counts + 1.0).sum())
+                logarithms = np.log((counts + 1.0) / (counts + 1.0).sum())
+                param[...] = logarithms if self.part is None else self.part.of(logarithms)
             elif name.endswith("linear.weight") or name == "projection.weight":
                 bound = np.float32(1 / math.sqrt(param.shape[1]))
                 param[...] = (2 * rng.random(param.shape, np.float32) - 1) * bound
 
+    def _draw(self, rng: np.random.Generator, param: Array) -> None:
+        """Draw N(0, 1) for each word and keep the rows of this part: the same numbers however words are shared out."""
+        if self.part is None:
+            param[...] = rng.standard_normal(param.shape, np.float32)
+            return
+        ranks, rank = self.part.group.size, self.part.group.rank
+        for first in range(0, len(param), ROWS_DRAWN):
+            words = min(ranks * ROWS_DRAWN, self.shape.vocabulary - ranks * first)
+            drawn = rng.standard_normal((words, param.shape[1]), np.float32)
+            param[first : first + ROWS_DRAWN] = drawn[rank::ranks]
+
     def parameter_count(self) -> int:
-        """Return how many numbers are trained."""
-        return sum(param.size for param in self.parameters.values())
+        """Return how many numbers are trained, on all ranks."""
+        return sum(param.size // len(param) * self.rows_of(name) for name, param in self.parameters.items())
+
+    def is_of_part(self, name: str) -> bool:
+        """Return whether a parameter has the rows of this part's words alone."""
+        return self.part is not None and name in PER_WORD
+
+    def rows_of(self, name: str) -> int:
+        """Return the length of a parameter's first axis with all words."""
+        return self.shape.vocabulary if name in PER_WORD else len(self.parameters[name])
 
     def state_dict(self) -> dict[str, Array]:
         """Return parameters and running statistics, not copied, with the names and layouts of torch.nn's modules."""
@@ -225,7 +259,7 @@ class Network:
         output = self.layers.output
         self.layers.counter[1] = step
         h = self.forward(batch.near, batch.far, training=True)
-        held = np.unique(batch.near) if output.tied else None
+        held = self.layers.embedding.rows_read(batch.near) if output.tied else None
         losses = output.step(h, batch.targets, self._mean_over(len(h)), optimizer, held=held)
         dh = output.loss_backward()
         if dh is not None:

@@ -1,17 +1,20 @@
 """The output layer of a network that predicts one of many classes: a linear layer with its loss and update."""
 
+import math
 from typing import Any
 
 import numpy as np
 
+from fastmlp.distributed.part import Part
 from fastmlp.nn.embedding import Embedding
 from fastmlp.nn.linear import Linear
-from fastmlp.nn.module import Module, Random
+from fastmlp.nn.module import UNDRAWN, Module, Random
 from fastmlp.ops.gradient import FusingOptimizer, RowGradient
 
 __all__ = ["Head"]
 
 Array = np.ndarray
+ROWS_DRAWN = 1 << 14  # of each part, at once
 
 
 class Head(Linear):
@@ -22,6 +25,8 @@ class Head(Linear):
     Arguments as in Linear, and
     tied_to         an embedding that shares its weight with this layer; the weight stays the embedding's parameter
     fp32_precision  of the products, but those of `losses`, as in LinearCrossEntropyLoss
+    part            of the classes, where ranks share them out: the layer has its rows alone. Targets are of all
+                    classes, losses and the input's gradient are those of all parts, and all ranks have the same batch
     """
 
     _made: tuple[Array, ...] = (np.empty(0),)  # the results of the last batch, if the place is bound
@@ -38,14 +43,29 @@ class Head(Linear):
         fp32_precision: str = "auto",
         rng: Random = None,
         tied_to: Embedding | None = None,
+        part: Part | None = None,
     ) -> None:
-        super().__init__(in_features, out_features, bias, device, dtype, fp32_precision=fp32_precision, rng=rng)
+        rows, own_rng = (out_features, rng) if part is None else (part.words, UNDRAWN)
+        super().__init__(in_features, rows, bias, device, dtype, fp32_precision=fp32_precision, rng=own_rng)
+        self.part = part
+        if part is not None and rng is not UNDRAWN:
+            self._draw_part(np.random.default_rng(rng), part)
         self._weight_owner: tuple[Module] = (self if tied_to is None else tied_to,)  # in a tuple: not a child
         if tied_to is not None:
             if tied_to.weight.shape != self.weight.shape or tied_to.dtype != self.dtype:
                 raise ValueError(f"tied_to: expected a weight of {self.weight.shape}, got {tied_to.weight.shape}")
             self._parameters.remove("weight")
             self.weight = tied_to.weight
+
+    def _draw_part(self, rng: np.random.Generator, part: Part) -> None:
+        """Draw the initial values of all classes as Linear does, and keep those of this part."""
+        bound, size, rank = 1 / math.sqrt(self.in_features), part.group.size, part.group.rank
+        for first in range(0, part.words, ROWS_DRAWN):
+            rows = min(ROWS_DRAWN * size, part.vocabulary - first * size)
+            drawn = rng.uniform(-bound, bound, (rows, self.in_features))
+            self.weight[first : first + ROWS_DRAWN] = drawn[rank::size]
+        if self.bias is not None:
+            self.bias[...] = part.of(rng.uniform(-bound, bound, part.vocabulary))
 
     @property
     def tied(self) -> bool:
@@ -60,8 +80,10 @@ class Head(Linear):
         row_scale  (B,)    0 ignores a row: its loss is 0
         """
         highest, log_sum, losses, _ = self._results(h)
+        targets, options = self._of_part(targets, row_scale)
         inputs = h, self.weight, self.bias, targets, row_scale
-        self.place.run("linear_cross_entropy_forward", *inputs, highest, log_sum, losses, fp32_precision=fp32_precision)
+        found = highest, log_sum, losses
+        self.place.run("linear_cross_entropy_forward", *inputs, *found, fp32_precision=fp32_precision, **options)
         return losses
 
     def learn(self, h: Array, targets: Array, row_scale: Array) -> Array:
@@ -72,8 +94,11 @@ class Head(Linear):
         *found, dh = self._results(h)
         dweight = self._weight_owner[0]._gradient("weight")
         dbias = None if self.bias is None else self._gradient("bias")
+        targets, options = self._of_part(targets, row_scale)
         inputs = h, self.weight, self.bias, targets, row_scale
-        self.place.run("linear_cross_entropy", *inputs, *found, dh, dweight, dbias, fp32_precision=self.fp32_precision)
+        outputs = *found, dh, dweight, dbias
+        self.place.run("linear_cross_entropy", *inputs, *outputs, fp32_precision=self.fp32_precision, **options)
+        self._add_up(dh)
         self._saved = dh
         return found[-1]
 
@@ -101,6 +126,7 @@ class Head(Linear):
         states = [*rule.states, None, None][:2]
         dbias = None if self.bias is None else self._gradient("bias")
         dheld = None if held is None else self.place.array(self, "dheld", (len(held), self.in_features), h.dtype)
+        targets, options = self._of_part(targets, row_scale)
         updated = self.place.run(
             "linear_cross_entropy_update",
             *(h, self.weight, self.bias, targets, row_scale),
@@ -108,12 +134,15 @@ class Head(Linear):
             rule=rule.name,
             label_smoothing=label_smoothing,
             fp32_precision=self.fp32_precision,
+            **options,
             **rule.options,
         )
-        if not updated:
+        if updated:  # on all ranks or on none
+            self._add_up(dh)
+            if owner is self:
+                optimizer.count_step(self, "weight")
+        else:
             self.grads.clear()
-        elif owner is self:
-            optimizer.count_step(self, "weight")
         self._saved, self._dheld = dh if updated else None, dheld
         return found[-1]
 
@@ -129,6 +158,20 @@ class Head(Linear):
         assert isinstance(gradient, RowGradient)
         gradient.drows[...] += self._dheld
         embedding.grads["weight"] = RowGradient(gradient.rows, gradient.drows, alone=True)
+
+    def _of_part(self, targets: Array, row_scale: Array) -> tuple[Array, dict[str, Any]]:
+        """Return the targets as ids of the weight's rows, and the op's options for a part."""
+        if self.part is None:
+            return targets, {}
+        wrong = (row_scale != 0) & ((targets < 0) | (targets >= self.part.vocabulary))
+        if wrong.any():  # no part would have it
+            raise IndexError(f"targets: expected ids in [0, {self.part.vocabulary}), got {targets[wrong][0]}")
+        return self.part.local(targets), {"between": self.part.combine}
+
+    def _add_up(self, dh: Array) -> None:
+        """Make the parts' shares of the input's gradient the whole."""
+        if self.part is not None:
+            self.part.group.allreduce(dh)
 
     def _results(self, h: Array) -> tuple[Array, ...]:
         """Return the arrays for highest logits, logarithms of the sums, losses (B,) and dh (B, H)."""

@@ -7,6 +7,8 @@ import numpy as np
 
 from fastmlp import functional
 from fastmlp.arrays import as_array, as_floats, as_ids, check_shape
+from fastmlp.distributed.group import Group
+from fastmlp.distributed.part import Part
 from fastmlp.functional import _loss
 from fastmlp.functional._linear_loss import is_fused, linear_cross_entropy
 from fastmlp.functional.linear_cross_entropy import checked_inputs
@@ -94,6 +96,10 @@ class LinearCrossEntropyLoss(Module):
     linear         the layer; its parameters linear.weight (V * d1 * ..., H) and linear.bias start as in Linear
     fp32_precision "ieee" or "auto": products in float32; "bf16x3" and "bf16" if the CPU supports them
     rng            seed or Generator of the initial values
+    group          of ranks (fastmlp.distributed) that share the classes out: each has every size-th row of the weight,
+                   from its rank on, and calls the same methods with the same inputs. Targets are of all classes; the
+                   loss and the input's gradient are those of the whole layer, on every rank. Not with class weights,
+                   label_smoothing, out_features or probabilities
     Probabilities as targets, and out_features, store the logits. In training mode the forward pass also computes the
     gradients, in one sweep, and first drops the previous ones.
 
@@ -124,16 +130,25 @@ class LinearCrossEntropyLoss(Module):
         options: Any = None,
         fp32_precision: str = "auto",
         rng: Random = None,
+        group: Group | None = None,
     ) -> None:
         super().__init__()
         refuse("LinearCrossEntropyLoss", options=options)
+        if group is not None:
+            with_group = {
+                "weight": weight is not None,
+                "label_smoothing": label_smoothing or None,
+                "out_features": out_features,
+            }
+            refuse("LinearCrossEntropyLoss with a group", **with_group)
         self.in_features, self.num_classes, self.fp32_precision = in_features, num_classes, fp32_precision
         self.ignore_index = ignore_index
         _loss.check_options(reduction, IGNORED if ignore_index is None else ignore_index, label_smoothing)
         self.reduction, self.label_smoothing = reduction, label_smoothing
         self.out_features = tuple(checked_size("out_features", size) for size in out_features)
         rows = math.prod(self.out_features, start=checked_size("num_classes", num_classes))
-        self.linear = Head(in_features, rows, bias, device, dtype, fp32_precision=fp32_precision, rng=rng)
+        part = None if group is None else Part(group, rows)
+        self.linear = Head(in_features, rows, bias, device, dtype, fp32_precision=fp32_precision, rng=rng, part=part)
         class_weight = None if weight is None else as_floats("weight", weight, self.linear.dtype).copy()
         if class_weight is not None:
             check_shape("weight", class_weight, (num_classes,))
@@ -146,7 +161,8 @@ class LinearCrossEntropyLoss(Module):
         target  () or (N, d1, ...)  classes; or (V,) or (N, V, d1, ...)  probabilities
         """
         x, targets = self._checked(input, target)
-        loss, gradients = self._run(x, targets, grads=self.training and self.reduction != "none")
+        run = self._run if self.linear.part is None else self._run_part
+        loss, gradients = run(x, targets, grads=self.training and self.reduction != "none")
         self._saved = x, targets, gradients
         return loss[()]
 
@@ -162,18 +178,22 @@ class LinearCrossEntropyLoss(Module):
         if self.reduction == "none" or self.weight is not None:
             raise NotImplementedError('LinearCrossEntropyLoss.step: not with reduction="none", nor with class weights')
         x, targets = self._checked(input, target)
-        if not is_fused(self._shaped_weight(), targets):
+        if self.linear.part is None and not is_fused(self._shaped_weight(), targets):
             raise NotImplementedError("LinearCrossEntropyLoss.step: not with out_features, nor with probabilities")
         rows, classes = x.reshape(-1, self.in_features), targets.reshape(-1)
-        counted = classes != (IGNORED if self.ignore_index is None else self.ignore_index)
-        total = counted.sum() if self.reduction == "mean" else 1
-        with np.errstate(divide="ignore"):
-            row_scale = np.where(counted, 1 / np.float64(total), 0).astype(x.dtype)
+        row_scale, total = self._row_scale(classes, x.dtype)
         losses = self.linear.step(rows, classes, row_scale, optimizer, label_smoothing=self.label_smoothing)
         dinput = self.linear.loss_backward()
         self._saved = x, targets, (np.full_like(rows, np.nan) if dinput is None else dinput, None, None)
         with np.errstate(invalid="ignore"):  # the mean over no row is NaN, as in PyTorch
             return (losses.sum(dtype=np.float64) / np.float64(total)).astype(x.dtype)
+
+    def _row_scale(self, classes: Array, dtype: np.dtype[Any]) -> tuple[Array, int]:
+        """Return the weight of each row's loss in the reduced one, and by what their sum is divided."""
+        counted = classes != (IGNORED if self.ignore_index is None else self.ignore_index)
+        total = int(counted.sum()) if self.reduction == "mean" else 1
+        with np.errstate(divide="ignore"):
+            return np.where(counted, 1 / np.float64(total), 0).astype(dtype), total
 
     def backward(self, grad: Any = None) -> Array:
         """Return the gradient of the input and store the gradients of the layer in it.
@@ -188,7 +208,8 @@ class LinearCrossEntropyLoss(Module):
             dinput: Array = gradients[0]
             return dinput.reshape(x.shape)
         if gradients is None or (upstream != 1).any():
-            _, gradients = self._run(x, targets, grads=True, upstream=upstream)
+            run = self._run if self.linear.part is None else self._run_part
+            _, gradients = run(x, targets, grads=True, upstream=upstream)
         dinput, dweight, dbias = gradients
         self.linear.grads["weight"] = dweight.reshape(self.linear.weight.shape)
         if dbias is not None:
@@ -205,16 +226,41 @@ class LinearCrossEntropyLoss(Module):
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"{name}: input: expected shape (N, {self.in_features}), got {x.shape}")
         options = self.reduction, self.ignore_index, self.label_smoothing, None
-        _, _, targets, *_ = checked_inputs(name, x, self._shaped_weight(), truth, None, None, *options)
+        part = self.linear.part
+        if part is not None and truth.dtype.kind == "f":
+            raise NotImplementedError(f"{name} with a group: probabilities as targets are not supported")
+        # of a part the check sees a weight of all classes, which takes no memory
+        shaped = self._shaped_weight() if part is None else np.broadcast_to(x.dtype.type(0), self._whole_shape(part))
+        _, _, targets, *_ = checked_inputs(name, x, shaped, truth, None, None, *options)
         self._saved = None
         self.linear.grads.clear()
         return x, targets
+
+    def _whole_shape(self, part: Part) -> tuple[int, int]:
+        return part.vocabulary, self.in_features
 
     def _shaped_weight(self) -> Array:
         return self.linear.weight.reshape(self.num_classes, *self.out_features, self.in_features)
 
     def _loss_shape(self, x: Array) -> tuple[int, ...]:
         return (*x.shape[:-1], *self.out_features) if self.reduction == "none" else ()
+
+    def _run_part(self, x: Array, targets: Array, *, grads: bool, upstream: Array | None = None) -> Any:
+        """As `_run`, where ranks share the classes out."""
+        rows, classes = x.reshape(-1, self.in_features), targets.reshape(-1)
+        row_scale, total = self._row_scale(classes, x.dtype)
+        if upstream is not None:
+            row_scale = row_scale * upstream.reshape(-1)
+        if grads:
+            losses = self.linear.learn(rows, classes, row_scale)
+            dweight, dbias = (self.linear.grads.get(name) for name in ("weight", "bias"))
+            gradients = self.linear.loss_backward(), dweight, dbias
+        else:
+            losses, gradients = self.linear.losses(rows, classes, row_scale, fp32_precision=self.fp32_precision), None
+        if self.reduction == "none":
+            return losses.reshape(targets.shape), gradients
+        with np.errstate(invalid="ignore"):  # the mean over no row is NaN, as in PyTorch
+            return (losses.sum(dtype=np.float64) / np.float64(total)).astype(x.dtype), gradients
 
     def _run(self, x: Array, targets: Array, *, grads: bool, upstream: Array | None = None) -> Any:
         bias = None if self.linear.bias is None else self.linear.bias.reshape(self.num_classes, *self.out_features)

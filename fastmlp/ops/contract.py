@@ -10,8 +10,9 @@ of range.
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,6 +41,7 @@ class Array:
     below: str | None = None  # ids must be below the size of this axis
     lowest: int = 0  # ids must be at least that: with -1 there may be places where no id is
     ascending: bool = False  # ids must be ascending and unique
+    elsewhere: str | None = None  # with this option ids may be -1: what they stand for is not in this call's arrays
 
     def describe(self) -> str:
         """Return the axes, as written in error messages and the reference's docstrings."""
@@ -61,9 +63,11 @@ def optional(array: Array) -> Array:
     return replace(array, optional=True)
 
 
-def ids(*axes: str, below: str | None = None, lowest: int = 0, ascending: bool = False) -> Array:
+def ids(
+    *axes: str, below: str | None = None, lowest: int = 0, ascending: bool = False, elsewhere: str | None = None
+) -> Array:
     """An int32 or int64 array of ids from `lowest` on; where `below` names an axis, each is below its size."""
-    return Array(axes, "id", below=below, lowest=lowest, ascending=ascending)
+    return Array(axes, "id", below=below, lowest=lowest, ascending=ascending, elsewhere=elsewhere)
 
 
 def int64s(*axes: str) -> Array:
@@ -121,8 +125,12 @@ def checked(
     @functools.wraps(op)
     def checked_op(*args: Any, **options: Any) -> Any:
         if surely_fit is None or not surely_fit(args, options):
-            _check(op.__name__, expected, args, dtype)
+            _check(op.__name__, expected, args, dtype, options)
             _check_bounds(op.__name__, options)
+        if options.get("between") is not None and options.get("label_smoothing"):
+            raise ValueError(
+                f"{op.__name__}: label_smoothing: expected 0 with between, got {options['label_smoothing']}"
+            )
         asked = options.get("fp32_precision", "auto")
         if asked != "auto" and asked not in precisions():
             wanted = f"auto or one of those that this back-end has here, {', '.join(precisions())}"
@@ -159,7 +167,13 @@ def _on_counted_rows(
     return returned
 
 
-def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ...], dtype: np.dtype | None) -> None:
+def _check(
+    op: str,
+    expected: tuple[tuple[str, Array], ...],
+    args: tuple[Any, ...],
+    dtype: np.dtype | None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     sizes: dict[str, int] = {}
     common_shape: tuple[int, ...] | None = None
     id_dtype: np.dtype | None = None
@@ -203,6 +217,8 @@ def _check(op: str, expected: tuple[tuple[str, Array], ...], args: tuple[Any, ..
         if want.written and not array.flags.writeable:
             raise ValueError(f"{op}: {name}: expected a writeable array, got a read-only one")
     for (name, want), array in zip(expected, args, strict=True):
+        if want.elsewhere is not None and options.get(want.elsewhere) is not None:
+            want = replace(want, lowest=-1)
         if want.holds == "id" and not want.written and array is not None and array.size:
             _check_ids(op, name, want, array, sizes[want.below] if want.below else None, expected, args)
 

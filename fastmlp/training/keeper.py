@@ -121,7 +121,7 @@ class Memory:
         """Copy the weights where they are the best so far."""
         if state.progress.best_step == state.progress.step:
             self._best = {}  # two of them are never kept at once
-            self._best = {name: array.copy() for name, array in state.model.network.state_dict().items()}
+            self._best = {name: array.copy() for name, array in state.weights().items()}
 
     def best(self, model: NeuralModel) -> NeuralModel:
         """A network of its own with the best weights."""
@@ -261,7 +261,7 @@ class Folder:
 
     def _save_best(self, state: TrainingState) -> None:
         """Write the weights, which a checkpoint has already, as the best so far."""
-        checkpoint.save(self.folder.model, state.model.tensors(), state.metadata(MODEL))
+        checkpoint.save(self.folder.model, state.model_tensors(), state.metadata(MODEL))
         self._report(Saved(str(self.folder.model), state.progress.step))
 
     def best(self, model: NeuralModel) -> NeuralModel:

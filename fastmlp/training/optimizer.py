@@ -9,7 +9,7 @@ from fastmlp.config import TrainConfig
 from fastmlp.nn.module import Module, Parameters
 from fastmlp.optim import SGD, Adagrad, AdamW, Optimizer
 
-__all__ = ["load_optimizer_state", "make_optimizer", "optimizer_state", "set_learning_rate"]
+__all__ = ["load_optimizer_state", "make_optimizer", "optimizer_state", "set_learning_rate", "updates_of"]
 
 # Checkpoints' names of the arrays that PyTorch's optimizers keep for a parameter.
 SLOTS = {"momentum_buffer": "velocity", "sum": "squares", "exp_avg": "mean", "exp_avg_sq": "square"}
@@ -57,6 +57,12 @@ def optimizer_state(optimizer: Optimizer, layers: Module) -> tuple[dict[str, np.
         steps = remembered["step"]
         arrays |= {f"{SLOTS[slot]}.{path}": array for slot, array in remembered.items() if slot != "step"}
     return arrays, steps
+
+
+def updates_of(optimizer: Optimizer) -> int:
+    """Return the number of updates that an optimizer has made."""
+    [*_, (module, name)] = [owner for group in optimizer.param_groups for owner in group["params"].owners]
+    return int(optimizer.remembered(module, name)["step"])
 
 
 def load_optimizer_state(optimizer: Optimizer, layers: Module, state: Mapping[str, np.ndarray], steps: int) -> None:

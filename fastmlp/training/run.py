@@ -23,6 +23,7 @@ from fastmlp.training.metrics import Metrics
 from fastmlp.training.mixing import Mixing
 from fastmlp.training.optimizer import make_optimizer, set_learning_rate
 from fastmlp.training.progress import Progress, Result
+from fastmlp.training.ranks import Leader, StateOfRanks
 from fastmlp.training.samples import Samples
 from fastmlp.training.schedule import Schedule
 from fastmlp.training.state import Checkpoint, TrainingState
@@ -43,6 +44,7 @@ class Run:
     samples         the texts that it writes on the way
     metrics         its lines of metrics
     keeper          where all of it is kept
+    model           what predicts; with ranks that share the words out it has the weights only when `current_model` says
     """
 
     def __init__(
@@ -53,16 +55,24 @@ class Run:
         threads: int,
         reporter: Reporter,
         keeper: Keeper | None = None,
+        leader: Leader | None = None,
     ) -> None:
-        """keeper  None: in memory"""
+        """keeper  None: in memory
+        leader  of the ranks that share the words out; None: this process has all of them
+        """
         self.config, self.corpus, self.backend, self.reporter = config, corpus, backend, reporter
         self._report = reporter.report
         self.keeper = keeper or Memory()
         self.precision = setup.training_precision(config, backend)
-        self.network = setup.make_network(config, corpus, backend, threads)
-        self.model = NeuralModel(self.network, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
-        self.optimizer = make_optimizer(config, self.network.layers)
+        self.leader = leader
+        if leader is None:
+            whole = self.network = setup.make_network(config, corpus, backend, threads)
+            self.optimizer = make_optimizer(config, self.network.layers)
+        else:
+            trainee = leader.begin(config, corpus, backend, threads)
+            self.network, self.optimizer, whole = trainee.network, trainee.optimizer, leader.whole_network()
         self.batches = corpus.batches(config)
+        self.model = NeuralModel(whole, corpus.vocabulary, corpus.tokenizer, corpus.unk_trained)
         self.progress = Progress()
         self.schedule = Schedule(config, self.batches)
         self.clock = Clock(self.progress)
@@ -74,12 +84,14 @@ class Run:
         self.samples = Samples(config, corpus, self.model, self.keeper, reporter)
         self.metrics = Metrics(self.progress, self.clock, self.completion, self.keeper, reporter)
         facts = setup.checkpoint_facts(config, corpus, backend, self.precision)
-        self.state = TrainingState(self.model, self.optimizer, self.progress, facts)
+        state = self.model, self.optimizer, self.progress, facts
+        self.state = TrainingState(*state) if leader is None else StateOfRanks(*state, leader)
 
     def report_setup(self) -> None:
         """Report the network, the back-end, precision, threads, and where it is kept."""
         passes = setup.passes_over(self.corpus, self.schedule)
-        for event in setup.setup_events(self.network, passes, self.backend, self.precision, self.keeper.path):
+        where = self.backend, self.precision, self.keeper.path, self.leader
+        for event in setup.setup_events(self.network, passes, *where):
             self._report(event)
 
     def open(self, saved: Checkpoint | None = None) -> None:
@@ -104,7 +116,7 @@ class Run:
         with np.errstate(all="ignore"):  # what overflows shows in the loss
             try:
                 with self.clock.uncounted("evaluation"):
-                    self.clock.pace.evaluated(*self.validation.trial(self.model))
+                    self.clock.pace.evaluated(*self.validation.trial(self.current_model()))
                 if self.completion.was_finished():
                     self._report(Notice(self.schedule.why_finished(self.progress.step)))
                     return self._finished()
@@ -132,7 +144,7 @@ class Run:
         if self.early_stopping.must_revalidate():
             with self.clock.uncounted("evaluation"):
                 self.early_stopping.revalidated(self.validation.loss(self.best_model()))
-        texts = progress.before or self._sample_texts(self.model)
+        texts = progress.before or self._sample_texts(self.current_model())
         self.keeper.begin(self.state)
         if not progress.before:
             progress.before = self.samples.write(texts, progress)
@@ -145,8 +157,11 @@ class Run:
         progress = self.progress
         batch = self.batches.batch(progress.step)
         progress.lr = self.schedule.learning_rate(progress.step, self.completion.share())
-        set_learning_rate(self.optimizer, progress.lr)
-        loss = self.network.step(batch, self.optimizer, progress.step)
+        if self.leader is None:
+            set_learning_rate(self.optimizer, progress.lr)
+            loss = self.network.step(batch, self.optimizer, progress.step)
+        else:
+            loss = self.leader.step(batch, progress.step, progress.lr)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}")
         if progress.step == 0:
@@ -166,7 +181,7 @@ class Run:
         if validation or schedule.logs(step):
             self.metrics.write_interval(validation)
         if schedule.samples(step):
-            self.samples.write(self._sample_texts(self.model), self.progress)
+            self.samples.write(self._sample_texts(self.current_model()), self.progress)
         if self.keeper.save_is_due(step) or self.progress.best_step == step:
             self._save()
             if self.keeper.draw_is_due():
@@ -238,7 +253,7 @@ class Run:
         if self.corpus.val is None:
             return {}
         with self.clock.uncounted("evaluation"):
-            loss = self.validation.loss(self.model)
+            loss = self.validation.loss(self.current_model())
             if not math.isfinite(loss):
                 raise self._diverged(f"the validation loss is {loss}")
             self.early_stopping.validated(loss, is_done=self.completion.is_done())
@@ -272,8 +287,14 @@ class Run:
     def best_model(self) -> NeuralModel:
         """The model of the best weights; of the last ones where none were found to be the best yet."""
         if self.progress.best_step in (None, self.progress.step):
-            return self.model
+            return self.current_model()
         return self.keeper.best(self.model)
+
+    def current_model(self) -> NeuralModel:
+        """The model of the weights as they are now."""
+        if self.leader is not None:
+            self.leader.fill(self.model.network)
+        return self.model
 
     def mixture(self) -> Mixture:
         """The best weights with what they were mixed with at the end: nothing, if the run made no counts or stopped."""

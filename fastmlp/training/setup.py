@@ -2,22 +2,23 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastmlp import __version__
-from fastmlp.config import NETWORK_OPTIONS, TrainConfig, to_dict
+from fastmlp.config import TrainConfig, to_dict
 from fastmlp.data.corpus import Corpus
 from fastmlp.events import Compiled, Compiling, Event, NetworkMade, Notice, Reporter, Running, Writing
 from fastmlp.network.network import Network
-from fastmlp.network.shape import NetworkShape
 from fastmlp.ops.backend import Backend
-from fastmlp.options import ConfigError
 from fastmlp.prediction.neural import NeuralModel
 from fastmlp.training.optimizer import make_optimizer
+from fastmlp.training.ranks import Leader
 from fastmlp.training.recipe import filled_in
 from fastmlp.training.samples import Samples
 from fastmlp.training.schedule import Schedule
+from fastmlp.training.trainee import make_network, training_precision
 
 __all__ = [
     "checkpoint_facts",
@@ -31,47 +32,22 @@ __all__ = [
     "words_per_second",
 ]
 
-OF_SHAPE = (*NETWORK_OPTIONS, "embed_std")
 
-
-def training_precision(config: TrainConfig, backend: Backend) -> str:
-    """Return how training makes its products: "auto" is the fastest that trains to the same loss.
-
-    bf16 does, wherever it is to be had: the tests of the trainer lay the curves over each other.
-    """
-    here = backend.ops.precisions()
-    if config.precision == "auto":
-        return "bf16" if "bf16" in here else here[0]
-    if config.precision not in here:
-        kernels = " ".join(filter(None, (backend.ops.backend, backend.simd)))
-        raise ConfigError(
-            "precision", f"expected auto or {', '.join(here)}, which {kernels} has, got {config.precision!r}"
-        )
-    return config.precision
-
-
-def make_network(config: TrainConfig, corpus: Corpus, backend: Backend, threads: int) -> Network:
-    """Return the network that a configuration asks for, for the words of a text."""
-    options = {name: getattr(config, name) for name in OF_SHAPE if name != "hidden"}
-    return Network(
-        NetworkShape(len(corpus.vocabulary), hidden=config.widths, **options),
-        backend.ops,
-        threads=threads,
-        fp32_precision=training_precision(config, backend),
-        seed=config.seed,
-        counts=corpus.counts() if config.output_bias == "frequencies" else None,
-    )
-
-
-def words_per_second(config: TrainConfig, corpus: Corpus, backend: Backend, threads: int) -> float:
+def words_per_second(
+    config: TrainConfig, corpus: Corpus, backend: Backend, threads: int, leader: Leader | None = None
+) -> float:
     """Return how fast a network of this configuration trains here: the last of three steps of one that is discarded."""
     config = filled_in(config, len(corpus.train), 1.0)
-    network = make_network(config, corpus, backend, threads)
-    batch, optimizer = corpus.batches(config).batch(0), make_optimizer(config, network.layers)
-    seconds = 0.0
+    batch, seconds = corpus.batches(config).batch(0), 0.0
+    if leader is None:
+        network = make_network(config, corpus, backend, threads)
+        step = partial(network.step, batch, make_optimizer(config, network.layers))
+    else:
+        leader.begin(config, corpus, backend, threads)
+        step = partial(leader.step, batch, 0, config.lr)
     for _ in range(3):
         began = time.perf_counter()
-        network.step(batch, optimizer)
+        step()
         seconds = time.perf_counter() - began
     return len(batch.targets) / max(seconds, 1e-9)
 
@@ -97,7 +73,12 @@ def passes_over(corpus: Corpus, schedule: Schedule) -> float | None:
 
 
 def setup_events(
-    network: Network, passes: float | None, backend: Backend, precision: str, folder: Path | None
+    network: Network,
+    passes: float | None,
+    backend: Backend,
+    precision: str,
+    folder: Path | None,
+    leader: Leader | None = None,
 ) -> Iterator[Event]:
     """Yield what is reported of the network, what it runs on, and where it is kept."""
     shape = network.shape
@@ -115,9 +96,12 @@ def setup_events(
         dropout=list(shape.dropout),
         passes=passes,
     )
-    yield Running(backend.ops.backend, backend.simd, precision, network.threads)
+    ranks, hosts = (1, 1) if leader is None else (leader.group.size, leader.hosts)
+    yield Running(backend.ops.backend, backend.simd, precision, network.threads, ranks, hosts)
     if backend.notice:
         yield Notice(backend.notice)
+    for notice in () if leader is None else leader.notices():
+        yield Notice(notice)
     if folder is not None:
         yield Writing(str(folder))
 

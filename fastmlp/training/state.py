@@ -10,16 +10,17 @@ from fastmlp.config import TrainConfig, with_rules
 from fastmlp.data.corpus import Corpus
 from fastmlp.errors import CheckpointError, RunFolderError
 from fastmlp.files import checkpoint
-from fastmlp.files.checkpoint import is_checkpoint
+from fastmlp.files.checkpoint import Blocks, is_checkpoint
 from fastmlp.files.run_folder import RunFolder
 from fastmlp.optim import Optimizer
 from fastmlp.options import ConfigError
-from fastmlp.prediction.neural import CAPITALIZED, VOCABULARY, NeuralModel, words_of
-from fastmlp.training.optimizer import load_optimizer_state, optimizer_state
+from fastmlp.prediction.neural import CAPITALIZED, VOCABULARY, NeuralModel, word_tensors, words_of
+from fastmlp.training.optimizer import load_optimizer_state, optimizer_state, updates_of
 from fastmlp.training.progress import Progress
 
 TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
 Checkpoint = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
+PIECE = 1 << 20  # numbers that are looked at at once
 OPTIMIZER = "optimizer."  # before the names of the optimizer's arrays in a checkpoint
 
 
@@ -42,31 +43,60 @@ class TrainingState:
         """What is said of a checkpoint of a kind. Random numbers need no more than seed and step."""
         return {"kind": kind, "step": self.progress.step, **self.model.metadata(), **self.facts}
 
-    def to_checkpoint(self) -> Checkpoint:
+    def weights(self) -> dict[str, np.ndarray]:
+        """The network's arrays, not copies."""
+        return self.model.network.state_dict()
+
+    def model_tensors(self) -> dict[str, np.ndarray | Blocks]:
+        """What a checkpoint of the model alone holds."""
+        return {**self.weights(), **self._words()}
+
+    def to_checkpoint(self) -> tuple[dict[str, np.ndarray | Blocks], dict[str, Any]]:
         """Everything that `from_checkpoint` needs; the arrays themselves, not copies."""
-        remembered, steps = optimizer_state(self.optimizer, self.model.network.layers)
+        remembered, _ = optimizer_state(self.optimizer, self.model.network.layers)
         state = {f"{OPTIMIZER}{name}": array for name, array in remembered.items()}
-        progress = {"progress": asdict(self.progress), "optimizer_steps": steps}
-        return {**self.model.tensors(), **state}, {**self.metadata(TRAINING_STATE), **progress}
+        return {**self.model_tensors(), **state}, self._training_metadata()
+
+    def _words(self) -> dict[str, np.ndarray]:
+        return word_tensors(self.model.vocabulary, self.model.tokenizer)
+
+    def _training_metadata(self) -> dict[str, Any]:
+        progress = {"progress": asdict(self.progress), "optimizer_steps": updates_of(self.optimizer)}
+        return {**self.metadata(TRAINING_STATE), **progress}
+
+    def _set_progress(self, metadata: dict[str, Any]) -> None:
+        vars(self.progress).update(vars(Progress(**metadata["progress"])))
 
     def from_checkpoint(self, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
         """Become what a checkpoint holds. Raises KeyError, TypeError or ValueError where it does not fit."""
         optimizer = {
             name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)
         }
-        words = (VOCABULARY, CAPITALIZED)
-        network = {name: array for name, array in tensors.items() if not name.startswith((OPTIMIZER, *words))}
+        network = {
+            name: array for name, array in tensors.items() if not (name.startswith(OPTIMIZER) or is_of_words(name))
+        }
         self.model.network.load_state_dict(network)
         load_optimizer_state(self.optimizer, self.model.network.layers, optimizer, metadata["optimizer_steps"])
-        vars(self.progress).update(vars(Progress(**metadata["progress"])))
+        self._set_progress(metadata)
 
     def not_finite(self) -> str | None:
         """The name of an array that no checkpoint may hold, since it has a number that is infinite or none."""
         remembered, _ = optimizer_state(self.optimizer, self.model.network.layers)
         for name, array in {**self.model.network.state_dict(), **remembered}.items():
-            if not np.isfinite(array).all():
+            if not all_finite(array):
                 return name
         return None
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Return whether no number is infinite or none, with little memory."""
+    flat = array.reshape(-1)
+    return all(bool(np.isfinite(flat[start : start + PIECE]).all()) for start in range(0, flat.size, PIECE))
+
+
+def is_of_words(name: str) -> bool:
+    """Return whether a tensor of a checkpoint holds words, not numbers that are trained."""
+    return name.startswith((VOCABULARY, CAPITALIZED))
 
 
 def load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> Checkpoint | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.ops import team
-from fastmlp.ops.gradient import check_places, rule_of
+from fastmlp.ops.gradient import Between, check_places, rule_of
 from fastmlp.ops.numba_ops import update as rules
 from fastmlp.ops.numba_ops._arithmetic import _LOWEST, column_sums, exp_nonpositive, row_sum
 from fastmlp.ops.numba_ops._jit import bias_or_zeros, cut_elements, jit, read_only, work_arrays
@@ -47,12 +47,13 @@ def linear_cross_entropy_forward(
     losses: Array,
     *,
     label_smoothing: float = 0.0,
+    between: Between | None = None,
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
     """Sweep one, nothing stored. Memory: 4 * BLOCK * B bytes a thread, 20 * B a slice."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
-    layer.sweep_one(layer.nothing, layer.nothing, highest, log_sum, losses)
+    layer.sweep_one(layer.nothing, layer.nothing, highest, log_sum, losses, between)
 
 
 def linear_cross_entropy_backward(
@@ -93,13 +94,14 @@ def linear_cross_entropy(
     dbias: Array | None,
     *,
     label_smoothing: float = 0.0,
+    between: Between | None = None,
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
     """Both sweeps. Memory: as the backward pass, and 4 * B * V * (1 + 1 / BLOCK) where 4 * B * V <= MOST_KEPT."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with layer.work_arrays(dh) as (kept, shifts, dh_parts):
-        exact_log_sum = layer.sweep_one(kept, shifts, highest, log_sum, losses)
+        exact_log_sum = layer.sweep_one(kept, shifts, highest, log_sum, losses, between)
         layer.sweep_two(kept, shifts, highest, exact_log_sum, dh_parts, dh, layer.pieces_of(dweight, dbias))
 
 
@@ -121,6 +123,7 @@ def linear_cross_entropy_update(
     *,
     rule: str,
     label_smoothing: float = 0.0,
+    between: Between | None = None,
     fp32_precision: str = "auto",
     threads: int = 1,
     **options: Any,
@@ -152,7 +155,7 @@ def linear_cross_entropy_update(
 
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with layer.work_arrays(dh) as (kept, shifts, dh_parts):
-        exact_log_sum = layer.sweep_one(kept, shifts, highest, log_sum, losses)
+        exact_log_sum = layer.sweep_one(kept, shifts, highest, log_sum, losses, between)
         if not np.isfinite(losses).all():
             for gradient in (dh, dbias, dheld):
                 if gradient is not None:
@@ -186,17 +189,20 @@ class _LastLayer:
         """Return h, W, b and the targets of a slice, with ids counted from its first word (others are no ids of it)."""
         return self.h, self.weight[first:last], self.bias[first:last], self.targets - first
 
-    def sweep_one(self, kept: Array, shifts: Array, highest: Array, log_sum: Array, losses: Array) -> Array:
+    def sweep_one(
+        self, kept: Array, shifts: Array, highest: Array, log_sum: Array, losses: Array, between: Between | None
+    ) -> Array:
         """Compute the statistics and losses, and `kept` and `shifts` unless they are empty; return log_sum in float64.
 
         kept              (V, B) or (0, B)          out: e
         shifts            (V / BLOCK, B) or (0, B)  out: what was subtracted in each block
         highest, log_sum  (B,)                      out
         losses            (B,)                      out
+        between           or None: between the sweeps, see the reference
         """
         tops = np.empty((len(self.slices), len(self.h)), np.float32)
         sums, logit_sums = np.empty(tops.shape), np.empty(tops.shape)
-        target_logits = np.zeros(len(self.h), np.float32)
+        target_logits = np.full(len(self.h), 0 if between is None else -np.inf, np.float32)
 
         def sweep(first: int, last: int) -> None:
             number = first // self.slices[0][1]
@@ -206,7 +212,10 @@ class _LastLayer:
         team.run_slices(sweep, self.slices, self.threads)
         with np.errstate(all="ignore"):  # NaN and infinity are found in the losses
             top = tops.max(axis=0).astype(np.float64)
-            log_sums: Array = np.log((sums * np.exp(tops - top)).sum(axis=0))
+            total = (sums * np.exp(tops - top)).sum(axis=0)
+            if between is not None:
+                between(top, total, target_logits)
+            log_sums: Array = np.log(total)
             losses[...] = (1 - self.label_smoothing) * (log_sums + (top - target_logits))
             if self.label_smoothing:
                 losses += self.label_smoothing * (log_sums + (top - logit_sums.sum(axis=0) / len(self.weight)))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.ops.contract import contract, floats, ids, inout, optional, out
-from fastmlp.ops.gradient import check_places, rule_of
+from fastmlp.ops.gradient import Between, check_places, rule_of
 from fastmlp.ops.reference import update as rules
 from fastmlp.ops.reference.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from fastmlp.ops.reference.linear import linear_forward
@@ -20,6 +20,7 @@ _LINEAR_CROSS_ENTROPY_INPUTS = {
     "targets": ids("B", below="V"),
     "row_scale": floats("B"),
 }
+_OF_A_PART = _LINEAR_CROSS_ENTROPY_INPUTS | {"targets": ids("B", below="V", elsewhere="between")}
 
 
 def _wanted_gradients(
@@ -40,7 +41,49 @@ def _logits(h: Array, weight: Array, bias: Array | None) -> Array:
     return logits
 
 
-@contract(**_LINEAR_CROSS_ENTROPY_INPUTS, highest=out("B"), log_sum=out("B"), losses=out("B"))
+def _statistics(
+    logits: Array,
+    targets: Array,
+    row_scale: Array,
+    highest: Array,
+    log_sum: Array,
+    losses: Array,
+    label_smoothing: float,
+    between: Between | None,
+) -> None:
+    """cross_entropy_forward; with `between`, of the logits of all parts of the vocabulary."""
+    if between is None:
+        cross_entropy_forward(logits, targets, row_scale, highest, log_sum, losses, label_smoothing=label_smoothing)
+        return
+    top, target_logits, here = logits.max(axis=1), np.full(len(logits), -np.inf, logits.dtype), targets >= 0
+    target_logits[here] = logits[here, targets[here]]
+    sums = np.exp(logits - top[:, None]).sum(axis=1)
+    between(top, sums, target_logits)
+    highest[...], log_sum[...] = top, np.log(sums)
+    losses[...] = log_sum + (top - target_logits)
+
+
+def _dlogits(
+    logits: Array,
+    targets: Array,
+    row_scale: Array,
+    highest: Array,
+    log_sum: Array,
+    label_smoothing: float,
+    between: Between | None,
+) -> None:
+    """cross_entropy_backward in place of the logits; with `between`, targets of other parts are none of these words."""
+    if between is None:
+        statistics = highest, log_sum
+        cross_entropy_backward(logits, targets, row_scale, *statistics, logits, label_smoothing=label_smoothing)
+        return
+    here = targets >= 0
+    np.exp(logits - highest[:, None] - log_sum[:, None], out=logits)
+    logits[here, targets[here]] -= 1
+    logits *= row_scale[:, None]
+
+
+@contract(**_OF_A_PART, highest=out("B"), log_sum=out("B"), losses=out("B"))
 def linear_cross_entropy_forward(
     h: Array,
     weight: Array,
@@ -52,6 +95,7 @@ def linear_cross_entropy_forward(
     losses: Array,
     *,
     label_smoothing: float = 0.0,
+    between: Between | None = None,
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
@@ -61,9 +105,17 @@ def linear_cross_entropy_forward(
     weight     (V, H)        in:  one row a word
     bias       (V,) or None  in
     targets, row_scale, highest, log_sum, losses, label_smoothing: as in cross_entropy_forward
+    between    where the vocabulary is shared out and these words are a part of it: a function that is called with
+               the statistics of the part, and turns them, in place, into those of the whole vocabulary. The arrays are
+               valid during the call only:
+                   highest        (B,)  the largest logit
+                   sum            (B,)  sum of exp(logit - highest), in float64 but for the reference
+                   target_logits  (B,)  of the target; -inf where the target's id is -1: it is of another part
+               It may be called several times, for one piece of the rows after the other. An exception that it raises
+               ends the op. It needs a label_smoothing of 0.
     """
     logits = _logits(h, weight, bias)
-    cross_entropy_forward(logits, targets, row_scale, highest, log_sum, losses, label_smoothing=label_smoothing)
+    _statistics(logits, targets, row_scale, highest, log_sum, losses, label_smoothing, between)
 
 
 @contract(
@@ -105,7 +157,7 @@ def linear_cross_entropy_backward(
 
 
 @contract(
-    **_LINEAR_CROSS_ENTROPY_INPUTS,
+    **_OF_A_PART,
     highest=out("B"),
     log_sum=out("B"),
     losses=out("B"),
@@ -127,26 +179,27 @@ def linear_cross_entropy(
     dbias: Array | None,
     *,
     label_smoothing: float = 0.0,
+    between: Between | None = None,
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
     """Forward and backward in one, for training: the logits are computed once.
 
-    The arguments are those of linear_cross_entropy_forward, then the gradients of linear_cross_entropy_backward.
+    The arguments are those of linear_cross_entropy_forward, then the gradients of linear_cross_entropy_backward. With
+    `between`, dh is this part's share of the gradient: the sum over the parts is the whole.
     """
     logits = _logits(h, weight, bias)
-    dlogits = logits
     inputs = logits, targets, row_scale, highest, log_sum
-    cross_entropy_forward(*inputs, losses, label_smoothing=label_smoothing)
-    cross_entropy_backward(*inputs, dlogits, label_smoothing=label_smoothing)
-    _wanted_gradients(dlogits, h, weight, dh, dweight, dbias)
+    _statistics(*inputs, losses, label_smoothing, between)
+    _dlogits(*inputs, label_smoothing, between)
+    _wanted_gradients(logits, h, weight, dh, dweight, dbias)
 
 
 @contract(
     h=floats("B", "H"),
     weight=inout("V", "H"),
     bias=optional(floats("V")),
-    targets=ids("B", below="V"),
+    targets=ids("B", below="V", elsewhere="between"),
     row_scale=floats("B"),
     weight_state=optional(inout("V", "H")),
     weight_state2=optional(inout("V", "H")),
@@ -176,6 +229,7 @@ def linear_cross_entropy_update(
     *,
     rule: str,
     label_smoothing: float = 0.0,
+    between: Between | None = None,
     fp32_precision: str = "auto",
     threads: int = 1,
     **options: Any,
@@ -196,6 +250,7 @@ def linear_cross_entropy_update(
     dbias         (V,)             out:    the gradient of `bias`; None only where there is no bias
     dheld         (U, H) or None   out:    the gradients of the rows that are held; None where none are
     rule          "sgd", "momentum", "adagrad" or "adamw"
+    between       as in linear_cross_entropy; V, held and all that is updated are of this part alone
     options       those of update_<rule>, with its defaults
     Returns False where a loss is infinite or no number: nothing is updated then, and all gradients are NaN.
     """
@@ -203,7 +258,8 @@ def linear_cross_entropy_update(
     check_places(bias, dbias, held, dheld)
     dweight = np.empty_like(weight)
     outputs = highest, log_sum, losses, dh, dweight, dbias
-    linear_cross_entropy(h, weight, bias, targets, row_scale, *outputs, label_smoothing=label_smoothing)
+    forms: dict[str, Any] = {"label_smoothing": label_smoothing, "between": between}
+    linear_cross_entropy(h, weight, bias, targets, row_scale, *outputs, **forms)
     if not np.isfinite(losses).all():
         for gradient in (dh, dbias, dheld):
             if gradient is not None:
