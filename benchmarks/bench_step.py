@@ -27,6 +27,7 @@ UNITS = {  # the ceilings of a variant, in float32 and in bf16
     "avx512_bf16": ("vectors_of_64_bytes", "dot_products_of_bf16"),
     "avx512": ("vectors_of_64_bytes", ""),
     "avx2": ("vectors_of_32_bytes", ""),
+    "neon": ("vectors_of_16_bytes", ""),
     "portable": ("vectors_of_16_bytes", ""),
 }
 PRODUCTS = {"bf16": 1, "bf16x3": 3}  # of bf16 for one of float32

@@ -88,7 +88,7 @@ cdef void average_slice(void *context, long slice, int hand) noexcept nogil:
 def context_averages_forward(const float[:, ::1] weight, far, const float[::1] decays, float[:, :, ::1] emb, *,
                              int threads=1):
     """sqrt(1 - a) * sum a^k weight[far[:, K - 1 - k]] for each decay a, in the last places of each row of emb."""
-    cdef const char[::1] ids = far.reshape(-1).view("b")
+    cdef const unsigned char[::1] ids = far.reshape(-1).view("B")  # char has a sign on x86 and none on ARM
     cdef Call call
     cdef long i, k
     cdef double factor
@@ -106,7 +106,7 @@ def context_averages_forward(const float[:, ::1] weight, far, const float[::1] d
                 call.factors[k * call.averages + i] = <float> factor
                 factor *= decays[i]
         call.weight = &weight[0, 0]
-        call.far = &ids[0] if call.words > 0 else NULL
+        call.far = <const char *> &ids[0] if call.words > 0 else NULL
         call.decays, call.emb = &decays[0], &emb[0, 0, 0]
         core.run(average_slice, &call, ceil_div(call.rows, ANEW), threads)
         core.give(call.factors)

@@ -1,7 +1,7 @@
 """The core of all ops (simd/core.h): one team of threads, one work array and the vector kernels, behind one capsule.
 
-FASTMLP_SIMD=amx|avx512_bf16|avx512|avx2|portable chooses the variant of the vector kernels by hand; one that this CPU
-cannot run is an error. Without it the best one runs.
+FASTMLP_SIMD=amx|avx512_bf16|avx512|avx2|neon|portable chooses the variant of the vector kernels by hand; one that this
+CPU cannot run is an error. Without it the best one runs.
 """
 
 import os

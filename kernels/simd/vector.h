@@ -7,6 +7,8 @@
 #include <string.h>
 #ifdef __SSE2__
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -133,6 +135,8 @@ INLINE wide multiply_low_halves(wide a, wide b)
     return (wide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
 #elif LANES == 4 && defined(__SSE2__)
     return (wide)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#elif LANES == 4 && defined(__aarch64__)
+    return (wide)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
 #else /* clang makes one instruction of it for any target; its macros do not tell which one that is */
     return (a & UINT32_MAX) * (b & UINT32_MAX);
 #endif

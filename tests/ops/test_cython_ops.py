@@ -53,7 +53,7 @@ def same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 
 # ----------------------------------------------------------------------------------------------------------- variants
 
-VARIANTS = ["amx", "avx512_bf16", "avx512", "avx2", "portable"]  # the best first
+VARIANTS = ["amx", "avx512_bf16", "avx512", "avx2", "neon", "portable"]  # the best first
 
 
 @pytest.mark.usefixtures("ops")

@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import ModuleType
 
 import numba
 import numpy as np
 import pytest
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import fastmlp.ops
 from fastmlp.ops import OPS, Ops, get_ops, numba_ops, reference, team
@@ -74,9 +75,8 @@ def test_promise_12_the_bounds_are_checked(checking_bounds):
         checking_bounds.embedding._embedding_forward(table, ids, np.zeros((1, 2), np.float32), 0, 1, 1, 1)
     with pytest.raises(IndexError):
         checking_bounds.update._update_sgd_rows(ids, np.zeros((1, 2), np.float32), table, np.float32(1), np.float32(0))
-    x, short = np.zeros((5, 2), np.float32), np.zeros((4, 3), np.float32)
     with pytest.raises(IndexError):
-        checking_bounds.linear._linear_forward(x, np.zeros((3, 2), np.float32), np.zeros(3, np.float32), short)
+        checking_bounds.gelu._gelu_forward(np.zeros(4, np.float32), np.zeros(5, np.float32))
 
 
 # ------------------------------------------------------------------------------------------------------------ threads
@@ -93,6 +93,7 @@ def test_promise_4_same_bits_for_any_threads(monkeypatch, op):
     monkeypatch.setattr(team, "run_slices", counting)
     monkeypatch.setattr(_jit, "SMALLEST", 64)
     monkeypatch.setattr(_products, "SMALLEST_PRODUCT", 64)
+    monkeypatch.setattr(_products, "NARROWEST", 8)
     given = example(op, B=65, T=3, D=31, H=33, V=1_001)
     want = run(NUMBA, op, given, **options_of(op), threads=1)
     for threads in (2, 3):
@@ -100,6 +101,71 @@ def test_promise_4_same_bits_for_any_threads(monkeypatch, op):
         for name in want:
             assert got[name].tobytes() == want[name].tobytes(), f"{name}: {threads} threads"
     assert max(slices, default=0) > 1 or op == "embedding_backward"  # which one thread does
+
+
+def blas_threads() -> list[int]:
+    """The threads of NumPy's BLAS, and of what was loaded before the first product: another test may load more."""
+    return [library["num_threads"] for library in _products._blas().info()]
+
+
+@pytest.fixture
+def two_blas_threads() -> Iterator[None]:
+    if not blas_threads():
+        pytest.skip("a BLAS whose threads cannot be set")
+    with threadpool_limits(limits=2, user_api="blas"):
+        yield
+
+
+def test_promise_4_blas_has_one_thread_in_a_slice_and_its_own_afterwards(two_blas_threads):
+    """Else it would add in an order that its number of threads decides, and bits with it."""
+    before, seen = blas_threads(), []
+    _products.run_products(lambda first, last: seen.extend(blas_threads()), cut(100, 1), threads=2)
+    assert set(seen) == {1}
+    assert blas_threads() == before
+    with pytest.raises(OSError, match="of a slice"), _products.one_thread:
+        raise OSError("of a slice")
+    assert blas_threads() == before
+
+
+def test_promise_16_blas_gets_its_threads_back_from_the_last_one_out(two_blas_threads):
+    before = blas_threads()
+    with _products.one_thread:
+        with _products.one_thread:
+            pass
+        assert set(blas_threads()) == {1}
+    assert blas_threads() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_promise_16_a_child_that_is_forked_meanwhile_has_blas_threads_of_its_own(two_blas_threads):
+    before = blas_threads()
+    with _products.one_thread:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if blas_threads() == before and not _products.one_thread.lock.locked() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert set(blas_threads()) == {1}
+    assert blas_threads() == before
+
+
+def test_a_blas_that_cannot_be_told_is_left_alone(monkeypatch):
+    """As macOS's: no library that threadpoolctl knows."""
+    monkeypatch.setattr(_products, "_blas", lambda: ThreadpoolController().select(user_api="none"))
+    c = np.empty((3, 5), np.float32)
+    _products.multiply(np.ones((3, 2), np.float32), np.ones((2, 5), np.float32), c, threads=2)
+    assert (c == 2).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 9), (9, 40), (1, 40), (40, 1), (40, 40)], ids=str)
+def test_products_in_slices_of_either_side(monkeypatch, shape):
+    monkeypatch.setattr(_products, "SMALLEST_PRODUCT", 1)
+    monkeypatch.setattr(_products, "NARROWEST", 3)
+    (rows, columns), rng = shape, np.random.default_rng(0)
+    a, b, added = rng.standard_normal((rows, 7)), rng.standard_normal((columns, 7)).T, rng.standard_normal(columns)
+    c = np.full(shape, np.nan)
+    _products.multiply(a, b, c, 2, added)
+    np.testing.assert_allclose(c, a @ b + added, rtol=1e-12)
 
 
 def last_layer(rows: int, words: int, seed: int = 0) -> inputs.Inputs:
@@ -191,13 +257,14 @@ def peak_memory(call: Callable[[], object]) -> int:
 def test_promise_15_passes_take_the_memory_that_they_state(monkeypatch, most_kept, threads):
     """Called one at a time, or where it would be too much, they keep nothing of the size of batch times vocabulary."""
     monkeypatch.setattr(LAST_LAYER, "MOST_KEPT", most_kept)
-    rows, width, words, block = 600, 3, 20_000, LAST_LAYER.BLOCK
+    rows, width, words, step = 600, 3, 20_000, LAST_LAYER.STEP
     given = inputs.mean_over_batch(inputs.linear_cross_entropy(np.random.default_rng(0), rows, width, words))
     given |= run(NUMPY, "linear_cross_entropy_forward", given)
     given |= {"weight_state": None, "weight_state2": None, **inputs.NOTHING_HELD}
-    slices = len(cut(words, 2 * block, multiple_of=block))
-    scratch, sums, dh_parts = threads * 4 * block * rows, 20 * rows * slices, 4 * rows * width * slices
-    kept = 4 * rows * words * (1 + 1 / block) if most_kept else scratch
+    slices = len(cut(words, 2 * step, multiple_of=step))
+    scratch = threads * 4 * LAST_LAYER.block_words(rows) * rows
+    sums, dh_parts = 20 * rows * slices, 4 * rows * width * (slices + threads)
+    kept = 4 * rows * words * (1 + 1 / step) if most_kept else scratch
     stated = {
         "linear_cross_entropy_forward": scratch + sums,
         "linear_cross_entropy_backward": scratch + dh_parts,
@@ -225,6 +292,19 @@ def test_above_the_bound_the_logits_are_made_again(monkeypatch, label_smoothing)
     assert _jit.spare[0].size < 33 * 3_000
     for name in kept:
         assert relative_norm(again[name], kept[name]) < 2e-6, name
+
+
+@pytest.mark.parametrize("most_kept", [LAST_LAYER.MOST_KEPT, 0], ids=["kept", "made again"])
+@pytest.mark.parametrize("op", ["linear_cross_entropy", "linear_cross_entropy_update"])
+def test_promise_2_slices_of_several_blocks(monkeypatch, op, most_kept):
+    """Which only batches of hundreds of rows have."""
+    monkeypatch.setattr(LAST_LAYER, "BLOCK_LOGITS", 1)
+    monkeypatch.setattr(LAST_LAYER, "MOST_KEPT", most_kept)
+    given, options = example(op, B=33, H=31, V=9_000), options_of(op)
+    assert cut(9_000, 256, 128)[0][1] > LAST_LAYER.block_words(33) == 128
+    got, want = run(NUMBA, op, given, **options, threads=2), run(NUMPY, op, given, **options)
+    for name in want:
+        assert relative_norm(got[name], want[name]) < 1e-5, name
 
 
 # --------------------------------------------------------------------------------------------------------- arithmetic
@@ -276,6 +356,17 @@ def test_words_masked_by_an_infinite_bias_have_no_probability(op):
         assert not got["dweight"][:256].any()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_of_infinity_come_without_a_warning(monkeypatch, threads):
+    """The losses tell of it; NumPy would warn in each slice."""
+    monkeypatch.setattr(_products, "SMALLEST_PRODUCT", 1)
+    monkeypatch.setattr(_products, "NARROWEST", 2)
+    y = np.empty((9, 3), np.float32)
+    NUMBA.linear_forward(np.full((9, 2), np.inf, np.float32), np.zeros((3, 2), np.float32), None, y, threads=threads)
+    assert np.isnan(y).all()
+
+
 # -------------------------------------------------------------------------------------------------------- compilation
 
 COUNTING = """
@@ -302,7 +393,7 @@ for op in OPS:
         getattr(numba_ops, op)(*arrays.values(), **options_of(op), threads=threads)
 late = [name for name, count in compiled().items() if count != before[name]]
 assert not late, late
-assert before["_sweep_two"] == before["_update_adagrad_rows"] == 1, before
+assert before["_exponentials"] == before["_dlogits"] == before["_update_adagrad_rows"] == 1, before
 """
 
 

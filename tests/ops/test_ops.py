@@ -280,7 +280,7 @@ def test_guard_pages_kill_who_touches_them(flush, outside):
     assert done.stdout == "fenced\n"
 
 
-@pytest.mark.parametrize("variant", ["amx", "avx512_bf16", "avx512", "avx2", "portable"])
+@pytest.mark.parametrize("variant", ["amx", "avx512_bf16", "avx512", "avx2", "neon", "portable"])
 def test_promise_2_and_12_hold_for_every_simd_variant(variant, as_thorough):
     """The tests of the ops once more, on the compiled back-end made to use another instruction set."""
     require_ops("cython")

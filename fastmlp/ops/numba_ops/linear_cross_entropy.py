@@ -1,4 +1,4 @@
-"""linear_cross_entropy in Numba: two sweeps over the vocabulary."""
+"""linear_cross_entropy in Numba: two sweeps over the vocabulary, with BLAS's products."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,29 +11,35 @@ from fastmlp.ops.gradient import Between, check_places, rule_of
 from fastmlp.ops.numba_ops import update as rules
 from fastmlp.ops.numba_ops._arithmetic import _LOWEST, column_sums, exp_nonpositive, row_sum
 from fastmlp.ops.numba_ops._jit import bias_or_zeros, cut_elements, jit, read_only, work_arrays
-from fastmlp.ops.numba_ops._products import rows_times_matrix, rows_times_rows
+from fastmlp.ops.numba_ops._products import run_products
 from fastmlp.ops.numba_ops.cross_entropy import targets_looked_at
 
 Array = np.ndarray
-Pieces = Callable[[int, int], tuple[Array, Array]]  # (first word, last word) -> the slice's dweight and dbias
-BLOCK = 128  # words that go through the last layer at once: 128 rows of 300 weights stay in a core's second-level cache
+Pieces = Callable[[int, int], tuple[Array, Array]]  # (first word, end) -> the block's dweight and dbias
+STEP = 128  # words: slices and blocks are multiples of it
+BLOCK_LOGITS = 2**18  # logits of a block, at most: a megabyte, which stays in a core's second-level cache
 MOST_KEPT = 256 * 2**20  # bytes of exponentials that may be stored; beyond it the logits are computed again
 
-# The vocabulary is cut into at most 32 slices, each of blocks of BLOCK words. Logits are made transposed, (words,
-# batch): the rows of W are the rows of the product, and maximum and sum of exponentials are taken side by side, one
-# lane a row of the batch.
+# The vocabulary is cut into at most 32 slices, and a slice into blocks of as many words as BLOCK_LOGITS allows. Logits
+# are made transposed, (words, batch), so that maximum and sum of exponentials are taken side by side, one lane a row
+# of the batch. BLAS makes the products of a block, and a kernel what lies between them.
 #
-# Sweep one, per block:  e = exp(logits - shift), where shift is the slice's maximum so far. A slice hands back its
-#                        maximum, its sum of exponentials and the logits of the targets; these make highest, log_sum
-#                        and the losses.
-# Sweep two, per block:  dlogits = (e exp(shift - highest - log_sum) - truth) row_scale, in place;
-#                        dW = dlogits h, straight to its rows; db; dh += dlogits^T W, in each slice for itself.
+# Sweep one, per block:  logits = W h^T; e = exp(logits + b - shift), where shift is the slice's maximum so far. A slice
+#                        hands back its maximum, its sum of exponentials and the logits of the targets; these make
+#                        highest, log_sum and the losses.
+# Sweep two, per block:  dlogits = (e exp(shift - highest - log_sum) - truth) row_scale, in place; db;
+#                        dh += dlogits^T W, in each slice for itself; dW = dlogits h, straight to its rows.
 #
 # Between the sweeps e is stored, 4 B V bytes, unless that is more than MOST_KEPT. In that case, and if forward and
 # backward are called one at a time, sweep two computes the logits again, and shift is highest.
 #
 # Sums over the vocabulary: of exponentials in float32 within a block and in float64 from block to block; of dh in
 # float32 within a slice and in float64 from slice to slice.
+
+
+def block_words(rows: int) -> int:
+    """Return the most words of a block."""
+    return STEP * max(1, BLOCK_LOGITS // (STEP * max(1, rows)))
 
 
 def linear_cross_entropy_forward(
@@ -51,7 +57,7 @@ def linear_cross_entropy_forward(
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
-    """Sweep one, nothing stored. Memory: 4 * BLOCK * B bytes a thread, 20 * B a slice."""
+    """Sweep one, nothing stored. Memory: a block of logits a thread, 4 * B * block_words(B) bytes; 20 * B a slice."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     layer.sweep_one(layer.nothing, layer.nothing, highest, log_sum, losses, between)
 
@@ -72,7 +78,7 @@ def linear_cross_entropy_backward(
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
-    """Sweep two, logits computed again. Memory: 4 * BLOCK * B bytes a thread, 4 * B * H a slice."""
+    """Sweep two, logits computed again. Memory: a block of logits and 4 * B * H bytes a thread, 4 * B * H a slice."""
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with work_arrays(layer.dh_parts(dh)) as (dh_parts,):
         kept = shifts = layer.nothing
@@ -98,7 +104,10 @@ def linear_cross_entropy(
     fp32_precision: str = "auto",
     threads: int = 1,
 ) -> None:
-    """Both sweeps. Memory: as the backward pass, and 4 * B * V * (1 + 1 / BLOCK) where 4 * B * V <= MOST_KEPT."""
+    """Both sweeps.
+
+    Memory: as the backward pass, but 4 * B * V * (1 + 1 / STEP) bytes for all logits where 4 * B * V <= MOST_KEPT.
+    """
     layer = _LastLayer(h, weight, bias, targets, row_scale, label_smoothing, threads)
     with layer.work_arrays(dh) as (kept, shifts, dh_parts):
         exact_log_sum = layer.sweep_one(kept, shifts, highest, log_sum, losses, between)
@@ -128,9 +137,9 @@ def linear_cross_entropy_update(
     threads: int = 1,
     **options: Any,
 ) -> bool:
-    """Both sweeps; a slice's gradient goes into the update while it is in the cache. Memory: as both, without dW.
+    """Both sweeps; a block's gradient goes into the update while it is in the cache. Memory: as both; dW of a block.
 
-    Rows that are held are put back after their slice's update.
+    Rows that are held are put back after their block's update.
     """
     update, states = rule_of("linear_cross_entropy_update", rule, vars(rules), (weight_state, weight_state2))
     check_places(bias, dbias, held, dheld)
@@ -140,12 +149,12 @@ def linear_cross_entropy_update(
     def pieces(first: int, last: int) -> tuple[Array, Array]:
         return np.empty((last - first, weight.shape[1]), np.float32), db[first:last]
 
-    def update_slice(first: int, last: int, dweight: Array, _dbias: Array) -> None:
+    def update_block(first: int, last: int, dweight: Array, _dbias: Array) -> None:
         parts = [array[first:last] for array in changed]
         if held is None or dheld is None:
             update(dweight, *parts, **options)
             return
-        begin, end = np.searchsorted(held, (first, last))
+        begin, end = np.searchsorted(held, np.array((first, last), held.dtype))
         here = held[begin:end] - first
         dheld[begin:end] = dweight[here]
         before = [part[here] for part in parts]
@@ -161,7 +170,7 @@ def linear_cross_entropy_update(
                 if gradient is not None:
                     gradient[...] = np.nan
             return False
-        layer.sweep_two(kept, shifts, highest, exact_log_sum, dh_parts, dh, pieces, update_slice)
+        layer.sweep_two(kept, shifts, highest, exact_log_sum, dh_parts, dh, pieces, update_block)
     return True
 
 
@@ -182,12 +191,20 @@ class _LastLayer:
         self.bias = bias_or_zeros(bias, len(weight))
         self.targets = targets_looked_at(targets, row_scale)
         self.label_smoothing, self.threads = label_smoothing, threads
-        self.slices = team.cut(len(weight), 2 * BLOCK, multiple_of=BLOCK)
+        self.slices = team.cut(len(weight), 2 * STEP, multiple_of=STEP)
+        self.block = block_words(len(h))
         self.nothing = np.empty((0, len(h)), np.float32)
 
-    def _inputs(self, first: int, last: int) -> tuple[Array, Array, Array, Array]:
-        """Return h, W, b and the targets of a slice, with ids counted from its first word (others are no ids of it)."""
-        return self.h, self.weight[first:last], self.bias[first:last], self.targets - first
+    def blocks(self, first: int, last: int, kept: Array) -> Iterator[tuple[int, int, Array]]:
+        """Return first word, end and logits of each block of a slice: those that are kept, or scratch memory."""
+        scratch = kept[first:last] if len(kept) else np.empty((min(self.block, last - first), len(self.h)), np.float32)
+        for start in range(first, last, self.block):
+            stop = min(start + self.block, last)
+            yield start, stop, scratch[start - first : stop - first] if len(kept) else scratch[: stop - start]
+
+    def make_logits(self, start: int, stop: int, logits: Array) -> None:
+        """logits = W h^T, (words, B): the bias is not yet in them."""
+        np.matmul(self.weight[start:stop], self.h.T, out=logits)
 
     def sweep_one(
         self, kept: Array, shifts: Array, highest: Array, log_sum: Array, losses: Array, between: Between | None
@@ -195,21 +212,26 @@ class _LastLayer:
         """Compute the statistics and losses, and `kept` and `shifts` unless they are empty; return log_sum in float64.
 
         kept              (V, B) or (0, B)          out: e
-        shifts            (V / BLOCK, B) or (0, B)  out: what was subtracted in each block
+        shifts            (V / STEP, B) or (0, B)   out: what was subtracted in each block, at its first word
         highest, log_sum  (B,)                      out
         losses            (B,)                      out
         between           or None: between the sweeps, see the reference
         """
-        tops = np.empty((len(self.slices), len(self.h)), np.float32)
-        sums, logit_sums = np.empty(tops.shape), np.empty(tops.shape)
+        tops = np.full((len(self.slices), len(self.h)), _LOWEST)
+        sums, logit_sums = np.zeros(tops.shape), np.zeros(tops.shape)
         target_logits = np.full(len(self.h), 0 if between is None else -np.inf, np.float32)
+        with_logit_sums = bool(self.label_smoothing)
 
         def sweep(first: int, last: int) -> None:
             number = first // self.slices[0][1]
-            outputs = kept[first:last], shifts[first // BLOCK :], tops[number], sums[number], logit_sums[number]
-            _sweep_one(*self._inputs(first, last), bool(self.label_smoothing), *outputs, target_logits)
+            outputs = tops[number], sums[number], logit_sums[number], target_logits
+            for start, stop, logits in self.blocks(first, last, kept):
+                self.make_logits(start, stop, logits)
+                _exponentials(logits, self.bias[start:stop], self.targets - start, with_logit_sums, *outputs)
+                if len(kept):
+                    shifts[start // STEP] = tops[number]
 
-        team.run_slices(sweep, self.slices, self.threads)
+        run_products(sweep, self.slices, self.threads)
         with np.errstate(all="ignore"):  # NaN and infinity are found in the losses
             top = tops.max(axis=0).astype(np.float64)
             total = (sums * np.exp(tops - top)).sum(axis=0)
@@ -232,11 +254,11 @@ class _LastLayer:
         rows, words = len(self.h), len(self.weight)
         if 4 * rows * words > MOST_KEPT:
             words = 0
-        with work_arrays((words, rows), (-(-words // BLOCK), rows), self.dh_parts(dh)) as arrays:
+        with work_arrays((words, rows), (-(-words // STEP), rows), self.dh_parts(dh)) as arrays:
             yield arrays
 
     def pieces_of(self, dweight: Array | None, dbias: Array | None) -> Pieces:
-        """Return the function that finds a slice's part of dweight (without rows if it is not wanted) and of dbias."""
+        """Return the function that finds a block's part of dweight (without rows if it is not wanted) and of dbias."""
         dw = np.empty((0, self.h.shape[1]), np.float32) if dweight is None else dweight
         db = np.empty(len(self.weight), np.float32) if dbias is None else dbias
         return lambda first, last: (dw[first:last], db[first:last])
@@ -258,20 +280,32 @@ class _LastLayer:
         highest, log_sum (B,)    in:  the latter in float64
         dh_parts (slices, B, H)  out: each slice's part of dh
         dh                       out: or None
-        pieces                   the arrays of a slice's dweight and dbias
-        when_made                called for a slice when its gradients, dh_parts included, are complete
+        pieces                   the arrays of a block's dweight and dbias
+        when_made                called for a block when its gradients, its part of dh included, are complete
         """
         at_target = np.float32(1 - self.label_smoothing)
         spread = np.float32(self.label_smoothing / len(self.weight))
 
         def sweep(first: int, last: int) -> None:
-            number = first // self.slices[0][1]
-            inputs = *self._inputs(first, last), self.row_scale, highest, log_sum, at_target, spread
-            dweight, dbias = pieces(first, last)
-            _sweep_two(*inputs, kept[first:last], shifts[first // BLOCK :], dh_parts[number], dweight, dbias)
-            when_made(first, last, dweight, dbias)
+            part = dh_parts[first // self.slices[0][1]]
+            more = np.empty_like(part[: len(part) if last - first > self.block else 0])
+            for start, stop, dlogits in self.blocks(first, last, kept):
+                if not len(kept):
+                    self.make_logits(start, stop, dlogits)
+                bias = self.bias[start : start if len(kept) else stop]
+                shift = read_only(shifts[start // STEP] if len(kept) else highest)
+                dweight, dbias = pieces(start, stop)
+                truth = self.targets - start, self.row_scale, at_target, spread
+                _dlogits(dlogits, bias, shift, read_only(highest), log_sum, *truth, dbias)
+                if len(part):
+                    np.matmul(dlogits.T, self.weight[start:stop], out=part if start == first else more)
+                if start > first:
+                    part += more
+                if len(dweight):
+                    np.matmul(dlogits, self.h, out=dweight)
+                when_made(start, stop, dweight, dbias)
 
-        team.run_slices(sweep, self.slices, self.threads)
+        run_products(sweep, self.slices, self.threads)
         if dh is None:
             return
         parts, total = dh_parts.reshape(len(self.slices), dh.size), dh.reshape(-1)
@@ -280,117 +314,84 @@ class _LastLayer:
 
 
 @jit
-def _sweep_one(
-    h: Array,
-    weight: Array,
+def _exponentials(
+    logits: Array,
     bias: Array,
     targets: Array,
     with_logit_sums: bool,
-    kept: Array,
-    shifts: Array,
     highest: Array,
     sums: Array,
     logit_sums: Array,
     target_logits: Array,
 ) -> None:
-    """One slice of sweep one.
+    """A block of sweep one.
 
-    highest, sums  (B,)  out: the slice's maximum; its sum of exp(logits - maximum)
-    logit_sums     (B,)  out: its sum of logits, for label smoothing
-    target_logits  (B,)  out: logits of the targets that are in this slice
+    logits         (words, B)  in: without the bias; out: e
+    bias           (words,)    in
+    targets        (B,)        in: counted from the block's first word
+    highest, sums  (B,)        in/out: the slice's maximum so far; its sum of exp(logits - maximum)
+    logit_sums     (B,)        in/out: its sum of logits, for label smoothing
+    target_logits  (B,)        out: logits of the targets that are in this block
     """
-    rows = len(h)
-    scratch = np.empty((0 if len(kept) else BLOCK, rows), np.float32)
-    highest_before, block_sum = np.empty(rows, np.float32), np.empty(rows, np.float32)
-    highest[:] = _LOWEST
-    sums[:] = 0
-    logit_sums[:] = 0
-    for start in range(0, len(weight), BLOCK):
-        stop = min(start + BLOCK, len(weight))
-        logits = kept[start:stop] if len(kept) else scratch[: stop - start]
-        _transposed_logits(h, weight[start:stop], bias[start:stop], logits)
+    words, rows = logits.shape
+    before, block_sum = highest.copy(), np.zeros(rows, np.float32)
+    for v in range(words):
+        word, b_v = logits[v], bias[v]
         for b in range(rows):
-            if start <= targets[b] < stop:
-                target_logits[b] = logits[targets[b] - start, b]
-
-        highest_before[:] = highest
-        for v in range(len(logits)):
-            word = logits[v]
+            logit = word[b] + b_v
+            word[b] = logit
+            highest[b] = logit if logit > highest[b] else highest[b]
+        if with_logit_sums:
             for b in range(rows):
-                highest[b] = word[b] if word[b] > highest[b] else highest[b]
-            if with_logit_sums:
-                for b in range(rows):
-                    logit_sums[b] += word[b]
-        block_sum[:] = 0
-        for v in range(len(logits)):
-            word = logits[v]
-            for b in range(rows):
-                e = exp_nonpositive(word[b] - highest[b])
-                word[b] = e
-                block_sum[b] += e
+                logit_sums[b] += word[b]
+    for b in range(rows):
+        if 0 <= targets[b] < words:
+            target_logits[b] = logits[targets[b], b]
+    for v in range(words):
+        word = logits[v]
         for b in range(rows):
-            sums[b] = sums[b] * exp_nonpositive(highest_before[b] - highest[b]) + block_sum[b]
-        if len(kept):
-            shifts[start // BLOCK] = highest
+            e = exp_nonpositive(word[b] - highest[b])
+            word[b] = e
+            block_sum[b] += e
+    for b in range(rows):
+        sums[b] = sums[b] * exp_nonpositive(before[b] - highest[b]) + block_sum[b]
 
 
 @jit
-def _sweep_two(
-    h: Array,
-    weight: Array,
+def _dlogits(
+    dlogits: Array,
     bias: Array,
-    targets: Array,
-    row_scale: Array,
+    shift: Array,
     highest: Array,
     log_sum: Array,
+    targets: Array,
+    row_scale: Array,
     at_target: Any,
     spread: Any,
-    kept: Array,
-    shifts: Array,
-    dh: Array,
-    dweight: Array,
     dbias: Array,
 ) -> None:
-    """One slice of sweep two; the truth is `spread` for each word, plus `at_target` for the target."""
-    rows = len(h)
-    scratch = np.empty((0 if len(kept) else BLOCK, rows), np.float32)
+    """A block of sweep two; the truth is `spread` for each word, plus `at_target` for the target.
+
+    dlogits  (words, B)        in: e, or the logits without the bias; out
+    bias     (0,) or (words,)  in: it tells which
+    shift    (B,)              in: what was, or is to be, subtracted in the exponential
+    targets  (B,)              in: counted from the block's first word
+    """
+    words, rows = dlogits.shape
     factor = np.empty(rows, np.float32)
-    dh[:] = 0
-    for start in range(0, len(weight), BLOCK):
-        stop = min(start + BLOCK, len(weight))
-        if len(kept):
-            dlogits, shift = kept[start:stop], shifts[start // BLOCK]
-        else:
-            dlogits, shift = scratch[: stop - start], highest
-            _transposed_logits(h, weight[start:stop], bias[start:stop], dlogits)
-            for v in range(len(dlogits)):
-                word = dlogits[v]
-                for b in range(rows):
-                    word[b] = exp_nonpositive(word[b] - shift[b])
-        for b in range(rows):
-            factor[b] = exp_nonpositive(np.float32(shift[b] - highest[b] - log_sum[b]))
-        for v in range(len(dlogits)):
-            word = dlogits[v]
+    for b in range(rows):
+        factor[b] = exp_nonpositive(np.float32(shift[b] - highest[b] - log_sum[b]))
+    if bias.size:
+        for v in range(words):
+            word, b_v = dlogits[v], bias[v]
             for b in range(rows):
-                word[b] = (word[b] * factor[b] - spread) * row_scale[b]
+                word[b] = exp_nonpositive(word[b] + b_v - shift[b])
+    for v in range(words):
+        word = dlogits[v]
         for b in range(rows):
-            if start <= targets[b] < stop:
-                dlogits[targets[b] - start, b] -= at_target * row_scale[b]
-
-        strided = dlogits[:, 0:rows]  # the same Numba type as its transpose: one product to compile
-        if len(dweight):
-            rows_times_matrix(strided, h, False, dweight[start:stop])
-        if len(dh):
-            rows_times_matrix(strided.T, weight[start:stop], True, dh)
-        for v in range(len(dlogits)):
-            dbias[start + v] = row_sum(dlogits[v])
-
-
-@jit
-def _transposed_logits(h: Array, weight: Array, bias: Array, logits: Array) -> None:
-    """logits = W h^T + b, (words, batch)."""
-    rows_times_rows(weight, h, logits)
-    for v in range(len(logits)):
-        word = logits[v]
-        for b in range(word.size):
-            word[b] += bias[v]
+            word[b] = (word[b] * factor[b] - spread) * row_scale[b]
+    for b in range(rows):
+        if 0 <= targets[b] < words:
+            dlogits[targets[b], b] -= at_target * row_scale[b]
+    for v in range(words):
+        dbias[v] = row_sum(dlogits[v])
