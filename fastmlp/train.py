@@ -141,7 +141,7 @@ def mistaken_file(file: str) -> str:
     """Return what the user may have meant by a FILE that does not exist; empty if nothing comes to mind."""
     path = Path(file)
     with contextlib.suppress(OSError, ValueError):
-        if file == "-" or path.exists():
+        if file == "-" or path.exists() or path.is_symlink():
             return ""
         if file.isdigit():
             return "several numbers of one option are separated by commas, as in --hidden 300,300"

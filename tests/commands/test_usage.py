@@ -21,7 +21,7 @@ BAD: list[tuple[str, list[str], int, str]] = [
     ("train", ["--steps"], 2, "--steps: expected a value after it (see --help)"),
     ("train", ["--quiet=1"], 2, "--quiet: takes no value (see --help)"),
     ("train", ["--top-k", "5"], 2, "--top-k: an option of generate, not of this command"),
-    ("train", ["-n", "5"], 2, "-n: an option of generate, neighbors, map, not of this command"),
+    ("train", ["-n", "5"], 2, "-n: an option of generate, evaluate, neighbors, map, not of this command"),
     ("train", ["{text}", "--steps", "0"], 2, "--steps: expected a whole number of at least 1, got '0'"),
     ("train", ["{text}", "--lr", "-1"], 2, "--lr: expected a number above 0, got '-1'"),
     ("train", ["{text}", "--batch-size", "1"], 2, "--batch-size: expected a whole number of at least 2, got '1'"),

@@ -49,6 +49,7 @@ def test_a_vocabulary_is_saved_whatever_its_size(
 ) -> None:
     """The header of a file has a limit, and nothing in it grows with the words."""
     monkeypatch.setattr(checkpoint, "LONGEST_HEADER", 10_000)
+    monkeypatch.setattr(checkpoint, "ROOM", 5_000)
     text = " ".join(f"{word} é{word}" for word in range(2_000)) + ". A"
     for tokenizer in ("words", "prose"):
         model = LanguageModel(context=1, embed=2, hidden=(2,), tokenizer=tokenizer, backend="numpy")
