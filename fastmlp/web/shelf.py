@@ -58,8 +58,9 @@ class Shelf:
     def history(self, run: str) -> dict[str, Any]:
         """Return the lines of metrics of a run, and its samples."""
         path = self.run(run)
-        samples = RunFolder(path).samples
-        texts = samples.read_text(encoding="utf-8")[-SAMPLES:] if samples.is_file() else ""
+        texts = ""
+        with contextlib.suppress(OSError):  # there are none yet, or the folder vanishes meanwhile
+            texts = RunFolder(path).samples.read_text(encoding="utf-8", errors="replace")[-SAMPLES:]
         return {"metrics": metrics_in(path), "samples": texts}
 
     def texts(self) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 It is the command `python -m fastmlp.train --json`; its lines are the events of fastmlp/events.py.
 """
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -47,11 +48,9 @@ class Training:
             start_new_session=True,  # a terminal's Ctrl-C is for the server, which passes it on once
         )
         self._said: list[str] = []
-        listeners = [threading.Thread(target=self._read_errors), threading.Thread(target=self._read_events)]
-        for listener in listeners:
-            listener.daemon = True
-            listener.start()
-        self._errors_read, _ = listeners
+        self._errors_reader = threading.Thread(target=self._read_errors, daemon=True)
+        self._errors_reader.start()
+        threading.Thread(target=self._read_events, daemon=True).start()
 
     @property
     def running(self) -> bool:
@@ -88,9 +87,10 @@ class Training:
     def _read_events(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._add(json.loads(line))
+            with contextlib.suppress(ValueError):  # a line that was cut off when the process was killed
+                self._add(json.loads(line))
         status = self._process.wait()
-        self._errors_read.join()
+        self._errors_reader.join()
         said = self._said[-1].rpartition("fastmlp.train: ")[2] if self._said else f"it ended with status {status}"
         if status and status != 128 + signal.SIGINT:
             self._add({"event": "Failed", "text": said})

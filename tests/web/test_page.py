@@ -124,6 +124,61 @@ def test_another_word_than_before_ends_the_way_forth(page: Page) -> None:
     assert not forth.is_enabled()
 
 
+def answer_late(page: Page) -> None:
+    """Let every answer of the server take its time."""
+    page.driver.execute_script(
+        "const ask = window.fetch; window.fetch = async (...question) => {"
+        "await new Promise((go) => setTimeout(go, 300)); return ask(...question); }"
+    )
+
+
+def test_a_key_that_is_pressed_again_at_once_takes_the_word_after(page: Page) -> None:
+    area = page.one("#panel-write textarea")
+    area.send_keys("anna")
+    until(lambda: "paints" in page.bars())
+    answer_late(page)
+    area.send_keys(" paints")
+    area.send_keys(Keys.CONTROL, Keys.ENTER, Keys.ENTER)
+    until(lambda: page.text() == "anna paints a red")
+
+
+def test_a_text_stays_when_another_run_is_shown(page: Page) -> None:
+    page.one("#panel-write textarea").send_keys("anna")
+    page.tab("surprise")
+    page.one("#panel-surprise textarea").send_keys("anna paints a red hen.")
+    chooser = page.one("select[aria-label=run]")
+    for name in ("begun", "whole", "begun"):  # in a hurry: the last one counts
+        page.driver.execute_script(
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))", chooser, name
+        )
+    page.says(r"6 words, perplexity")  # of the other run
+    page.tab("write")
+    assert page.text() == "anna"
+    assert page.one("select[aria-label=run]").get_property("value") == "begun"
+
+
+def test_a_training_that_ends_disturbs_nobody_who_writes(page: Page) -> None:
+    page.tab("training")
+    page.one("input[type=number]").send_keys("0.02")
+    page.press("Train")
+    page.tab("write")
+    page.one("#panel-write textarea").send_keys("anna")
+    until(
+        lambda: page.driver.execute_async_script(
+            "const done = arguments[0]; fetch('api/overview').then((answer) => answer.json())"
+            ".then(({ training }) => done(training && !training.running))"
+        )
+    )
+    until(lambda: not page.driver.find_element(By.XPATH, "//button[text()='Train']").get_property("disabled"))
+    assert page.one("select[aria-label=run]").get_property("value") == "whole"
+    assert page.text() == "anna"
+    page.tab("training")
+    page.says("finished in .* perplexity")
+    assert page.one("select[aria-label=run]").get_property("value") == "story"
+    page.tab("write")
+    assert page.text() == "anna"
+
+
 def test_a_drawn_word_is_not_always_the_likeliest(page: Page) -> None:
     area = page.one("#panel-write textarea")
     area.send_keys("in the old town.")
@@ -219,6 +274,22 @@ def test_a_dropped_file_is_measured_and_hovering_explains(page: Page) -> None:
     page.click("#panel-surprise input[value='counts']")
     alone = model.perplexity(learnable_text(5), mixture=False)
     until(lambda: float(page.says(r"perplexity ([\d.]+)")[1]) == pytest.approx(alone, abs=0.06))
+
+
+def test_hovering_explains_again_after_an_error(page: Page) -> None:
+    page.tab("surprise")
+    page.one("#panel-surprise textarea").send_keys("anna paints a red hen.")
+    page.press("Measure")
+    page.says("6 words")
+    run, elsewhere = page.folder / "runs" / "whole", page.folder / "elsewhere"
+    run.rename(elsewhere)
+    page.one(".surprises").send_keys(Keys.ARROW_RIGHT)
+    page.says("there is no run 'whole' here")
+    elsewhere.rename(run)
+    page.one(".surprises").send_keys(Keys.ARROW_RIGHT)
+    page.says(r"bits; expected: ")
+    for line in page.driver.get_log("browser"):
+        assert "404" in line["message"]  # as it must be
 
 
 def test_a_click_on_the_map_means_the_word_there_and_a_wheel_zooms(page: Page) -> None:

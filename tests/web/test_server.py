@@ -391,6 +391,38 @@ def test_while_no_event_comes_the_stream_says_so(folder: Path) -> None:
     assert {"Started", "Finished"} <= {event["event"] for event in events if event is not None}
 
 
+def test_a_training_that_ends_at_once_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast it is: here the threads that listen to it are done before the next line of ours."""
+    start = threading.Thread.start
+
+    def start_and_wait(thread: threading.Thread) -> None:
+        start(thread)
+        thread.join(30)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start_and_wait)
+        training = Training(tmp_path, "story", ["--no-such-option"])
+    assert not training.running
+    [failed] = training.events(0.01)
+    assert failed is not None
+    assert "--no-such-option" in failed["text"]
+
+
+def test_a_training_that_is_killed_in_the_middle_of_a_line_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "killed"
+    program.write_text(
+        '#!/bin/sh\necho \'{"event": "Started"}\'\nprintf \'{"event": "Sam\'\nkill -9 $$\n', encoding="utf-8"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    training = Training(tmp_path, "story", [])
+    wait_for(lambda: not training.running)
+    events = [event for event in training.events(0.01) if event is not None]
+    assert [event["event"] for event in events] == ["Started", "Failed"]
+
+
 def test_a_stream_without_news_has_empty_lines() -> None:
     class Idle:
         def events(self, patience: float) -> Iterator[dict[str, Any] | None]:

@@ -49,18 +49,24 @@ export function statusLine() {
 }
 
 // Runs `work` once now, and once more if it was asked for meanwhile: of many changes only the last one counts.
+// What it returns ends with the last of them.
 export function latest(work) {
-  let running = false;
+  let running = null;
   let again = false;
-  return async () => {
-    again = true;
-    if (running) return;
-    running = true;
-    while (again) {
-      again = false;
-      await work();
+  async function run() {
+    try {
+      while (again) {
+        again = false;
+        await work();
+      }
+    } finally {
+      running = null;
     }
-    running = false;
+  }
+  return () => {
+    again = true;
+    running ??= run();
+    return running;
   };
 }
 

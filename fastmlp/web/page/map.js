@@ -12,7 +12,8 @@ export function mapView(ask, run) {
   let words = [];
   let points = [];
   let view = { x: 0, y: 0, scale: 1 }; // the point in the middle, and how much is enlarged
-  let chosen = -1;
+  let asked = ""; // the word whose neighbors are wanted
+  let chosen = -1; // its number, if it is on the map
   let near = []; // the neighbors of the chosen word that are on the map
 
   const canvas = make("canvas", {
@@ -91,9 +92,12 @@ export function mapView(ask, run) {
   // ------------------------------------------------------------------ words
 
   async function choose(word) {
+    asked = word;
     chosen = words.indexOf(word);
+    near = [];
     try {
       const { neighbors } = await ask("neighbors", { run, word, count: NEIGHBORS });
+      if (word !== asked) return; // for another one meanwhile
       const places = neighbors.map(([other]) => words.indexOf(other));
       near = chosen < 0 ? [] : places.filter((place) => place >= 0);
       const item = ([other, cosine]) =>
@@ -130,6 +134,9 @@ export function mapView(ask, run) {
     dragged = true;
     last = [event.offsetX, event.offsetY];
     move(-right, down);
+  });
+  canvas.addEventListener("pointercancel", () => {
+    last = null;
   });
   canvas.addEventListener("pointerup", (event) => {
     last = null;

@@ -9,14 +9,15 @@ const BARS_TO_COMPARE = 8;
 // modelOf(run): a model that can be asked; use(run): show this one in the other views
 export function runsView(overview, current, modelOf, use) {
   const { runs } = overview;
-  const head = ["run", "text", "network", "steps", "time", "perplexity", ""].map((name) =>
-    make("th", { scope: "col" }, name),
-  );
+  const columns = ["text", "network", "steps", "time", "perplexity"];
+  const head = ["run", ...columns, ""].map((name) => make("th", { scope: "col" }, name));
   const rows = runs.map((run) => {
     const chosen = run.name === current;
     const perplexity = (run.mixed_perplexity ?? run.network_perplexity)?.toFixed(1) ?? "";
     const state = run.finished ? thousands(run.steps) : `${thousands(run.steps)}, not finished`;
-    const cells = [run.text, run.network, state, duration(run.seconds), perplexity].map((text) => make("td", {}, text));
+    const cells = [run.text, run.network, state, duration(run.seconds), perplexity].map((text, column) =>
+      make("td", { "data-column": columns[column] }, text),
+    );
     const button = make(
       "button",
       { type: "button", disabled: chosen, onclick: () => use(run.name) },

@@ -7,9 +7,9 @@ export const server = {
 
   upload: (file) => answered(fetch(`api/texts?name=${encodeURIComponent(file.name)}`, { method: "PUT", body: file })),
 
-  // The events of the last training, as they come.
-  async *events() {
-    const response = await fetch("api/events");
+  // The events of the last training, as they come, until the signal.
+  async *events(signal) {
+    const response = await fetch("api/events", { signal });
     if (!response.ok) throw new Error((await response.json()).error);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";

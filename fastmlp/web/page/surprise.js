@@ -1,14 +1,14 @@
 // Surprise: a text whose words are colored by how little the model expected them.
 
 import { predictorBoxes } from "./bars.js";
-import { labelled, latest, make, percent, statusLine, thousands } from "./dom.js";
+import { duration, labelled, latest, make, percent, statusLine, thousands } from "./dom.js";
 
 const STEPS = 9; // of color
 const BITS_A_STEP = 2;
 const EXPECTED = 5; // words that are shown in place of one
 
-// model: predictors, surprise(question), and next(question) for what was expected
-export function surpriseView(model) {
+// model: predictors, surprise(question), and next(question) for what was expected; text: to begin with
+export function surpriseView(model, text = "") {
   let predictors = model.predictors;
   let measured = ""; // the text whose words are shown
   let words = [];
@@ -20,6 +20,7 @@ export function surpriseView(model) {
     placeholder: "Paste a text, or drop a file.",
     spellcheck: "false",
   });
+  area.value = text;
   const status = statusLine();
   const detail = make("p", { class: "detail", role: "status" });
   const page = make("div", {
@@ -36,9 +37,10 @@ export function surpriseView(model) {
     page.setAttribute("aria-busy", "true");
     try {
       const began = performance.now();
-      const found = await model.surprise({ text, predictors }, (done, all) =>
-        status.show(`${thousands(done)} of ${thousands(all)} words`),
-      );
+      const found = await model.surprise({ text, predictors }, (done, all) => {
+        const left = ((performance.now() - began) / 1000 / done) * (all - done);
+        status.show(`${thousands(done)} of ${thousands(all)} words${done ? `, ${duration(left)} left` : ""}`);
+      });
       measured = text;
       words = found.words;
       show(found);
@@ -66,10 +68,14 @@ export function surpriseView(model) {
     const [piece, bits, known] = words[place];
     const surprise = known ? `${bits.toFixed(1)} bits` : "not in the vocabulary";
     detail.textContent = `${piece.trim() || "¶"}: ${surprise}`;
-    const { words: expected } = await model.next({ text: measured, place, predictors, count: EXPECTED });
-    if (place !== selected) return;
-    const instead = expected.map(({ word, probability }) => `${word} ${percent(probability)}`).join(", ");
-    detail.textContent = `${piece.trim() || "¶"}: ${surprise}; expected: ${instead}`;
+    try {
+      const { words: expected } = await model.next({ text: measured, place, predictors, count: EXPECTED });
+      if (place !== selected) return;
+      const instead = expected.map(({ word, probability }) => `${word} ${percent(probability)}`).join(", ");
+      detail.textContent += `; expected: ${instead}`;
+    } catch (error) {
+      status.showError(error);
+    }
   });
 
   function choose(place) {
@@ -109,6 +115,7 @@ export function surpriseView(model) {
     },
   });
 
+  measure();
   return make(
     "div",
     {},

@@ -3,8 +3,8 @@
 import { make } from "./dom.js";
 
 // views: { name: () => element }; first: the one to show; part: where there are other pages of the same kind, the number
-// of this one, else the address says which view is shown. Returns the tabs, their panels, and show(name).
-export function tabs(views, first, part = "") {
+// of this one, else the address says which view is shown; onshow(): called then. Returns the tabs and their panels.
+export function tabs(views, first, part = "", onshow = () => {}) {
   const names = Object.keys(views);
   const list = make("div", { role: "tablist", "aria-label": "views" });
   const panels = make("main", {});
@@ -27,6 +27,7 @@ export function tabs(views, first, part = "") {
       made[name].append(views[name]());
     }
     if (!part) history.replaceState(null, "", `#${name}`);
+    onshow();
   }
 
   for (const name of names) {
@@ -42,5 +43,5 @@ export function tabs(views, first, part = "") {
   });
   const wanted = part ? first : location.hash.slice(1);
   show(names.includes(wanted) ? wanted : first);
-  return { list, panels, show };
+  return { list, panels };
 }

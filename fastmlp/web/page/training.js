@@ -5,9 +5,11 @@ import { duration, labelled, make, select, statusLine, thousands } from "./dom.j
 
 const LARGEST = 100_000_000; // bytes of a text
 
-// server: ask, upload, events; overview(): what there is; run: the one whose curve is shown; changed(run): trained
-export function trainingView(server, overview, run, changed) {
+// server: ask, upload, events; overview: what there is; run: the one whose curve is shown; said: { text, isWrong } of a
+// training that has just ended; trained(run, said): called when one has; signal: aborted when this view is left for good
+export function trainingView({ server, overview, run, said, trained, signal }) {
   let metrics = [];
+  let busy = false; // with a training, or a text for it
   let following = false;
 
   const status = statusLine();
@@ -22,10 +24,10 @@ export function trainingView(server, overview, run, changed) {
   const stopButton = make("button", { type: "button", onclick: stop }, "Stop and save");
 
   function showButtons() {
-    trainButton.disabled = following;
+    trainButton.disabled = busy || following;
     stopButton.disabled = !following;
     const shown = overview.runs.find(({ name }) => name === run);
-    resumeButton.hidden = following || !shown || shown.finished || !shown.steps;
+    resumeButton.hidden = busy || following || !shown || shown.finished || !shown.steps;
     resumeButton.textContent = `Resume ${run}`;
   }
 
@@ -34,6 +36,8 @@ export function trainingView(server, overview, run, changed) {
   }
 
   async function begin({ fresh }) {
+    busy = true;
+    showButtons();
     try {
       let question = { resume: run };
       if (fresh) {
@@ -44,13 +48,16 @@ export function trainingView(server, overview, run, changed) {
         if (!text) throw new Error("choose a text file first");
         question = { text, minutes: minutes.value ? Number(minutes.value) : null };
       }
+      status.show("starting ...");
+      await server.ask("train", question);
       metrics = [];
       samples.replaceChildren();
-      await server.ask("train", question);
       await follow();
     } catch (error) {
-      status.showError(error);
+      if (!signal.aborted) status.showError(error);
     }
+    busy = false;
+    showButtons();
   }
 
   async function stop() {
@@ -64,7 +71,7 @@ export function trainingView(server, overview, run, changed) {
     showButtons();
     let folder = null;
     try {
-      for await (const event of server.events()) {
+      for await (const event of server.events(signal)) {
         if (event.event === "Writing") folder = event.folder;
         show(event);
       }
@@ -72,8 +79,8 @@ export function trainingView(server, overview, run, changed) {
       following = false;
       showButtons();
     }
-    const trained = folder?.split("/").at(-1);
-    if (trained) changed(trained);
+    const name = folder?.split("/").at(-1);
+    if (name) trained(name, { text: status.textContent, isWrong: status.classList.contains("wrong") });
   }
 
   function show(event) {
@@ -115,8 +122,10 @@ export function trainingView(server, overview, run, changed) {
     samples.replaceChildren(...each.map((sample) => make("li", {}, sample.replace("\n", ": "))));
   }
 
+  if (said?.isWrong) status.showError({ message: said.text });
+  else if (said) status.show(said.text);
   showButtons();
-  if (overview.training?.running) follow().catch(status.showError);
+  if (overview.training?.running) follow().catch((error) => signal.aborted || status.showError(error));
   else if (run) showHistory().catch(status.showError);
 
   return make(

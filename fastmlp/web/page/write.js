@@ -24,7 +24,10 @@ export function writeView(model, text = "") {
   const list = make("ol", { class: "bars", "aria-label": "the next words" });
   const status = statusLine();
 
-  const refresh = latest(async () => {
+  let asked = Promise.resolve(); // until it ends, `found` is of an earlier text
+  let taken = Promise.resolve(); // until it ends, words that were asked for are still to come
+
+  const showNext = latest(async () => {
     try {
       found = await model.next({ ...question, text: area.value });
     } catch (error) {
@@ -34,6 +37,11 @@ export function writeView(model, text = "") {
     list.replaceChildren(...bars(found.words, append));
     status.show(found.unknown.length ? `not in the vocabulary: ${found.unknown.join(", ")}` : "");
   });
+
+  function refresh() {
+    asked = showNext();
+    return asked;
+  }
 
   function change(value) {
     back.push(area.value);
@@ -56,13 +64,22 @@ export function writeView(model, text = "") {
     refresh();
   }
 
-  const takeLikeliest = () => found.words.length && append(found.words[0].piece);
-  const takeDrawn = () => found.drawn && append(found.drawn);
+  // A key that is pressed again before the words after the last one are there means these.
+  function take(chosen) {
+    taken = taken.then(async () => {
+      await asked;
+      const piece = chosen();
+      if (piece) await append(piece);
+    });
+    return taken;
+  }
+  const takeLikeliest = () => take(() => found.words[0]?.piece);
+  const takeDrawn = () => take(() => found.drawn);
 
   async function writeOn() {
     writing = !writing;
     showButtons();
-    for (let word = 0; word < WORDS_AT_ONCE && writing; word++) {
+    for (let word = 0; word < WORDS_AT_ONCE && writing && area.isConnected; word++) {
       const before = area.value;
       await takeDrawn();
       if (area.value === before) break; // nothing came: the status says why
