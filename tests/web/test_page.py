@@ -174,7 +174,7 @@ def test_a_training_that_ends_disturbs_nobody_who_writes(page: Page) -> None:
     assert page.text() == "anna"
     page.tab("training")
     page.says("finished in .* perplexity")
-    assert page.one("select[aria-label=run]").get_property("value") == "story"
+    until(lambda: page.one("select[aria-label=run]").get_property("value") == "story")
     page.tab("write")
     assert page.text() == "anna"
 
