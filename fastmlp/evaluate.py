@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,6 @@ def make_parser(prog: str) -> cli.Parser:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Load the model, read the text, evaluate each of its predictors and their mixtures on it, print the figures."""
-    from tqdm import tqdm
-
     from fastmlp.errors import TextError
     from fastmlp.text.reading import read_text
 
@@ -53,14 +52,25 @@ def evaluate(arguments: argparse.Namespace) -> int:
     ids = model.vocabulary.encode(model.tokenizer.split(text.text))
     documents = begins_of_documents(model.tokenizer, text)
     cli.compile_first(backend, lambda: model.predictions(ids[:1], ids[:0]))
-    shown = {"unit": " words", "unit_scale": True, "dynamic_ncols": True, "leave": False}
-    with tqdm(total=len(ids), disable=not cli.is_terminal(sys.stderr), **shown) as bar:
-        found = evaluations(model, ids, documents, bar.update)
+    with progress_of(len(ids)) as watch:
+        found = evaluations(model, ids, documents, watch)
     if not next(iter(found.values()))["words"] - next(iter(found.values()))["unknown_words"]:
         raise TextError(f"{', '.join(arguments.files)}: none of its words is in the model's vocabulary")
     whole = list(found.values())[-1]
     print(json.dumps({**whole, "predictors": found}) if arguments.json else describe(found))
     return cli.DONE
+
+
+@contextmanager
+def progress_of(words: int) -> "Iterator[Watch]":
+    """Give what is to be told how many words more are done, for a progress bar where one is shown."""
+    if not cli.shows_progress():
+        yield lambda _more: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=words, unit=" words", unit_scale=True, dynamic_ncols=True, leave=False) as bar:
+        yield bar.update
 
 
 def begins_of_documents(tokenizer: "Tokenizer", text: "Text") -> list[int]:
