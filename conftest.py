@@ -1,5 +1,6 @@
 """How much of the sweeps runs, in tests and benchmarks alike; tests/README.md says which sweeps there are."""
 
+import re
 from collections import Counter
 from zlib import crc32
 
@@ -55,6 +56,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = chosen
     if left_out:
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end which packages, and which back-ends, tests were skipped without."""
+    reason = r"could not import '(?:fastmlp\.)?([\w.]+)'|the (\w+ back-end) is not available"
+    found = Counter[str]()
+    for report in terminalreporter.stats.get("skipped", []):
+        if missing := re.search(reason, str(report.longrepr)):
+            found[missing[1] or missing[2]] += 1
+    for name, count in found.items():
+        hint = "; pip install -e '.[torch]' brings it" if name == "torch" else ""
+        terminalreporter.write_line(f"skipped without {name}: {count} tests or files of tests{hint}", yellow=True)
 
 
 def is_always_run(item: pytest.Item, seen: Counter[tuple[object, ...]]) -> bool:

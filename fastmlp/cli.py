@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -41,6 +42,7 @@ __all__ = [
     "main",
     "run",
     "say",
+    "shows_progress",
     "typed",
 ]
 
@@ -134,6 +136,16 @@ def as_typed(prog: str) -> str:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a standard stream is a terminal; it is None if it was closed before Python started."""
     return stream is not None and stream.isatty()
+
+
+def shows_progress() -> bool:
+    """Whether to draw a progress bar: on a terminal, if tqdm is installed, else with a notice."""
+    if not is_terminal(sys.stderr):
+        return False
+    if find_spec("tqdm") is None:
+        say("note: no progress bar, which needs tqdm: pip install tqdm")
+        return False
+    return True
 
 
 def say(text: str) -> None:

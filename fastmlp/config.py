@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from fastmlp.errors import require
 from fastmlp.options import (
     RULES,
     TEXTS,
@@ -634,6 +635,7 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 def to_toml(config: TrainConfig) -> str:
     """Return the configuration without `out` as TOML. TOML has no null: a comment lists the unset options."""
+    require("tomli-w", "a run's config.toml")
     import tomli_w
 
     values = to_dict(config)

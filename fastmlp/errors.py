@@ -1,5 +1,6 @@
 """The errors that a command reports in one line instead of a traceback, each with the command's exit status."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ __all__ = [
     "FolderInUseError",
     "GroupError",
     "MissingNameError",
+    "MissingPackageError",
     "ModelError",
     "NotTrainedError",
     "ReportedError",
@@ -17,6 +19,7 @@ __all__ = [
     "ThreadsError",
     "UsageError",
     "missing_name",
+    "require",
 ]
 
 
@@ -70,11 +73,34 @@ class DivergedError(ReportedError, ArithmeticError):
     status = 1
 
 
+class MissingPackageError(ReportedError, ModuleNotFoundError):
+    """A package that is needed only here is not installed; the message says for what it is needed."""
+
+    status = 1
+
+
 class MissingNameError(AttributeError, NotImplementedError):
     """A module that mirrors one of PyTorch's lacks a name; the message lists those that it has.
 
     NotImplementedError, as for all that PyTorch has and fastmlp lacks; AttributeError, so that hasattr returns False.
     """
+
+
+def require(package: str, purpose: str) -> None:
+    """Import a package that only a part of fastmlp needs; serving a model needs none but NumPy.
+
+    package  its name as pip has it
+    purpose  what needs it: the subject of "needs"
+    Raises MissingPackageError if it is not installed.
+    """
+    module = package.replace("-", "_")
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        message = f"{purpose} needs {package}, which is not installed: pip install {package}"
+        raise MissingPackageError(message, name=module) from None
 
 
 def missing_name(module: str, public: Sequence[str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

@@ -5,7 +5,8 @@ import json
 import math
 import sys
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +57,6 @@ def make_parser(prog: str) -> cli.Parser:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Load the model, read the text, evaluate each of its predictors and their mixtures on it, print the figures."""
-    from tqdm import tqdm
-
     from fastmlp.errors import TextError
     from fastmlp.prediction.sentences import surprising_sentences
     from fastmlp.text.reading import read_text
@@ -70,9 +69,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     ids = model.vocabulary.encode(words)
     documents = begins_of_documents(model.tokenizer, text)
     cli.compile_first(backend, lambda: model.predictions(ids[:1], ids[:0]))
-    shown = {"unit": " words", "unit_scale": True, "dynamic_ncols": True, "leave": False}
-    with tqdm(total=len(ids), disable=not cli.is_terminal(sys.stderr), **shown) as bar:
-        found, losses = evaluations(model, ids, documents, bar.update)
+    with progress_of(len(ids)) as watch:
+        found, losses = evaluations(model, ids, documents, watch)
     if not next(iter(found.values()))["words"] - next(iter(found.values()))["unknown_words"]:
         raise TextError(f"{', '.join(arguments.files)}: none of its words is in the model's vocabulary")
     told: dict[str, Any] = {}
@@ -86,6 +84,18 @@ def evaluate(arguments: argparse.Namespace) -> int:
     else:
         print(describe(found), *map(describe_sentences, told.values()), sep="\n\n")
     return cli.DONE
+
+
+@contextmanager
+def progress_of(words: int) -> "Iterator[Watch]":
+    """Give what is to be told how many words more are done, for a progress bar where one is shown."""
+    if not cli.shows_progress():
+        yield lambda _more: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=words, unit=" words", unit_scale=True, dynamic_ncols=True, leave=False) as bar:
+        yield bar.update
 
 
 def begins_of_documents(tokenizer: "Tokenizer", text: "Text") -> list[int]:

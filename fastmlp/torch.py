@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fastmlp.errors import missing_name
+from fastmlp.errors import missing_name, require
 from fastmlp.functional import _linear_loss
 from fastmlp.ops.backend import ops_of
 
 try:
     import torch
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise ImportError("fastmlp.torch needs PyTorch: `pip install torch`", name="torch") from error
+except ModuleNotFoundError:
+    require("torch", "fastmlp.torch")
+    raise
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode

@@ -297,7 +297,7 @@ def make_printer(arguments: argparse.Namespace) -> "Printer":
 
     if arguments.json:
         return JsonLines()
-    return Quiet() if arguments.quiet else Console(bar=cli.is_terminal(sys.stderr))
+    return Quiet() if arguments.quiet else Console(bar=cli.shows_progress())
 
 
 def command_to_resume(prog: str, run: "SavedRun") -> str:

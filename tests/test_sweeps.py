@@ -1,5 +1,8 @@
-"""What a run leaves out of the sweeps is in another form of it."""
+"""What a run leaves out of the sweeps is in another form of it; what it skips without a package is said at its end."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +48,15 @@ def test_each_case_runs_always_or_in_one_of_the_thirds(capsys: pytest.CaptureFix
 def test_the_head_says_which_form_runs(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.main(["--collect-only", "-p", "no:cacheprovider", str(SWEPT), *options])
     assert said in capsys.readouterr().out
+
+
+def test_the_end_says_what_was_skipped_without_pytorch() -> None:
+    without = "import sys, pytest\nsys.modules['torch'] = None\nsys.exit(pytest.main(sys.argv[1:]))"
+    files = ["tests/library/test_torch_door.py", "tests/functional/test_linear_cross_entropy_shapes.py"]
+    command = [sys.executable, "-c", without, "-q", "-p", "no:cacheprovider", *files, "-k", "equals_pytorch or door"]
+    done = subprocess.run(command, cwd=SWEPT.parents[2], capture_output=True, text=True)
+    *_, said, counts = done.stdout.strip().splitlines()
+    skipped = re.search(r"(\d+) skipped", counts)
+    assert skipped is not None
+    assert said == f"skipped without torch: {skipped[1]} tests or files of tests; pip install -e '.[torch]' brings it"
+    assert " failed" not in counts

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
-from fastmlp.errors import UsageError
+from fastmlp.errors import UsageError, require
 from fastmlp.options import whole
 
 if TYPE_CHECKING:
@@ -283,6 +283,7 @@ def makemore(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out: expected a name that ends in .png, got {arguments.out!r}")
     words = read_names(arguments.names)
     check_writable(out.parent)
+    require("matplotlib", "its picture")
 
     # build the vocabulary of letters and mappings to/from integers
     chars = sorted(set("".join(words)))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.errors import ReportedError
+from fastmlp.errors import ReportedError, require
 from fastmlp.ops import reference
 from fastmlp.ops.contract import checked
 
@@ -98,6 +98,8 @@ def get_ops(backend: str) -> Ops:
     if backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
     try:
+        if backend == "numba":
+            require("numba", "it")
         module = importlib.import_module(f"fastmlp.ops.{BACKENDS[backend]}")
     except ImportError as error:
         raise BackendUnavailableError(f"the {backend} back-end is not available: {error}") from error

@@ -44,7 +44,10 @@ def choose_backend(name: str = "auto") -> Backend:
     try:
         return _backend("cython")
     except BackendUnavailableError as error:
-        return _backend("numba", f"{error}. Until then Numba runs, which is slower.")
+        try:
+            return _backend("numba", f"{error}. Until then Numba runs, which is slower.")
+        except BackendUnavailableError as other:
+            raise BackendUnavailableError(f"{error}; {other}") from other
 
 
 @functools.cache

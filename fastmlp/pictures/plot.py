@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastmlp.errors import require
 from fastmlp.files.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def draw_loss(metrics: Metrics, title: str) -> "Figure":
              that are not finite are left out; so is the panel of `lr` if there is none
     title    one line of plain text
     """
+    require("matplotlib", "a picture")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmlp.errors import require
 from fastmlp.files.atomic import write_atomically
 from fastmlp.pictures.fonts import fonts_for
 from fastmlp.pictures.plot import printable, quiet
@@ -53,6 +54,7 @@ def plot_words(words: Sequence[str], vectors: Array, path: Path, *, title: str) 
     path                   file to write or replace, whose name ends in .png or .svg
     Returns the figure. Raises CheckpointError where it cannot be written.
     """
+    require("matplotlib", "a picture")
     from matplotlib import rc_context
 
     picture = io.BytesIO()
@@ -75,6 +77,7 @@ def draw_words(words: Sequence[str], vectors: Array, title: str) -> "Figure":
     title    one line of plain text
     Letters that the usual font lacks are those of another one; warns where none has them.
     """
+    require("matplotlib", "a picture")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,8 +1,11 @@
 """The progress bar of a training that is a function call, on a terminal or in a notebook."""
 
 import sys
+import warnings
+from importlib.util import find_spec
 from typing import Any, Self
 
+from fastmlp.errors import require
 from fastmlp.events import Event, Finished, Measured, Started, Stopped, Warnings
 
 __all__ = ["Bar", "shows_bar"]
@@ -11,10 +14,19 @@ FINE = 1_000  # parts of the bar: a run that time limits has no number of steps
 
 
 def shows_bar(wanted: bool | None) -> bool:
-    """Return whether to show a bar: as wanted, or for None on a terminal and in a notebook."""
+    """Return whether to show a bar: as wanted, or for None on a terminal and in a notebook where tqdm is installed.
+
+    Raises MissingPackageError if a bar is wanted and tqdm is not installed.
+    """
+    if wanted:
+        require("tqdm", "progress=True")
     if wanted is not None:
         return wanted
-    return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+    seen = "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+    if seen and find_spec("tqdm") is None:
+        warnings.warn("no progress bar, which needs tqdm: pip install tqdm", stacklevel=3)
+        return False
+    return seen
 
 
 class Bar(Warnings):

@@ -555,7 +555,7 @@ sys.modules["torch"] = None
 try:
     import fastmlp.torch
 except ImportError as error:
-    assert str(error) == "fastmlp.torch needs PyTorch: `pip install torch`", error
+    assert str(error) == "fastmlp.torch needs torch, which is not installed: pip install torch", error
 else:
     raise SystemExit("imported")
 """
