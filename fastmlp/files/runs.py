@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastmlp.config import read_toml
+from fastmlp.config import TrainConfig, read_toml
 from fastmlp.files.run_folder import RunFolder
 from fastmlp.options import ConfigError
 
@@ -75,6 +75,7 @@ def summary_of(run: Path) -> RunSummary:
     """Return what a run's config.toml and metrics.jsonl say of it; a run that vanishes meanwhile has said nothing."""
     try:
         options = read_toml(RunFolder(run).config)
+        TrainConfig.layered(options)  # which refuses what is not of an option's type
     except ConfigError:
         options = {}
     lines = metrics_in(run)

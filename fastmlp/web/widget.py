@@ -49,6 +49,9 @@ class Widget(anywidget.AnyWidget):
             self.send({"number": number, "answer": self._answer(message)})
         except ReportedError as error:
             self.send({"number": number, "error": str(error)})
+        except Exception as error:  # the page must not wait for ever
+            self.send({"number": number, "error": f"{type(error).__name__}: {error}"})
+            raise
 
     def _answer(self, message: Any) -> dict[str, Any]:
         method, question = (message.get(name) if isinstance(message, dict) else None for name in ("method", "question"))

@@ -262,6 +262,12 @@ def test_a_model_that_was_trained_further_is_loaded_anew(client: TestClient, fol
 # ---------------------------------------------------------------------------------------------------- texts, training
 
 
+@pytest.mark.parametrize("wrong", ["files = 3", "hidden = true", "files = [1", "embed = {}"])
+def test_options_that_are_none_do_not_hide_the_other_runs(client: TestClient, folder: Path, wrong: str) -> None:
+    (folder / "runs" / "begun" / "config.toml").write_text(wrong, encoding="utf-8")
+    assert {run["name"] for run in client.get(f"{API}/overview").json()["runs"]} == {"whole", "begun"}
+
+
 def test_what_the_runs_have_reached(client: TestClient) -> None:
     overview = client.get(f"{API}/overview").json()
     runs = {run["name"]: run for run in overview["runs"]}

@@ -57,6 +57,16 @@ def test_what_it_cannot_answer_gets_a_sentence(model: LanguageModel, monkeypatch
     assert [answer["error"] for answer in answers] == [error for _, error in asked]
 
 
+def test_a_fault_of_our_own_is_told_too(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page would wait for ever."""
+    widget, sent = model.play(), []
+    monkeypatch.setattr(widget, "send", sent.append)
+    monkeypatch.setattr(widget, "_answer", lambda _message: [][0])
+    with pytest.raises(IndexError):
+        widget._hear(widget, {"number": "1"}, [])
+    assert sent == [{"number": "1", "error": "IndexError: list index out of range"}]
+
+
 def test_a_model_that_is_trained_again_answers_as_it_is_then(monkeypatch: pytest.MonkeyPatch) -> None:
     model = LanguageModel(context=1, embed=4, hidden=(8,), backend="numpy")
     model.fit("to be or not to be. " * 50, steps=50, batch_size=16)
