@@ -1,10 +1,11 @@
 """Build kernels/ into fastmlp/_kernels/.
 
 Where there is no C compiler the installation still succeeds: the program then says so and runs on Numba.
-FASTMLP_REQUIRE_KERNELS=1 makes a failed build an error.
+FASTMLP_REQUIRE_KERNELS=1 makes a failed build an error. CFLAGS=-g keeps what debuggers and profilers read.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -20,6 +21,11 @@ PLAIN_FLAGS = [
     "-fvisibility=hidden",
     "-pthread",
 ]
+LINK_FLAGS = ["-pthread"]
+if "-g" not in os.environ.get("CFLAGS", "").split():  # Python's own flags have it; most of each file is that
+    PLAIN_FLAGS.append("-g0")
+    LINK_FLAGS += ["-s"] * (sys.platform == "linux")
+MEMORYVIEWS = "fastmlp._kernels.memoryviews"  # Cython's code for them, compiled once: in each module it was most of it
 
 
 def extensions() -> list[Extension]:
@@ -37,10 +43,12 @@ def extensions() -> list[Extension]:
                 include_dirs=[str(KERNELS / "simd")],
                 depends=headers,
                 extra_compile_args=PLAIN_FLAGS,
-                extra_link_args=["-pthread"],
+                extra_link_args=LINK_FLAGS,
             )
             for source in sources
-        ],
+        ]
+        + [Extension(MEMORYVIEWS, [], extra_compile_args=PLAIN_FLAGS, extra_link_args=LINK_FLAGS)],
+        shared_utility_qualified_name=MEMORYVIEWS,
         include_path=[str(KERNELS)],
         compiler_directives={
             "language_level": 3,

@@ -61,7 +61,7 @@ def build(folder: Path) -> None:
     compiler.write_text(COMPILER)
     compiler.chmod(0o755)
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
-    run(*command, cwd=folder, CC=str(compiler), FASTMLP_REQUIRE_KERNELS="1")
+    run(*command, cwd=folder, CC=str(compiler), CFLAGS="-g", FASTMLP_REQUIRE_KERNELS="1")
     modules = sorted((folder / "fastmlp" / "_kernels").glob("*.so"))
     for module in modules:
         code = module.read_bytes()
