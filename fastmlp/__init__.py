@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastmlp.language_model import LanguageModel
     from fastmlp.prediction.kneser_ney import KneserNey
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["KneserNey", "LanguageModel", "__version__"]
 
 _CLASSES = {"KneserNey": "prediction.kneser_ney", "LanguageModel": "language_model"}

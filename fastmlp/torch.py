@@ -29,7 +29,6 @@ except ModuleNotFoundError:
     require("torch", "fastmlp.torch")
     raise
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
@@ -37,6 +36,8 @@ __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
 if not TYPE_CHECKING:  # for type checkers any name would be there
     __getattr__, __dir__ = missing_name(__name__, __all__)
 
+# PyTorch leaves some functions without types, which a strict check of a program that imports this file would report.
+UNTYPED: Any = torch
 NARROW = (torch.float32, torch.bfloat16)
 FLOATS = (*NARROW, torch.float64)
 NO_GRADIENTS = (False, False, False)
@@ -113,7 +114,7 @@ def linear_cross_entropy(
     )
     tensors = (input, linear_weight, linear_bias, target, weight)
     if torch.compiler.is_compiling():
-        return cast(Tensor, torch._dynamo.disable(_apply)(settings, *tensors))
+        return cast(Tensor, UNTYPED._dynamo.disable(_apply)(settings, *tensors))
     return _apply(settings, *tensors)
 
 
@@ -206,15 +207,16 @@ class _Settings:
 def _apply(settings: _Settings, *tensors: Any) -> Tensor:
     """Return the loss of _run's `tensors`, with a backward pass if one of them requires a gradient."""
     # a traced graph would hold the loss as a constant
-    if torch.jit.is_tracing() or get_proxy_mode() is not None:  # type: ignore[attr-defined]
+    if UNTYPED.jit.is_tracing() or get_proxy_mode() is not None:
         raise NotImplementedError("fastmlp.torch: not while a graph is traced")
     given = [tensor for tensor in tensors if tensor is not None]
     if any(map(torch._C._functorch.is_functorch_wrapped_tensor, given)):
         raise NotImplementedError("fastmlp.torch: none of torch.func's transforms, such as grad and vmap")
-    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in given):
+    if any(UNTYPED.autograd.forward_ad.unpack_dual(tensor).tangent is not None for tensor in given):
         raise NotImplementedError("fastmlp.torch: no derivative in forward mode")
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
-        return cast(Tensor, _LinearCrossEntropy.apply(settings, *tensors))
+        function: Any = _LinearCrossEntropy
+        return cast(Tensor, function.apply(settings, *tensors))
     return cast(Tensor, _run(settings, *tensors)[0])
 
 

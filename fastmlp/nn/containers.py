@@ -56,11 +56,12 @@ class Sequential(Module):
             return Sequential(OrderedDict(list(self.named_children())[index]))
         return list(self)[index]
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Any) -> Array:
         """Return the last module's output."""
+        output: Array = input
         for module in self:
-            input = module(input)
-        return input
+            output = module(output)
+        return output
 
     def backward(self, grad: Any) -> Any:
         """Return the gradient of the first module's input."""

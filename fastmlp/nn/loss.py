@@ -56,7 +56,7 @@ class CrossEntropyLoss(Module):
         self.register_buffer("weight", None if weight is None else as_floats("weight", weight, type_of(weight)).copy())
         self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Any, target: Any) -> Array:
         """Return the loss: a number, or with reduction "none" one loss per target.
 
         input   (C,), (N, C) or (N, C, d1, ...)  logits; float64 stays float64, every other type becomes float32
@@ -69,7 +69,8 @@ class CrossEntropyLoss(Module):
         weight = None if self.weight is None else as_floats("CrossEntropyLoss: weight", self.weight, x.dtype)
         loss = functional.cross_entropy(x, truth, weight, **self._options())
         self._saved = x, truth, weight, loss
-        return loss[()]
+        number: Array = loss[()]
+        return number
 
     def backward(self, grad: Any = None) -> Array:
         """Return the gradient of the input.
@@ -154,7 +155,7 @@ class LinearCrossEntropyLoss(Module):
             check_shape("weight", class_weight, (num_classes,))
         self.register_buffer("weight", class_weight)
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Any, target: Any) -> Array:
         """Return the loss: a number, or with reduction "none" an array of the shape of a target of classes.
 
         input   (H,) or (N, H)
@@ -164,9 +165,10 @@ class LinearCrossEntropyLoss(Module):
         run = self._run if self.linear.part is None else self._run_part
         loss, gradients = run(x, targets, grads=self.training and self.reduction != "none")
         self._saved = x, targets, gradients
-        return loss[()]
+        number: Array = loss[()]
+        return number
 
-    def step(self, input: Any, target: Any, optimizer: FusingOptimizer) -> Any:
+    def step(self, input: Any, target: Any, optimizer: FusingOptimizer) -> Array:
         """Return the loss and update the layer's weight on the way: the weight's gradient is never stored.
 
         input, target  as in `forward`
@@ -186,7 +188,8 @@ class LinearCrossEntropyLoss(Module):
         dinput = self.linear.loss_backward()
         self._saved = x, targets, (np.full_like(rows, np.nan) if dinput is None else dinput, None, None)
         with np.errstate(invalid="ignore"):  # the mean over no row is NaN, as in PyTorch
-            return (losses.sum(dtype=np.float64) / np.float64(total)).astype(x.dtype)
+            loss: Array = (losses.sum(dtype=np.float64) / np.float64(total)).astype(x.dtype)
+        return loss
 
     def _row_scale(self, classes: Array, dtype: np.dtype[Any]) -> tuple[Array, int]:
         """Return the weight of each row's loss in the reduced one, and by what their sum is divided."""

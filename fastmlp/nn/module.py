@@ -93,9 +93,10 @@ class Module:
         self._saved: Any = None  # what the forward pass saves for the backward pass
         self._room: dict[str, Array] = {}  # arrays for gradients, reused by each backward pass
 
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Run the forward pass."""
-        return self.forward(*inputs, **named)
+    def __call__(self, *inputs: Any, **named: Any) -> Array:
+        """Run the forward pass. A loss, one of NumPy's numbers, is typed as an array of no axes: it has its methods."""
+        output: Array = self.forward(*inputs, **named)
+        return output
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Return the output; each module defines its own inputs."""
