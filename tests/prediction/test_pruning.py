@@ -1,5 +1,6 @@
 """Pruned counts: still a distribution, the n-grams that matter most, nothing lost where all are kept."""
 
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -61,6 +62,26 @@ def test_more_ngrams_predict_better(counts: KneserNey) -> None:
     losses = [-pruned(counts.backoff_model(), keep).log_probabilities(text).mean() for keep in (0, 20, 60, 100, 10**6)]
     assert losses == sorted(losses, reverse=True)
     assert losses[3] - losses[4] < (losses[0] - losses[4]) / 5
+
+
+def test_an_ngram_costs_how_often_it_came_times_how_much_likelier_it_makes_its_word() -> None:
+    """A rare pair that is sure of its word goes before a frequent one that is less so."""
+    text = "the man saw the dog and the man saw the cat and a queer bird saw the dog . " * 3 + "an odd fish ."
+    model = KneserNey(order=2).fit(text)
+    came = Counter(pairwise(model.vocabulary.encode(text.split()).tolist()))
+    words, pairs = model.backoff_model().levels
+    assert words.backoff is not None
+    costs, gains = {}, {}
+    for key, probability in zip(pairs.key.tolist(), pairs.probability.tolist(), strict=True):
+        before, word = divmod(key, model.backoff_model().size)
+        gains[before, word] = np.log(probability / (words.backoff[before] * words.probability[word]))
+        costs[before, word] = came[before, word] * gains[before, word]
+    ranked = sorted(costs, key=lambda pair: -costs[pair])
+    assert ranked != sorted(costs, key=lambda pair: -gains[pair])
+    gaps = [keep for keep in range(1, len(ranked)) if costs[ranked[keep - 1]] > costs[ranked[keep]] * 1.001]
+    assert len(gaps) > 3
+    for keep in gaps:  # where no two cost the same
+        assert ngrams(pruned(model.backoff_model(), keep))[1] == set(ranked[:keep])
 
 
 @pytest.mark.parametrize(
