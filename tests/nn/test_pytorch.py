@@ -197,7 +197,7 @@ def test_arguments_of_the_losses_are_those_of_pytorch(name: str, torch: ModuleTy
 
 
 def _same_arguments(ours: Any, theirs: Any) -> None:
-    own = {"rng", "fp32_precision"}
+    own = {"rng", "fp32_precision", "group"}
     got = [(p.name, p.default, p.kind) for p in inspect.signature(ours).parameters.values() if p.name not in own]
     want = inspect.signature(theirs).parameters.values()
     assert got == [(p.name, p.default, p.kind) for p in want if not p.name.startswith("_")]
