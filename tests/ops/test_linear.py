@@ -165,7 +165,7 @@ def test_promise_2_the_fused_update_agrees_with_float64(ops, rng, options, sizes
 
 @rules
 @pytest.mark.parametrize("left_out", [(), ("dx",), ("dbias",), ("dx", "dbias")], ids=str)
-@pytest.mark.parametrize("sizes", [(33, 65, 47), (513, 290, 300), (9_000, 7, 9)], ids=str)
+@pytest.mark.parametrize("sizes", [(33, 65, 47), (300, 130, 70), (9_000, 7, 9)], ids=str)
 def test_the_fused_update_is_the_backward_pass_and_then_the_update(ops, rng, options, left_out, sizes):
     """To the bit; so dx is that of the weight before."""
     given = in_training(rng, *sizes, left_out=left_out)
@@ -178,7 +178,7 @@ def test_the_fused_update_is_the_backward_pass_and_then_the_update(ops, rng, opt
 
 @rules
 def test_promise_4_the_fused_update_has_the_same_bits_for_any_threads(ops, rng, options):
-    assert_same_bits_for_any_threads(ops, [UPDATE], in_training(rng, 300, 515, 290), **options)
+    assert_same_bits_for_any_threads(ops, [UPDATE], in_training(rng, 130, 70, 65), **options)
 
 
 @rules
