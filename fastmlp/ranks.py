@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "are_wanted", "run"]
 
-TURN, NEXT_TURN = (
-    1.0,
-    0.05,
-)  # seconds that rank 1 gives rank 0 to report what befell both, and more for each further one
+TURN = 1.0  # seconds that the others give rank 0 to report what befell all
+NEXT_TURN = 0.05  # and more for each further rank
 
 
 def are_wanted(arguments: Sequence[str]) -> bool:

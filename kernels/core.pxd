@@ -165,6 +165,11 @@ cdef inline long ceil_div(long a, long b) noexcept nogil:
     return (a + b - 1) // b
 
 
+cdef inline float *state_at(float *state, long first) noexcept nogil:
+    """What a rule keeps of the parameter from number `first` on; NULL where it keeps nothing."""
+    return state + first if state else NULL
+
+
 cdef inline update_rule sgd_rule(double lr, double weight_decay) noexcept nogil:
     return update_rule(SGD, lr, weight_decay, 0, 0, 0, 0)
 

@@ -1,7 +1,8 @@
 """The linear layer: three products, each (rows x lanes) = (rows x depth) (depth x lanes), by one routine.
 
 Of a product's two operands the smaller is packed into panels, which the threads then share; the other is read in
-place. The result's rows are cut into slices, and the depth into chunks whose sums are added up, so that the panels of a
+place, or where it is read by columns, whose values lie in few sets of the cache, packed as each thread comes to it. The
+result's rows are cut into slices, and the depth into chunks whose sums are added up, so that the panels of a
 chunk stay in the cache and rounding errors do not grow with the depth.
 
 A result that is small beside the depth (dx of the output layer sums over the vocabulary) is computed in parts of
@@ -13,13 +14,18 @@ Products of tiles of bf16 (simd/tiles.h) have both operands in tiles, made befor
 the depth after the other. Their slices are blocks of rows and lanes whose operands fit in the second cache. They never
 exchange rows and lanes; and a few rows are computed in float32, which takes less time than to make tiles of W.
 
-Work memory: the panels, or with tiles both operands in 2 or 4 bytes a number and a block of the result for each thread;
-and the parts of results that are computed in parts.
+An update takes the weight's gradient as it is computed: with tiles a block at a time, which is stored nowhere; else it
+is in work memory.
+
+Work memory: the panels, and for each thread one of the other operand; or with tiles both operands in 2 or 4 bytes a
+number and a block of the result for each thread; and the parts of results that are computed in parts.
 """
 
 from libc.string cimport memcpy
 
-from core cimport COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix, update_rule
+from core cimport (
+    COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix, state_at, update_rule
+)
 from tiles cimport PANEL, consecutive, nothing, planes_of, round_up, rows_of, split_left, split_right, values_of
 
 from fastmlp._kernels.update import rule_of
@@ -54,6 +60,7 @@ ctypedef struct Product:
     long result_lane
     bint turned         # rows and lanes are exchanged
     bint few            # dot products
+    bint packs_left     # a slice's rows, before they are multiplied
     long slice_rows     # of a result
     long slice_lanes
     long panels         # how many
@@ -72,7 +79,8 @@ ctypedef struct Call:
     int count           # of products
     int planes          # of bf16 in a number; 0: the products are of float32
     long panel          # lanes of a panel
-    float *blocks       # (threads, BLOCK_AT_MOST, block_row) with tiles: a slice's result
+    float *blocks       # with tiles (threads, BLOCK_AT_MOST, block_row): a slice's result
+    float *left_panels  # (threads, DEPTH_CHUNK, panel) or NULL: rows of left operands that are packed
     long B
     long outputs
     const float *bias   # (outputs,) or NULL, for a forward pass
@@ -93,6 +101,7 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
         p.result_row, p.result_lane = p.result_lane, p.result_row
         p.turned = True
     p.few = not call.planes and p.lanes < FEW and p.left.step == 1 and p.right.step == 1 and p.result_row == 1
+    p.packs_left = not call.planes and not p.few and p.left.step != 1 and call.panel >= TILE_ROWS
     p.slice_rows = FEW_SLICE_ROWS if p.few else SLICE_ROWS
     p.slice_lanes = p.lanes
     p.panels = 0 if p.few else ceil_div(p.lanes, call.panel)
@@ -162,8 +171,8 @@ cdef long slices_of(Product *p) noexcept nogil:
 
 cdef void update(Call *call, long at, long count, const float *dweight) noexcept nogil:
     """Update `count` weights from number `at` on."""
-    core.simd.update(call.rule, count, dweight, call.weight_state + at if call.weight_state else NULL,
-                     call.weight_state2 + at if call.weight_state2 else NULL, call.weight + at)
+    core.simd.update(call.rule, count, dweight, state_at(call.weight_state, at), state_at(call.weight_state2, at),
+                     call.weight + at)
 
 
 cdef void update_slice(void *context, long slice, int hand) noexcept nogil:
@@ -183,9 +192,8 @@ cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
     cdef long first = slice % row_slices * p.slice_rows, rows = min(p.slice_rows, p.rows - first), lane
     cdef long k = part * p.part_depth, end = min(k + p.part_depth, p.depth)
     cdef float *sums = p.sums + part * p.rows * p.lanes + first * p.result_row
-    cdef float *packed = call.blocks + hand * call.panel * DEPTH_CHUNK
+    cdef float *packed = call.left_panels + hand * call.panel * DEPTH_CHUNK if p.packs_left else NULL
     cdef long group, some
-    cdef bint pack = p.left.step != 1 and call.panel >= TILE_ROWS
     cdef matrix operand, left = p.left
     left.data += first * left.row + k * left.step
     if p.few:
@@ -193,9 +201,9 @@ cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
     while not p.few and k < end:
         group = 0
         while group < rows:
-            some = min(call.panel // TILE_ROWS * TILE_ROWS, rows - group) if pack else rows
+            some = min(call.panel // TILE_ROWS * TILE_ROWS, rows - group) if p.packs_left else rows
             operand = matrix(left.data + group * left.row, left.row, left.step)
-            if pack:
+            if p.packs_left:
                 core.simd.pack(operand, min(DEPTH_CHUNK, end - k), some, packed)
                 operand = matrix(packed, 1, call.panel)
             lane = 0
@@ -293,6 +301,7 @@ cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:
     """Point the arrays of the call into `memory`; return the number of floats."""
     cdef float *at = memory
     cdef Product *p
+    cdef bint packs_left = False
     cdef int i
     if call.planes:
         call.blocks = reserve(&at, threads * BLOCK_AT_MOST * (BLOCK_AT_MOST + CACHE_LINE))
@@ -306,8 +315,8 @@ cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:
         if p.updates:
             p.result = reserve(&at, 0 if p.at_once else p.rows * p.lanes)
         p.sums = reserve(&at, p.parts * p.rows * p.lanes) if p.parts > 1 else p.result
-    if not call.planes:
-        call.blocks = reserve(&at, threads * call.panel * DEPTH_CHUNK)
+        packs_left = packs_left or p.packs_left
+    call.left_panels = reserve(&at, threads * call.panel * DEPTH_CHUNK) if packs_left else NULL
     return at - memory
 
 

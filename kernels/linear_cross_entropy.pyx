@@ -63,8 +63,8 @@ from libc.string cimport memcpy, memset
 import numpy
 
 from core cimport (
-    TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, core_api, ids_t, import_core, matrix, operand, result, upcoming,
-    update_rule
+    TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, core_api, ids_t, import_core, matrix, operand, result, state_at,
+    upcoming, update_rule
 )
 from tiles cimport (
     PANEL, array_of, consecutive, nothing, planes_of, round_up, rows_of, split_left, split_right, values_of
@@ -300,10 +300,6 @@ cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
                                sum, differences if call.label_smoothing else NULL)
         if call.keep:
             memcpy(call.strip_base + block * call.stride, highest, call.stride * sizeof(float))
-
-
-cdef float *state_at(float *state, long first) noexcept nogil:
-    return state + first if state else NULL
 
 
 cdef long held_from(const Call *call, long word) noexcept nogil:

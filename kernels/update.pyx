@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from core cimport (
-    adagrad_rule, adamw_rule, ceil_div, core_api, ids_t, import_core, momentum_rule, sgd_rule, update_rule
+    adagrad_rule, adamw_rule, ceil_div, core_api, ids_t, import_core, momentum_rule, sgd_rule, state_at, update_rule
 )
 
 cdef const core_api *core = import_core()
@@ -31,9 +31,8 @@ ctypedef struct Dense:
 cdef void dense_slice(void *context, long slice, int hand) noexcept nogil:
     cdef Dense *call = <Dense *> context
     cdef long first = slice * SLICE
-    core.simd.update(call.rule, min(SLICE, call.n - first), call.grad + first,
-                     call.state + first if call.state else NULL, call.state2 + first if call.state2 else NULL,
-                     call.param + first)
+    core.simd.update(call.rule, min(SLICE, call.n - first), call.grad + first, state_at(call.state, first),
+                     state_at(call.state2, first), call.param + first)
 
 
 cdef update_dense(update_rule rule, grad, state, state2, param, int threads):
@@ -91,8 +90,8 @@ ctypedef struct Rows:
 cdef void apply_rows(const Rows *call, long first, long last, const float *grad) noexcept nogil:
     """Update rows first..last - 1 by their gradient `grad`, NULL for zeros."""
     cdef long at = first * call.D
-    core.simd.update(call.rule, (last - first) * call.D, grad, call.state + at if call.state else NULL,
-                     call.state2 + at if call.state2 else NULL, call.param + at)
+    core.simd.update(call.rule, (last - first) * call.D, grad, state_at(call.state, at), state_at(call.state2, at),
+                     call.param + at)
 
 
 cdef void rows_slice(void *context, long slice, int hand) noexcept nogil:

@@ -79,7 +79,7 @@ class Collectives:
             flat[each] = part
 
     def share(self, value: Any) -> list[Any]:
-        """As in Group."""
+        """As in Group. Pickled, which would not do for files: ranks are processes of one command, of one user."""
         data = np.frombuffer(pickle.dumps(value), np.uint8)
         lengths = [int(length[0]) for length in self.allgather(np.array([len(data)]))]
         return [pickle.loads(part.tobytes()) for part in self.allgather(data, lengths)]

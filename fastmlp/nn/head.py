@@ -123,14 +123,13 @@ class Head(Linear):
         *found, dh = self._results(h)
         [owner] = self._weight_owner
         rule = optimizer.fused(owner, "weight")
-        states = [*rule.states, None, None][:2]
         dbias = None if self.bias is None else self._gradient("bias")
         dheld = None if held is None else self.place.array(self, "dheld", (len(held), self.in_features), h.dtype)
         targets, options = self._of_part(targets, row_scale)
         updated = self.place.run(
             "linear_cross_entropy_update",
             *(h, self.weight, self.bias, targets, row_scale),
-            *(*states, held, *found, dh, dbias, dheld),
+            *(*rule.two_states, held, *found, dh, dbias, dheld),
             rule=rule.name,
             label_smoothing=label_smoothing,
             fp32_precision=self.fp32_precision,

@@ -92,9 +92,8 @@ class Linear(Module):
         optimizer = self.updated_by
         assert optimizer is not None
         rule = optimizer.fused(self, "weight")
-        states = [*rule.states, None, None][:2]
         options = {"rule": rule.name, "fp32_precision": self.fp32_precision, **rule.options}
-        self.place.run("linear_update", dy, x, weight, *states, dx, dbias, **options)
+        self.place.run("linear_update", dy, x, weight, *rule.two_states, dx, dbias, **options)
         optimizer.count_step(self, "weight")
         self.grads.pop("weight", None)  # of an earlier pass: `optimizer.step` would take it
 

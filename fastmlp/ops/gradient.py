@@ -50,6 +50,11 @@ class FusedRule(NamedTuple):
     states: tuple[Array, ...]
     options: dict[str, Any]
 
+    @property
+    def two_states(self) -> list[Array | None]:
+        """The states as ops take them that update where they multiply: None for each that the rule lacks."""
+        return [*self.states, None, None][:2]
+
 
 class FusingOptimizer(Protocol):
     """What a layer whose op makes the update asks of an optimizer."""

@@ -55,7 +55,7 @@ def linear_update(
     threads: int = 1,
     **options: Any,
 ) -> None:
-    """The gradient is an array of its own: products of blocks of it would not be faster."""
+    """The gradient is an array of its own, as large as the weight."""
     update, states = rule_of("linear_update", rule, vars(rules), (weight_state, weight_state2))
     dweight = np.empty_like(weight)
     linear_backward(dy, x, weight, dx, dweight, dbias, threads=threads)
