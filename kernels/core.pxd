@@ -126,9 +126,9 @@ cdef extern from "core.h" nogil:
         void (*split_rows)(long rows, long depth, long row, const float *source, int planes, long plane, long tile_row,
                            bf16 *tiles) noexcept nogil
         void (*split_turned)(long rows, long depth, long step, const float *source, int planes, long plane,
-                             bf16 *tiles) noexcept nogil
+                             long tile_row, bf16 *tiles) noexcept nogil
         void (*split_pairs)(long depth, long columns, long row, const float *source, int planes, long plane,
-                            bf16 *tiles) noexcept nogil
+                            long tile_column, bf16 *tiles) noexcept nogil
         void (*split_columns)(long depth, long columns, long column, const float *source, int planes, long plane,
                               bf16 *tiles) noexcept nogil
         void (*exponentials)(long words, long words_before, const float *bias, const float *logits, float *highest,

@@ -24,9 +24,11 @@ number and a block of the result for each thread; and the parts of results that 
 from libc.string cimport memcpy
 
 from core cimport (
-    COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix, state_at, update_rule
+    COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix, state_at, upcoming, update_rule
 )
-from tiles cimport PANEL, consecutive, nothing, planes_of, round_up, rows_of, split_left, split_right, values_of
+from tiles cimport (
+    PANEL, array_of, consecutive, nothing, planes_of, round_up, rows_of, split_left, split_right, values_of
+)
 
 from fastmlp._kernels.update import rule_of
 
@@ -46,6 +48,7 @@ cdef enum:
     SMALL = 1 << 18          # multiply-adds below which a second thread does not pay
     SLICES_OF_TILES = 16     # at least, where there is so much: larger ones read each operand less often
     BLOCK_AT_MOST = 256      # rows and lanes of a slice of tiles
+    WHOLE_ROW = 2048         # lanes that a slice of PANEL rows may have instead, in the same memory
     CACHE_LINE = 16          # floats
 
 
@@ -105,14 +108,17 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
     p.slice_rows = FEW_SLICE_ROWS if p.few else SLICE_ROWS
     p.slice_lanes = p.lanes
     p.panels = 0 if p.few else ceil_div(p.lanes, call.panel)
+    if call.planes:
+        p.panels = panels_of(p.left, p.rows, p.depth) + panels_of(p.right, p.lanes, p.depth)
     p.part_depth = p.depth
     if not p.few and p.depth >= PARTS * DEPTH_CHUNK and p.rows * p.lanes <= PART_AT_MOST:
         p.part_depth = ceil_div(p.depth, PARTS * DEPTH_CHUNK) * DEPTH_CHUNK
     p.parts = ceil_div(p.depth, p.part_depth)
     p.at_once = p.updates and call.planes and p.parts == 1
     if call.planes:
-        p.panels += ceil_div(p.rows, PANEL)
         p.slice_rows = p.slice_lanes = BLOCK_AT_MOST
+        if p.at_once and p.lanes <= WHOLE_ROW and p.rows >= SLICES_OF_TILES * PANEL:
+            p.slice_rows, p.slice_lanes = PANEL, p.lanes  # so an update goes through memory without a gap
         while p.slice_rows > PANEL and slices_of(&p) < SLICES_OF_TILES:
             p.slice_rows //= 2
             if slices_of(&p) < SLICES_OF_TILES:
@@ -144,29 +150,58 @@ cdef long tiles_at(long lines, long depth, long first, long k) noexcept nogil:
     return values_of(lines, k) + first * round_up(min(CHUNK_OF_TILES, depth - k), TILE_DEPTH)
 
 
+cdef long panels_of(matrix lines, long count, long depth) noexcept nogil:
+    """Return in how many pieces an operand's tiles are made; each reads whole rows of what is in memory."""
+    return ceil_div(count, PANEL) if lines.step == 1 else ceil_div(depth, TILE_DEPTH)
+
+
 cdef void split_panel(Call *call, Product *p, long panel) noexcept nogil:
-    """Make the tiles of PANEL lanes, or rows."""
-    cdef long first = panel * PANEL, k = 0, depth
-    cdef bint is_left = first >= p.lanes
-    cdef matrix operand = p.right
-    if is_left:
-        first -= round_up(p.lanes, PANEL)
-        operand = p.left
-    operand.data += first * operand.row
-    while k < p.depth:
-        depth = min(CHUNK_OF_TILES, p.depth - k)
+    """Make some of a product's tiles."""
+    cdef long of_lanes = panels_of(p.right, p.lanes, p.depth)
+    if panel < of_lanes:
+        split_operand(call, p.right, p.lanes, p.depth, panel, False, p.right_tiles)
+    else:
+        split_operand(call, p.left, p.rows, p.depth, panel - of_lanes, True, p.left_tiles)
+
+
+cdef void split_operand(Call *call, matrix lines, long count, long depth, long panel, bint is_left,
+                        bf16 *tiles) noexcept nogil:
+    """Make the tiles of PANEL lines of an operand; of TILE_DEPTH steps of all of them if it is read by columns."""
+    cdef long plane = values_of(count, depth), first = panel * PANEL, k = panel * TILE_DEPTH, chunk, some, tile_line
+    if lines.step != 1:
+        chunk = k // CHUNK_OF_TILES * CHUNK_OF_TILES
+        tile_line = round_up(min(CHUNK_OF_TILES, depth - chunk), TILE_DEPTH) * TILE
+        tiles += tiles_at(count, depth, 0, chunk) + (k - chunk) * TILE
+        lines.data += k * lines.step
+        some = min(TILE_DEPTH, depth - k)
         if is_left:
-            split_left(core.tiles, operand, min(PANEL, p.rows - first), depth, call.planes,
-                       values_of(p.rows, p.depth), p.left_tiles + tiles_at(p.rows, p.depth, first, k))
+            core.tiles.split_turned(count, some, lines.step, lines.data, call.planes, plane, tile_line, tiles)
         else:
-            split_right(core.tiles, operand, min(PANEL, p.lanes - first), depth, call.planes,
-                        values_of(p.lanes, p.depth), p.right_tiles + tiles_at(p.lanes, p.depth, first, k))
-        operand.data += CHUNK_OF_TILES * operand.step
+            core.tiles.split_pairs(some, count, lines.step, lines.data, call.planes, plane, tile_line, tiles)
+        return
+    lines.data += first * lines.row
+    k = 0
+    while k < depth:
+        some = min(CHUNK_OF_TILES, depth - k)
+        if is_left:
+            split_left(core.tiles, lines, min(PANEL, count - first), some, call.planes, plane,
+                       tiles + tiles_at(count, depth, first, k))
+        else:
+            split_right(core.tiles, lines, min(PANEL, count - first), some, call.planes, plane,
+                        tiles + tiles_at(count, depth, first, k))
+        lines.data += CHUNK_OF_TILES
         k += CHUNK_OF_TILES
 
 
 cdef long slices_of(Product *p) noexcept nogil:
     return ceil_div(p.rows, p.slice_rows) * ceil_div(p.lanes, p.slice_lanes) * p.parts
+
+
+cdef upcoming weights_of(Call *call, long at, long count) noexcept nogil:
+    """What an update of `count` weights from number `at` on reads and writes."""
+    cdef upcoming after = array_of(call.weight + at, count * sizeof(float))
+    after.arrays[1], after.arrays[2] = state_at(call.weight_state, at), state_at(call.weight_state2, at)
+    return after
 
 
 cdef void update(Call *call, long at, long count, const float *dweight) noexcept nogil:
@@ -243,9 +278,14 @@ cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept 
     cdef float *sums = p.sums + part * p.rows * p.lanes + row * p.lanes + lane
     cdef float *block = call.blocks + hand * BLOCK_AT_MOST * (BLOCK_AT_MOST + CACHE_LINE)
     cdef long block_row = round_up(lanes, TILE) + CACHE_LINE  # a power of two would use few sets of the cache
+    cdef long share
+    cdef upcoming after = nothing()
     core.tiles.begin()
     while k < end:
         depth = min(CHUNK_OF_TILES, end - k)
+        if p.at_once and lanes == p.lanes:  # a chunk of the product brings its share of what an update reads
+            share = rows * k // end
+            after = weights_of(call, (row + share) * lanes, (rows * (k + depth) // end - share) * lanes)
         core.tiles.product(
             round_up(rows, PANEL) // TILE,
             ceil_div(lanes, TILE),
@@ -255,7 +295,7 @@ cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept 
             consecutive(p.right_tiles + tiles_at(p.lanes, p.depth, lane, k), values_of(p.lanes, p.depth), depth),
             rows_of(block, block_row),
             k > part * p.part_depth,
-            nothing(),
+            after,
         )
         k += CHUNK_OF_TILES
     core.tiles.end()

@@ -44,10 +44,11 @@ cdef inline upcoming array_of(const void *array, long bytes) noexcept nogil:
 cdef inline void split_left(const tile_kernels *tiles, matrix left, long rows, long depth, int planes, long plane,
                             bf16 *to) noexcept nogil:
     """Make tiles of rows of a left operand, left(row, k). One of its two strides is 1."""
+    cdef long tile_row = round_up(depth, TILE_DEPTH) * TILE
     if left.step == 1:
-        tiles.split_rows(rows, depth, left.row, left.data, planes, plane, round_up(depth, TILE_DEPTH) * TILE, to)
+        tiles.split_rows(rows, depth, left.row, left.data, planes, plane, tile_row, to)
     else:
-        tiles.split_turned(rows, depth, left.step, left.data, planes, plane, to)
+        tiles.split_turned(rows, depth, left.step, left.data, planes, plane, tile_row, to)
 
 
 cdef inline void split_right(const tile_kernels *tiles, matrix right, long columns, long depth, int planes, long plane,
@@ -56,4 +57,4 @@ cdef inline void split_right(const tile_kernels *tiles, matrix right, long colum
     if right.step == 1:
         tiles.split_columns(depth, columns, right.row, right.data, planes, plane, to)
     else:
-        tiles.split_pairs(depth, columns, right.step, right.data, planes, plane, to)
+        tiles.split_pairs(depth, columns, right.step, right.data, planes, plane, round_up(depth, TILE_DEPTH) * TILE, to)

@@ -133,8 +133,10 @@ typedef struct {
 
     void (*split_rows)(long rows, long depth, long row, const float *from, int planes, long plane, long tile_row,
                        bf16 *tiles);
-    void (*split_turned)(long rows, long depth, long step, const float *from, int planes, long plane, bf16 *tiles);
-    void (*split_pairs)(long depth, long columns, long row, const float *from, int planes, long plane, bf16 *tiles);
+    void (*split_turned)(long rows, long depth, long step, const float *from, int planes, long plane, long tile_row,
+                         bf16 *tiles);
+    void (*split_pairs)(long depth, long columns, long row, const float *from, int planes, long plane, long tile_column,
+                        bf16 *tiles);
     void (*split_columns)(long depth, long columns, long column, const float *from, int planes, long plane,
                           bf16 *tiles);
     void (*exponentials)(long words, long words_before, const float *bias, const float *logits, float *highest,

@@ -144,8 +144,8 @@ INLINE void transpose_pairs(__m512i x[TILE])
 }
 
 /* Tiles of rows of a matrix whose rows are `row` floats apart; the rows are filled up to whole pairs of tiles.
- * tile_row: values from a row of tiles to the next, more than chunks of the depth where the matrix is a part of a wider
- * one. */
+ * tile_row, and tile_column below: values from a row (column) of tiles to the next, more than chunks of the depth where
+ * the matrix is a part of a deeper one. */
 INLINE void split_into_rows(long rows, long depth, long row, const float *from, const int planes, long plane,
                             long tile_row, bf16 *tiles)
 {
@@ -194,9 +194,8 @@ INLINE floats32 load_two_rows(const float *from, long row, long k, long depth, l
 
 /* Tiles of pairs of a matrix (depth x columns) whose rows are `row` floats apart. */
 INLINE void split_into_pairs(long depth, long columns, long row, const float *from, const int planes, long plane,
-                             bf16 *tiles)
+                             long tile_column, bf16 *tiles)
 {
-    const long tile_column = chunks_of(depth) * TILE_VALUES;
     for (long k = 0; k < chunks_of(depth) * TILE_DEPTH; k += 2, from += 2 * row) {
         bf16 *line = tiles + k * TILE;
         long i = 0;
@@ -207,12 +206,13 @@ INLINE void split_into_pairs(long depth, long columns, long row, const float *fr
     }
 }
 
-static void split_pairs(long depth, long columns, long row, const float *from, int planes, long plane, bf16 *tiles)
+static void split_pairs(long depth, long columns, long row, const float *from, int planes, long plane, long tile_column,
+                        bf16 *tiles)
 {
     if (planes == 1)
-        split_into_pairs(depth, columns, row, from, 1, plane, tiles);
+        split_into_pairs(depth, columns, row, from, 1, plane, tile_column, tiles);
     else
-        split_into_pairs(depth, columns, row, from, 2, plane, tiles);
+        split_into_pairs(depth, columns, row, from, 2, plane, tile_column, tiles);
 }
 
 /* A tile of sixteen lines, in one plane or two, transposed. */
@@ -226,10 +226,10 @@ INLINE void store_transposed(__m512i lines[2][TILE], const int planes, long plan
 }
 
 INLINE void split_into_turned(long rows, long depth, long step, const float *from, const int planes, long plane,
-                              bf16 *tiles)
+                              long tile_row, bf16 *tiles)
 {
     for (long i = 0; i < whole_pairs(rows); i += TILE)
-        for (long k = 0; k < depth; k += TILE_DEPTH, tiles += TILE_VALUES) {
+        for (long k = 0; k < depth; k += TILE_DEPTH) {
             __m512i lines[2][TILE];
             for (int j = 0; j < TILE; j++) {
                 floats32 x = load_two_rows(from + (k + 2 * j) * step + i, step, k + 2 * j, depth, rows - i);
@@ -238,18 +238,19 @@ INLINE void split_into_turned(long rows, long depth, long step, const float *fro
                 if (planes == 2)
                     lines[1][j] = paired(rounded(minus(x, widened_all(high))));
             }
-            store_transposed(lines, planes, plane, tiles);
+            store_transposed(lines, planes, plane, tiles + i / TILE * tile_row + k * TILE);
         }
 }
 
 /* Tiles of rows of the transpose of a matrix (depth x rows) whose rows are `step` floats apart; the rows of the result
  * are filled up to whole pairs of tiles. */
-static void split_turned(long rows, long depth, long step, const float *from, int planes, long plane, bf16 *tiles)
+static void split_turned(long rows, long depth, long step, const float *from, int planes, long plane, long tile_row,
+                         bf16 *tiles)
 {
     if (planes == 1)
-        split_into_turned(rows, depth, step, from, 1, plane, tiles);
+        split_into_turned(rows, depth, step, from, 1, plane, tile_row, tiles);
     else
-        split_into_turned(rows, depth, step, from, 2, plane, tiles);
+        split_into_turned(rows, depth, step, from, 2, plane, tile_row, tiles);
 }
 
 INLINE void split_into_columns(long depth, long columns, long column, const float *from, const int planes, long plane,
