@@ -76,6 +76,7 @@ cdef extern from "core.h" nogil:
         void (*row_log_softmax_backward)(long n, const float *dy, const float *y, float *dx) noexcept nogil
         void (*tanh_forward)(long n, const float *x, float *y) noexcept nogil
         void (*tanh_backward)(long n, const float *dy, const float *y, float *dx) noexcept nogil
+        void (*add)(long n, const float *a, const float *b, float *y) noexcept nogil
         void (*gelu_forward)(long n, const float *x, float *y) noexcept nogil
         void (*gelu_backward)(long n, const float *dy, const float *x, float *dx) noexcept nogil
         void (*dropout)(const dropout_mask *mask, uint64_t block, long n, const float *x, float *y) noexcept nogil

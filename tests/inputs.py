@@ -77,6 +77,10 @@ def tanh(rng: np.random.Generator, *shape: int) -> Inputs:
     return {"x": normal(rng, *shape, scale=2), "dy": normal(rng, *shape)}
 
 
+def add(rng: np.random.Generator, *shape: int) -> Inputs:
+    return {"a": normal(rng, *shape), "b": normal(rng, *shape)}
+
+
 def gelu(rng: np.random.Generator, *shape: int) -> Inputs:
     return {"x": normal(rng, *shape, scale=2), "dy": normal(rng, *shape)}
 
@@ -166,6 +170,7 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
         "linear": lambda: linear(rng, B, D, H),
         "batchnorm": lambda: batchnorm(rng, B, H),
         "tanh": lambda: tanh(rng, B, H),
+        "add": lambda: add(rng, B, H),
         "gelu": lambda: gelu(rng, B, H),
         "dropout": lambda: dropout(rng, B, H),
         "softmax": lambda: softmax(rng, B, V),

@@ -50,7 +50,9 @@ class Context(Embedding):
 
     def rows_read(self, near: Array) -> Array:
         """Return the rows of the weight that words near (B, T) look up, ascending: the rows of the gradient."""
-        return np.unique(near)
+        words = np.sort(near, axis=None)
+        unique: Array = words[np.append(True, words[1:] != words[:-1])]  # np.unique takes five times as long
+        return unique
 
 
 class ContextOfPart(Context):

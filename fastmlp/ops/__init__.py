@@ -46,6 +46,7 @@ class Ops:
     tanh_backward: Callable[..., None]
     gelu_forward: Callable[..., None]
     gelu_backward: Callable[..., None]
+    add: Callable[..., None]
     dropout_forward: Callable[..., None]
     dropout_backward: Callable[..., None]
     softmax_forward: Callable[..., None]

@@ -82,6 +82,8 @@ typedef struct {
     void (*tanh_forward)(long n, const float *x, float *y);
     void (*tanh_backward)(long n, const float *dy, const float *y, float *dx);
 
+    void (*add)(long n, const float *a, const float *b, float *y);
+
     void (*gelu_forward)(long n, const float *x, float *y);
     void (*gelu_backward)(long n, const float *dy, const float *x, float *dx);
 

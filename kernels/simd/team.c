@@ -1,7 +1,9 @@
 /* One team of threads for every op.
  *
- * A call cuts its work into fixed slices; the calling thread and the team's workers take them as they come free. So a
- * core that another program takes away delays one slice, and results cannot depend on the number of threads.
+ * A call cuts its work into fixed slices. The calling thread and the team's workers each begin with a range of their
+ * own, so that the rows which one op of a step has left in a core's cache are read there by the next, and then take what
+ * the others have not come to. So a core that another program takes away delays one slice, and results cannot depend on
+ * the number of threads.
  *
  * What a plain OpenMP team would cost here: idle workers that burn a core while they spin, and a hang in a forked
  * child. A worker here spins for SPIN_NANOSECONDS after its last slice, long enough to meet the next op of a training
@@ -27,13 +29,21 @@ static pthread_cond_t finished = PTHREAD_COND_INITIALIZER;
 
 static atomic_uint call;
 static atomic_int gate = CLOSED;
-static atomic_long next_slice;
 static int workers; /* started so far; guarded by busy */
 
 static slice_task current_task; /* written while the gate is closed and empty */
 static void *current_context;
 static long current_slices;
 static int current_threads;
+
+static struct {
+    _Alignas(64) atomic_long next; /* a line of the cache each: a thread seldom looks at another's */
+} ranges[MOST_WORKERS + 1];
+
+static long range_begin(int hand)
+{
+    return current_slices * hand / current_threads;
+}
 
 static inline void relax(void)
 {
@@ -53,9 +63,12 @@ static int64_t nanoseconds(void)
 
 static void take_slices(int hand)
 {
-    long slice;
-    while ((slice = atomic_fetch_add(&next_slice, 1)) < current_slices)
-        current_task(current_context, slice, hand);
+    for (int i = 0, owner = hand; i < current_threads; i++, owner = owner + 1 < current_threads ? owner + 1 : 0) {
+        const long end = range_begin(owner + 1);
+        long slice;
+        while ((slice = atomic_fetch_add(&ranges[owner].next, 1)) < end)
+            current_task(current_context, slice, hand);
+    }
 }
 
 static bool enter_gate(void)
@@ -173,7 +186,8 @@ void team_run(slice_task task, void *context, long slices, int threads)
     current_context = context;
     current_slices = slices;
     current_threads = threads;
-    atomic_store(&next_slice, 0);
+    for (int hand = 0; hand < threads; hand++)
+        atomic_store(&ranges[hand].next, range_begin(hand));
     atomic_store(&gate, 0);
     pthread_mutex_lock(&lock);
     atomic_fetch_add(&call, 1);

@@ -501,6 +501,13 @@ static void tanh_backward(long n, const float *dy, const float *y, float *dx)
         dx[i] = dy[i] * (1 - y[i] * y[i]);
 }
 
+static void add(long n, const float *a, const float *b, float *y)
+{
+    ELEMENTWISE
+    for (long i = 0; i < n; i++)
+        y[i] = a[i] + b[i];
+}
+
 /* ------------------------------------------------------------------------------------------------------------- gelu */
 
 static void gelu_forward(long n, const float *x, float *y)
@@ -821,6 +828,7 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .row_log_softmax_backward = row_log_softmax_backward,
     .tanh_forward = tanh_forward,
     .tanh_backward = tanh_backward,
+    .add = add,
     .gelu_forward = gelu_forward,
     .gelu_backward = gelu_backward,
     .dropout = dropout,

@@ -14,6 +14,7 @@ An op cuts its problem into slices and hands them to a team of threads (team.py)
 """
 
 from fastmlp.ops.numba_ops._compiling import compile_ops
+from fastmlp.ops.numba_ops.add import add
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
 from fastmlp.ops.numba_ops.context_averages import context_averages_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
@@ -41,6 +42,7 @@ from fastmlp.ops.numba_ops.update import (
 )
 
 __all__ = [
+    "add",
     "batchnorm_backward",
     "batchnorm_forward",
     "compile_ops",

@@ -23,6 +23,7 @@ splits each number in two bf16, and products are up to 1e-5 off; "bf16" rounds n
 3e-3 off. Sums are always float32. The reference and Numba have "ieee" only (float64 stays float64).
 """
 
+from fastmlp.ops.reference.add import add
 from fastmlp.ops.reference.batchnorm import batchnorm_backward, batchnorm_forward
 from fastmlp.ops.reference.context_averages import context_averages_forward
 from fastmlp.ops.reference.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
@@ -50,6 +51,7 @@ from fastmlp.ops.reference.update import (
 )
 
 __all__ = [
+    "add",
     "batchnorm_backward",
     "batchnorm_forward",
     "context_averages_forward",
