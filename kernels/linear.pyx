@@ -48,7 +48,8 @@ cdef enum:
     SMALL = 1 << 18          # multiply-adds below which a second thread does not pay
     SLICES_OF_TILES = 16     # at least, where there is so much: larger ones read each operand less often
     BLOCK_AT_MOST = 256      # rows and lanes of a slice of tiles
-    WHOLE_ROW = 2048         # lanes that a slice of PANEL rows may have instead, in the same memory
+    WHOLE_ROW = 2048         # lanes that a slice of PANEL rows may have instead, in the same memory,
+    WHOLE_OPERAND = 1 << 19  # if the right operand has no more bf16: half of the second cache
     CACHE_LINE = 16          # floats
 
 
@@ -117,7 +118,8 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
     p.at_once = p.updates and call.planes and p.parts == 1
     if call.planes:
         p.slice_rows = p.slice_lanes = BLOCK_AT_MOST
-        if p.at_once and p.lanes <= WHOLE_ROW and p.rows >= SLICES_OF_TILES * PANEL:
+        if (p.at_once and p.lanes <= WHOLE_ROW and p.rows >= SLICES_OF_TILES * PANEL
+                and call.planes * values_of(p.lanes, p.depth) <= WHOLE_OPERAND):
             p.slice_rows, p.slice_lanes = PANEL, p.lanes  # so an update goes through memory without a gap
         while p.slice_rows > PANEL and slices_of(&p) < SLICES_OF_TILES:
             p.slice_rows //= 2
