@@ -69,7 +69,7 @@ def extensions() -> list[Extension]:
 def long_description(readme: str, url: str | None) -> str:
     """The README as it can be read away from its repository, where relative links lead nowhere.
 
-    readme  Markdown, with relative links to other files and pictures
+    readme  Markdown, with relative links to other files and pictures; indexes know no links within it
     url     of the repository on GitHub: links and pictures are then of its default branch; None: links become their
             text, pictures what they show
     """
@@ -80,7 +80,7 @@ def long_description(readme: str, url: str | None) -> str:
             return f"{picture}[{text}]({url.rstrip('/')}/{'raw' if picture else 'blob'}/HEAD/{path})"
         return f"*(picture: {text})*" if picture else text
 
-    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:|#)([^)]*)\)", absolute, readme)
+    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)]*)\)", absolute, readme)
 
 
 if __name__ == "__main__":
