@@ -1,11 +1,13 @@
-"""Build kernels/ into fastmlp/_kernels/.
+"""Build kernels/ into fastmlp/_kernels/, and make README.md the description that package indexes show.
 
 Where there is no C compiler the installation still succeeds: the program then says so and runs on Numba.
 FASTMLP_REQUIRE_KERNELS=1 makes a failed build an error. CFLAGS=-g keeps what debuggers and profilers read.
 """
 
 import os
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -64,4 +66,30 @@ def extensions() -> list[Extension]:
     return modules
 
 
-setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count()}})
+def long_description(readme: str, url: str | None) -> str:
+    """The README as it can be read away from its repository, where relative links lead nowhere.
+
+    readme  Markdown, with relative links to other files and pictures; indexes know no links within it
+    url     of the repository on GitHub: links and pictures are then of its default branch; None: links become their
+            text, pictures what they show
+    """
+
+    def absolute(link: re.Match[str]) -> str:
+        picture, text, path = link.groups()
+        if url is not None:
+            return f"{picture}[{text}]({url.rstrip('/')}/{'raw' if picture else 'blob'}/HEAD/{path})"
+        return f"*(picture: {text})*" if picture else text
+
+    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)]*)\)", absolute, readme)
+
+
+if __name__ == "__main__":
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    setup(
+        ext_modules=extensions(),
+        options={"build_ext": {"parallel": os.cpu_count()}},
+        long_description=long_description(
+            Path("README.md").read_text(encoding="utf-8"), project.get("urls", {}).get("Source")
+        ),
+        long_description_content_type="text/markdown",
+    )

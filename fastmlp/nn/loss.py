@@ -1,7 +1,7 @@
 """The losses."""
 
 import math
-from typing import Any
+from typing import Any, Never, cast
 
 import numpy as np
 
@@ -21,6 +21,35 @@ __all__ = ["CrossEntropyLoss", "LinearCrossEntropyLoss"]
 
 Array = np.ndarray
 IGNORED = -100  # PyTorch's default ignore_index
+
+
+def _missing(loss: np.generic, name: str) -> Never:
+    """Say what to write instead of PyTorch's loss.backward()."""
+    if name == "backward":
+        raise AttributeError(
+            "a loss of fastmlp.nn is a number: instead of loss.backward() write model.backward(criterion.backward())"
+        )
+    raise AttributeError(f"{loss.dtype} has no attribute {name!r}")
+
+
+# NumPy's numbers, and NumPy's again after any arithmetic and in a pickle. NumPy takes the type of its numbers from the
+# first base: a second one in front of it would make objects of them.
+class _Float32(np.float32):
+    __slots__ = ()
+    __getattr__ = _missing
+
+
+class _Float64(np.float64):
+    __slots__ = ()
+    __getattr__ = _missing
+
+
+def _number(loss: Array) -> Array:
+    """Return a loss without axes as a number, one with axes as it is."""
+    if loss.ndim:
+        return loss
+    number: Any = (_Float64 if loss.dtype == np.float64 else _Float32)(loss[()])
+    return cast(Array, number)
 
 
 class CrossEntropyLoss(Module):
@@ -69,8 +98,7 @@ class CrossEntropyLoss(Module):
         weight = None if self.weight is None else as_floats("CrossEntropyLoss: weight", self.weight, x.dtype)
         loss = functional.cross_entropy(x, truth, weight, **self._options())
         self._saved = x, truth, weight, loss
-        number: Array = loss[()]
-        return number
+        return _number(loss)
 
     def backward(self, grad: Any = None) -> Array:
         """Return the gradient of the input.
@@ -165,8 +193,7 @@ class LinearCrossEntropyLoss(Module):
         run = self._run if self.linear.part is None else self._run_part
         loss, gradients = run(x, targets, grads=self.training and self.reduction != "none")
         self._saved = x, targets, gradients
-        number: Array = loss[()]
-        return number
+        return _number(loss)
 
     def step(self, input: Any, target: Any, optimizer: FusingOptimizer) -> Array:
         """Return the loss and update the layer's weight on the way: the weight's gradient is never stored.
@@ -188,8 +215,7 @@ class LinearCrossEntropyLoss(Module):
         dinput = self.linear.loss_backward()
         self._saved = x, targets, (np.full_like(rows, np.nan) if dinput is None else dinput, None, None)
         with np.errstate(invalid="ignore"):  # the mean over no row is NaN, as in PyTorch
-            loss: Array = (losses.sum(dtype=np.float64) / np.float64(total)).astype(x.dtype)
-        return loss
+            return _number(np.asarray(losses.sum(dtype=np.float64) / np.float64(total), x.dtype))
 
     def _row_scale(self, classes: Array, dtype: np.dtype[Any]) -> tuple[Array, int]:
         """Return the weight of each row's loss in the reduced one, and by what their sum is divided."""

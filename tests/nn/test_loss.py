@@ -1,5 +1,7 @@
 """The losses of fastmlp.nn beside PyTorch's."""
 
+import json
+import pickle
 from types import ModuleType
 from typing import Any
 
@@ -126,3 +128,40 @@ def test_linear_cross_entropy_takes_one_row_without_a_batch(training: bool, rng:
     assert alone[0] == pytest.approx(in_a_batch[0])
     assert alone[1].shape == (4,)
     np.testing.assert_allclose(alone[1], in_a_batch[1][0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["CrossEntropyLoss", "LinearCrossEntropyLoss", "step"])
+def test_the_backward_of_pytorchs_losses_says_what_to_write(kind: str, dtype: Any) -> None:
+    if kind == "CrossEntropyLoss":
+        loss = nn.CrossEntropyLoss()(np.zeros((2, 4), dtype), [1, 2])
+    else:
+        criterion = nn.LinearCrossEntropyLoss(3, 4, dtype=np.dtype(dtype).name)
+        criterion.linear.weight[...] = 0
+        h, y = np.zeros((2, 3), dtype), [1, 2]
+        loss = criterion.step(h, y, optim.SGD(criterion.parameters())) if kind == "step" else criterion(h, y)
+    with pytest.raises(AttributeError) as told:
+        loss.backward()
+    assert str(told.value).endswith("instead of loss.backward() write model.backward(criterion.backward())")
+    assert "\n" not in str(told.value)
+    assert not hasattr(loss, "backward")
+    with pytest.raises(AttributeError, match=f"^{np.dtype(dtype)} has no attribute 'grad'$"):
+        loss.grad  # noqa: B018
+
+    # in all else it is NumPy's number
+    number = dtype(np.log(4))
+    assert isinstance(loss, dtype)
+    assert loss == pytest.approx(number)
+    number = dtype(loss.item())
+    assert (repr(loss), f"{loss:.3f}", hash(loss), loss.shape) == (repr(number), f"{number:.3f}", hash(number), ())
+    for made in (loss + 1, -loss, loss * loss, round(loss, 2), np.mean([loss, loss]), pickle.loads(pickle.dumps(loss))):
+        assert type(made) is dtype
+    for array in (np.asarray(loss), np.array([loss, loss]), np.ones(2, dtype) * loss):
+        assert array.dtype == dtype
+    if dtype is np.float64:
+        assert json.dumps({"loss": loss}) == json.dumps({"loss": float(loss)})
+
+
+def test_a_loss_for_each_row_is_an_array() -> None:
+    loss = nn.CrossEntropyLoss(reduction="none")(np.zeros((2, 4)), [1, 2])
+    assert type(loss) is np.ndarray
