@@ -599,7 +599,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     try:
         written = Path(path).read_text(encoding="utf-8")
         given = tomllib.loads(written)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError("config", f"{path} is not a TOML file: {error}") from None
     except (OSError, ValueError) as error:
         near = "" if Path(path).exists() else closest(str(path), map(str, Path(path).parent.glob("*.toml")))
