@@ -196,7 +196,7 @@ class TrainConfig:
         fixed=True,
     )
     reach: int = option(
-        None, whole(0), "number of averaged words before the context", metavar="N", shown="200", fixed=True
+        None, whole(0, 1_000_000), "number of averaged words before the context", metavar="N", shown="200", fixed=True
     )
     blocks: int = option(None, whole(0), "number of hidden layers after the first", metavar="N", shown="1", fixed=True)
     residual: bool = option(

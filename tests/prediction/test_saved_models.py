@@ -14,10 +14,13 @@ from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import model_file
 from fastmlp.language_model import LanguageModel, load_language_model
 from fastmlp.network.network import Network
+from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
 from fastmlp.ops.backend import Backend
 from fastmlp.prediction.kneser_ney import KneserNey
 from fastmlp.prediction.mixture import load_predictor, times_seen
+from fastmlp.text.vocabulary import Vocabulary
+from fastmlp.text.words import IDS
 from tests.helpers import NUMPY
 from tests.networks import small_language
 from tests.prediction.helpers import QUICK, SMALL, WINDOW, fitted, state_of
@@ -135,6 +138,20 @@ def test_promise_8_a_file_does_not_decide_how_much_memory_is_taken(rng: np.rando
     save(file, rng, network={**OF_SMALL, "averages": [0.5], "reach": 1_000_001})
     with pytest.raises(ModelError, match="reach: expected at most 1,000,000 words"):
         load_language_model(file, NUMPY)
+
+
+def test_promise_15_loading_takes_the_memory_that_is_stated(tmp_path: Path) -> None:
+    shape = NetworkShape(vocabulary=1_001, context=1, embed=1_000, hidden=(1_000,), projection=True, tied=True)
+    network = Network(shape, NUMPY, seed=1)
+    LanguageModel.from_network(network, Vocabulary.of_ids(1_000), IDS, unk_trained=True).save(
+        tmp_path / "model.safetensors"
+    )
+    tracemalloc.start()
+    try:
+        load_language_model(tmp_path / "model.safetensors", NUMPY)
+        assert tracemalloc.get_traced_memory()[1] < 3.1 * (tmp_path / "model.safetensors").stat().st_size
+    finally:
+        tracemalloc.stop()
 
 
 def changed(path: Path, tensors: dict[str, Any] | None = None, **metadata: Any) -> None:

@@ -385,6 +385,20 @@ def test_promise_11_a_file_may_not_ask_for_memory_to_unpack_it(tmp_path, largest
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    "unit", [b"ab<br>", b"<p>a b", "é<td>".encode(), "\U0001f600<br>".encode(), b"<a b>", b"x&lt;<!---->"]
+)
+def test_promise_15_markup_takes_the_memory_that_is_stated(tmp_path, unit):
+    page = b"<html>" + unit * (500_000 // len(unit)) + b"a"
+    path = write(tmp_path, "a.html", page)
+    tracemalloc.start()
+    try:
+        read_text([path])
+        assert tracemalloc.get_traced_memory()[1] < 32 * len(page) + 3_000_000  # and a megabyte that is read at once
+    finally:
+        tracemalloc.stop()
+
+
 def test_streams_of_xz_come_one_after_the_other(tmp_path):
     pack = lzma.compress
     assert read_text([write(tmp_path, "a", pack(b"a ") + b"\0" * 8 + pack(b"b") + b"\0" * 4)]).text == "a b"
