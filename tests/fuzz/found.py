@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.fuzz.seeds import SEPARATOR, described, models
+from tests.fuzz.seeds import ARPA, SEPARATOR, described, models
 
 __all__ = ["FOUND"]
 
@@ -37,6 +37,9 @@ FOUND: dict[str, dict[str, bytes]] = {
         "an order that is none raised KeyError": changed("counts", order=None),
         "a run that says nothing of its text raised KeyError": changed("last", sha256=None),
         "a run whose configuration is none raised TypeError": changed("last", config=3),
+    },
+    "arpa": {
+        "a back-off weight beyond float32 became infinite": ARPA.replace("-0.3", "300").encode(),
     },
     "options": {
         "nested arrays raised RecursionError": b"files = " + b"[" * 5_000,

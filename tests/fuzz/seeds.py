@@ -18,7 +18,7 @@ from fastmlp.language_model import LanguageModel
 from fastmlp.prediction.kneser_ney import KneserNey
 from fastmlp.trainer import train
 
-__all__ = ["SEEDS", "SEPARATOR", "TOKENS", "described", "made_run", "models", "run", "run_options"]
+__all__ = ["ARPA", "SEEDS", "SEPARATOR", "TOKENS", "described", "made_run", "models", "run", "run_options"]
 
 SEPARATOR = b"\0\0"  # between the parts of an input
 TOKENS = [  # what mutations put in, beside any bytes
