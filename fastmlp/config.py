@@ -559,7 +559,7 @@ def _with_preset(layer: Mapping[str, Any]) -> list[dict[str, Any]]:
     own = dict(layer)
     if (preset := own.pop("preset", None)) is None:
         return [own]
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(
             "preset", f"expected one of {', '.join(PRESETS)}, got {preset!r}{closest(str(preset), PRESETS)}"
         )

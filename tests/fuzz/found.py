@@ -43,6 +43,7 @@ FOUND: dict[str, dict[str, bytes]] = {
     },
     "options": {
         "nested arrays raised RecursionError": b"files = " + b"[" * 5_000,
+        "a preset that is a list raised TypeError": b"preset = [0.7]",
         "a whole number beyond 1e308 raised OverflowError": b"lr = 1" + b"0" * 400,
     },
     "run": {
