@@ -196,7 +196,7 @@ class TrainConfig:
         fixed=True,
     )
     reach: int = option(
-        None, whole(0), "number of averaged words before the context", metavar="N", shown="200", fixed=True
+        None, whole(0, 1_000_000), "number of averaged words before the context", metavar="N", shown="200", fixed=True
     )
     blocks: int = option(None, whole(0), "number of hidden layers after the first", metavar="N", shown="1", fixed=True)
     residual: bool = option(
@@ -559,7 +559,7 @@ def _with_preset(layer: Mapping[str, Any]) -> list[dict[str, Any]]:
     own = dict(layer)
     if (preset := own.pop("preset", None)) is None:
         return [own]
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(
             "preset", f"expected one of {', '.join(PRESETS)}, got {preset!r}{closest(str(preset), PRESETS)}"
         )
@@ -599,7 +599,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     try:
         written = Path(path).read_text(encoding="utf-8")
         given = tomllib.loads(written)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError("config", f"{path} is not a TOML file: {error}") from None
     except (OSError, ValueError) as error:
         near = "" if Path(path).exists() else closest(str(path), map(str, Path(path).parent.glob("*.toml")))

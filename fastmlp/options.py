@@ -98,7 +98,7 @@ def number(wanted: str, fits: Callable[[float], bool]) -> Reader:
     def read(value: Any) -> float:
         try:
             result = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # the last of whole numbers beyond 1e308
             result = math.nan
         if not math.isfinite(result) or not fits(result):
             raise ValueError(f"expected {wanted}, got {value!r}")

@@ -237,6 +237,7 @@ def train(arguments: argparse.Namespace, prog: str, crew: "ranks.Crew | None" = 
         except BrokenPipeError as error:  # cli.run would take it for a closed standard output
             raise RuntimeError("a pipe that the run writes to was closed") from error
         except (KeyboardInterrupt, Exception) as error:
+            interrupts.got_through()
             # a KeyboardInterrupt in the import of an extension module becomes an ImportError
             if not isinstance(error, KeyboardInterrupt) and not interrupts.stopped_at_once:
                 if arguments.resume and "files" not in vars(arguments):
@@ -269,6 +270,7 @@ def follow(arguments: argparse.Namespace, crew: "ranks.Crew") -> int:
 
             return crew.follow(vars(arguments), signaled)
         except (KeyboardInterrupt, Exception) as error:
+            interrupts.got_through()
             if not isinstance(error, KeyboardInterrupt) and not interrupts.stopped_at_once:
                 raise
             number = interrupts.received or signal.SIGINT
@@ -349,6 +351,7 @@ class Interrupts:
         self.quiet = quiet
         self.received: int | None = None
         self.in_steps = False
+        self._is_over = False
         # on a terminal the message overwrites ^C and the progress bar
         self.over_line = b"\r\x1b[K" if cli.is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb" else b"\n"
         self._before: dict[int, Any] = {}
@@ -381,7 +384,13 @@ class Interrupts:
         self.in_steps = True
         return self.received is not None
 
+    def got_through(self) -> None:
+        """Raise nothing any more: one that was lost and is raised again would come into the last words of the other."""
+        self._is_over = True
+
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._is_over:
+            return
         if not self.in_steps or (self.received is not None and number == signal.SIGINT):
             self.received = self.received or number
             raise KeyboardInterrupt

@@ -1,12 +1,12 @@
 """Promise 12 for the scalar code: the kernels under AddressSanitizer and UndefinedBehaviorSanitizer.
 
-    python -m tests.sanitize [VARIANT ...] [--thorough | --thorough-third=K]
+    python -m tests.sanitize [VARIANT ... | all] [--thorough | --thorough-third=K]
 
 builds them into a temporary folder with gcc's sanitizers, and with AMX emulated in plain C, whose loads and stores the
 sanitizers see. It runs there, for each variant of the vector kernels (unless given: portable, the best one of this CPU,
-and amx where the CPU has the AVX-512 that goes with it), every op with each array in a block of its own, then the tests
-that compare the compiled ops with the reference, their sweeps as the option says (tests/README.md). The first finding
-ends the process; its report says file and line.
+and amx where the CPU has the AVX-512 that goes with it; "all": each that this CPU runs), every op with each array in a
+block of its own, then the tests that compare the compiled ops with the reference, their sweeps as the option says
+(tests/README.md). The first finding ends the process; its report says file and line.
 """
 
 import os
@@ -98,16 +98,20 @@ def main(arguments: list[str]) -> None:
             "FASTMLP_REQUIRE_KERNELS": "1",
         }
         files = [f"tests/ops/test_{op}.py" for op in sorted({stem(op) for op in OPS})]
-        best = import_module("fastmlp.ops.cython_ops").variants()[0]
-        emulated = ["amx"] if AVX512_BF16 in import_module("fastmlp.ops.cython_ops").variants() else []
+        of_cpu = import_module("fastmlp.ops.cython_ops").variants()
+        emulated = ["amx"] if AVX512_BF16 in of_cpu else []
+        if variants == ["all"]:
+            variants = [*reversed(of_cpu), *(variant for variant in emulated if variant not in of_cpu)]
         if not emulated:
             print("no emulated amx: this CPU has not the AVX-512 that goes with it", flush=True)
-        for variant in variants or dict.fromkeys(["portable", best, *emulated]):
+        for variant in variants or dict.fromkeys(["portable", of_cpu[0], *emulated]):
             print(f"-- {variant}", flush=True)
             environment = sanitized | {"FASTMLP_SIMD": variant}
             run_every_op(folder, sweeps, environment)
             chosen, where = (CHOSEN_OF_TILES, TILES) if variant == "amx" else (CHOSEN, files)
-            run(sys.executable, "-m", "pytest", "-qx", *sweeps, "-k", chosen, *where, cwd=folder, **environment)
+            # what a sanitizer says as it ends the process goes to a descriptor that pytest would keep for itself
+            pytest = [sys.executable, "-m", "pytest", "-qx", "--capture=sys", *sweeps]
+            run(*pytest, "-k", chosen, *where, cwd=folder, **environment)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from fastmlp.options import ConfigError
 
 __all__ = ["RunSummary", "metrics_in", "runs_in", "summary_of"]
 
+LARGEST = 1e300  # a number beyond it is taken for none
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -56,7 +58,7 @@ def runs_in(folder: Path) -> dict[str, Path]:
 def metrics_in(run: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a run's metrics.jsonl; none where there is no such file."""
     try:
-        text = RunFolder(run).metrics.read_text(encoding="utf-8")
+        text = RunFolder(run).metrics.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     lines = [_parsed(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
@@ -67,32 +69,41 @@ def _parsed(line: str) -> Any:
     """Return a line of JSON; None for one that is none."""
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def _number(line: dict[str, Any], name: str) -> float | None:
+    """Return a number of a line as it is; None for one that is missing, or for anything else: the file may be any."""
+    value = line.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LARGEST:
+        return None
+    return value
 
 
 def summary_of(run: Path) -> RunSummary:
     """Return what a run's config.toml and metrics.jsonl say of it; a run that vanishes meanwhile has said nothing."""
     try:
         options = read_toml(RunFolder(run).config)
-        TrainConfig.layered(options)  # which refuses what is not of an option's type
+        files = TrainConfig.layered(options).files  # which refuses what is not of an option's type
     except ConfigError:
-        options = {}
+        options, files = {}, ()
     lines = metrics_in(run)
     last = lines[-1] if lines else {}
-    validated = next((line["val_perplexity"] for line in reversed(lines) if "val_perplexity" in line), None)
-    words = lines[0].get("training_words") if lines else None
+    validated = next((_number(line, "val_perplexity") for line in reversed(lines) if "val_perplexity" in line), None)
+    words, done = _number(lines[0], "training_words") if lines else None, _number(last, "words")
+    kept, mixed = _number(last, "kept_val_perplexity"), last.get("mixture")
     return RunSummary(
         name=run.name,
-        text=", ".join(Path(file).name for file in options.get("files", ())) or "Python's documentation",
+        text=", ".join(Path(file).name for file in files) or "Python's documentation",
         network=_network(options),
-        steps=last.get("step", 0),
-        passes=last["words"] / words if words else None,
-        seconds=last.get("seconds", 0.0),
+        steps=int(_number(last, "step") or 0),
+        passes=done / words if words and done is not None else None,
+        seconds=_number(last, "seconds") or 0.0,
         finished="kept_step" in last,
-        network_perplexity=last.get("kept_val_perplexity", validated),
-        mixed_perplexity=last.get("mixture", {}).get("network+counts+cache"),
-        test_perplexity=last.get("kept_test_perplexity"),
+        network_perplexity=validated if kept is None else kept,
+        mixed_perplexity=_number(mixed, "network+counts+cache") if isinstance(mixed, dict) else None,
+        test_perplexity=_number(last, "kept_test_perplexity"),
         changed=_changed(run),
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 __all__ = ["ACTIVATIONS", "NetworkShape"]
 
 ACTIVATIONS = ("tanh", "gelu", "relu")
+LONGEST_REACH = 1_000_000  # words: nothing else in a file bounds what a batch of them takes
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class NetworkShape:
             raise ValueError(f"averages: expected decays between 0 and 1, got {self.averages}")
         if bool(self.averages) != bool(self.reach) or self.reach < 0:
             raise ValueError(f"reach: expected at least 1 with averages and 0 without, got {self.reach}")
+        if self.reach > LONGEST_REACH:
+            raise ValueError(f"reach: expected at most {LONGEST_REACH:,} words, got {self.reach:,}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
         if self.tied and not self.projection:
@@ -74,11 +77,27 @@ class NetworkShape:
 
     @classmethod
     def from_dict(cls, vocabulary: int, values: dict[str, Any]) -> "NetworkShape":
-        """Make a shape from the result of `to_dict`. Raise ValueError for a field that is unknown to this version."""
-        if unknown := values.keys() - {field.name for field in fields(cls)}:
+        """Make a shape from the result of `to_dict`. Raise ValueError for an unknown field or another type."""
+        if not isinstance(values, dict):
+            raise ValueError("its network is not described by names")
+        if unknown := values.keys() - ({field.name for field in fields(cls)} - {"vocabulary"}):
             names = ", ".join(sorted(unknown))
             raise ValueError(f"its network has {names}, not known to this fastmlp; upgrade fastmlp")
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
+        default = cls(1)
+        for name, value in given.items():
+            if not _is_like(getattr(default, name), value):
+                raise ValueError(f"{name}: not of the type that it has in a network: {value!r}")
         return cls(vocabulary, **given)
+
+
+def _is_like(default: Any, value: Any) -> bool:
+    """Whether a value, as JSON has it, is of a default's type; the default of a tuple of floats has none or floats."""
+    if isinstance(default, tuple):
+        numbers = int if default and isinstance(default[0], int) else (int, float)
+        return isinstance(value, tuple) and all(isinstance(n, numbers) and not isinstance(n, bool) for n in value)
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is type(default)

@@ -191,6 +191,8 @@ def _model(words: list[str], sections: list[Section]) -> tuple[BackoffModel, Voc
         )
         if not (np.isfinite(probability).all() and np.isfinite(backoff).all() and (probability <= 0).all()):
             raise ValueError(f"log10 of the probability of a {n}-gram is above 0, or no number")
+        if (backoff > -LEAST).any():
+            raise ValueError(f"log10 of the back-off weight of a {n}-gram is above {-LEAST:g}")
         last = n == len(sections)
         levels.append(Level(key[order], _power(probability), None if last else _power(backoff)))
     return BackoffModel(size, tuple(levels)), vocabulary

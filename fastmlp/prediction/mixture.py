@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.data.corpus import checked_ids
 from fastmlp.data.given import Ids
 from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import mixture_file, model_file
@@ -153,8 +154,10 @@ class Mixture:
         counts, cache = None, metadata["cache"]
         if metadata["order"] is not None:
             counts = KneserNey.of(tensors[IDS], network.vocabulary, network.tokenizer, order=metadata["order"])
-        weights = {tuple(names.split("+")): np.array(each) for names, each in metadata["weights"].items()}
-        return cls(network, counts, cache and Cache(**cache), weights)
+        mixture = cls(network, counts, cache and Cache(**cache))
+        choices = (names for count in range(2, len(PREDICTORS) + 1) for names in combinations(mixture.names, count))
+        weights = {names: _checked_weights(metadata["weights"]["+".join(names)], len(names)) for names in choices}
+        return cls(network, counts, mixture.cache, weights)
 
     def neural(self) -> NeuralModel:
         """Return the network, of a mixture that has one."""
@@ -371,12 +374,12 @@ def load_predictor(run: str | os.PathLike[str], ops: Ops, *, threads: int = 1) -
 
 def times_seen(run: str | os.PathLike[str], words: int) -> Array | None:
     """Return how often each word of a vocabulary of so many, (V,), came in the text that a run or a .safetensors file
-    has counted; None: it has counted none.
+    has counted; None: it has counted none. Raise ModelError if it cannot be read or its ids are not of these words.
     """
     file = mixture_file(run) or model_file(run)
     with load_errors(file):
         ids = checkpoint.load(file)[0].get(IDS)
-    return None if ids is None else np.bincount(ids, minlength=words)
+        return None if ids is None else np.bincount(checked_ids(IDS, ids, words), minlength=words)
 
 
 def predictor_of(tensors: Mapping[str, Array], metadata: Mapping[str, Any], ops: Ops, *, threads: int = 1) -> Mixture:
@@ -391,7 +394,7 @@ def predictor_of(tensors: Mapping[str, Array], metadata: Mapping[str, Any], ops:
 def _restored(network: NeuralModel, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> Mixture:
     try:
         return Mixture.restored(network, tensors, metadata)
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ValueError(f"its mixture does not belong to this model: {error}") from error
 
 
@@ -406,6 +409,14 @@ def _log(probabilities: Array) -> Array:
 def _weights_for(count: int | Array) -> Any:
     """Return which weights hold for contexts that were counted so often."""
     return np.searchsorted(COUNTED, count, side="right")
+
+
+def _checked_weights(weights: Any, count: int) -> Array:
+    """Return the weights of so many predictors as an array. Raise ValueError for what cannot be their weights."""
+    found = np.array(weights, np.float64)
+    if found.shape != (len(COUNTED) + 1, count) or not ((found >= 0) & (found < 2)).all() or (found.sum(1) <= 0).any():
+        raise ValueError(f"its mixture has no weights for {count} predictors, but {weights!r:.80}")
+    return found
 
 
 def fit_mixture(

@@ -16,7 +16,7 @@ from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
 from fastmlp.prediction.predictor import Watch
 from fastmlp.text.tokenizer import Tokenizer
-from fastmlp.text.vocabulary import Vocabulary, bytes_to_words, words_to_bytes
+from fastmlp.text.vocabulary import Vocabulary, bytes_to_words, checked_words, words_to_bytes
 from fastmlp.text.words import IDS, TOKENIZERS, get_tokenizer
 
 Array = np.ndarray
@@ -140,6 +140,7 @@ class NeuralModel:
             raise ValueError(f"it holds no language model: {', '.join(missing)} missing")
         vocabulary, tokenizer = words_of(tensors, metadata)
         shape = NetworkShape.from_dict(len(vocabulary), metadata["network"])
+        check_sizes(shape, tensors)
         own = {name: tensors[name] for name in WindowNetwork(shape).state_dict() if name in tensors}
         network = Network(shape, ops, threads=threads, parameters=own)
         return cls(network, vocabulary, tokenizer, metadata["unk_trained"])
@@ -149,6 +150,27 @@ class NeuralModel:
         """Load the model of a .safetensors file. Raise ModelError if it cannot be read or holds no model."""
         with load_errors(file):
             return cls.from_checkpoint(*checkpoint.load(file), ops, threads=threads)
+
+
+def check_sizes(shape: NetworkShape, tensors: Mapping[str, Array]) -> None:
+    """Raise ValueError unless a file has the matrices of a network, before memory is allocated for that.
+
+    The other tensors are smaller.
+    """
+    if len(shape.hidden) + shape.blocks > len(tensors):
+        raise ValueError(f"state: fewer tensors than the network has layers, {len(shape.hidden) + shape.blocks:,}")
+    widths = [shape.inputs, *shape.hidden, *[shape.hidden[-1]] * shape.blocks]
+    layers = enumerate(zip(widths[1:], widths[:-1], strict=True))
+    expected = {f"hidden.{number}.linear.weight": sizes for number, sizes in layers}
+    if shape.projection:
+        expected["projection.weight"] = (shape.embed, widths[-1])
+    if not shape.tied:
+        expected["output.weight"] = (shape.vocabulary, shape.embed if shape.projection else widths[-1])
+    for name, sizes in {"embedding.weight": (shape.vocabulary, shape.embed), **expected}.items():
+        if name not in tensors:
+            raise ValueError(f"state: missing: {name}")
+        if tensors[name].shape != sizes:
+            raise ValueError(f"state: {name}: expected shape {sizes}, got {tensors[name].shape}")
 
 
 class NeuralCursor:
@@ -198,7 +220,7 @@ def words_of(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> tuple
     if metadata["tokenizer"] not in (*TOKENIZERS, IDS.name):
         raise ValueError(f"its tokenizer {metadata['tokenizer']!r} is not known to this fastmlp; upgrade fastmlp")
     vocabulary, capitalized = (
-        bytes_to_words(tensors[name]) if name in tensors else tuple(metadata.get(name, ()))
+        bytes_to_words(tensors[name]) if name in tensors else checked_words(metadata.get(name, []))
         for name in (VOCABULARY, CAPITALIZED)
     )
     if not vocabulary:
@@ -209,10 +231,16 @@ def words_of(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> tuple
 
 @contextlib.contextmanager
 def load_errors(file: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn errors while a file is loaded into ModelError, which names the file."""
+    """Turn errors while a file is loaded into ModelError of one line, which names the file.
+
+    A digest shows that a file is not damaged, not that fastmlp wrote it: what is in it may be anything.
+    """
     try:
         yield
     except CheckpointError as error:
         raise ModelError(str(error)) from None  # one exception for the user: it says all that those below it do
     except ValueError as error:
-        raise ModelError(f"{file}: {error}") from None
+        message = str(error)
+        raise ModelError(f"{file}: {message if message.isprintable() else ascii(message)}") from None
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ModelError(f"{file}: not as fastmlp writes it ({type(error).__name__}: {str(error)!a})") from error

@@ -128,15 +128,45 @@ class BackoffModel:
 
     @classmethod
     def from_arrays(cls, size: int, arrays: Mapping[str, Array]) -> "BackoffModel":
-        """Restore a model from its arrays."""
+        """Restore a model from its arrays. Raise ValueError for arrays that are not those of a model."""
         names = [field.name for field in fields(Level)]
         order = sum(name.endswith(".key") for name in arrays)
-        levels = ({name: arrays.get(f"{n}.{name}") for name in names} for n in range(1, order + 1))
-        return cls(size, tuple(Level(**level) for level in levels))  # type: ignore[arg-type]
+        levels = [{name: arrays.get(f"{n}.{name}") for name in names} for n in range(1, order + 1)]
+        if order < 1 or any(level["key"] is None or level["probability"] is None for level in levels):
+            raise ValueError("n-grams: keys or probabilities are missing")
+        model = cls(size, tuple(Level(**level) for level in levels))  # type: ignore[arg-type]
+        model._check()
+        return model
+
+    def _check(self) -> None:
+        """Raise ValueError where an array is not what `Level` says: a search would read elsewhere, or find nothing."""
+        shorter = None
+        for n, level in enumerate(self.levels, 1):
+            contexts = 1 if shorter is None else len(shorter.key)
+            last = n == self.order
+            fits = (
+                level.key.ndim == 1
+                and level.key.dtype == np.int64
+                and bool((np.diff(level.key) > 0).all())
+                and (not len(level.key) or 0 <= level.key[0] <= level.key[-1] < contexts * self.size)
+                and (n > 1 or len(level.key) == self.size)
+                and _are_numbers(level.probability, len(level.key), above=0)
+                and (last or (level.backoff is not None and _are_numbers(level.backoff, len(level.key), above=-1)))
+                and (level.count is None or (level.count.shape == level.key.shape and level.count.dtype == np.int32))
+            )
+            if not fits:
+                raise ValueError(f"n-grams: those of {n} are not as a model has them")
+            shorter = level
 
     def cursor(self, before: Sequence[int]) -> "BackoffCursor":
         """Return the place after these words."""
         return BackoffCursor(self, before)
+
+
+def _are_numbers(array: Array, count: int, *, above: float) -> bool:
+    """Whether an array has this many finite numbers in float32, all above one."""
+    fits = array.shape == (count,) and array.dtype == np.float32
+    return fits and bool((np.isfinite(array) & (array > above)).all())
 
 
 class BackoffCursor:

@@ -6,6 +6,7 @@ import gzip
 import importlib
 import lzma
 import posixpath
+import struct
 import urllib.parse
 import zipfile
 import zlib
@@ -23,6 +24,8 @@ MOST = 1 << 28
 """Bytes to which any file may unpack."""
 MOST_TIMES = 100
 """Times its own size that a file may unpack to beyond that: text does not, what is made to fill a memory does."""
+LARGEST_DICTIONARY = 1 << 28
+"""Bytes that may be allocated to unpack xz and lzma: four times what their highest setting needs."""
 NO_TEXT = "not a text"
 
 
@@ -34,6 +37,34 @@ class Source(Protocol):
 
 
 Opener = Callable[[BinaryIO], Source]
+
+
+class _Xz:
+    """Reads what xz or lzma has packed. lzma.LZMAFile allocates what a file asks for: up to 4 GB, of 100 bytes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._rest = stream, b""
+        self._unpacker = self._next()
+
+    def _next(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(memlimit=LARGEST_DICTIONARY)
+
+    def read(self, size: int) -> bytes:
+        while True:
+            if self._unpacker.eof:  # another stream may follow, behind a padding of NULs
+                self._rest = self._unpacker.unused_data.lstrip(b"\0")
+                while not self._rest and (piece := self._stream.read(size)):
+                    self._rest = piece.lstrip(b"\0")
+                if not self._rest:
+                    return b""
+                self._unpacker = self._next()
+            elif self._unpacker.needs_input and not self._rest:
+                self._rest = self._stream.read(size)
+                if not self._rest:
+                    raise EOFError
+            piece, self._rest = self._unpacker.decompress(self._rest, size), b""
+            if piece:
+                return piece
 
 
 class _Zstandard:
@@ -63,8 +94,8 @@ def _gzip(stream: BinaryIO) -> BinaryIO:
 _PACKINGS: dict[bytes, tuple[str, Opener]] = {
     b"\x1f\x8b": ("gzip", _gzip),
     b"BZh": ("bzip2", lambda stream: cast(BinaryIO, bz2.BZ2File(stream))),
-    b"\xfd7zXZ\0": ("xz", lambda stream: cast(BinaryIO, lzma.LZMAFile(stream))),  # noqa: SIM115
-    b"\x5d\0\0": ("lzma", lambda stream: cast(BinaryIO, lzma.LZMAFile(stream))),  # noqa: SIM115
+    b"\xfd7zXZ\0": ("xz", _Xz),
+    b"\x5d\0\0": ("lzma", _Xz),
     b"\x28\xb5\x2f\xfd": ("Zstandard", _Zstandard),
 }
 _DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, ValueError)
@@ -157,6 +188,10 @@ _IN_ZIP = {
     "content.xml": "OpenDocument",
 }
 
+_DAMAGED_ZIP = (  # LookupError: a missing file, or an encoding of XML that there is not
+    *(zipfile.BadZipFile, struct.error, ElementTree.ParseError, LookupError, EOFError, RuntimeError),
+)
+
 
 def epub_text(stream: BinaryIO) -> str:
     """Return the text of an EPUB: the chapters in the order of its spine, without the table of contents.
@@ -169,15 +204,22 @@ def epub_text(stream: BinaryIO) -> str:
             if "META-INF/container.xml" not in names:
                 program = next((program for name, program in _IN_ZIP.items() if name in names), None)
                 raise TextError(f"a ZIP archive; {_UNPACK}" if program is None else f"a document of {program}; {_SAVE}")
-            chapters = [name for name in _spine(book) if name in names]
-            size = sum(info.file_size for info in book.infolist() if info.filename in chapters)
+            chapters = [name for name in dict.fromkeys(_spine(book)) if name in names]  # each once: they may be a bomb
+            size = sum(book.getinfo(name).file_size for name in chapters)
             if size > MOST:
                 raise TextError(f"its chapters unpack to {size:,} bytes: {NO_TEXT}")
-            return "\n".join(text_of_markup(decoded_markup(book.read(name))) for name in chapters)
+            return "\n".join(text_of_markup(decoded_markup(_read(book, book.getinfo(name)))) for name in chapters)
     except TextError:
         raise
-    except (*_DAMAGED, zipfile.BadZipFile, ElementTree.ParseError, KeyError, EOFError, RuntimeError) as error:
+    except (*_DAMAGED, *_DAMAGED_ZIP) as error:
         raise TextError(f"an EPUB or ZIP file that is damaged ({error}); download it again") from error
+
+
+def _read(book: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Return a file of an EPUB, unpacked. Raises TextError if it is packed in a way that no EPUB may be."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA would allocate what it asks for
+        raise TextError(f"an EPUB whose {info.filename!a} is packed by a method of ZIP that EPUB does not have")
+    return book.read(info)
 
 
 def _spine(book: zipfile.ZipFile) -> list[str]:
@@ -207,5 +249,5 @@ def _named(root: ElementTree.Element, name: str) -> Iterator[ElementTree.Element
 def _xml(book: zipfile.ZipFile, name: str) -> ElementTree.Element:
     info = book.getinfo(name)
     if info.file_size > MOST_TIMES << 16:
-        raise TextError(f"{name} in it unpacks to {info.file_size:,} bytes: {NO_TEXT}")
-    return ElementTree.fromstring(book.read(info))
+        raise TextError(f"{name!a} in it unpacks to {info.file_size:,} bytes: {NO_TEXT}")
+    return ElementTree.fromstring(_read(book, info))

@@ -1,7 +1,7 @@
 """The text of HTML, and of XML for reading: paragraphs without markup, scripts, notes' numbers and page numbers."""
 
 import re
-from html.parser import HTMLParser
+from html import unescape
 
 __all__ = ["decoded_markup", "is_markup", "text_of_markup"]
 
@@ -20,6 +20,7 @@ _LEFT_OUT = frozenset(
 """Not the text of a page; rt and rp are readings beside Japanese, binary and description a FictionBook's."""
 _PAGES = frozenset(("pagenum", "pageno", "page-number", "pagebreak", "noteref", "doc-noteref", "doc-pagebreak"))
 """Classes and roles of page numbers and of references to notes."""
+_CLASSES = ("class", "role", "epub:type")
 _INLINE = frozenset(  # elements that are no paragraphs of their own
     (
         *("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "emphasis"),
@@ -27,8 +28,16 @@ _INLINE = frozenset(  # elements that are no paragraphs of their own
         *("span", "strike", "strong", "sub", "sup", "time", "tt", "u", "v", "var", "wbr"),
     )
 )
-_NOTE = re.compile(r"\s*[\[({]?\s*(?:\d{1,4}|[*†‡§¶]{1,3})\s*[\])}]?\s*")
+_NOTE = re.compile(r"\s*+[\[({]?\s*+(?:\d{1,4}|[*†‡§¶]{1,3})\s*+[\])}]?\s*+")
 _SPACE = re.compile(r"\s+")
+_NAME = r"[a-zA-Z][^\t\n\r\f />\0]*+"
+_ATTRIBUTE = r"""[\s/]*+(?{}[^\s/>][^\s/=>]*+)(?:\s*+=+\s*+(?{}'[^']*+'|"[^"]*+"|[^>\s]*+))?+"""
+_START_TAG = re.compile(rf"<({_NAME})((?:{_ATTRIBUTE.format(':', ':')})*+)([\s/]*+)>")
+_END_TAG = re.compile(rf"</\s*+({_NAME})[^>]*+>")
+_ATTRIBUTES = re.compile(_ATTRIBUTE.format("P<name>", "P<value>"))
+_COMMENT_END, _SECTION_END = re.compile(r"--\s*+>"), re.compile(r"\]\s*+\]\s*+>")
+_CODE_END = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in ("script", "style")}
+_ENDLESS_NUMBER = re.compile(r"&#\d{100,};?")  # which int() refuses
 
 
 def is_markup(head: bytes) -> bool:
@@ -45,7 +54,9 @@ def decoded_markup(page: bytes) -> str:
         if (named := _ENCODING.search(page[:2048])) is None:
             raise
         try:
-            return page.decode(named[1].decode("ascii"))
+            text = page.decode(named[1].decode("ascii"))
+            text.encode()  # some, such as unicode_escape, know characters that UTF-8 lacks
+            return text
         except (LookupError, UnicodeError):  # no such encoding, or another one
             pass
         raise
@@ -55,14 +66,16 @@ def text_of_markup(markup: str) -> str:
     """Return the paragraphs of a page, with an empty line between any two."""
     if _FICTION_BOOK.match(markup):  # whose titles are those of its chapters, made of paragraphs
         markup = _TITLE.sub(r"<\1section", markup)
-    parser = _Text()
-    parser.feed(markup)
-    parser.close()
-    return parser.text()
+    text = _Text()
+    text.read(markup)
+    return text.text()
 
 
-class _Text(HTMLParser):
+class _Text:
     """Collects the text of a page.
+
+    Not by html.parser, which needs hours for a hostile page of a megabyte and differs between versions of Python. Here
+    each character is looked at a few times, whatever the page.
 
     parts  of the text; each block begins and ends with two line ends
     out    the element that is being left out, and how many of its kind are open inside of it
@@ -71,20 +84,64 @@ class _Text(HTMLParser):
     """
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
         self.parts: list[str] = []
         self.out, self.depth = "", 0
         self.mark: tuple[str, int] | None = None
         self.plain = 0
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def read(self, markup: str) -> None:
+        """Take in a page. What begins as markup and has no end is text."""
+        ends = {_COMMENT_END: True, _SECTION_END: True}  # whether there may be one more
+        place, last = 0, markup.rfind(">")
+        while 0 <= (begin := markup.find("<", place)) < last:
+            self._data(markup[place:begin])
+            second = markup[begin + 1]
+            if second.isascii() and second.isalpha():
+                if (tag := _START_TAG.match(markup, begin)) is None:  # quoted to the end of the page
+                    place = begin
+                    break
+                place = self._start(markup, tag)
+            elif second == "/":
+                if named := _END_TAG.match(markup, begin):
+                    self._end(named[1].lower())
+                place = markup.index(">", begin) + 1
+            elif second in "!?":
+                place = self._skip(markup, begin, ends)
+            else:
+                self._data("<")
+                place = begin + 1
+        self._data(markup[place:])
+
+    def _skip(self, markup: str, begin: int, ends: dict[re.Pattern[str], bool]) -> int:
+        """Return where a comment, a section, a declaration or an instruction ends that begins here."""
+        for start, end in (("<!--", _COMMENT_END), ("<![CDATA[", _SECTION_END)):
+            if markup.startswith(start, begin):
+                found = end.search(markup, begin + len(start)) if ends[end] else None
+                ends[end] = found is not None
+                return begin + len(start) if found is None else found.end()
+        return markup.index(">", begin) + 1
+
+    def _start(self, markup: str, match: re.Match[str]) -> int:
+        """Take in a start tag, and return where what follows begins: of code, its end."""
+        tag = match[1].lower()
+        if match[3].endswith("/"):
+            if not self.depth:
+                self._separate(tag)
+            return match.end()
+        self._begin(tag, match[2])
+        if tag not in _CODE_END:
+            return match.end()
+        end = _CODE_END[tag].search(markup, match.end())
+        return len(markup) if end is None else end.start()
+
+    def _begin(self, tag: str, attributes: str) -> None:
         if self.out in ("rt", "rp") and tag in ("rt", "rp", "rb"):  # which need no end
             self.depth = 0
         if self.depth:
             self.depth += tag == self.out
             return
-        given = (value or "" for key, value in attributes if key in ("class", "role", "epub:type"))
-        classes = set(" ".join(given).split())
+        given = (value for name, value in _ATTRIBUTES.findall(attributes) if name.lower() in _CLASSES)
+        classes = {name for value in given for name in value.strip("'\"").split()}
         if tag in _LEFT_OUT or (classes & _PAGES and tag in ("span", "a", "sup")):
             self.out, self.depth = tag, 1
             return
@@ -94,11 +151,7 @@ class _Text(HTMLParser):
             self.plain += 1
         self._separate(tag)
 
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        if not self.depth:
-            self._separate(tag)
-
-    def handle_endtag(self, tag: str) -> None:
+    def _end(self, tag: str) -> None:
         if self.depth:
             self.depth = 0 if self.out in ("rt", "rp") and tag == "ruby" else self.depth - (tag == self.out)
             return
@@ -110,9 +163,12 @@ class _Text(HTMLParser):
             self.plain -= 1
         self._separate("br" if tag == "v" else tag)
 
-    def handle_data(self, data: str) -> None:
-        if not self.depth:
-            self.parts.append(data if self.plain > 0 else _SPACE.sub(" ", data))
+    def _data(self, data: str) -> None:
+        if self.depth or not data:
+            return
+        if "&" in data:
+            data = unescape(_ENDLESS_NUMBER.sub("\ufffd", data))
+        self.parts.append(data if self.plain > 0 else _SPACE.sub(" ", data))
 
     def _separate(self, tag: str) -> None:
         if tag == "br":
@@ -124,5 +180,5 @@ class _Text(HTMLParser):
 
     def text(self) -> str:
         """The text so far."""
-        text = re.sub(r"[^\S\n]*\n[^\S\n]*", "\n", "".join(self.parts))
+        text = "\n".join(map(str.strip, "".join(self.parts).split("\n")))
         return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastmlp.errors import TextError
 
-__all__ = ["UNK", "Vocabulary", "bytes_to_words", "is_word", "words_to_bytes"]
+__all__ = ["UNK", "Vocabulary", "bytes_to_words", "checked_words", "is_word", "words_to_bytes"]
 
 UNK = "<unk>"
 
@@ -123,7 +123,15 @@ def words_to_bytes(words: Iterable[str]) -> np.ndarray:
 
 def bytes_to_words(written: np.ndarray) -> tuple[str, ...]:
     """Return the words of an array that `words_to_bytes` made. Raise ValueError for another."""
-    words = json.loads(written.tobytes().decode("utf-8", "surrogatepass"))
+    try:
+        words = json.loads(written.tobytes().decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError):
+        words = None
+    return checked_words(words)
+
+
+def checked_words(words: object) -> tuple[str, ...]:
+    """Return a list of words that came from a file. Raise ValueError for anything else."""
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ValueError("expected a list of words as JSON")
     return tuple(words)

@@ -73,7 +73,11 @@ def load_optimizer_state(optimizer: Optimizer, layers: Module, state: Mapping[st
     own, _ = optimizer_state(optimizer, layers)
     if own.keys() != state.keys():
         raise ValueError(f"state: expected {', '.join(own) or 'nothing'}, got {', '.join(state) or 'nothing'}")
+    if steps < 0:
+        raise ValueError(f"steps: expected at least 0, got {steps}")
     for slot, array in own.items():
+        if state[slot].shape != array.shape:
+            raise ValueError(f"state: {slot}: expected shape {array.shape}, got {state[slot].shape}")
         array[...] = state[slot]
     for _, module, name in layers.named_owners():
         optimizer.remembered(module, name)["step"] = steps

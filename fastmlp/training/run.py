@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.config import LEARNING_RATES, TrainConfig
+from fastmlp.config import LEARNING_RATES, TrainConfig, with_rules
 from fastmlp.data.corpus import Corpus
 from fastmlp.errors import DivergedError
 from fastmlp.events import Evaluating, Finished, Notice, Reporter, Started, Stopped
@@ -99,7 +99,8 @@ class Run:
         self.keeper.open(self.state, saved)
         if saved is not None:
             _, metadata = saved
-            self.early_stopping.resume(self.corpus.validation_sample(metadata["config"]["eval_windows"]))
+            before = TrainConfig.layered(with_rules(metadata["config"]))
+            self.early_stopping.resume(self.corpus.validation_sample(before.eval_windows))
             if notice := setup.notice_of_other_bits(metadata, self.backend, self.precision):
                 self._report(notice)
 

@@ -123,7 +123,7 @@ def option_notices(config: TrainConfig, schedule: Schedule, samples: Samples, mo
 def notice_of_other_bits(metadata: dict[str, Any], backend: Backend, precision: str) -> Notice | None:
     """Return the notice that a checkpoint is of another back-end or precision; None where it is of this one."""
     # of before there were precisions: float32
-    before = metadata["backend"], metadata.get("precision", "ieee")
+    before = metadata["backend"], str(metadata.get("precision", "ieee"))
     now = backend.ops.backend, precision
     if before == now:
         return None

@@ -21,6 +21,13 @@ from fastmlp.training.progress import Progress
 TRAINING_STATE = "training state"  # what a checkpoint says it is, if it is no model
 Checkpoint = tuple[dict[str, np.ndarray], dict[str, Any]]  # what a checkpoint holds: tensors and metadata
 PIECE = 1 << 20  # numbers that are looked at at once
+FACTS = {  # what a checkpoint to go on from must say, and of what type
+    **dict.fromkeys(("config", "progress"), dict),
+    **dict.fromkeys(("files", "sha256"), list),
+    **dict.fromkeys(("tokenizer", "backend", "fastmlp"), str),
+    **dict.fromkeys(("optimizer_steps", "metrics_bytes", "samples_bytes"), int),
+}
+ANOTHER = "use a copy of it, or begin anew with --overwrite"
 OPTIMIZER = "optimizer."  # before the names of the optimizer's arrays in a checkpoint
 
 
@@ -65,7 +72,7 @@ class TrainingState:
         return {**self.metadata(TRAINING_STATE), **progress}
 
     def _set_progress(self, metadata: dict[str, Any]) -> None:
-        vars(self.progress).update(vars(Progress(**metadata["progress"])))
+        vars(self.progress).update(vars(checked_progress(metadata["progress"])))
 
     def from_checkpoint(self, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
         """Become what a checkpoint holds. Raises KeyError, TypeError or ValueError where it does not fit."""
@@ -86,6 +93,22 @@ class TrainingState:
             if not all_finite(array):
                 return name
         return None
+
+
+def checked_progress(saved: dict[str, Any]) -> Progress:
+    """Return what a checkpoint says of a run's progress. Raises TypeError or ValueError for anything else."""
+    progress = Progress(**saved)
+    for name, default in vars(Progress()).items():
+        value = getattr(progress, name)
+        fits = default is None and value is None
+        if isinstance(default, bool | dict):
+            fits = type(value) is type(default)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            whole = isinstance(default, int) or name == "best_step"
+            fits = value >= 0 and (isinstance(value, int) or not whole)
+        if not fits:
+            raise ValueError(f"progress: {name}: {value!r}")
+    return progress
 
 
 def all_finite(array: np.ndarray) -> bool:
@@ -113,13 +136,18 @@ def load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> Checkp
         raise RunFolderError(str(error)) from error
     if metadata.get("kind") != TRAINING_STATE:
         raise RunFolderError(f"{folder.last} is not the state of a training run; name another folder")
-    before = TrainConfig.layered(with_rules(metadata["config"]))
+    if missing := [name for name, kind in FACTS.items() if not isinstance(metadata.get(name), kind)]:
+        raise RunFolderError(f"{folder.last} says nothing usable of {', '.join(missing)}: {ANOTHER}")
+    try:
+        before, vocabulary = TrainConfig.layered(with_rules(metadata["config"])), words_of(tensors, metadata)[0]
+    except (LookupError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{folder.last} is not as fastmlp writes it ({str(error)!a}): {ANOTHER}") from error
     if changed := before.changed_for(config):
         raise ConfigError(changed[0], before.kept(changed[0]))
-    (text, *val), (text_before, *val_before) = corpus.sha256, metadata["sha256"]
+    (text, *val), (text_before, *val_before) = corpus.sha256, metadata["sha256"] or [""]
     if text != text_before:
         was, now = (
-            source_name(before.files, metadata["files"]),
+            source_name(before.files, [str(name) for name in metadata["files"]]),
             source_name(config.files, [file.name for file in corpus.files]),
         )
         advice = "it has changed since; put it back as it was, or name" if was == now else "name that one, or"
@@ -127,7 +155,7 @@ def load_state(folder: RunFolder, config: TrainConfig, corpus: Corpus) -> Checkp
     if val != val_before:
         has_changed = f"{config.val_file} has changed since the run began: put it back as it was"
         raise ConfigError("val_file", has_changed if before.val_file == config.val_file else before.kept("val_file"))
-    if words_of(tensors, metadata)[0] != corpus.vocabulary:
+    if vocabulary != corpus.vocabulary:
         raise RunFolderError(f"{folder.path}: another version of fastmlp found other words in this text; use that one")
     return tensors, metadata
 

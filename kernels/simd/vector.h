@@ -204,7 +204,7 @@ INLINE vec exp_of(vec x)
     q = q * r + 1.66665330e-1f;
     q = q * r + 4.99999940e-1f;
     vec reduced = r * r * q + r;
-    vec power = (vec)(((ivec)shifted << 23) + 0x3f800000);
+    vec power = (vec)(((uvec)shifted << 23) + 0x3f800000u); /* unsigned: beyond 88 it wraps round, and is not used */
     return (vec)((ivec)(power * reduced + power) & ~(x < lowest));
 }
 

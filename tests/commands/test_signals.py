@@ -108,6 +108,17 @@ def test_promise_6_killed_while_it_draws_the_picture_before_is_whole(tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_promise_9_a_ctrl_c_that_got_through_does_not_come_again() -> None:
+    """After one that was lost and is raised again, the first may have got through after all."""
+    with train.Interrupts() as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        interrupts.got_through()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.received == signal.SIGTERM
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_promise_9_a_second_ctrl_c_stops_at_once() -> None:
     with train.Interrupts() as interrupts:
         assert not interrupts.before_step()

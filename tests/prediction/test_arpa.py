@@ -151,6 +151,10 @@ BAD = {
     "a mark in an n-gram": (BY_HAND.replace(AC, "-1\t<s> c"), "<s> or </s> comes in a 2-gram"),
     "a probability above 1": (BY_HAND.replace(AC, "1\ta c"), "log10 of the probability of a 2-gram is above 0"),
     "nan": (BY_HAND.replace(AC, "nan\ta c"), "log10 of the probability of a 2-gram is above 0, or no number"),
+    "back-off beyond float32": (
+        FOREIGN.replace("-0.3", "300", 1),
+        "log10 of the back-off weight of a 1-gram is above 37",
+    ),
     "no beginning": (FOREIGN.replace("\ta b c", "\tb c a"), "the beginning of a 3-gram is not among the 2-grams"),
 }
 

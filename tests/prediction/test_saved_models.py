@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import model_file
 from fastmlp.language_model import LanguageModel, load_language_model
 from fastmlp.network.network import Network
+from fastmlp.network.shape import NetworkShape
 from fastmlp.ops import Ops
 from fastmlp.ops.backend import Backend
 from fastmlp.prediction.kneser_ney import KneserNey
+from fastmlp.prediction.mixture import load_predictor, times_seen
+from fastmlp.text.vocabulary import Vocabulary
+from fastmlp.text.words import IDS
 from tests.helpers import NUMPY
 from tests.networks import small_language
 from tests.prediction.helpers import QUICK, SMALL, WINDOW, fitted, state_of
@@ -99,6 +104,13 @@ def test_a_folder_stands_for_its_best_model_else_for_its_last(rng: np.random.Gen
         ({"network": {**OF_SMALL, "mixture": 3, "gates": 1}}, "its network has gates, mixture, not known to this fast"),
         ({"network": {**OF_SMALL, "tied": True}}, "projection: expected one where the weights are tied"),
         ({"network": {**OF_SMALL, "averages": [0.5]}}, "reach: expected at least 1 with averages and 0 without, got 0"),
+        ({"network": [3, 4]}, "its network is not described by names"),
+        ({"network": {**OF_SMALL, "embed": "4"}}, "embed: not of the type that it has in a network: '4'"),
+        ({"network": {**OF_SMALL, "hidden": [True]}}, "hidden: not of the type that it has in a network: (True,)"),
+        ({"network": {**OF_SMALL, "x\ny": 1}}, r"its network has x\ny"),
+        ({"vocabulary": "ab"}, "expected a list of words as JSON"),
+        ({"mixture": 3}, "its mixture does not belong to this model"),
+        ({"config": 3}, "not as fastmlp writes it (TypeError: "),
         ({"network": {**OF_SMALL, "activation": "sine"}}, "activation: expected one of tanh, gelu, relu, got 'sine'"),
     ],
 )
@@ -109,6 +121,93 @@ def test_what_is_no_model_is_refused(changes: Any, message: str, rng: np.random.
         load_language_model(file, NUMPY)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_promise_8_a_file_does_not_decide_how_much_memory_is_taken(rng: np.random.Generator, tmp_path: Path) -> None:
+    """The sizes of its network are compared with its tensors before there is a network."""
+    file = tmp_path / "model.safetensors"
+    for changes in ({"embed": 1 << 40}, {"hidden": [1 << 40]}, {"blocks": 1 << 40}, {"context": 1 << 40}):
+        save(file, rng, network={**OF_SMALL, **changes})
+        tracemalloc.start()
+        try:
+            with pytest.raises(ModelError, match=r"state: (fewer tensors|.*expected shape|missing)"):
+                load_language_model(file, NUMPY)
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()
+    save(file, rng, network={**OF_SMALL, "averages": [0.5], "reach": 1_000_001})
+    with pytest.raises(ModelError, match="reach: expected at most 1,000,000 words"):
+        load_language_model(file, NUMPY)
+
+
+def test_promise_15_loading_takes_the_memory_that_is_stated(tmp_path: Path) -> None:
+    shape = NetworkShape(vocabulary=1_001, context=1, embed=1_000, hidden=(1_000,), projection=True, tied=True)
+    network = Network(shape, NUMPY, seed=1)
+    LanguageModel.from_network(network, Vocabulary.of_ids(1_000), IDS, unk_trained=True).save(
+        tmp_path / "model.safetensors"
+    )
+    tracemalloc.start()
+    try:
+        load_language_model(tmp_path / "model.safetensors", NUMPY)
+        assert tracemalloc.get_traced_memory()[1] < 3.1 * (tmp_path / "model.safetensors").stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
+def changed(path: Path, tensors: dict[str, Any] | None = None, **metadata: Any) -> None:
+    """Change a model's file, whose digest is right again."""
+    before, said = checkpoint.load(path)
+    checkpoint.save(path, {**before, **(tensors or {})}, {**said, **metadata})
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"1.key": np.arange(3, dtype=np.int64)}, "n-grams: those of 1"),
+        ({"2.key": np.array([1 << 40] * 9, np.int64)}, "n-grams: those of 2"),
+        ({"2.probability": np.array([0.5], np.float32)}, "n-grams: those of 2"),
+        ({"1.backoff": np.array(np.nan, np.float32)}, "n-grams: those of 1"),
+        ({"3.count": np.zeros(1, np.int64)}, "n-grams: those of 3"),
+        ({"4.key": np.zeros(1, np.int64)}, "n-grams: keys or probabilities are missing"),
+        ({"vocabulary": np.frombuffer(b"[" * 100_000, np.uint8)}, "expected a list of words as JSON"),
+        ({"vocabulary": np.frombuffer(b"[1]", np.uint8)}, "expected a list of words as JSON"),
+    ],
+)
+def test_promise_8_ngrams_that_no_model_has_are_refused(tensors: Any, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "counts.safetensors"
+    KneserNey(3).fit(learnable_text(20)).to_arpa(tmp_path / "counts.arpa")
+    KneserNey.from_arpa(tmp_path / "counts.arpa").save(file)
+    assert KneserNey.load(file).order == 3
+    changed(file, tensors)
+    with pytest.raises(ModelError, match=message):
+        KneserNey.load(file)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [{}, {"network+cache": [[0.5, 0.5]]}, {"network+cache": [[-1, 2]] * 4}, {"network+cache": [["a", 1]] * 4}],
+)
+def test_promise_8_weights_that_no_mixture_has_are_refused(
+    weights: Any, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.safetensors"
+    mixture = {"order": None, "cache": {"size": 10, "sharpness": 1.0}}
+    save(file, rng, mixture={**mixture, "weights": {"network+cache": [[0.5, 0.5]] * 4}})
+    assert load_predictor(file, NUMPY).names == ("network", "cache")
+    save(file, rng, mixture={**mixture, "weights": weights})
+    with pytest.raises(ModelError, match="its mixture"):
+        load_predictor(file, NUMPY)
+
+
+def test_promise_8_counted_words_that_a_model_does_not_have_are_refused(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """They would decide the memory that their counts take."""
+    file = tmp_path / "model.safetensors"
+    save(file, rng)
+    changed(file, {"counts.ids": np.array([1, 4_000_000_000], np.uint32)})
+    with pytest.raises(ModelError, match=r"counts.ids: expected ids in"):
+        times_seen(file, 10)
 
 
 def test_a_text_file_is_no_model(tmp_path: Path) -> None:

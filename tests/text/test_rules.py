@@ -7,6 +7,7 @@ import io
 import lzma
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
@@ -15,6 +16,7 @@ import fastmlp.text.formats
 from fastmlp.options import RULES
 from fastmlp.text import TOKENIZERS, TextError, Vocabulary, get_tokenizer, read_text, standard_library_text
 from fastmlp.text.characters import is_invisible
+from fastmlp.text.markup import text_of_markup
 from tests.text.helpers import CORPORA, write
 
 ZSTANDARD = "backports.zstd" if sys.version_info < (3, 14) else "compression.zstd"
@@ -354,6 +356,83 @@ def test_promise_11_a_bomb_in_an_epub_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(fastmlp.text.formats, "MOST", 1 << 20)
     with pytest.raises(TextError, match="its chapters unpack to 2,000,000 bytes: not a text"):
         read_text([write(tmp_path, "bomb", epub([b" " * 2_000_000]))])
+
+
+def test_promise_11_a_chapter_that_is_named_again_and_again_is_read_once(tmp_path):
+    book = epub([page("<p>a</p>"), page("<p>b</p>")], spine=["c1", "c0", *["c1"] * 1_000])
+    assert read_text([write(tmp_path, "a.epub", book)]).text.split() == ["b", "a"]
+
+
+def test_promise_11_an_epub_may_not_ask_for_memory_to_unpack_it(tmp_path):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_LZMA) as book:
+        book.writestr("META-INF/container.xml", "<container/>")
+    with pytest.raises(TextError, match="is packed by a method of ZIP that EPUB does not have"):
+        read_text([write(tmp_path, "a.epub", data.getvalue())])
+
+
+@pytest.mark.parametrize("largest", [29, 31])
+def test_promise_11_a_file_may_not_ask_for_memory_to_unpack_it(tmp_path, largest):
+    """By a byte of its head lzma's dictionary is half a gigabyte or two."""
+    packed = bytearray(lzma.compress(b"a b\n" * 100, lzma.FORMAT_ALONE))
+    packed[1:5] = (2**largest).to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        with pytest.raises(TextError, match="packed by lzma, and damaged \\(Memory usage limit exceeded"):
+            read_text([write(tmp_path, "a.lzma", bytes(packed))])
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "unit", [b"ab<br>", b"<p>a b", "é<td>".encode(), "\U0001f600<br>".encode(), b"<a b>", b"x&lt;<!---->"]
+)
+def test_promise_15_markup_takes_the_memory_that_is_stated(tmp_path, unit):
+    page = b"<html>" + unit * (500_000 // len(unit)) + b"a"
+    path = write(tmp_path, "a.html", page)
+    tracemalloc.start()
+    try:
+        read_text([path])
+        assert tracemalloc.get_traced_memory()[1] < 32 * len(page) + 3_000_000  # and a megabyte that is read at once
+    finally:
+        tracemalloc.stop()
+
+
+def test_streams_of_xz_come_one_after_the_other(tmp_path):
+    pack = lzma.compress
+    assert read_text([write(tmp_path, "a", pack(b"a ") + b"\0" * 8 + pack(b"b") + b"\0" * 4)]).text == "a b"
+    for rest in (b"x", pack(b"b")[:-4]):
+        with pytest.raises(TextError, match="download it again"):
+            read_text([write(tmp_path, "a", pack(b"a ") + rest)])
+
+
+MARKUP = {  # as browsers read it
+    "<p>a<p>b": "a\n\nb\n",
+    "a < b > c": "a < b > c\n",
+    "<p>a < b > c, 3<4": "a < b > c, 3<4\n",
+    "<p title='>'>a": "a\n",
+    '<p title = ">" class=x/>a': "a\n",
+    "<p>a<br/>b<br class='x' />c": "a\nb\nc\n",
+    "<p>a<script/>b": "a\n\nb\n",
+    "<p>a<script>if (a<b) '</p>' </scripts> </SCRIPT >b": "ab\n",
+    "<p>a<style>b": "a\n",
+    "<p>a<!-- > -- >c<!-->d-->e": "ace\n",
+    "<p>a<!--b": "a<!--b\n",
+    "<p>a<!--b<p>c": "ab\n\nc\n",
+    "<p>a<![CDATA[b > c]]>d<![if x]>e<?php f ?>g": "adeg\n",
+    "<p>a</ p >b</>c</1>d": "a\n\nbcd\n",
+    "<p>a<span role='doc-pagebreak x'>1</span>b<span title='class=pagenum'>c</span>": "abc\n",
+    '<p>a<span CLASS = PageNum>1</span><span class="x pagenum">2</span>b': "a1b\n",
+    "<p>a &amp; b &#65; &#x42; &lt;p&gt; &nosuch;": "a & b A B <p> &nosuch;\n",
+    "<p>a <i": "a <i\n",
+    "<pre> a \n\n\n\n  b": "a\n\nb\n",
+}
+
+
+@pytest.mark.parametrize("markup", MARKUP)
+def test_markup_is_read_as_browsers_read_it(markup):
+    assert text_of_markup(markup) == MARKUP[markup]
 
 
 def test_the_licence_is_kept_if_asked_for(tmp_path):

@@ -1,7 +1,7 @@
 """A resumed run goes on as it was, or says why it cannot."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from fastmlp.ops import Ops
 from fastmlp.options import ConfigError
 from fastmlp.text import Text, TextFile
 from fastmlp.trainer import open_run, train
+from fastmlp.training.progress import Progress
+from fastmlp.training.state import checked_progress
 from tests.runs import (
     learnable_text,
     metrics_of,
@@ -326,3 +328,14 @@ def test_a_resumed_run_of_minutes_is_not_measured_again(
     with open_run(config, resume=True) as run:
         assert (run.config.minutes, run.schedule.total) == (1, None)
     assert next(speeds) == 1e9
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"step": "x"}, {"step": -1}, {"words": 1.5}, {"lr": None}, {"kept": []}, {"gave_up": 1}, {"best_step": 2.5}],
+)
+def test_promise_8_progress_that_no_run_has_is_refused(changes: dict[str, Any]) -> None:
+    saved = asdict(Progress(step=3, best_step=2, best_loss=1.5))
+    assert checked_progress(saved) == Progress(step=3, best_step=2, best_loss=1.5)
+    with pytest.raises(ValueError, match=f"progress: {next(iter(changes))}: "):
+        checked_progress({**saved, **changes})
