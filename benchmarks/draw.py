@@ -12,16 +12,15 @@ from pathlib import Path
 
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from benchmarks import bench_step, training
-from benchmarks.bench_step import Steps
+from benchmarks import bench_window
+from benchmarks.bench_window import Measured
 from benchmarks.contest import Contender, Contest
 from benchmarks.peers import is_pytorch
 from benchmarks.report import machine_line
 from fastmlp.pictures.plot import plot_loss
-from tests.inputs import REAL
 
 OURS = {"linestyle": "-", "marker": "o"}
-BATCH_SIZES = (32, 64, 128, 256, 512)
+BATCH_SIZES = (64, 128, 256, 512, 1_024)
 
 
 def draw_loss(run: Path, title: str, out: Path) -> None:
@@ -52,15 +51,16 @@ def draw_perplexity(runs: Sequence[Path], out: Path) -> None:
 
 
 def draw_words_per_second(out: Path) -> None:
-    contenders = [contender for contender in training.contenders(long=True) if "AVX2" not in contender.name]
+    """Plot the words a second of the default network in training."""
+    contenders = [contender for contender in bench_window.contenders(long=True) if "AVX2" not in contender.name]
     with Contest() as contest:
-        by_size = [bench_step.measure_steps(contest, contenders, B) for B in BATCH_SIZES]
-    for steps in by_size:
-        steps.assert_same_training()
+        by_size = [bench_window.measure(contest, "small", contenders, B) for B in BATCH_SIZES]
+    for measured in by_size:
+        measured.assert_same_training()
     plot_words_per_second(contenders, by_size, out / "words_per_second.png")
 
 
-def plot_words_per_second(contenders: list[Contender], by_size: list[Steps], path: Path) -> None:
+def plot_words_per_second(contenders: list[Contender], by_size: list[Measured], path: Path) -> None:
     """Plot a line for each contender: ours in colours, PyTorch's dashed and grey; the legend in the lines' order."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -74,13 +74,13 @@ def plot_words_per_second(contenders: list[Contender], by_size: list[Steps], pat
         for i, peer in enumerate(peers)
     }
     for contender in contenders:
-        results = [(steps.B, steps.results[contender.name]) for steps in by_size]
-        ran = [(B, B / result.median) for B, result in results if not result.failed]
+        figures = [(measured.B, measured.figure(contender)) for measured in by_size]
+        ran = [(B, B / seconds) for B, seconds in figures if seconds > 0]  # not NaN: too few steady turns
         if ran:
             axes.plot(*zip(*ran, strict=True), markersize=4, label=contender.name, **styles.get(contender.name, OURS))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.xaxis.set_major_locator(FixedLocator([steps.B for steps in by_size]))
+    axes.xaxis.set_major_locator(FixedLocator([measured.B for measured in by_size]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.yaxis.set_major_locator(FixedLocator([500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000]))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -88,7 +88,7 @@ def plot_words_per_second(contenders: list[Contender], by_size: list[Steps], pat
     axes.grid(alpha=0.3)
     axes.set_xlabel("batch size")
     axes.set_ylabel("words a second")
-    figure.suptitle(f"Training with SGD, {REAL.V:,} words\n{machine_line()}", fontsize=8)
+    figure.suptitle(f"Training the default network, AdamW and dropout\n{machine_line()}", fontsize=8)
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(handles)), key=lambda i: -handles[i].get_ydata()[-1])
     figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside right center", fontsize=8)

@@ -1,7 +1,7 @@
 """Print the tables of README.md: measure the whole training step beside PyTorch on this machine, and write Markdown.
 
-python -m benchmarks.table          the step and the products alone, some ten minutes
-python -m benchmarks.table --long   and a busy machine, the memory of a large layer, and the original's headline
+python -m benchmarks.table          the steps of the original and of the default network, and the products alone
+python -m benchmarks.table --long   and `large`, a busy machine, the memory of a large layer, the original's headline
 
 With --smoke it only sees that all of them run: a third of the larger sizes, of PyTorch's compiled modes and of AdamW's
 pairs, the first or --thorough-third=K, or with --thorough all of these.
@@ -12,7 +12,16 @@ import sys
 from collections.abc import Sequence
 from typing import TypeVar
 
-from benchmarks import bench_busy, bench_linear, bench_linear_cross_entropy, bench_original, bench_step, peers, training
+from benchmarks import (
+    bench_busy,
+    bench_linear,
+    bench_linear_cross_entropy,
+    bench_original,
+    bench_step,
+    bench_window,
+    peers,
+    training,
+)
 from benchmarks.bench_step import Steps
 from benchmarks.contest import Contest
 from benchmarks.report import machine_line, markdown_table, milliseconds
@@ -84,6 +93,13 @@ def main() -> None:
         show(step_tables(by_size))
         for steps in by_size.values():
             steps.assert_same_training()
+        modes = bench_window.contenders(long=True)
+        modes = [one for one in modes if one not in compiled or one in everybody]
+        for network in bench_window.NETWORKS if options.long else ("small",):
+            for B in bench_window.BATCH_SIZES[:1] if smoke else bench_window.BATCH_SIZES:
+                window = bench_window.measure(contest, network, modes, B, smoke=smoke)
+                show(bench_window.describe(window))
+                window.assert_same_training()
         B, pairs = bench_step.ADAMW_B[-1], third(bench_step.adamw_pairs(long=True), number)
         show(bench_step.describe_adamw(bench_step.measure_adamw(contest, B, pairs, smoke=smoke), B))
         layer_by_size = bench_linear_cross_entropy.measure(contest, third(BATCH_SIZES, number), smoke=smoke)
