@@ -43,6 +43,7 @@ def make_parser(prog: str) -> cli.Parser:
         metavar="SIZE",
         help="of a page that takes as many of the counts as fit, as in 8MB (default: the network alone)",
     )
+    parser.add_argument("--overwrite", action="store_true", default=False, help="replace FILE if it is there")
     return parser
 
 
@@ -68,6 +69,8 @@ def export(arguments: argparse.Namespace) -> int:
         raise UsageError(f"FILE: expected an ending of {', '.join(endings)}, got {file}{closest(file.suffix, endings)}")
     if arguments.size is not None and wanted != "html":
         raise UsageError(f"--size: a page may take counts, and {file} is none")
+    if file.exists() and not arguments.overwrite:
+        raise UsageError(f"FILE: {file} exists; name another one or add --overwrite")
     model = load_predictor(arguments.run, get_ops("numpy"))  # no op runs here
     if wanted == "html":
         title = Path(arguments.run).resolve().name.removesuffix(".safetensors")

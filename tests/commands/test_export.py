@@ -48,6 +48,17 @@ def test_a_page_names_its_run(trained: Path, capsys: pytest.CaptureFixture[str])
     assert "<title>run</title>" in Path("page.html").read_text(encoding="utf-8")
 
 
+def test_nothing_is_overwritten_unasked(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = Path("mine.html")
+    mine.write_text("mine", encoding="utf-8")
+    status, out, err = call(capsys, "export", trained, mine)
+    assert (status, out) == (2, "")
+    assert "FILE: mine.html exists; name another one or add --overwrite" in err
+    assert mine.read_text(encoding="utf-8") == "mine"
+    assert call(capsys, "export", trained, mine, "--overwrite")[0] == 0
+    assert "<title>run</title>" in mine.read_text(encoding="utf-8")
+
+
 def test_what_cannot_be_written_is_said_in_one_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, status, why in (
         (("page.pdf",), 2, "FILE: expected an ending of .html, .onnx, .vec, .arpa, got page.pdf"),
