@@ -346,7 +346,7 @@ cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:
     cdef bint packs_left = False
     cdef int i
     if call.planes:
-        call.blocks = reserve(&at, threads * BLOCK_AT_MOST * (BLOCK_AT_MOST + CACHE_LINE))
+        call.blocks = reserve(&at, <long> threads * BLOCK_AT_MOST * (BLOCK_AT_MOST + CACHE_LINE))
     for i in range(call.count):
         p = &call.products[i]
         if call.planes:
@@ -358,7 +358,7 @@ cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:
             p.result = reserve(&at, 0 if p.at_once else p.rows * p.lanes)
         p.sums = reserve(&at, p.parts * p.rows * p.lanes) if p.parts > 1 else p.result
         packs_left = packs_left or p.packs_left
-    call.left_panels = reserve(&at, threads * call.panel * DEPTH_CHUNK) if packs_left else NULL
+    call.left_panels = reserve(&at, <long> threads * call.panel * DEPTH_CHUNK) if packs_left else NULL
     return at - memory
 
 
@@ -373,8 +373,7 @@ cdef int run(Call *call, int threads) except -1 nogil:
         panels += p.panels
         slices += slices_of(p)
         work += p.rows * p.lanes * p.depth
-    if work < SMALL:
-        threads = 1
+    threads = 1 if work < SMALL else min(threads, max(panels, slices))  # more would only take memory
     floats = lay_out(call, NULL, threads)
     cdef float *memory = <float *> core.take(floats * sizeof(float)) if floats else NULL
     if floats and memory == NULL:

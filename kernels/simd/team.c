@@ -37,7 +37,7 @@ static long current_slices;
 static int current_threads;
 
 static struct {
-    _Alignas(64) atomic_long next; /* a line of the cache each: a thread seldom looks at another's */
+    _Alignas(64) atomic_long next; /* a line of the cache each: a thread looks at another's when it has done its own */
 } ranges[MOST_WORKERS + 1];
 
 static long range_begin(int hand)
@@ -66,7 +66,7 @@ static void take_slices(int hand)
     for (int i = 0, owner = hand; i < current_threads; i++, owner = owner + 1 < current_threads ? owner + 1 : 0) {
         const long end = range_begin(owner + 1);
         long slice;
-        while ((slice = atomic_fetch_add(&ranges[owner].next, 1)) < end)
+        while (atomic_load(&ranges[owner].next) < end && (slice = atomic_fetch_add(&ranges[owner].next, 1)) < end)
             current_task(current_context, slice, hand);
     }
 }
@@ -175,6 +175,8 @@ void team_run(slice_task task, void *context, long slices, int threads)
 {
     if (threads > slices)
         threads = (int)slices;
+    if (threads > MOST_WORKERS + 1)
+        threads = MOST_WORKERS + 1;
     if (threads <= 1 || pthread_mutex_trylock(&busy) != 0) {
         for (long slice = 0; slice < slices; slice++)
             task(context, slice, 0);

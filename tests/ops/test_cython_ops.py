@@ -183,6 +183,13 @@ def test_more_threads_than_could_ever_work(ops):
     assert same_bits(a_step(ops, 1, threads=2**31 - 1), a_step(ops, 1, threads=1))
 
 
+@pytest.mark.parametrize("threads", [256, 257, 1_024, 2**31 - 1])
+def test_promise_12_more_threads_than_a_team_has_and_slices_for_all_of_them(ops, threads):
+    a, y = np.arange(16_384 * 1_100, dtype=np.float32), np.zeros(16_384 * 1_100, np.float32)
+    ops.add(a, a, y, threads=threads)
+    np.testing.assert_array_equal(y, 2 * a)
+
+
 # ------------------------------------------------------------------------------------------------------- work memory
 
 
