@@ -87,7 +87,7 @@ class Residual(Sequential):
         if y.shape != x.shape:
             raise ValueError(f"Residual: expected modules that keep the shape {x.shape}, got {y.shape}")
         total = self.place.over(self, "sum", y)
-        self.place.run("add", x, y, total)
+        self.place.run("add", as_floats("Residual: input", x, y.dtype), y, total)
         return total
 
     def backward(self, grad: Any) -> Array:
@@ -96,7 +96,7 @@ class Residual(Sequential):
         self.place.keep(dy)
         dx: Array = super().backward(dy)
         total = self.place.over(self, "dx", dx)
-        self.place.run("add", dx, dy, total)
+        self.place.run("add", dx, as_floats("Residual.backward: grad", dy, dx.dtype), total)
         return total
 
 

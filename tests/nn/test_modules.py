@@ -126,6 +126,16 @@ def test_promise_12_a_share_that_is_none_is_refused(p: Any) -> None:
         nn.Dropout(p)
 
 
+def test_a_residual_block_takes_any_floats_as_its_modules_do(rng: np.random.Generator) -> None:
+    layer = nn.Residual(nn.Linear(6, 6, rng=1))
+    x, dy = rng.standard_normal((2, 8, 6))
+    y, dx = layer(x), layer.backward(dy)
+    assert y.dtype == dx.dtype == np.float32
+    want = nn.Residual(nn.Linear(6, 6, rng=1))
+    np.testing.assert_array_equal(y, want(x.astype(np.float32)))
+    np.testing.assert_array_equal(dx, want.backward(dy.astype(np.float32)))
+
+
 def test_modules_that_change_the_shape_cannot_be_added_to_their_input() -> None:
     with pytest.raises(ValueError, match=r"^Residual: expected modules that keep the shape \(4, 3\), got \(4, 2\)$"):
         nn.Residual(nn.Linear(3, 2))(np.ones((4, 3)))
