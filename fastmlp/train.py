@@ -351,7 +351,7 @@ class Interrupts:
         self.quiet = quiet
         self.received: int | None = None
         self.in_steps = False
-        self._is_over = False
+        self._is_over = self._is_repeated = False
         # on a terminal the message overwrites ^C and the progress bar
         self.over_line = b"\r\x1b[K" if cli.is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb" else b"\n"
         self._before: dict[int, Any] = {}
@@ -385,11 +385,12 @@ class Interrupts:
         return self.received is not None
 
     def got_through(self) -> None:
-        """Raise nothing any more: one that was lost and is raised again would come into the last words of the other."""
+        """A signal has ended the run: raise none again that was lost, it would interrupt what is said last."""
         self._is_over = True
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._is_over:
+        repeated, self._is_repeated = self._is_repeated, False
+        if repeated and self._is_over:
             return
         if not self.in_steps or (self.received is not None and number == signal.SIGINT):
             self.received = self.received or number
@@ -406,8 +407,12 @@ class Interrupts:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._hook_before(unraisable)
             return
-        self._again = threading.Timer(0.01, _thread.interrupt_main)
+        self._again = threading.Timer(0.01, self._raise_again)
         self._again.start()
+
+    def _raise_again(self) -> None:
+        self._is_repeated = True
+        _thread.interrupt_main()
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastmlp.train") -> int:
