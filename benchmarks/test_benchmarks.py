@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import bench_ranks, bench_step, bench_window, ceilings, draw, peers, table, training
+from benchmarks import bench_ranks, bench_window, ceilings, draw, peers, table, training
 from benchmarks.bench_step import Steps
 from benchmarks.contest import Contender, Contest, Result, Turn
 from fastmlp import ops
@@ -110,13 +110,15 @@ def test_a_run_has_each_precision_on_its_best_variant_and_a_long_one_everybody(m
 
 
 def test_words_per_second_are_drawn_for_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The slowest contender has failed."""
+    """The slowest contender has failed, the one before has no turn that counts."""
 
-    def measured(_contest: Contest, contenders: Sequence[Contender], B: int) -> Steps:
-        results = {contender.name: Result([0.001 * B * i], [1.0]) for i, contender in enumerate(contenders, 1)}
-        return Steps(B, contenders, {**results, contenders[-1].name: Result(failed="an error")})
+    def measured(_contest: Contest, network: str, contenders: Sequence[Contender], B: int) -> bench_window.Measured:
+        turns = {c.name: bench_window.Turns([0.001 * B * i], losses=[1.0]) for i, c in enumerate(contenders, 1)}
+        turns[contenders[-2].name].seconds = []
+        turns[contenders[-1].name] = bench_window.Turns(failed="an error")
+        return bench_window.Measured(network, B, contenders, turns, 1)
 
-    monkeypatch.setattr(bench_step, "measure_steps", measured)
+    monkeypatch.setattr(bench_window, "measure", measured)
     draw.main(["--out", str(tmp_path), "words-per-second"])
     assert (tmp_path / "words_per_second.png").stat().st_size > 10_000
 
