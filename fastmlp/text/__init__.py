@@ -11,7 +11,7 @@ Text that cannot be used raises TextError, whose message is one line that says w
 Memory, for N bytes of text: reading takes up to 3 N for ASCII, up to 9 N otherwise (the bytes, the decoded
 text at up to 4 bytes a character, a copy of that if line ends are converted or files joined); the list of words takes
 8 bytes a word, and each different word once; splitting text without white space 20 N more, by the `prose` rule
-3 N more, or 15 N where it has no blank lines. Of HTML, FB2 and EPUB with N bytes unpacked, reading takes up to 32 N.
+3 N more, or 15 N where it has no blank lines. Of HTML, FB2 and EPUB with N bytes unpacked, reading takes up to 48 N.
 """
 
 from fastmlp.errors import TextError

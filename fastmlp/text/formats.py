@@ -24,7 +24,7 @@ MOST = 1 << 28
 """Bytes to which any file may unpack."""
 MOST_TIMES = 100
 """Times its own size that a file may unpack to beyond that: text does not, what is made to fill a memory does."""
-LARGEST_DICTIONARY = 1 << 28
+MOST_TO_UNPACK = 1 << 28
 """Bytes that may be allocated to unpack xz and lzma: four times what their highest setting needs."""
 NO_TEXT = "not a text"
 
@@ -47,7 +47,7 @@ class _Xz:
         self._unpacker = self._next()
 
     def _next(self) -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(memlimit=LARGEST_DICTIONARY)
+        return lzma.LZMADecompressor(memlimit=MOST_TO_UNPACK)
 
     def read(self, size: int) -> bytes:
         while True:
@@ -62,7 +62,13 @@ class _Xz:
                 self._rest = self._stream.read(size)
                 if not self._rest:
                     raise EOFError
-            piece, self._rest = self._unpacker.decompress(self._rest, size), b""
+            try:
+                piece, self._rest = self._unpacker.decompress(self._rest, size), b""
+            except lzma.LZMAError as error:
+                if "Memory usage limit" not in str(error):
+                    raise
+                most = f"{MOST_TO_UNPACK >> 20} MiB"
+                raise TextError(f"needs more than {most} of memory to be unpacked; unpack it first, with xz") from error
             if piece:
                 return piece
 

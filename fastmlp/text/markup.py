@@ -35,8 +35,9 @@ _ATTRIBUTE = r"""[\s/]*+(?{}[^\s/>][^\s/=>]*+)(?:\s*+=+\s*+(?{}'[^']*+'|"[^"]*+"
 _START_TAG = re.compile(rf"<({_NAME})((?:{_ATTRIBUTE.format(':', ':')})*+)([\s/]*+)>")
 _END_TAG = re.compile(rf"</\s*+({_NAME})[^>]*+>")
 _ATTRIBUTES = re.compile(_ATTRIBUTE.format("P<name>", "P<value>"))
-_COMMENT_END, _SECTION_END = re.compile(r"--\s*+>"), re.compile(r"\]\s*+\]\s*+>")
-_CODE_END = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in ("script", "style")}
+_COMMENT_END, _SECTION_END = re.compile(r"--!?\s*+>"), re.compile(r"\]\s*+\]\s*+>")
+_CODE_END = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in ("script", "style", "title")}
+"""Where what has no markup in it ends."""
 _ENDLESS_NUMBER = re.compile(r"&#\d{100,};?")  # which int() refuses
 
 
@@ -90,7 +91,7 @@ class _Text:
         self.plain = 0
 
     def read(self, markup: str) -> None:
-        """Take in a page. What begins as markup and has no end is text."""
+        """Take in a page. A tag without an end is text, a comment without one is read as markup."""
         ends = {_COMMENT_END: True, _SECTION_END: True}  # whether there may be one more
         place, last = 0, markup.rfind(">")
         while 0 <= (begin := markup.find("<", place)) < last:
@@ -115,14 +116,14 @@ class _Text:
     def _skip(self, markup: str, begin: int, ends: dict[re.Pattern[str], bool]) -> int:
         """Return where a comment, a section, a declaration or an instruction ends that begins here."""
         for start, end in (("<!--", _COMMENT_END), ("<![CDATA[", _SECTION_END)):
-            if markup.startswith(start, begin):
+            if markup.startswith(start, begin) and not markup.startswith(("<!-->", "<!--->"), begin):
                 found = end.search(markup, begin + len(start)) if ends[end] else None
                 ends[end] = found is not None
                 return begin + len(start) if found is None else found.end()
         return markup.index(">", begin) + 1
 
     def _start(self, markup: str, match: re.Match[str]) -> int:
-        """Take in a start tag, and return where what follows begins: of code, its end."""
+        """Take in a start tag, and return where what follows begins: of code or a title its end, or the page's."""
         tag = match[1].lower()
         if match[3].endswith("/"):
             if not self.depth:

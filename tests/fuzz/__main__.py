@@ -37,8 +37,10 @@ def main() -> None:
 
 def search(target: str, corpus: Path, minutes: float, seed: int) -> None:
     """Change inputs until the time is over or one is found. Does not return."""
-    import atheris
-
+    try:
+        import atheris
+    except ImportError:
+        sys.exit("tests.fuzz: atheris is missing: pip install atheris")
     with atheris.instrument_imports(include=["fastmlp"]):
         from tests.fuzz.seeds import SEEDS, TOKENS
         from tests.fuzz.targets import check

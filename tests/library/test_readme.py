@@ -13,7 +13,7 @@ from tests.runs import learnable_text
 
 ROOT = Path(__file__).parents[2]
 READMES = ["README.md", *(f"{folder}/README.md" for folder in ("fastmlp", "kernels", "benchmarks", "tests"))]
-DOCUMENTS = [*READMES, "CONTRIBUTING.md", "CHANGELOG.md"]
+DOCUMENTS = [*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
 PROMPTS = "he did not know what to say. harry potter and the red door. "  # of the examples: no word is unknown
 
 

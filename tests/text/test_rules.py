@@ -378,7 +378,7 @@ def test_promise_11_a_file_may_not_ask_for_memory_to_unpack_it(tmp_path, largest
     packed[1:5] = (2**largest).to_bytes(4, "little")
     tracemalloc.start()
     try:
-        with pytest.raises(TextError, match="packed by lzma, and damaged \\(Memory usage limit exceeded"):
+        with pytest.raises(TextError, match="needs more than 256 MiB of memory to be unpacked; unpack it first"):
             read_text([write(tmp_path, "a.lzma", bytes(packed))])
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
@@ -386,15 +386,16 @@ def test_promise_11_a_file_may_not_ask_for_memory_to_unpack_it(tmp_path, largest
 
 
 @pytest.mark.parametrize(
-    "unit", [b"ab<br>", b"<p>a b", "é<td>".encode(), "\U0001f600<br>".encode(), b"<a b>", b"x&lt;<!---->"]
+    "unit",
+    [b"ab<br>", b"ab ", b"ab\n", b"<p>a b", "é<td>".encode(), "\U0001f600<br>".encode(), b"<a b>", b"x&lt;<!---->"],
 )
 def test_promise_15_markup_takes_the_memory_that_is_stated(tmp_path, unit):
-    page = b"<html>" + unit * (500_000 // len(unit)) + b"a"
+    page = b"<html>" + unit * (500_000 // len(unit)) + "\U0001f600".encode()  # which takes four bytes a character
     path = write(tmp_path, "a.html", page)
     tracemalloc.start()
     try:
         read_text([path])
-        assert tracemalloc.get_traced_memory()[1] < 32 * len(page) + 3_000_000  # and a megabyte that is read at once
+        assert tracemalloc.get_traced_memory()[1] < 48 * len(page) + 1_500_000  # and a megabyte that is read at once
     finally:
         tracemalloc.stop()
 
@@ -407,7 +408,7 @@ def test_streams_of_xz_come_one_after_the_other(tmp_path):
             read_text([write(tmp_path, "a", pack(b"a ") + rest)])
 
 
-MARKUP = {  # as browsers read it
+MARKUP = {  # as pages and the XHTML of books mean it
     "<p>a<p>b": "a\n\nb\n",
     "a < b > c": "a < b > c\n",
     "<p>a < b > c, 3<4": "a < b > c, 3<4\n",
@@ -417,7 +418,9 @@ MARKUP = {  # as browsers read it
     "<p>a<script/>b": "a\n\nb\n",
     "<p>a<script>if (a<b) '</p>' </scripts> </SCRIPT >b": "ab\n",
     "<p>a<style>b": "a\n",
-    "<p>a<!-- > -- >c<!-->d-->e": "ace\n",
+    "<p>a<!-- > -- >c<!-->d-->e<!--->f": "acd-->ef\n",
+    "<p>a<!-- n --!>b<!-- c --> d": "ab d\n",
+    "<title>a <b</title><p>c": "c\n",
     "<p>a<!--b": "a<!--b\n",
     "<p>a<!--b<p>c": "ab\n\nc\n",
     "<p>a<![CDATA[b > c]]>d<![if x]>e<?php f ?>g": "adeg\n",
@@ -431,7 +434,7 @@ MARKUP = {  # as browsers read it
 
 
 @pytest.mark.parametrize("markup", MARKUP)
-def test_markup_is_read_as_browsers_read_it(markup):
+def test_markup_is_read_as_it_is_meant(markup):
     assert text_of_markup(markup) == MARKUP[markup]
 
 
