@@ -3,13 +3,11 @@
 import argparse
 import json
 import math
-import os
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import cli
@@ -67,8 +65,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     text = read_text(arguments.files, rules=model.tokenizer.rules, keep_licence=arguments.keep_licence)
     for notice in text.notices:
         cli.say(f"note: {notice}")
-    for file in trained_on(arguments):
-        cli.say(f"note: the model was trained on {file}; it will be less sure of texts that it does not know")
     words = model.tokenizer.split(text.text)
     ids = model.vocabulary.encode(words)
     documents = begins_of_documents(model.tokenizer, text)
@@ -88,19 +84,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     else:
         print(describe(found), *map(describe_sentences, told.values()), sep="\n\n")
     return cli.DONE
-
-
-def trained_on(arguments: argparse.Namespace) -> list[str]:
-    """Return which of the files a run names as the text that it was trained on."""
-    from fastmlp.config import read_toml
-    from fastmlp.options import ConfigError
-
-    try:
-        texts = read_toml(Path(arguments.run) / "config.toml").get("files", [])
-    except ConfigError:  # a model without its run
-        return []
-    own = {os.path.realpath(text) for text in texts if isinstance(text, str)}
-    return [file for file in arguments.files if os.path.realpath(file) in own]
 
 
 @contextmanager

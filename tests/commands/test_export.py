@@ -89,7 +89,7 @@ def test_a_page_of_a_size_has_counts(counted: Path, capsys: pytest.CaptureFixtur
     page = Path("page.html").read_text(encoding="utf-8")
     assert '"counts": {' in page
     assert len(page.encode()) < 90_000
-    assert call(capsys, "export", counted, "page.html", "--size", "20KB")[2].endswith("MB; ask for more\n")
+    assert call(capsys, "export", counted, "small.html", "--size", "20KB")[2].endswith("MB; ask for more\n")
 
 
 def test_the_network_as_onnx(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,11 +112,11 @@ HOW_TO_BUILD = "with a C compiler at hand, `pip install -e .` in fastmlp's folde
 
 def test_kernels_that_are_not_built_are_named_with_how_to_build_them(tmp_path):
     said = python(TRY.format(folder=str(tmp_path))).stdout.strip()
-    assert said == (f"the cython back-end is not available: fastmlp._kernels.batchnorm is not built; {HOW_TO_BUILD}")
+    assert said == (f"the cython back-end is not available: fastmlp._kernels.add is not built; {HOW_TO_BUILD}")
 
 
 def test_kernels_that_fail_to_load_are_named_with_the_cause_and_how_to_build_them(tmp_path):
-    broken = tmp_path / f"batchnorm{sysconfig.get_config_var('EXT_SUFFIX')}"
+    broken = tmp_path / f"add{sysconfig.get_config_var('EXT_SUFFIX')}"
     broken.write_bytes(b"half a module")
     said = python(TRY.format(folder=str(tmp_path))).stdout.strip()
     assert said.startswith("the cython back-end is not available: a kernel fails to load (")
