@@ -93,8 +93,7 @@ def main() -> None:
         show(step_tables(by_size))
         for steps in by_size.values():
             steps.assert_same_training()
-        modes = bench_window.contenders(long=True)
-        modes = [one for one in modes if one not in compiled or one in everybody]
+        modes = [one for one in bench_window.contenders(long=True) if one not in compiled or one in everybody]
         for network in bench_window.NETWORKS if options.long else ("small",):
             for B in bench_window.BATCH_SIZES[:1] if smoke else bench_window.BATCH_SIZES:
                 window = bench_window.measure(contest, network, modes, B, smoke=smoke)

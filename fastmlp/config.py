@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 from fastmlp.errors import require
 from fastmlp.options import (
+    LONGEST_REACH,
     RULES,
     TEXTS,
     ConfigError,
@@ -196,7 +197,12 @@ class TrainConfig:
         fixed=True,
     )
     reach: int = option(
-        None, whole(0, 1_000_000), "number of averaged words before the context", metavar="N", shown="200", fixed=True
+        None,
+        whole(0, LONGEST_REACH),
+        "number of averaged words before the context",
+        metavar="N",
+        shown="200",
+        fixed=True,
     )
     blocks: int = option(None, whole(0), "number of hidden layers after the first", metavar="N", shown="1", fixed=True)
     residual: bool = option(

@@ -24,6 +24,7 @@ TEXTS = (
     "text files, EPUB, HTML, packed or not (.gz, .bz2, .xz, .zst); folders, with the texts in them and in their"
     " folders; - for standard input"
 )
+LONGEST_REACH = 1_000_000  # averaged words: nothing else in a file bounds what a batch of them takes
 FEWEST_ON_MAP = 3  # words: two always lie on a line
 TEMPERATURE = 0.7  # of generated text: at 1 every tenth word is out of place
 

@@ -3,10 +3,11 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from fastmlp.options import LONGEST_REACH
+
 __all__ = ["ACTIVATIONS", "NetworkShape"]
 
 ACTIVATIONS = ("tanh", "gelu", "relu")
-LONGEST_REACH = 1_000_000  # words: nothing else in a file bounds what a batch of them takes
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,7 @@ def _number(loss: Array) -> Array:
     """Return a loss without axes as a number, one with axes as it is."""
     if loss.ndim:
         return loss
-    number: Any = (_Float64 if loss.dtype == np.float64 else _Float32)(loss[()])
-    return cast(Array, number)
+    return cast(Array, (_Float64 if loss.dtype == np.float64 else _Float32)(loss[()]))
 
 
 class CrossEntropyLoss(Module):
