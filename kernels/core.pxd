@@ -117,10 +117,6 @@ cdef extern from "core.h" nogil:
         long row_tile
         long column_tile
 
-    ctypedef struct upcoming:
-        const void *arrays[3]
-        long bytes
-
     ctypedef struct tile_kernels:
         void (*begin)() noexcept nogil
         void (*end)() noexcept nogil
@@ -128,23 +124,19 @@ cdef extern from "core.h" nogil:
                            bf16 *tiles) noexcept nogil
         void (*split_turned)(long rows, long depth, long step, const float *source, int planes, long plane,
                              long tile_row, bf16 *tiles) noexcept nogil
-        void (*split_pairs)(long depth, long columns, long row, const float *source, int planes, long plane,
-                            long tile_column, bf16 *tiles) noexcept nogil
+        void (*split_pairs)(long depth, long columns, long row, const float *source, const float *scale, int planes,
+                            long plane, long tile_column, bf16 *tiles) noexcept nogil
         void (*split_columns)(long depth, long columns, long column, const float *source, int planes, long plane,
                               bf16 *tiles) noexcept nogil
-        void (*exponentials)(long words, long words_before, const float *bias, const float *logits, float *highest,
-                             float *base, float *sum, float *differences, int planes, long plane,
-                             bf16 *tiles) noexcept nogil
-        void (*settle)(long words, long lanes, const float *highest, const float *base, float *sum,
-                       float *differences) noexcept nogil
-        void (*dlogits)(long words, const float *scale, const float *shift, int planes, const bf16 *exponentials,
-                        long from_plane, bf16 *tiles, bf16 *pairs, long plane, long tile_column,
-                        float *sums) noexcept nogil
-        bf16 *(*pair_of)(long words, long word, long lane, bf16 *pairs) noexcept nogil
-        void (*add_turned)(long slices, long stride, long tile_column, const float *parts, long rows, long columns,
-                           float *to, long row) noexcept nogil
+        void (*highest_logits)(long words, const float *bias, const float *logits, float *highest) noexcept nogil
+        void (*exponentials)(long words, const float *bias, const float *logits, const float *base, float *highest,
+                             float *sum, int planes, bint past_the_cache, long plane, bf16 *tiles, long pairs_plane,
+                             long tile_column, bf16 *pairs) noexcept nogil
+        void (*settle)(long lanes, const float *highest, const float *base, float *sum) noexcept nogil
+        void (*add_turned)(long slices, long stride, long tile_column, const float *parts, const float *factors,
+                           long rows, long columns, float *to, long row) noexcept nogil
         void (*product)(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
-                        bint accumulate, upcoming after) noexcept nogil
+                        bint accumulate) noexcept nogil
 
     ctypedef struct simd_variant:
         const char *name

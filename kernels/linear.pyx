@@ -24,10 +24,10 @@ number and a block of the result for each thread; and the parts of results that 
 from libc.string cimport memcpy
 
 from core cimport (
-    COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix, state_at, upcoming, update_rule
+    COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix, state_at, update_rule
 )
 from tiles cimport (
-    PANEL, array_of, consecutive, nothing, planes_of, round_up, rows_of, split_left, split_right, values_of
+    PANEL, consecutive, planes_of, round_up, rows_of, split_left, split_right, values_of
 )
 
 from fastmlp._kernels.update import rule_of
@@ -179,7 +179,7 @@ cdef void split_operand(Call *call, matrix lines, long count, long depth, long p
         if is_left:
             core.tiles.split_turned(count, some, lines.step, lines.data, call.planes, plane, tile_line, tiles)
         else:
-            core.tiles.split_pairs(some, count, lines.step, lines.data, call.planes, plane, tile_line, tiles)
+            core.tiles.split_pairs(some, count, lines.step, lines.data, NULL, call.planes, plane, tile_line, tiles)
         return
     lines.data += first * lines.row
     k = 0
@@ -197,13 +197,6 @@ cdef void split_operand(Call *call, matrix lines, long count, long depth, long p
 
 cdef long slices_of(Product *p) noexcept nogil:
     return ceil_div(p.rows, p.slice_rows) * ceil_div(p.lanes, p.slice_lanes) * p.parts
-
-
-cdef upcoming weights_of(Call *call, long at, long count) noexcept nogil:
-    """What an update of `count` weights from number `at` on reads and writes."""
-    cdef upcoming after = array_of(call.weight + at, count * sizeof(float))
-    after.arrays[1], after.arrays[2] = state_at(call.weight_state, at), state_at(call.weight_state2, at)
-    return after
 
 
 cdef void update(Call *call, long at, long count, const float *dweight) noexcept nogil:
@@ -280,14 +273,9 @@ cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept 
     cdef float *sums = p.sums + part * p.rows * p.lanes + row * p.lanes + lane
     cdef float *block = call.blocks + hand * BLOCK_AT_MOST * (BLOCK_AT_MOST + CACHE_LINE)
     cdef long block_row = round_up(lanes, TILE) + CACHE_LINE  # a power of two would use few sets of the cache
-    cdef long share
-    cdef upcoming after = nothing()
     core.tiles.begin()
     while k < end:
         depth = min(CHUNK_OF_TILES, end - k)
-        if p.at_once and lanes == p.lanes:  # a chunk of the product brings its share of what an update reads
-            share = rows * k // end
-            after = weights_of(call, (row + share) * lanes, (rows * (k + depth) // end - share) * lanes)
         core.tiles.product(
             round_up(rows, PANEL) // TILE,
             ceil_div(lanes, TILE),
@@ -297,7 +285,6 @@ cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept 
             consecutive(p.right_tiles + tiles_at(p.lanes, p.depth, lane, k), values_of(p.lanes, p.depth), depth),
             rows_of(block, block_row),
             k > part * p.part_depth,
-            after,
         )
         k += CHUNK_OF_TILES
     core.tiles.end()

@@ -16,21 +16,27 @@ read in place and every sum over words is vertical.
         db = sum of p
         dW = p h                                                   or, at once, the update of W by it
 
-A block's exponentials are relative to its base, in float32 the highest logit of the slice so far. The rows are ordered
-by the block of their target, so that a block need not look for its own.
+A block's exponentials are relative to its base, the highest logit of the slice so far. The rows are ordered by the
+block of their target, so that a block need not look for its own.
 
-The products are computed in float32 ("ieee"), or from tiles of bf16 (simd/tiles.h) with float32 sums: with each number
-rounded once ("bf16"), or as the sum of two bf16 ("bf16x3"). Both go through the sweeps above. With tiles the weights,
-h, e and p have P planes, 1 or 2, and everything between the products is float32; the target's p, where 1 is subtracted,
-is taken from its float32 logit. Tiles are made a panel of lanes at a time, by two walks over the panel of a block that
-leave each number in the first cache: one from logits to e, relative to the base of the block before unless a logit is
-far above it; and one from e to both kinds of tiles of p, which the two products of sweep two take. In sweep one a block
-is cut into strips, whose weights stay in the first cache with a panel.
+Products of tiles of bf16 (simd/tiles.h) have float32 sums, and each number rounded once ("bf16") or as the sum of two
+("bf16x3"): h, the weights and e have P planes, 1 or 2. Everything between the products is float32. There p is never
+made, since all that stands between e and it is a factor for each row, s = exp(base - highest - log_sum) * row_scale,
+which the smaller operand takes:
+
+    sweep one     logits, e and  dh^T += W^T e                 so e is made into tiles of both kinds in one walk
+    sweep two     [db dW] = e [s  s h]                         and the update of W
+    at the end    dh = s (slices' dh, added up)
+
+A slice has one base, the highest logits of its first words. If others lie far above it, the slice is done once more,
+relative to its highest. The target's e is left out of the products: its dlogit is computed from its float32 logit, and
+what it adds to dh, db and dW in float32; so is what smoothed labels take from all of them, sums over W and h. In sweep
+one a block is cut into strips, whose weights stay in the first cache with a panel of lanes.
 
 Without an update, a long batch goes through both sweeps in pieces (rows_at_once): then the exponentials can be stored
 between the sweeps for any length of batch, and a block stays in the caches. dW and db are summed over the pieces.
-A gradient that is not wanted is not computed. All rows count: the check of the arrays (fastmlp/ops/contract.py) leaves
-out ignored rows.
+Exponentials that are not stored are made again in sweep two, and with tiles dh with them. A gradient that is not wanted
+is not computed. All rows count: the check of the arrays (fastmlp/ops/contract.py) leaves out ignored rows.
 
 A function `between` the sweeps may put other words' statistics to those of the words here: for a vocabulary of which W
 is a part. A target of -1 is in no block, and its logit is that function's to say.
@@ -50,9 +56,9 @@ Work memory, in floats, beside the arguments; B are the rows that go at once, L 
 
 and with tiles, where L is B and H is padded to 32:
 
-    forward    (P H / 2 + 3 S + n + 11) L + n BLOCK (P H / 2 + 32)
-    backward   the same + (P H / 2 + S H + 3 n P BLOCK / 2 + n) L + n (32 H + 17 BLOCK)
-    both       the same + (P V / 2 + V / STRIP) L, as above, less n P BLOCK / 2 L
+    forward    (P H / 2 + 3 S + 11) L + n BLOCK (P H / 2 + 32)
+    backward   the same + (S H + n P (BLOCK + H / 2 + 8) + 3 n) L + 32 n (H + 16)
+    both       the same + P V / 2 L, as above, less n P BLOCK / 2 L
 """
 
 from libc.float cimport FLT_MAX
@@ -63,16 +69,18 @@ from libc.string cimport memcpy, memset
 import numpy
 
 from core cimport (
-    TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, core_api, ids_t, import_core, matrix, operand, result, state_at,
-    upcoming, update_rule
+    COLUMN_BLOCK, TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, core_api, ids_t, import_core, matrix, operand, result,
+    state_at, update_rule
 )
 from tiles cimport (
-    PANEL, array_of, consecutive, nothing, planes_of, round_up, rows_of, split_left, split_right, values_of
+    PANEL, consecutive, planes_of, round_up, rows_of, split_left, split_right, values_of
 )
 
 from fastmlp._kernels.update import rule_of
 
 cdef const core_api *core = import_core()
+
+cdef float BASE_MARGIN = 40  # of logits above their base: sums stay far from infinity, s from 0
 
 cdef enum:
     BLOCK = 120                # words: a multiple of every variant's tile rows
@@ -83,6 +91,7 @@ cdef enum:
     STREAM_FROM = 1 << 21      # floats of dW: more than the caches hold until dW is read
     DEPTH_CHUNK = 512          # rows of the batch in one sum of dW, so that its error does not grow with the rows
     KEEP_AT_MOST = 1 << 28     # bytes of exponentials stored between the sweeps
+    PAST_THE_CACHE = 1 << 23   # bytes of them, in tiles, that the caches would not hold from sweep to sweep
     ROWS_AT_LEAST = 128        # of a piece of the batch, if W is not updated,
     ROWS_AT_MOST = 256         # and with tiles, which take less time for a row than for reading W:
     ROWS_OF_TILES_AT_MOST = 512
@@ -103,6 +112,7 @@ ctypedef struct Call:
     long strips             # of all blocks
     long slices
     bint keep               # sweep two uses the stored exponentials of sweep one
+    bint past_the_cache     # which are too many for the caches
     bint gradients          # there is a sweep two
     bint add                # add to the gradients of W and b: those of the pieces before
     double label_smoothing
@@ -125,12 +135,12 @@ ctypedef struct Call:
     float *smoothing_shift  # (stride) row_scale * label_smoothing / V
     float *row_highest      # (stride)
     float *row_log_sum      # (stride)
-    float *target_logits    # (stride) of the targets; then, for tiles, their probabilities
+    float *target_logits    # (stride) of the targets
     double *row_sum         # (stride)
     float *highest          # (slices, stride)
     float *sum              # (slices, stride)
-    float *differences      # (slices, stride) sums of logit - highest
-    float *strip_base       # (strips, stride) what a strip's exponentials are relative to
+    float *differences      # (slices, stride) sums of logit - highest, without tiles
+    float *strip_base       # (blocks, stride) what a block's exponentials are relative to, without tiles
     long *rows_by_target    # (B,) rows in the order of their targets' strips
     long *targets_before    # (strips + 1) how many of them have targets before a strip
     float *h_lanes          # (panels of lanes, H, panel): h^T
@@ -140,20 +150,22 @@ ctypedef struct Call:
     float *scale            # (threads, stride)
     bint stream             # dW is large: its blocks are made in the cache and copied past it
     float *block_gradient   # (threads, block, H) where a block's dW is made for an update or the copy
-    # and for products of tiles, in planes; the first size is that of a plane
+    # and for products of tiles, in planes; the first sizes are those of a plane
     long columns            # H padded to whole panels
     long h_plane
     long weight_plane
-    long block_plane        # (exponentials and p of a block: its panels of lanes, each (block, PANEL))
+    long pairs_plane
     long kept_plane         # of the exponentials
+    long column_plane
     bf16 *h_pairs           # (stride x H) h^T, for the logits
-    bf16 *h_column_pairs    # (H x stride) h, for dW
-    bf16 *weight_tiles      # (block x H) a thread, then (H x block)
-    bf16 *exponential_tiles  # (blocks x block x stride) if they are stored, else (block x stride) a thread
-    bf16 *p_tiles           # (block x stride) a thread
-    bf16 *p_pairs           # (block x stride) a thread
+    bf16 *h_column_pairs    # a thread's: (stride x TILE) s and (stride x H) s h, for db and dW
+    bf16 *weight_tiles      # a thread's: (strip x H), then (H x block)
+    bf16 *exponential_tiles  # (V x stride) if they are stored, else a thread's (block x stride): panels of a block
+    bf16 *pairs             # a thread's: (block x stride) exponentials of a block, for dh
     float *panel_logits     # (threads, strip, PANEL)
-    float *base             # (threads, stride) what a slice's exponentials are relative to
+    float *base             # (slices, stride) what a slice's exponentials are relative to
+    float *weight_sums      # (slices, H) sums of the rows of W, and
+    double *shifts          # (H + 1) what is taken from each row of dW, and of db, if labels are smoothed
 
 
 cdef bint makes_dweight(const Call *call) noexcept nogil:
@@ -180,7 +192,9 @@ cdef void set_sizes(Call *call) noexcept nogil:
     call.strips = ceil_div(call.V, call.strip)
     call.slices = min(call.blocks, SLICES_AT_MOST)
     call.stream = call.dweight != NULL and call.V * call.H >= STREAM_FROM
-    call.keep = call.keep and call.V * call.stride * (2 * call.planes if call.planes else 4) <= KEEP_AT_MOST
+    cdef long kept = call.V * call.stride * (2 * call.planes if call.planes else 4)
+    call.keep = call.keep and kept <= KEEP_AT_MOST
+    call.past_the_cache = call.keep and kept > PAST_THE_CACHE
 
 
 cdef void *reserve(char **at, size_t size) noexcept nogil:
@@ -205,11 +219,11 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
     call.targets_before = <long *> reserve(&at, (call.strips + 1) * sizeof(long))
     call.highest = <float *> reserve(&at, call.slices * lane_array)
     call.sum = <float *> reserve(&at, call.slices * lane_array)
-    call.differences = <float *> reserve(&at, call.slices * lane_array)
-    call.strip_base = <float *> reserve(&at, call.strips * lane_array if call.keep else 0)
     if call.planes:
         lay_out_tiles(call, &at, threads)
     else:
+        call.differences = <float *> reserve(&at, call.slices * lane_array)
+        call.strip_base = <float *> reserve(&at, call.strips * lane_array if call.keep else 0)
         call.h_lanes = <float *> reserve(&at, round_up(call.lanes, call.panel) * call.H * sizeof(float))
         call.exponentials = <float *> reserve(&at, (call.V if call.keep else threads * BLOCK) * lane_array)
         if call.gradients:
@@ -218,30 +232,33 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
             call.dh_parts = <float *> reserve(&at, call.slices * call.H * lane_array if call.dh else 0)
             size = threads * BLOCK * call.H if call.rule or call.stream else 0
             call.block_gradient = <float *> reserve(&at, size * sizeof(float))
-    if call.gradients:
-        call.scale = <float *> reserve(&at, threads * lane_array)
+            call.scale = <float *> reserve(&at, threads * lane_array)
     return at - work
 
 
 cdef void lay_out_tiles(Call *call, char **at, size_t threads) noexcept nogil:
-    cdef size_t number = call.planes * sizeof(bf16)
+    cdef size_t number = call.planes * sizeof(bf16), lane_array = call.stride * sizeof(float)
     call.h_plane = values_of(call.stride, call.H)
     call.weight_plane = values_of(call.block, call.H)
-    call.block_plane = call.stride * call.block
-    call.kept_plane = (call.blocks if call.keep else 1) * call.block_plane
+    call.pairs_plane = call.stride * call.block
+    call.kept_plane = call.stride * (round_up(call.V, PANEL) if call.keep else call.block)
+    call.column_plane = (TILE + (round_up(call.H, TILE) if makes_dweight(call) else 0)) * call.stride
     call.h_pairs = <bf16 *> reserve(at, call.h_plane * number)
     call.weight_tiles = <bf16 *> reserve(at, threads * call.weight_plane * number)
     call.panel_logits = <float *> reserve(at, threads * call.strip * PANEL * sizeof(float))
-    call.base = <float *> reserve(at, threads * call.stride * sizeof(float))
-    cdef size_t dh_parts = call.slices * call.stride * call.columns * sizeof(float)
-    cdef size_t gradient = threads * (PANEL * call.columns + call.block * (TILE + 1)) * sizeof(float)
+    call.base = <float *> reserve(at, call.slices * lane_array)
+    call.weight_sums = <float *> reserve(at, call.slices * call.H * sizeof(float) if call.label_smoothing else 0)
+    call.shifts = <double *> reserve(at, (call.H + 1) * sizeof(double) if call.label_smoothing else 0)
+    cdef bint tiles = makes_dweight(call) or call.dbias
     if call.gradients:
-        call.h_column_pairs = <bf16 *> reserve(at, call.h_plane * number if makes_dweight(call) else 0)
-        call.exponential_tiles = <bf16 *> reserve(at, (1 if call.keep else threads) * call.kept_plane * number)
-        call.p_tiles = <bf16 *> reserve(at, threads * call.block_plane * number)
-        call.p_pairs = <bf16 *> reserve(at, threads * call.block_plane * number)
-        call.dh_parts = <float *> reserve(at, dh_parts if call.dh else 0)
-        call.block_gradient = <float *> reserve(at, gradient)
+        call.pairs = <bf16 *> reserve(at, threads * call.pairs_plane * number if call.dh else 0)
+        call.dh_parts = <float *> reserve(at, call.slices * call.columns * lane_array if call.dh else 0)
+        call.exponential_tiles = <bf16 *> reserve(
+            at, (1 if call.keep else threads) * call.kept_plane * number if tiles else 0)
+        call.h_column_pairs = <bf16 *> reserve(at, threads * call.column_plane * number if tiles else 0)
+        call.scale = <float *> reserve(at, threads * 3 * lane_array if tiles else 0)
+        call.block_gradient = <float *> reserve(
+            at, threads * PANEL * (TILE + call.columns) * sizeof(float) if tiles else 0)
 
 
 cdef void pack_lanes(void *context, long panel, int hand) noexcept nogil:
@@ -409,7 +426,7 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
             hand_back(call, words, dbias, call.dbias + first)
 
 
-cdef void add_dh(void *context, long slice, int hand) noexcept nogil:
+cdef void add_dh_parts(void *context, long slice, int hand) noexcept nogil:
     """Sum SLICE_COLUMNS columns of dh over the slices' parts."""
     cdef Call *call = <Call *> context
     cdef float *total = call.scale + hand * call.stride
@@ -430,102 +447,152 @@ cdef void split_lanes(void *context, long panel, int hand) noexcept nogil:
                 call.h_plane, call.h_pairs + first * round_up(call.H, TILE_DEPTH))
 
 
-cdef void split_columns(void *context, long panel, int hand) noexcept nogil:
-    cdef Call *call = <Call *> context
-    cdef long first = panel * PANEL
-    split_right(core.tiles, matrix(call.h + first, 1, call.H), min(PANEL, call.H - first), call.B, call.planes,
-                call.h_plane, call.h_column_pairs + first * call.stride)
+cdef long first_word(const Call *call, long slice) noexcept nogil:
+    return min(slice * call.blocks // call.slices * call.block, call.V)
 
 
-cdef void split_weights(Call *call, long first, long words, bf16 *tiles) noexcept nogil:
-    split_left(core.tiles, matrix(call.weight + first * call.H, call.H, 1), words, call.H, call.planes,
-               call.weight_plane, tiles)
+cdef bf16 *exponentials_of(Call *call, long first, int hand) noexcept nogil:
+    """Return the memory for the exponentials of the words from `first` on."""
+    return call.exponential_tiles + (first * call.stride if call.keep else hand * call.planes * call.kept_plane)
 
 
-cdef bf16 *exponentials_of(Call *call, long block, int hand) noexcept nogil:
-    """Return the memory for the exponentials of a block."""
-    return call.exponential_tiles + (block if call.keep else hand * call.planes) * call.block_plane
+cdef bf16 *pairs_of(Call *call, int hand) noexcept nogil:
+    return call.pairs + hand * call.planes * call.pairs_plane
 
 
-cdef void make_panel(Call *call, long lane, long words, const bf16 *weights, float *logits,
-                     upcoming after) noexcept nogil:
-    """Compute the logits of PANEL lanes, without the bias."""
+cdef void make_exponentials(Call *call, long slice, long first, long words, int hand, bint begins,
+                            bint store) noexcept nogil:
+    """Compute the exponentials of some words relative to the slice's base, and add them to its sums.
+
+    begins  whether the base is made first: the highest logits of the first strip
+    store   whether they are stored, for the gradients that are wanted
+    """
+    cdef float *highest = call.highest + slice * call.stride
+    cdef float *sum = call.sum + slice * call.stride
+    cdef float *base = call.base + slice * call.stride
+    cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
+    cdef bf16 *tiles = exponentials_of(call, first, hand) if store and (makes_dweight(call) or call.dbias) else NULL
+    cdef bf16 *pairs = pairs_of(call, hand) if store and call.dh else NULL
+    cdef float *logits = call.panel_logits + hand * call.strip * PANEL
+    cdef const float *bias
+    cdef float *target
+    cdef long height = round_up(words, PANEL), strip, word, some, panel, lane, at, chosen, row
+    for strip in range(first // call.strip, ceil_div(first + words, call.strip)):
+        word = strip * call.strip
+        some = min(call.strip, first + words - word)
+        bias = call.bias + word if call.bias else NULL
+        split_left(core.tiles, matrix(call.weight + word * call.H, call.H, 1), some, call.H, call.planes,
+                   call.weight_plane, weights)
+        at = call.targets_before[strip]
+        for panel in range(call.stride // PANEL):
+            lane = panel * PANEL
+            core.tiles.product(
+                round_up(some, PANEL) // TILE,
+                PANEL // TILE,
+                call.H,
+                call.planes,
+                consecutive(weights, call.weight_plane, call.H),
+                consecutive(call.h_pairs + lane * round_up(call.H, TILE_DEPTH), call.h_plane, call.H),
+                rows_of(logits, PANEL),
+                False,
+            )
+            if begins and word == first:
+                core.tiles.highest_logits(some, bias, logits, base + lane)
+            chosen = at
+            while at < call.targets_before[strip + 1] and call.rows_by_target[at] < lane + PANEL:
+                row = call.rows_by_target[at]
+                target = logits + (call.targets[row] - word) * PANEL + row - lane
+                call.target_logits[row] = target[0] + (bias[call.targets[row] - word] if bias else 0)
+                target[0] = -INFINITY
+                at += 1
+            core.tiles.exponentials(
+                some,
+                bias,
+                logits,
+                base + lane,
+                highest + lane,
+                sum + lane,
+                call.planes,
+                call.past_the_cache,
+                call.kept_plane,
+                tiles + lane * height + (word - first) * PANEL if tiles else NULL,
+                call.pairs_plane,
+                height * TILE,
+                pairs + lane * height + (word - first) * TILE if pairs else NULL,
+            )
+            for chosen in range(chosen, at):
+                row = call.rows_by_target[chosen]
+                highest[row] = max(highest[row], call.target_logits[row])
+                sum[row] += <float> exp(<double> call.target_logits[row] - base[row])
+
+
+cdef void add_dh(Call *call, long slice, long first, long words, int hand) noexcept nogil:
+    """dh^T += W^T e, the slice's part."""
+    cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
+    split_left(core.tiles, matrix(call.weight + first * call.H, 1, call.H), call.H, words, call.planes,
+               call.weight_plane, weights)
     core.tiles.product(
-        round_up(words, PANEL) // TILE,
-        PANEL // TILE,
-        call.H,
+        call.columns // TILE,
+        call.stride // TILE,
+        words,
         call.planes,
-        consecutive(weights, call.weight_plane, call.H),
-        consecutive(call.h_pairs + lane * round_up(call.H, TILE_DEPTH), call.h_plane, call.H),
-        rows_of(logits, PANEL),
-        False,
-        after,
+        consecutive(weights, call.weight_plane, words),
+        consecutive(pairs_of(call, hand), call.pairs_plane, words),
+        result(call.dh_parts + slice * call.stride * call.columns, TILE, TILE * TILE, TILE * call.columns),
+        first > first_word(call, slice),
     )
+
+
+cdef void sum_weights(Call *call, long slice) noexcept nogil:
+    """Sum a slice's rows of W: smoothed labels take the same from each word's dlogit."""
+    cdef long first = first_word(call, slice), words = first_word(call, slice + 1) - first, column = 0
+    while column < call.H:
+        core.simd.column_sums(words, call.H, min(COLUMN_BLOCK, call.H - column), call.weight + first * call.H + column,
+                              call.weight_sums + slice * call.H + column)
+        column += COLUMN_BLOCK
+
+
+cdef bint far_above(const Call *call, long slice) noexcept nogil:
+    """Whether a slice has logits so far above its base that exponentials may be infinite."""
+    cdef long lane
+    for lane in range(slice * call.stride, (slice + 1) * call.stride):
+        if call.highest[lane] - call.base[lane] > BASE_MARGIN:
+            return True
+    return False
+
+
+cdef void start(Call *call, long slice) noexcept nogil:
+    cdef long lane
+    for lane in range(slice * call.stride, (slice + 1) * call.stride):
+        call.highest[lane] = -FLT_MAX
+        call.sum[lane] = 0
+
+
+cdef void go_through(Call *call, long slice, int hand, bint begins) noexcept nogil:
+    """Sweep one over a slice."""
+    cdef long first = first_word(call, slice), end = first_word(call, slice + 1), words
+    start(call, slice)
+    while first < end:
+        words = min(call.block, end - first)
+        make_exponentials(call, slice, first, words, hand, begins, call.keep)
+        begins = False
+        if call.keep and call.dh:
+            add_dh(call, slice, first, words, hand)
+        first += words
 
 
 cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
-    cdef float *highest = call.highest + slice * call.stride
-    cdef float *sum = call.sum + slice * call.stride
-    cdef float *differences = call.differences + slice * call.stride if call.label_smoothing else NULL
-    cdef float *base = call.base + hand * call.stride
-    cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
-    cdef float *logits = call.panel_logits + hand * call.strip * PANEL
-    cdef const float *bias
-    cdef const float *next_words
-    cdef bf16 *tiles = NULL
-    cdef long share, panel, lane, strip, first, words, at, row, word, words_before = 0
-    cdef long a_block = call.block // call.strip  # strips
-    for lane in range(call.stride):
-        highest[lane] = -FLT_MAX
-        sum[lane] = base[lane] = 0
-        call.differences[slice * call.stride + lane] = 0
+    cdef long lane = slice * call.stride
     core.tiles.begin()
-    for strip in range(slice * call.blocks // call.slices * a_block,
-                       min((slice + 1) * call.blocks // call.slices * a_block, call.strips)):
-        first = strip * call.strip
-        words = min(call.strip, call.V - first)
-        bias = call.bias + first if call.bias else NULL
-        split_weights(call, first, words, weights)
-        next_words = call.weight + (first + words) * call.H
-        share = min(call.strip, call.V - first - words) * call.H * PANEL // call.stride
-        if call.keep:
-            tiles = exponentials_of(call, strip // a_block, hand) + strip % a_block * call.strip * PANEL
-        at = call.targets_before[strip]
-        for panel in range(call.stride // PANEL):
-            lane = panel * PANEL
-            make_panel(call, lane, words, weights, logits, array_of(next_words + panel * share, share * sizeof(float)))
-            while at < call.targets_before[strip + 1] and call.rows_by_target[at] < lane + PANEL:
-                row = call.rows_by_target[at]
-                word = call.targets[row] - first
-                call.target_logits[row] = logits[word * PANEL + row - lane] + (bias[word] if bias else 0)
-                at += 1
-            core.tiles.exponentials(words, words_before, bias, logits, highest + lane, base + lane, sum + lane,
-                                    differences + lane if differences else NULL, call.planes, call.kept_plane,
-                                    tiles + lane * call.block if tiles else NULL)
-        if call.keep:
-            memcpy(call.strip_base + strip * call.stride, base, call.stride * sizeof(float))
-        words_before += words
-    core.tiles.settle(words_before, call.stride, highest, base, sum, differences)
+    go_through(call, slice, hand, True)
+    if far_above(call, slice):
+        memcpy(call.base + lane, call.highest + lane, call.stride * sizeof(float))
+        go_through(call, slice, hand, False)
+    core.tiles.settle(call.stride, call.highest + lane, call.base + lane, call.sum + lane)
     core.tiles.end()
-
-
-cdef void make_probabilities(Call *call, long strip, long words, bf16 *weights, float *logits,
-                             bf16 *tiles) noexcept nogil:
-    """Compute what was not kept, with a base that makes probabilities of the exponentials."""
-    cdef long first = strip * call.strip, at = call.targets_before[strip], panel, lane, row
-    split_weights(call, first, words, weights)
-    for panel in range(call.stride // PANEL):
-        lane = panel * PANEL
-        make_panel(call, lane, words, weights, logits, nothing())
-        core.simd.probabilities(words, PANEL, PANEL, call.bias + first if call.bias else NULL, call.row_highest + lane,
-                                call.row_log_sum + lane, logits)
-        while at < call.targets_before[strip + 1] and call.rows_by_target[at] < lane + PANEL:
-            row = call.rows_by_target[at]
-            call.target_logits[row] = logits[(call.targets[row] - first) * PANEL + row - lane]
-            at += 1
-        core.tiles.split_rows(words, PANEL, PANEL, logits, call.planes, call.kept_plane, TILE_VALUES,
-                              tiles + lane * call.block)
+    if call.label_smoothing:
+        sum_weights(call, slice)
 
 
 cdef bf16 rounded(float x) noexcept nogil:
@@ -542,166 +609,190 @@ cdef float widened(bf16 x) noexcept nogil:
     return widened_x
 
 
-cdef void put(float value, int planes, long plane, bf16 *at) noexcept nogil:
-    at[0] = rounded(value)
-    if planes == 2:
-        at[plane] = rounded(value - widened(at[0]))
+cdef bf16 *scaled_h(Call *call, int hand) noexcept nogil:
+    return call.h_column_pairs + hand * call.planes * call.column_plane
 
 
-cdef void make_p(Call *call, long block, long words, int hand, float *sums) noexcept nogil:
-    """Make p of a block, in tiles of both kinds, and sum it over the lanes: sums (block, TILE).
+cdef void scale_h(Call *call, long slice, int hand) noexcept nogil:
+    """Make the right operand of [db dW] = e [s, s h]: s makes dlogits of the slice's exponentials.
 
-    The target's p replaces that of an exponential of 0.
+    The first columns are s in two parts, so that db is no less exact for s being rounded.
     """
-    cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
-    cdef float *logits = call.panel_logits + hand * call.strip * PANEL
-    cdef float *own_scale = call.scale + hand * call.stride
-    cdef float *scale = own_scale if call.keep else call.row_scale
-    cdef bf16 *exponentials = exponentials_of(call, block, hand)
-    cdef bf16 *p = call.p_tiles + hand * call.planes * call.block_plane
-    cdef bf16 *pairs = call.p_pairs + hand * call.planes * call.block_plane
-    cdef long a_block = call.block // call.strip, depth = round_up(words, TILE_DEPTH)
-    cdef long strip, within, some, at, panel, lane, row, word
-    cdef float value
-    memset(sums, 0, call.block * TILE * sizeof(float))
-    for strip in range(block * a_block, min((block + 1) * a_block, call.strips)):
-        within = (strip - block * a_block) * call.strip
-        some = min(call.strip, words - within)
-        if call.keep:
-            core.simd.rescale(call.stride, call.strip_base + strip * call.stride, call.row_highest, call.row_log_sum,
-                              call.row_scale, scale)
-        else:
-            make_probabilities(call, strip, some, weights, logits, exponentials + within * PANEL)
+    cdef float *scale = call.scale + 3 * hand * call.stride
+    cdef float *parts = scale + call.stride
+    cdef bf16 *columns = scaled_h(call, hand)
+    cdef long row, tile_column = round_up(call.B, TILE_DEPTH) * TILE
+    core.simd.rescale(call.stride, call.base + slice * call.stride, call.row_highest, call.row_log_sum, call.row_scale,
+                      scale)
+    for row in range(call.B):
+        parts[2 * row] = widened(rounded(scale[row]))
+        parts[2 * row + 1] = scale[row] - parts[2 * row]
+    core.tiles.split_pairs(call.B, 2, 2, parts, NULL, call.planes, call.column_plane, tile_column, columns)
+    if makes_dweight(call):
+        core.tiles.split_pairs(call.B, call.H, call.H, call.h, scale, call.planes, call.column_plane, tile_column,
+                               columns + tile_column)
+
+
+cdef float target_dlogit(const Call *call, long row) noexcept nogil:
+    """The target's dlogit: its exponential is left out of the products."""
+    cdef double p = exp(<double> call.target_logits[row] - call.row_highest[row] - call.row_log_sum[row])
+    return <float> ((p - (1 - call.label_smoothing)) * call.row_scale[row])
+
+
+cdef void begin_dh(Call *call, long first, long words) noexcept nogil:
+    """dh of the rows whose target is among some words: the target's part."""
+    cdef long strip, at, row, column
+    cdef float dlogit
+    cdef const float *weight
+    for strip in range(first // call.strip, ceil_div(first + words, call.strip)):
         for at in range(call.targets_before[strip], call.targets_before[strip + 1]):
             row = call.rows_by_target[at]
-            word = call.targets[row] - block * call.block
-            put(0, call.planes, call.kept_plane,
-                exponentials + (row // PANEL * call.block + word) * PANEL + row % PANEL)
-        for panel in range(call.stride // PANEL):
-            lane = panel * PANEL
-            core.tiles.dlogits(some, scale + lane, call.smoothing_shift + lane, call.planes,
-                               exponentials + lane * call.block + within * PANEL, call.kept_plane,
-                               p + lane * call.block + within * PANEL, pairs + lane * depth + within * TILE,
-                               call.block_plane, depth * TILE, sums + within * TILE)
-        for at in range(call.targets_before[strip], call.targets_before[strip + 1]):
-            row = call.rows_by_target[at]
-            word = call.targets[row] - block * call.block
-            value = <float> ((call.target_logits[row] - (1 - call.label_smoothing)) * call.row_scale[row])
-            sums[word * TILE] += value
-            value -= call.smoothing_shift[row]
-            lane = row // PANEL * PANEL
-            put(value, call.planes, call.block_plane, p + lane * call.block + word * PANEL + row % PANEL)
-            put(value, call.planes, call.block_plane,
-                core.tiles.pair_of(words, word, row % PANEL, pairs + lane * depth))
+            dlogit = target_dlogit(call, row)
+            weight = call.weight + call.targets[row] * call.H
+            for column in range(call.H):
+                call.dh[row * call.H + column] = dlogit * weight[column]
 
 
-cdef upcoming exponentials_after(Call *call, long block) noexcept nogil:
-    """The kept exponentials of the next block."""
-    cdef upcoming after = nothing()
-    if call.keep and block + 1 < call.blocks:
-        after.arrays[0] = exponentials_of(call, block + 1, 0)
-        if call.planes == 2:
-            after.arrays[1] = exponentials_of(call, block + 1, 0) + call.kept_plane
-        after.bytes = call.block_plane * sizeof(bf16)
-    return after
+cdef void add_targets(Call *call, long first, long words, float *sums, long row_length) noexcept nogil:
+    """What the targets among the words of a panel add to [db dW], and what smoothed labels take from it."""
+    cdef long strip = first // call.strip, at, row, word, column
+    cdef float dlogit
+    cdef float *dweight
+    for at in range(call.targets_before[strip], call.targets_before[strip + 1]):
+        row = call.rows_by_target[at]
+        word = call.targets[row] - first
+        if 0 <= word < words:
+            dlogit = target_dlogit(call, row)
+            sums[word * row_length] += dlogit
+            dweight = sums + word * row_length + TILE
+            for column in range(call.H if makes_dweight(call) else 0):
+                dweight[column] += dlogit * call.h[row * call.H + column]
+    for word in range(words if call.label_smoothing else 0):
+        sums[word * row_length] -= call.shifts[call.H]
+        dweight = sums + word * row_length + TILE
+        for column in range(call.H if makes_dweight(call) else 0):
+            dweight[column] -= call.shifts[column]
 
 
-cdef upcoming weights_of(Call *call, long first, long words) noexcept nogil:
-    """What an update reads and writes of some words."""
-    cdef upcoming after = array_of(call.weight + first * call.H, words * call.H * sizeof(float))
-    if call.rule and call.weight_state:
-        after.arrays[1] = call.weight_state + first * call.H
-        if call.weight_state2:
-            after.arrays[2] = call.weight_state2 + first * call.H
-    return after
+cdef void make_dweight(Call *call, long first, long words, int hand) noexcept nogil:
+    """Compute db and dW of some words from their exponentials, and hand them back or update W."""
+    cdef bf16 *tiles = exponentials_of(call, first, hand)
+    cdef long row_length = TILE + call.columns, column = 0 if call.dbias else 1
+    cdef long columns = 1 + (ceil_div(call.H, TILE) if makes_dweight(call) else 0)
+    cdef long tile_column = round_up(call.B, TILE_DEPTH) * TILE, height = round_up(words, PANEL)
+    cdef float *sums = call.block_gradient + hand * PANEL * row_length
+    cdef float *dweight = sums + TILE
+    cdef float[PANEL] dbias
+    cdef long panel, word, some, row
+    for panel in range(ceil_div(words, PANEL)):
+        word = first + panel * PANEL
+        some = min(PANEL, first + words - word)
+        core.tiles.product(
+            PANEL // TILE,
+            columns - column,
+            call.B,
+            call.planes,
+            operand(tiles + panel * PANEL * PANEL, call.kept_plane, TILE_VALUES, height * PANEL),
+            consecutive(scaled_h(call, hand) + column * tile_column, call.column_plane, call.B),
+            rows_of(sums + column * TILE, row_length),
+            False,
+        )
+        add_targets(call, word, some, sums, row_length)
+        for row in range(some if call.dbias else 0):
+            dbias[row] = sums[row * row_length] + sums[row * row_length + 1]
+        if call.dbias:
+            hand_back(call, some, dbias, call.dbias + word)
+        if call.rule:
+            update_weight(call, word, some, dweight, row_length)
+        elif call.stream and not call.add:
+            core.simd.stream(some, call.H, dweight, row_length, call.dweight + word * call.H)
+        elif call.dweight:
+            for row in range(some):
+                hand_back(call, call.H, dweight + row * row_length, call.dweight + (word + row) * call.H)
 
 
 cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
-    cdef float *part = call.dh_parts + slice * call.stride * call.columns
-    cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
-    cdef bf16 *p = call.p_tiles + hand * call.planes * call.block_plane
-    cdef bf16 *pairs = call.p_pairs + hand * call.planes * call.block_plane
-    cdef float *dweight = call.block_gradient + hand * (PANEL * call.columns + call.block * (TILE + 1))
-    cdef float *sums = dweight + PANEL * call.columns
-    cdef float *dbias = sums + call.block * TILE
-    cdef long block, first, words, panel, word, row, some
-    cdef long first_block = slice * call.blocks // call.slices
+    cdef long first = first_word(call, slice), end = first_word(call, slice + 1), lane = slice * call.stride, words
     core.tiles.begin()
-    for block in range(first_block, (slice + 1) * call.blocks // call.slices):
-        first = block * call.block
-        words = min(call.block, call.V - first)
-        make_p(call, block, words, hand, sums)
-        if call.dh:  # dh^T += W^T p
-            split_left(core.tiles, matrix(call.weight + first * call.H, 1, call.H), call.H, words, call.planes,
-                       call.weight_plane, weights)
-            core.tiles.product(
-                call.columns // TILE,
-                call.stride // TILE,
-                words,
-                call.planes,
-                consecutive(weights, call.weight_plane, words),
-                consecutive(pairs, call.block_plane, words),
-                result(part, TILE, TILE * TILE, TILE * call.columns),
-                block > first_block,
-                exponentials_after(call, block),
-            )
-        for panel in range(ceil_div(words, PANEL) if makes_dweight(call) else 0):  # dW = p h
-            word = panel * PANEL
-            some = min(PANEL, words - word)
-            core.tiles.product(
-                PANEL // TILE,
-                ceil_div(call.H, TILE),
-                call.B,
-                call.planes,
-                operand(p + word * PANEL, call.block_plane, TILE_VALUES, call.block * PANEL),
-                consecutive(call.h_column_pairs, call.h_plane, call.B),
-                rows_of(dweight, call.columns),
-                False,
-                weights_of(call, first + word, some),
-            )
-            if call.rule:
-                update_weight(call, first + word, some, dweight, call.columns)
-            elif call.stream and not call.add:
-                core.simd.stream(some, call.H, dweight, call.columns, call.dweight + (first + word) * call.H)
-            else:
-                for row in range(some):
-                    hand_back(call, call.H, dweight + row * call.columns, call.dweight + (first + word + row) * call.H)
-        if call.dbias:
-            core.simd.lane_sums(words, TILE, TILE, sums, dbias)
-            hand_back(call, words, dbias, call.dbias + first)
+    if not call.keep:
+        memcpy(call.base + lane, call.row_highest, call.stride * sizeof(float))
+        start(call, slice)
+        if call.label_smoothing:
+            sum_weights(call, slice)
+    if makes_dweight(call) or call.dbias:
+        scale_h(call, slice, hand)
+    while first < end:
+        words = min(call.block, end - first)
+        if not call.keep:
+            make_exponentials(call, slice, first, words, hand, False, True)
+            if call.dh:
+                add_dh(call, slice, first, words, hand)
+        if call.dh:
+            begin_dh(call, first, words)
+        if makes_dweight(call) or call.dbias:
+            make_dweight(call, first, words, hand)
+        first += words
     core.tiles.end()
 
 
-cdef void add_dh_tiles(void *context, long panel, int hand) noexcept nogil:
-    """Sum PANEL rows of dh over the slices' parts."""
+cdef void add_shifts(Call *call) noexcept nogil:
+    """Sum over the rows what smoothed labels take from each word's dlogit, and so from its db and dW."""
+    cdef long row, column
+    for row in range(call.B):
+        call.shifts[call.H] += call.smoothing_shift[row]
+        for column in range(call.H):
+            call.shifts[column] += call.smoothing_shift[row] * call.h[row * call.H + column]
+
+
+cdef void end_dh(void *context, long panel, int hand) noexcept nogil:
+    """Add the slices' parts to PANEL rows of dh."""
     cdef Call *call = <Call *> context
-    cdef long lane = panel * PANEL, tile, column
+    cdef long lane = panel * PANEL, slice, tile, column, row
+    cdef float[SLICES_AT_MOST * PANEL] factors
+    cdef double sum
+    for slice in range(call.slices):
+        core.simd.rescale(PANEL, call.base + slice * call.stride + lane, call.row_highest + lane,
+                          call.row_log_sum + lane, call.row_scale + lane, factors + slice * PANEL)
     for tile in range(ceil_div(call.H, TILE)):
         column = tile * TILE
         core.tiles.add_turned(call.slices, call.stride * call.columns, TILE * call.columns,
-                              call.dh_parts + lane * call.columns + column * TILE, call.B - lane, call.H - column,
-                              call.dh + lane * call.H + column, call.H)
+                              call.dh_parts + lane * call.columns + column * TILE, factors, call.B - lane,
+                              call.H - column, call.dh + lane * call.H + column, call.H)
+    for column in range(call.H if call.label_smoothing else 0):
+        sum = 0
+        for slice in range(call.slices):
+            sum += call.weight_sums[slice * call.H + column]
+        for row in range(lane, min(lane + PANEL, call.B)):
+            call.dh[row * call.H + column] -= <float> (call.smoothing_shift[row] * sum)
 
 
 # ------------------------------------------------------------------------------------------------------- the whole call
 
 
-cdef double mean_difference(const Call *call, long row) noexcept nogil:
+cdef double mean_difference(const Call *call, long row, double bias_sum) noexcept nogil:
     """Return the mean of logit - row_highest over the vocabulary; a slice's sum is relative to its own highest."""
     cdef double total = 0
-    cdef long slice, at, first, end
+    cdef long slice, at, first, end, column
     for slice in range(call.slices):
+        if call.planes:
+            for column in range(call.H):
+                total += <double> call.h[row * call.H + column] * call.weight_sums[slice * call.H + column]
+            continue
         at = slice * call.stride + row
         first = slice * call.blocks // call.slices * call.block
         end = min((slice + 1) * call.blocks // call.slices * call.block, call.V)
         total += call.differences[at] + (<double> call.highest[at] - call.row_highest[row]) * (end - first)
+    if call.planes:
+        return (total + bias_sum) / call.V - call.row_highest[row]
     return total / call.V
 
 
 cdef int combine_slices(Call *call, float *highest, float *log_sum, float *losses) except -1 nogil:
     cdef long row
-    cdef double loss, row_log_sum
+    cdef double loss, row_log_sum, bias_sum = 0
+    for row in range(call.V if call.planes and call.label_smoothing and call.bias else 0):
+        bias_sum += call.bias[row]
     core.simd.combine(call.slices, call.stride, call.highest, call.sum, call.row_highest, call.row_sum)
     if call.between:
         with gil:
@@ -714,7 +805,7 @@ cdef int combine_slices(Call *call, float *highest, float *log_sum, float *losse
         log_sum[row] = call.row_log_sum[row] = <float> row_log_sum
         loss = (1 - call.label_smoothing) * (row_log_sum + (<double> call.row_highest[row] - call.target_logits[row]))
         if call.label_smoothing:
-            loss += call.label_smoothing * (row_log_sum - mean_difference(call, row))
+            loss += call.label_smoothing * (row_log_sum - mean_difference(call, row, bias_sum))
         losses[row] = <float> loss
     return 0
 
@@ -842,20 +933,20 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
     if not call.gradients:
         return True
     if call.planes:
-        if makes_dweight(call):
-            core.run(split_columns, call, ceil_div(call.H, PANEL), threads)
-        for row in range(call.B):
-            call.target_logits[row] = <float> exp(
-                <double> call.target_logits[row] - call.row_highest[row] - call.row_log_sum[row])
+        if call.label_smoothing:
+            memset(call.shifts, 0, (call.H + 1) * sizeof(double))
+            add_shifts(call)
+        if call.dh:
+            memset(call.dh, 0, call.B * call.H * sizeof(float))
         core.run(sweep_two_tiles, call, call.slices, threads)
         if call.dh:
-            core.run(add_dh_tiles, call, ceil_div(call.B, PANEL), threads)
+            core.run(end_dh, call, ceil_div(call.B, PANEL), threads)
     else:
         if makes_dweight(call):
             core.run(pack_columns, call, ceil_div(call.H, call.panel), threads)
         core.run(sweep_two, call, call.slices, threads)
         if call.dh:
-            core.run(add_dh, call, ceil_div(call.H, SLICE_COLUMNS), threads)
+            core.run(add_dh_parts, call, ceil_div(call.H, SLICE_COLUMNS), threads)
     return True
 
 

@@ -1,6 +1,6 @@
 """What the ops with products of bf16 tiles share: how their operands are cut and laid out (simd/tiles.h)."""
 
-from core cimport TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, matrix, operand, result, tile_kernels, upcoming
+from core cimport TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, matrix, operand, result, tile_kernels
 
 cdef enum:
     PANEL = 2 * TILE  # rows and columns of products of tiles: what a matrix unit makes at once
@@ -30,17 +30,6 @@ cdef inline result rows_of(float *sums, long row) noexcept nogil:
     return result(sums, row, row * TILE, TILE)
 
 
-cdef inline upcoming nothing() noexcept nogil:
-    return array_of(NULL, 0)
-
-
-cdef inline upcoming array_of(const void *array, long bytes) noexcept nogil:
-    cdef upcoming after
-    after.arrays[0], after.arrays[1], after.arrays[2] = array, NULL, NULL
-    after.bytes = bytes
-    return after
-
-
 cdef inline void split_left(const tile_kernels *tiles, matrix left, long rows, long depth, int planes, long plane,
                             bf16 *to) noexcept nogil:
     """Make tiles of rows of a left operand, left(row, k). One of its two strides is 1."""
@@ -57,4 +46,5 @@ cdef inline void split_right(const tile_kernels *tiles, matrix right, long colum
     if right.step == 1:
         tiles.split_columns(depth, columns, right.row, right.data, planes, plane, to)
     else:
-        tiles.split_pairs(depth, columns, right.step, right.data, planes, plane, round_up(depth, TILE_DEPTH) * TILE, to)
+        tiles.split_pairs(depth, columns, right.step, right.data, NULL, planes, plane,
+                          round_up(depth, TILE_DEPTH) * TILE, to)

@@ -210,7 +210,8 @@ def assert_close_like_numpy(
     parts         for some outputs, masks of the entries that are compared separately, by name
     numpy_within  what float32 NumPy's own error may be, a bound on the tolerance; for the NumPy back-end
                   that is the whole test
-    few           two or three products make a number: where they cancel, less is left than each is off in bf16
+    few           two or three products make a number, or two sums: where they cancel, less is left than each is off in
+                  bf16
     """
     exact = run_chain(NUMPY, chain, cast(given, np.float64), **options)
     plain = run_chain(NUMPY, chain, given, **options)

@@ -56,8 +56,7 @@ static void end(void)
 }
 
 /* 32 rows x 32 columns, or the 16 columns that are left. */
-INLINE void block(const bool two, long depth, int planes, operand a, operand b, result c, bool accumulate,
-                  prefetcher *ahead)
+INLINE void block(const bool two, long depth, int planes, operand a, operand b, result c, bool accumulate)
 {
     const long bytes = c.row * (long)sizeof *c.sums;
     float *below = c.sums + c.row_tile;
@@ -77,7 +76,6 @@ INLINE void block(const bool two, long depth, int planes, operand a, operand b, 
     for (int p = planes == 2 ? 0 : 2; p < 3; p++) {
         const bf16 *rows = a.tiles + PLANE_PRODUCTS[p].a * a.plane, *pairs = b.tiles + PLANE_PRODUCTS[p].b * b.plane;
         for (long k = 0; k < depth; k += TILE_DEPTH, rows += a.step, pairs += b.step) {
-            prefetch_some(ahead);
             TILE_LOAD(4, rows, 64);
             TILE_LOAD(6, pairs, 64);
             TILE_LOAD(5, rows + a.line, 64);
@@ -100,18 +98,17 @@ INLINE void block(const bool two, long depth, int planes, operand a, operand b, 
 
 /* c = a b or += a b; whole tiles of it are written. row_tiles is even. */
 static void product(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
-                    bool accumulate, upcoming after)
+                    bool accumulate)
 {
-    prefetcher ahead = prefetch_over(row_tiles / 2 * ((column_tiles + 1) / 2) * chunks_of(depth), after);
     for (long column = 0; column < column_tiles; column += 2)
         for (long row = 0; row < row_tiles; row += 2) {
             const operand rows = {a.tiles + row * a.line, a.plane, a.line, a.step};
             const operand pairs = {b.tiles + column * b.line, b.plane, b.line, b.step};
             const result sums = {c.sums + row * c.row_tile + column * c.column_tile, c.row, c.row_tile, c.column_tile};
             if (column + 1 < column_tiles)
-                block(true, depth, planes, rows, pairs, sums, accumulate, &ahead);
+                block(true, depth, planes, rows, pairs, sums, accumulate);
             else
-                block(false, depth, planes, rows, pairs, sums, accumulate, &ahead);
+                block(false, depth, planes, rows, pairs, sums, accumulate);
         }
 }
 

@@ -24,10 +24,9 @@ static void end(void)
 
 /* One plane's products, added to the sums. rows and pairs: the first lines of this block's operands. */
 INLINE void add_products(const int columns, long depth, const bf16 *rows, long rows_step, const bf16 *pairs,
-                         const operand *b, prefetcher *ahead, __m512 sums[ROWS][2])
+                         const operand *b, __m512 sums[ROWS][2])
 {
     for (long k = 0; k < depth; k += TILE_DEPTH, rows += rows_step, pairs += b->step) {
-        prefetch_some(ahead);
         const long count = (depth - k < TILE_DEPTH ? depth - k + 1 : TILE_DEPTH) / 2;
         for (long pair = 0; pair < count; pair++) {
             __m512bh line[2];
@@ -45,8 +44,7 @@ INLINE void add_products(const int columns, long depth, const bf16 *rows, long r
     }
 }
 
-INLINE void block(const int columns, long depth, int planes, operand a, operand b, result c, bool accumulate,
-                  prefetcher *ahead)
+INLINE void block(const int columns, long depth, int planes, operand a, operand b, result c, bool accumulate)
 {
     __m512 sums[ROWS][2];
     UNROLL
@@ -55,7 +53,7 @@ INLINE void block(const int columns, long depth, int planes, operand a, operand 
             sums[i][j] = accumulate ? _mm512_loadu_ps(c.sums + i * c.row + j * c.column_tile) : _mm512_setzero_ps();
     for (int p = planes == 2 ? 0 : 2; p < 3; p++)
         add_products(columns, depth, a.tiles + PLANE_PRODUCTS[p].a * a.plane, a.step,
-                     b.tiles + PLANE_PRODUCTS[p].b * b.plane, &b, ahead, sums);
+                     b.tiles + PLANE_PRODUCTS[p].b * b.plane, &b, sums);
     UNROLL
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < columns; j++)
@@ -64,9 +62,8 @@ INLINE void block(const int columns, long depth, int planes, operand a, operand 
 
 /* c = a b or += a b; whole tiles of it are written. */
 static void product(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
-                    bool accumulate, upcoming after)
+                    bool accumulate)
 {
-    prefetcher ahead = prefetch_over(row_tiles * TILE / ROWS * ((column_tiles + 1) / 2) * chunks_of(depth), after);
     for (long column = 0; column < column_tiles; column += 2)
         for (long row = 0; row < row_tiles * TILE; row += ROWS) {
             const long tile = row / TILE, within = row % TILE;
@@ -75,9 +72,9 @@ static void product(long row_tiles, long column_tiles, long depth, int planes, o
             float *to = c.sums + tile * c.row_tile + within * c.row + column * c.column_tile;
             const result sums = {to, c.row, c.row_tile, c.column_tile};
             if (column + 1 < column_tiles)
-                block(2, depth, planes, rows, pairs, sums, accumulate, &ahead);
+                block(2, depth, planes, rows, pairs, sums, accumulate);
             else
-                block(1, depth, planes, rows, pairs, sums, accumulate, &ahead);
+                block(1, depth, planes, rows, pairs, sums, accumulate);
         }
 }
 

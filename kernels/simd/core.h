@@ -123,12 +123,6 @@ typedef struct {
     long row, row_tile, column_tile; /* floats from a row to the next, and from a tile to the one below and beside it */
 } result;
 
-/* What is read after a product: up to three arrays of one length, which it prefetches meanwhile. */
-typedef struct {
-    const void *arrays[3];
-    long bytes;
-} upcoming;
-
 typedef struct {
     void (*begin)(void); /* a thread calls these before its first product of a slice and after its last */
     void (*end)(void);
@@ -137,20 +131,19 @@ typedef struct {
                        bf16 *tiles);
     void (*split_turned)(long rows, long depth, long step, const float *from, int planes, long plane, long tile_row,
                          bf16 *tiles);
-    void (*split_pairs)(long depth, long columns, long row, const float *from, int planes, long plane, long tile_column,
-                        bf16 *tiles);
+    void (*split_pairs)(long depth, long columns, long row, const float *from, const float *scale, int planes,
+                        long plane, long tile_column, bf16 *tiles);
     void (*split_columns)(long depth, long columns, long column, const float *from, int planes, long plane,
                           bf16 *tiles);
-    void (*exponentials)(long words, long words_before, const float *bias, const float *logits, float *highest,
-                         float *base, float *sum, float *differences, int planes, long plane, bf16 *tiles);
-    void (*settle)(long words, long lanes, const float *highest, const float *base, float *sum, float *differences);
-    void (*dlogits)(long words, const float *scale, const float *shift, int planes, const bf16 *exponentials,
-                    long from_plane, bf16 *tiles, bf16 *pairs, long plane, long tile_column, float *sums);
-    bf16 *(*pair_of)(long words, long word, long lane, bf16 *pairs);
-    void (*add_turned)(long slices, long stride, long tile_column, const float *parts, long rows, long columns,
-                       float *to, long row);
+    void (*highest_logits)(long words, const float *bias, const float *logits, float *highest);
+    void (*exponentials)(long words, const float *bias, const float *logits, const float *base, float *highest,
+                         float *sum, int planes, bool past_the_cache, long plane, bf16 *tiles, long pairs_plane,
+                         long tile_column, bf16 *pairs);
+    void (*settle)(long lanes, const float *highest, const float *base, float *sum);
+    void (*add_turned)(long slices, long stride, long tile_column, const float *parts, const float *factors, long rows,
+                       long columns, float *to, long row);
     void (*product)(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
-                    bool accumulate, upcoming after);
+                    bool accumulate);
 } tile_kernels;
 
 /* The kernels of one instruction set. */

@@ -90,6 +90,11 @@ INLINE floats32 all32(float x)
     return (floats32){_mm512_set1_ps(x), _mm512_set1_ps(x)};
 }
 
+INLINE floats32 scaled(floats32 x, float low, float high)
+{
+    return (floats32){x.low * low, x.high * high};
+}
+
 /* Write 32 numbers into a line of a tile, in one plane or two. */
 INLINE void store_planes(floats32 x, int planes, long plane, bf16 *line)
 {
@@ -192,27 +197,31 @@ INLINE floats32 load_two_rows(const float *from, long row, long k, long depth, l
     return (floats32){_mm512_maskz_loadu_ps(even, from), _mm512_maskz_loadu_ps(odd, from + row)};
 }
 
-/* Tiles of pairs of a matrix (depth x columns) whose rows are `row` floats apart. */
-INLINE void split_into_pairs(long depth, long columns, long row, const float *from, const int planes, long plane,
-                             long tile_column, bf16 *tiles)
+INLINE void split_into_pairs(long depth, long columns, long row, const float *from, const float *scale,
+                             const int planes, long plane, long tile_column, bf16 *tiles)
 {
     for (long k = 0; k < chunks_of(depth) * TILE_DEPTH; k += 2, from += 2 * row) {
         bf16 *line = tiles + k * TILE;
+        float even = scale != NULL && k < depth ? scale[k] : 1, odd = scale != NULL && k + 1 < depth ? scale[k + 1] : 1;
         long i = 0;
-        for (; k + 1 < depth && i + TILE <= columns; i += TILE, line += tile_column)
-            store_pairs((floats32){_mm512_loadu_ps(from + i), _mm512_loadu_ps(from + row + i)}, planes, plane, line);
+        for (; k + 1 < depth && i + TILE <= columns; i += TILE, line += tile_column) {
+            floats32 rows = {_mm512_loadu_ps(from + i), _mm512_loadu_ps(from + row + i)};
+            store_pairs(scaled(rows, even, odd), planes, plane, line);
+        }
         for (; i < columns; i += TILE, line += tile_column)
-            store_pairs(load_two_rows(from + i, row, k, depth, columns - i), planes, plane, line);
+            store_pairs(scaled(load_two_rows(from + i, row, k, depth, columns - i), even, odd), planes, plane, line);
     }
 }
 
-static void split_pairs(long depth, long columns, long row, const float *from, int planes, long plane, long tile_column,
-                        bf16 *tiles)
+/* Tiles of pairs of a matrix (depth x columns) whose rows are `row` floats apart, each times its scale (depth) unless
+ * that is NULL. */
+static void split_pairs(long depth, long columns, long row, const float *from, const float *scale, int planes,
+                        long plane, long tile_column, bf16 *tiles)
 {
     if (planes == 1)
-        split_into_pairs(depth, columns, row, from, 1, plane, tile_column, tiles);
+        split_into_pairs(depth, columns, row, from, scale, 1, plane, tile_column, tiles);
     else
-        split_into_pairs(depth, columns, row, from, 2, plane, tile_column, tiles);
+        split_into_pairs(depth, columns, row, from, scale, 2, plane, tile_column, tiles);
 }
 
 /* A tile of sixteen lines, in one plane or two, transposed. */
@@ -279,15 +288,11 @@ static void split_columns(long depth, long columns, long column, const float *fr
         split_into_columns(depth, columns, column, from, 2, plane, tiles);
 }
 
-/* The last layer's two sweeps (linear_cross_entropy.pyx) take PANEL lanes, rows of the batch, at a time. A block of words
- * is to them an array (words, PANEL): of floats, or of bf16, which are then tiles of rows below each other. */
+/* The last layer (linear_cross_entropy.pyx) takes PANEL lanes, rows of the batch, at a time. A block of words is then an
+ * array (words, PANEL): of floats, or of bf16, which are tiles of rows below each other. */
 enum { PANEL = 2 * TILE };
 
-/* How far a logit may lie above its base, to which exponentials are relative. So they are made in one walk over a
- * block, before its highest logit is known; bf16 has the exponents of float32. */
-#define BASE_MARGIN 60.0f
-
-/* exp(x) for x <= BASE_MARGIN or NaN; 0 below -87. Where one plane of bf16 follows, a minimax fit of degree 4, whose
+/* exp(x) for x <= 88 or NaN; 0 below -87. Where one plane of bf16 follows, a minimax fit of degree 4, whose
  * relative error is at most 2.8e-06, and 0 at 0. */
 INLINE __m512 exponential(__m512 x, const int planes)
 {
@@ -303,10 +308,6 @@ INLINE __m512 exponential(__m512 x, const int planes)
     return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ), q, n);
 }
 
-typedef struct {
-    floats32 highest, exponentials, differences; /* of a block, for each lane */
-} panel_sums;
-
 /* A logit that is NaN is not taken as the highest, but makes the sum of exponentials NaN. */
 INLINE floats32 higher(floats32 logit, floats32 top)
 {
@@ -318,102 +319,21 @@ INLINE floats32 logits_of(const float *logits, const float *bias, long word)
     return plus(load_all(logits + word * PANEL), all32(bias != NULL ? bias[word] : 0));
 }
 
-/* Store the exponentials of a block and return its sums. */
-INLINE panel_sums walk(long words, const float *bias, const float *logits, floats32 base, const bool differ,
-                       const int planes, long plane, bf16 *tiles)
+/* The highest logit + bias of each lane of a panel; -FLT_MAX (finite) where all are -inf. */
+static void highest_logits(long words, const float *bias, const float *logits, float *highest)
 {
-    panel_sums sums = {.highest = all32(-FLT_MAX)};
-    for (long word = 0; word < words; word++) {
-        floats32 logit = logits_of(logits, bias, word), above = minus(logit, base);
-        floats32 e = {exponential(above.low, planes), exponential(above.high, planes)};
-        sums.highest = higher(logit, sums.highest);
-        sums.exponentials = plus(sums.exponentials, e);
-        if (differ)
-            sums.differences = plus(sums.differences, above);
-        if (tiles != NULL)
-            store_planes(e, planes, plane, tiles + word * PANEL);
-    }
-    return sums;
-}
-
-/* Give the sums so far another base. */
-INLINE void rebase(long words_before, floats32 from, floats32 to, float *sum, float *differences)
-{
-    floats32 below = minus(from, to);
-    store_all(sum, times(load_all(sum), (floats32){exponential(below.low, 2), exponential(below.high, 2)}));
-    if (differences != NULL)
-        store_all(differences, plus(load_all(differences), times(below, all32((float)words_before))));
-}
-
-INLINE void exponentials_in_planes(long words, long words_before, const float *bias, const float *logits,
-                                   float *highest, float *base, float *sum, float *differences, const int planes,
-                                   long plane, bf16 *tiles)
-{
-    floats32 top = load_all(highest), reference = load_all(base);
-    if (words_before == 0) {
-        for (long word = 0; word < words; word++)
-            top = higher(logits_of(logits, bias, word), top);
-        reference = top;
-    }
-    panel_sums block = walk(words, bias, logits, reference, differences != NULL, planes, plane, tiles);
-    top = higher(block.highest, top);
-    floats32 above = minus(minus(top, reference), all32(BASE_MARGIN));
-    if (_mm512_cmp_ps_mask(above.low, _mm512_setzero_ps(), _CMP_GT_OQ) |
-        _mm512_cmp_ps_mask(above.high, _mm512_setzero_ps(), _CMP_GT_OQ)) {
-        rebase(words_before, reference, top, sum, differences);
-        reference = top;
-        block = walk(words, bias, logits, reference, differences != NULL, planes, plane, tiles);
-    }
+    floats32 top = all32(-FLT_MAX);
+    for (long word = 0; word < words; word++)
+        top = higher(logits_of(logits, bias, word), top);
     store_all(highest, top);
-    store_all(base, reference);
-    store_all(sum, plus(load_all(sum), block.exponentials));
-    if (differences != NULL)
-        store_all(differences, plus(load_all(differences), block.differences));
-    for (long word = words; tiles != NULL && word < whole_pairs(words); word++)
-        store_planes(all32(0), planes, plane, tiles + word * PANEL);
 }
 
-/* Sweep one, a panel of a block. tiles = exp(logits + bias - base), unless NULL, and their sum is added to `sum`. Words
- * with logits far above the base so far, that of the first block's highest, raise it. `highest` begins as -FLT_MAX
- * (finite: words may have the logit -inf), the sums as 0. `differences`, unless NULL, sums logit - base over all words
- * so far, of which there were words_before: sums of the logits themselves would lose the differences between large
- * ones. */
-static void exponentials(long words, long words_before, const float *bias, const float *logits, float *highest,
-                         float *base, float *sum, float *differences, int planes, long plane, bf16 *tiles)
+/* The lines of two words, of one plane, in tiles of pairs, sixteen lanes each. The CPU interleaves in each quarter of a
+ * vector: the first tile has the lanes 0-3, 8-11, 16-19 and 24-27 of the panel, the second one the rest (lane_of). */
+INLINE void store_interleaved(__m512i even, __m512i odd, long tile_column, bf16 *line)
 {
-    if (planes == 1)
-        exponentials_in_planes(words, words_before, bias, logits, highest, base, sum, differences, 1, plane, tiles);
-    else
-        exponentials_in_planes(words, words_before, bias, logits, highest, base, sum, differences, 2, plane, tiles);
-}
-
-/* After the last block of a slice: its sums relative to its highest logits. */
-static void settle(long words, long lanes, const float *highest, const float *base, float *sum, float *differences)
-{
-    for (long lane = 0; lane < lanes; lane += PANEL)
-        rebase(words, load_all(base + lane), load_all(highest + lane), sum + lane,
-               differences != NULL ? differences + lane : NULL);
-}
-
-INLINE floats32 load_planes(const bf16 *line, int planes, long plane)
-{
-    floats32 x = widened_all(_mm512_load_si512(line));
-    return planes == 2 ? plus(x, widened_all(_mm512_load_si512(line + plane))) : x;
-}
-
-/* The lines of two words in tiles of pairs, sixteen lanes each. The CPU interleaves in each quarter of a vector: the
- * first tile has the lanes 0-3, 8-11, 16-19 and 24-27 of the panel, the second one the rest (lane_of). */
-INLINE void store_interleaved(floats32 x, floats32 y, const int planes, long plane, long tile_column, bf16 *line)
-{
-    for (int p = 0; p < planes; p++, line += plane) {
-        __m512i even = rounded(x), odd = rounded(y);
-        _mm512_store_si512(line, _mm512_unpacklo_epi16(even, odd));
-        _mm512_store_si512(line + tile_column, _mm512_unpackhi_epi16(even, odd));
-        if (planes == 2) {
-            x = minus(x, widened_all(even));
-            y = minus(y, widened_all(odd));
-        }
-    }
+    _mm512_store_si512(line, _mm512_unpacklo_epi16(even, odd));
+    _mm512_store_si512(line + tile_column, _mm512_unpackhi_epi16(even, odd));
 }
 
 /* The lane of a panel in column `column` of its tile of pairs `tile`, 0 or 1. */
@@ -422,83 +342,93 @@ INLINE long lane_of(int tile, int column)
     return column / 4 * 8 + tile * 4 + column % 4;
 }
 
-INLINE void dlogits_in_planes(long words, const float *scale, const float *shift, const int planes,
-                              const bf16 *exponentials, long from_plane, bf16 *tiles, bf16 *pairs, long plane,
-                              long tile_column, float *sums)
+INLINE void exponentials_in_planes(long words, const float *bias, const float *logits, const float *base,
+                                   float *highest, float *sum, const int planes, const bool past_the_cache, long plane,
+                                   bf16 *tiles, long pairs_plane, long tile_column, bf16 *pairs)
 {
-    const floats32 factor = load_all(scale), less = load_all(shift);
-    for (long word = 0; word < whole_pairs(words); word += 2, exponentials += 2 * PANEL, tiles += 2 * PANEL) {
-        floats32 x[2];
-        for (int i = 0; i < 2; i++) {
-            x[i] = word + i < words
-                       ? minus(times(load_planes(exponentials + i * PANEL, planes, from_plane), factor), less)
-                       : all32(0);
-            store_planes(x[i], planes, plane, tiles + i * PANEL);
-            float *sum = sums + (word + i) * TILE;
-            _mm512_storeu_ps(sum, _mm512_loadu_ps(sum) + x[i].low + x[i].high);
+    const floats32 reference = load_all(base);
+    floats32 top = load_all(highest), total = all32(0);
+    for (long word = 0; word < (tiles != NULL || pairs != NULL ? whole_pairs(words) : words); word += 2) {
+        floats32 e[2] = {all32(0), all32(0)};
+        for (int i = 0; i < 2 && word + i < words; i++) {
+            floats32 logit = logits_of(logits, bias, word + i), above = minus(logit, reference);
+            e[i] = (floats32){exponential(above.low, planes), exponential(above.high, planes)};
+            top = higher(logit, top);
+            total = plus(total, e[i]);
         }
-        store_interleaved(x[0], x[1], planes, plane, tile_column, pairs + word * TILE);
+        for (int p = 0; p < planes; p++) {
+            __m512i lines[2];
+            for (int i = 0; i < 2; i++) {
+                lines[i] = rounded(e[i]);
+                void *line = tiles + (word + i) * PANEL + p * plane;
+                if (tiles != NULL && past_the_cache)
+                    _mm512_stream_si512(line, lines[i]);
+                else if (tiles != NULL)
+                    _mm512_store_si512(line, lines[i]);
+                if (planes == 2)
+                    e[i] = minus(e[i], widened_all(lines[i]));
+            }
+            if (pairs != NULL)
+                store_interleaved(lines[0], lines[1], tile_column, pairs + word * TILE + p * pairs_plane);
+        }
     }
+    store_all(highest, top);
+    store_all(sum, plus(load_all(sum), total));
 }
 
-/* Sweep two, a panel of a block: exponentials become dlogits, exponentials * scale - shift, in tiles of rows, and in
- * tiles of pairs for the product over the words, tile_column values from a column to the next. sums (whole pairs of
- * tiles, 16): += the dlogits of each word, before
- * they are rounded. */
-static void dlogits(long words, const float *scale, const float *shift, int planes, const bf16 *exponentials,
-                    long from_plane, bf16 *tiles, bf16 *pairs, long plane, long tile_column, float *sums)
+/* A panel of a block: exp(logits + bias - base) in tiles of rows, past the cache where they are read again much later,
+ * and in tiles of pairs for a product over the words, tile_column values from a column to the next, unless NULL; their
+ * sum, before they are rounded, is added to `sum`. `highest` becomes the highest logit so far. A base lies less than 88
+ * below it, or the sum may be infinite. */
+static void exponentials(long words, const float *bias, const float *logits, const float *base, float *highest,
+                         float *sum, int planes, bool past_the_cache, long plane, bf16 *tiles, long pairs_plane,
+                         long tile_column, bf16 *pairs)
 {
-    if (planes == 1)
-        dlogits_in_planes(words, scale, shift, 1, exponentials, from_plane, tiles, pairs, plane, tile_column, sums);
+    if (planes == 2)
+        exponentials_in_planes(words, bias, logits, base, highest, sum, 2, past_the_cache, plane, tiles, pairs_plane,
+                               tile_column, pairs);
+    else if (past_the_cache)
+        exponentials_in_planes(words, bias, logits, base, highest, sum, 1, true, plane, tiles, pairs_plane, tile_column,
+                               pairs);
     else
-        dlogits_in_planes(words, scale, shift, 2, exponentials, from_plane, tiles, pairs, plane, tile_column, sums);
+        exponentials_in_planes(words, bias, logits, base, highest, sum, 1, false, plane, tiles, pairs_plane,
+                               tile_column, pairs);
 }
 
-/* Where the pair of tiles that `dlogits` made keeps a word's number of a lane. */
-static bf16 *pair_of(long words, long word, long lane, bf16 *pairs)
+/* After the last block of a slice: its sums relative to its highest logits. What was stored past the cache is visible
+ * before the signal that the slice is done. */
+static void settle(long lanes, const float *highest, const float *base, float *sum)
 {
-    const long tile = lane % 8 / 4, column = lane / 8 * 4 + lane % 4;
-    return pairs + (tile * chunks_of(words) + word / TILE_DEPTH) * TILE_VALUES + word % TILE_DEPTH / 2 * TILE_DEPTH +
-           2 * column + word % 2;
+    for (long lane = 0; lane < lanes; lane += TILE)
+        _mm512_storeu_ps(sum + lane, _mm512_loadu_ps(sum + lane) * exponential(_mm512_loadu_ps(base + lane) -
+                                                                               _mm512_loadu_ps(highest + lane), 2));
+    _mm_sfence();
 }
 
-/* Rows of dh: the transposed sum of the slices' parts of two tiles, 16 columns of dh x PANEL lanes as `dlogits` orders
- * them. */
-static void add_turned(long slices, long stride, long tile_column, const float *parts, long rows, long columns,
-                       float *to, long row)
+/* Rows of dh: added to them is the transposed sum of the slices' parts, each times its factors (slices, PANEL), of two
+ * tiles: 16 columns of dh x PANEL lanes as `exponentials` orders them. */
+static void add_turned(long slices, long stride, long tile_column, const float *parts, const float *factors, long rows,
+                       long columns, float *to, long row)
 {
     for (int tile = 0; tile < 2; tile++, parts += tile_column) {
-        __m512i lines[TILE];
+        __m512i lines[TILE], lanes;
+        for (int i = 0; i < TILE; i++)
+            ((int *)&lanes)[i] = (int)lane_of(tile, i);
         for (int i = 0; i < TILE; i++) {
             __m512 sum = _mm512_setzero_ps();
-            for (long slice = 0; slice < slices; slice++)
-                sum += _mm512_loadu_ps(parts + slice * stride + i * TILE);
+            for (long slice = 0; slice < slices; slice++) {
+                floats32 all = load_all(factors + slice * PANEL);
+                sum += _mm512_loadu_ps(parts + slice * stride + i * TILE) * _mm512_permutex2var_ps(all.low, lanes, all.high);
+            }
             lines[i] = (__m512i)sum;
         }
         transpose_pairs(lines);
         for (int j = 0; j < TILE; j++)
-            if (lane_of(tile, j) < rows)
-                _mm512_mask_storeu_ps(to + lane_of(tile, j) * row, first(columns), (__m512)lines[j]);
+            if (lane_of(tile, j) < rows) {
+                float *at = to + lane_of(tile, j) * row;
+                _mm512_mask_storeu_ps(at, first(columns), _mm512_maskz_loadu_ps(first(columns), at) + (__m512)lines[j]);
+            }
     }
-}
-
-/* Prefetch what comes after a product while it, which needs no memory, is computed: at each of its steps some lines. The
- * data is in the second-level cache when it is read. */
-typedef struct {
-    upcoming what;
-    long next, lines; /* bytes so far, and lines a step */
-} prefetcher;
-
-INLINE prefetcher prefetch_over(long steps, upcoming what)
-{
-    return (prefetcher){what, 0, steps > 0 ? (what.bytes / 64 + steps) / steps : 0};
-}
-
-INLINE void prefetch_some(prefetcher *p)
-{
-    for (long i = 0; i < p->lines && p->next < p->what.bytes; i++, p->next += 64)
-        for (int array = 0; array < 3 && p->what.arrays[array] != NULL; array++)
-            _mm_prefetch((const char *)p->what.arrays[array] + p->next, _MM_HINT_T1);
 }
 
 /* Which planes a product takes, the smallest terms first; one plane has only the last of these. */
@@ -509,6 +439,6 @@ static const struct {
 #define TILE_KERNELS                                                                                                   \
     {                                                                                                                  \
         .begin = begin, .end = end, .split_rows = split_rows, .split_turned = split_turned,                            \
-        .split_pairs = split_pairs, .split_columns = split_columns, .exponentials = exponentials, .settle = settle,    \
-        .dlogits = dlogits, .pair_of = pair_of, .add_turned = add_turned, .product = product                           \
+        .split_pairs = split_pairs, .split_columns = split_columns, .highest_logits = highest_logits,                  \
+        .exponentials = exponentials, .settle = settle, .add_turned = add_turned, .product = product                   \
     }
