@@ -38,7 +38,8 @@ cdef enum:
     TILE_ROWS = 12           # a multiple of every variant's tile rows
     SLICE_ROWS = 48          # of a result at most; fewer if there would be less than
     SLICES = 32              # slices: all threads wait for the last one
-    DEPTH_CHUNK = 512        # of one sum
+    DEPTH_CHUNK = 1024       # of one sum; and of one that reads columns in place, a page for each step:
+    DEPTH_CHUNK_OF_PAGES = 256
     CHUNK_OF_TILES = 256     # of which two panels lie in the first cache
     PARTS = 16               # of the depth at most, if it has as many chunks
     PART_AT_MOST = 1 << 19   # floats of a result that is computed in parts
@@ -65,6 +66,7 @@ ctypedef struct Product:
     bint turned         # rows and lanes are exchanged
     bint few            # dot products
     bint packs_left     # a slice's rows, before they are multiplied
+    long depth_chunk
     long slice_rows     # of a result
     long slice_lanes
     long panels         # how many
@@ -98,14 +100,17 @@ ctypedef struct Call:
 
 
 cdef void add_product(Call *call, Product p) noexcept nogil:
-    """Decide how to compute a product; rows and lanes are exchanged if that packs the smaller operand."""
-    if p.rows < p.lanes and not call.planes:
+    """Decide how to compute a product; rows and lanes are exchanged if that packs the smaller operand, or the left one
+    where it is less than half: packing the right one only copies where it is read by columns, and sums stay as they lie.
+    """
+    if p.rows * (1 if p.right.step == 1 else 2) < p.lanes and not call.planes:
         p.rows, p.lanes = p.lanes, p.rows
         p.left, p.right = p.right, p.left
         p.result_row, p.result_lane = p.result_lane, p.result_row
         p.turned = True
     p.few = not call.planes and p.lanes < FEW and p.left.step == 1 and p.right.step == 1 and p.result_row == 1
     p.packs_left = not call.planes and not p.few and p.left.step != 1 and call.panel >= TILE_ROWS
+    p.depth_chunk = DEPTH_CHUNK if p.left.step == 1 or p.packs_left else DEPTH_CHUNK_OF_PAGES
     p.slice_rows = FEW_SLICE_ROWS if p.few else SLICE_ROWS
     p.slice_lanes = p.lanes
     p.panels = 0 if p.few else ceil_div(p.lanes, call.panel)
@@ -234,13 +239,13 @@ cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
             some = min(call.panel // TILE_ROWS * TILE_ROWS, rows - group) if p.packs_left else rows
             operand = matrix(left.data + group * left.row, left.row, left.step)
             if p.packs_left:
-                core.simd.pack(operand, min(DEPTH_CHUNK, end - k), some, packed)
+                core.simd.pack(operand, min(p.depth_chunk, end - k), some, packed)
                 operand = matrix(packed, 1, call.panel)
             lane = 0
             while lane < p.lanes:
                 core.simd.product(
                     some,
-                    min(DEPTH_CHUNK, end - k),
+                    min(p.depth_chunk, end - k),
                     operand,
                     p.packed + lane * p.depth + k * call.panel,
                     call.panel,
@@ -252,8 +257,8 @@ cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
                 )
                 lane += call.panel
             group += some
-        left.data += DEPTH_CHUNK * left.step
-        k += DEPTH_CHUNK
+        left.data += p.depth_chunk * left.step
+        k += p.depth_chunk
     if call.bias and part == 0 and p.turned:
         core.simd.add_bias(p.lanes, call.outputs, rows, call.bias + first, sums)
     elif call.bias and part == 0:

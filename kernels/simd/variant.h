@@ -97,18 +97,23 @@ INLINE void tile(const int rows, const int vectors, long depth, const float *a, 
         for (int i = 0; i < rows; i++)
             for (int j = vectors * LANES - 1; j >= 0; j -= LINE)
                 __builtin_prefetch(c + i * c_row + j, 1);
-    for (long k = 0; k < depth; k++) {
+    const float *threes[(TILE_ROWS + 2) / 3]; /* a register for each row's offset would be too many: three share one */
+    for (int i = 0; i < rows; i += 3)
+        threes[i / 3] = a + i * a_row;
+    for (long k = 0; k < depth; k++, panel += panel_step) {
         vec b[2];
         if (a_step != 1)
-            __builtin_prefetch(a + k * a_step + 2 * rows);
+            __builtin_prefetch(threes[0] + 2 * rows);
         else if (k % LINE == 0)
             for (int i = 0; i < rows; i++)
-                __builtin_prefetch(a + (i + rows) * a_row + k);
+                __builtin_prefetch(threes[i / 3] + (i % 3 + rows) * a_row);
         for (int j = 0; j < vectors; j++)
-            b[j] = load(panel + k * panel_step + j * LANES);
+            b[j] = load(panel + j * LANES);
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < vectors; j++)
-                sums[i][j] += a[i * a_row + k * a_step] * b[j];
+                sums[i][j] += threes[i / 3][i % 3 * a_row] * b[j];
+        for (int i = 0; i < rows; i += 3)
+            threes[i / 3] += a_step;
     }
     if (c_lane == 1 && lanes == vectors * LANES) {
         for (int i = 0; i < rows; i++)
@@ -160,6 +165,8 @@ static void product(long rows, long depth, matrix a, const float *panel, long pa
 {
     if (lanes > LANES && a.step == 1)
         tiles(2, rows, depth, a.data, a.row, 1, panel, panel_step, lanes, c, c_row, c_lane, accumulate);
+    else if (lanes > LANES && a.row == 1)
+        tiles(2, rows, depth, a.data, 1, a.step, panel, panel_step, lanes, c, c_row, c_lane, accumulate);
     else if (lanes > LANES)
         tiles(2, rows, depth, a.data, a.row, a.step, panel, panel_step, lanes, c, c_row, c_lane, accumulate);
     else if (a.step == 1)
