@@ -101,7 +101,7 @@ ctypedef struct Call:
 
 cdef void add_product(Call *call, Product p) noexcept nogil:
     """Decide how to compute a product; rows and lanes are exchanged if that packs the smaller operand, or the left one
-    where it is less than half: packing the right one only copies where it is read by columns, and sums stay as they lie.
+    where it is less than half: packing the right one only copies if it is read by columns, and sums stay as they lie.
     """
     if p.rows * (1 if p.right.step == 1 else 2) < p.lanes and not call.planes:
         p.rows, p.lanes = p.lanes, p.rows
