@@ -153,10 +153,10 @@ def stated_bytes(fp32_precision: str) -> int:
     B, H, S, n, P = LARGE_B, REAL.H, 32, default_threads(), PLANES[fp32_precision]
     if not P:
         L, block = (-(-B // 16) | 1) * 16, 120
-        return 4 * ((H + 3 * S + n * block + 9) * L + H * B + (S * H + n) * L + n * block * H)
+        return 4 * ((H + 3 * S + n * block + 11) * L + n * H * B + (S * H + S + n) * L + n * block * H)
     L, H, block = -(-B // 32) * 32, -(-H // 32) * 32, 128
     forward = (P * H / 2 + 3 * S + 11) * L + n * block * (P * H / 2 + 32)
-    return int(4 * (forward + (S * H + n * P * (block + H / 2 + 8) + 3 * n) * L + 32 * n * (H + 16)))
+    return int(4 * (forward + (S * H + S + n * P * (block + H / 2 + 8) + 3 * n) * L + 32 * n * (H + 16)))
 
 
 def assert_memory_as_stated(results: dict[str, Result]) -> None:

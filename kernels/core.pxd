@@ -48,25 +48,26 @@ cdef extern from "core.h" nogil:
 
     ctypedef struct simd_kernels:
         int lanes
-        void (*pack)(matrix source, long depth, long lanes, float *panel) noexcept nogil
+        void (*pack)(matrix source, long depth, long lanes, const float *scale, float *panel) noexcept nogil
         void (*product)(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
                         long c_row, long c_lane, bint accumulate) noexcept nogil
         void (*dots)(long words, long rows, long depth, const float *w, long w_row, const float *x, long x_row,
                      float *y, long y_row) noexcept nogil
         void (*add_bias)(long rows, long stride, long columns, const float *bias, float *y) noexcept nogil
         void (*column_sums)(long rows, long stride, long columns, const float *x, float *sums) noexcept nogil
-        void (*exponentials)(long words, long lanes, long stride, long words_before, const float *bias, float *logits,
-                             float *highest, float *sum, float *differences) noexcept nogil
-        void (*probabilities)(long words, long lanes, long stride, const float *bias, const float *highest,
-                              const float *log_sum, float *logits) noexcept nogil
-        void (*scale_lanes)(long words, long lanes, long stride, const float *scale, const float *shift,
-                            float *p) noexcept nogil
-        void (*lane_sums)(long words, long lanes, long stride, const float *p, float *sums) noexcept nogil
-        void (*rescale)(long lanes, const float *block_highest, const float *highest, const float *log_sum,
+        void (*highest_logits)(long words, long lanes, long stride, const float *bias, const float *logits,
+                               float *highest) noexcept nogil
+        void (*exponentials)(long words, long lanes, long stride, const float *bias, const float *base, float *logits,
+                             float *highest, float *sum) noexcept nogil
+        void (*settle)(long lanes, const float *highest, const float *base, float *sum) noexcept nogil
+        void (*lane_sums)(long words, long lanes, long stride, const float *e, const float *scale,
+                          float *sums) noexcept nogil
+        void (*rescale)(long lanes, const float *base, const float *highest, const float *log_sum,
                         const float *row_scale, float *scale) noexcept nogil
         void (*combine)(long slices, long lanes, const float *highest, const float *sum, float *row_highest,
                         double *row_sum) noexcept nogil
-        void (*add_slices)(long slices, long stride, long lanes, const float *parts, float *total) noexcept nogil
+        void (*add_slices)(long slices, long stride, long lanes, const float *parts, const float *factors,
+                           long factor_stride, float *total) noexcept nogil
         row_sums (*row_statistics)(long n, const float *logits) noexcept nogil
         void (*row_dlogits)(long n, const float *logits, float highest, float log_sum, float scale, float shift,
                             float *dlogits) noexcept nogil
@@ -132,9 +133,8 @@ cdef extern from "core.h" nogil:
         void (*exponentials)(long words, const float *bias, const float *logits, const float *base, float *highest,
                              float *sum, int planes, bint past_the_cache, long plane, bf16 *tiles, long pairs_plane,
                              long tile_column, bf16 *pairs) noexcept nogil
-        void (*settle)(long lanes, const float *highest, const float *base, float *sum) noexcept nogil
         void (*add_turned)(long slices, long stride, long tile_column, const float *parts, const float *factors,
-                           long rows, long columns, float *to, long row) noexcept nogil
+                           long factor_stride, long rows, long columns, float *to, long row) noexcept nogil
         void (*product)(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
                         bint accumulate) noexcept nogil
 

@@ -149,7 +149,7 @@ cdef void pack_slice(void *context, long slice, int hand) noexcept nogil:
     cdef long first = slice * call.panel
     cdef matrix lanes = p.right
     lanes.data += first * lanes.row
-    core.simd.pack(lanes, p.depth, min(call.panel, p.lanes - first), p.packed + first * p.depth)
+    core.simd.pack(lanes, p.depth, min(call.panel, p.lanes - first), NULL, p.packed + first * p.depth)
 
 
 cdef long tiles_at(long lines, long depth, long first, long k) noexcept nogil:
@@ -239,7 +239,7 @@ cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
             some = min(call.panel // TILE_ROWS * TILE_ROWS, rows - group) if p.packs_left else rows
             operand = matrix(left.data + group * left.row, left.row, left.step)
             if p.packs_left:
-                core.simd.pack(operand, min(p.depth_chunk, end - k), some, packed)
+                core.simd.pack(operand, min(p.depth_chunk, end - k), some, NULL, packed)
                 operand = matrix(packed, 1, call.panel)
             lane = 0
             while lane < p.lanes:
@@ -321,7 +321,8 @@ cdef void product_slice(void *context, long slice, int hand) noexcept nogil:
 cdef void add_slice(void *context, long slice, int hand) noexcept nogil:
     cdef Product *p = <Product *> context
     cdef long first = slice * ADD_SLICE, size = p.rows * p.lanes
-    core.simd.add_slices(p.parts, size, min(ADD_SLICE, size - first), p.sums + first, p.result + first)
+    core.simd.add_slices(p.parts, size, min(ADD_SLICE, size - first), p.sums + first, NULL, 0,
+                         p.result + first)
 
 
 cdef float *reserve(float **at, long floats) noexcept nogil:

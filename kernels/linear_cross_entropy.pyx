@@ -8,35 +8,30 @@ read in place and every sum over words is vertical.
     sweep one, a slice at a time                               results of a slice
         logits = W h^T + b                                         highest  (lanes)  of its logits
         e = exp(logits - base)  kept: (V, lanes)                   sum      (lanes)  of exp(logit - highest)
-                                                                   the logits of the targets in it
+        dh^T += W^T e                                              dh^T  (H, lanes)
     the slices are combined: highest, log_sum, losses
     sweep two, a slice at a time
-        p = (e * exp(base - highest - log_sum) - truth) * row_scale
-        dh^T += W^T p                                              dh^T  (H, lanes), added up in slice order
-        db = sum of p
-        dW = p h                                                   or, at once, the update of W by it
+        s = exp(base - highest - log_sum) * row_scale
+        db = e s
+        dW = e (s h)                                           or, at once, the update of W by it
+    at the end
+        dh = the sum of s times the slices' dh, in their order
 
-A block's exponentials are relative to its base, the highest logit of the slice so far. The rows are ordered by the
-block of their target, so that a block need not look for its own.
+So the dlogits, e s less the truth, are never made: all that stands between them and e is a factor for each row, which
+the smaller operand takes. A slice has one base, the highest logits of its first words; if others lie far above it, the
+slice is done once more, relative to its highest. A target's e is left out of the products: its dlogit is computed from
+its logit, and what it adds to dh, db and dW is added to them; so is what smoothed labels take from all of them, sums
+over W and h. The rows are ordered by the block of their target, so that a block need not look for its own.
 
-Products of tiles of bf16 (simd/tiles.h) have float32 sums, and each number rounded once ("bf16") or as the sum of two
-("bf16x3"): h, the weights and e have P planes, 1 or 2. Everything between the products is float32. There p is never
-made, since all that stands between e and it is a factor for each row, s = exp(base - highest - log_sum) * row_scale,
-which the smaller operand takes:
-
-    sweep one     logits, e and  dh^T += W^T e                 so e is made into tiles of both kinds in one walk
-    sweep two     [db dW] = e [s  s h]                         and the update of W
-    at the end    dh = s (slices' dh, added up)
-
-A slice has one base, the highest logits of its first words. If others lie far above it, the slice is done once more,
-relative to its highest. The target's e is left out of the products: its dlogit is computed from its float32 logit, and
-what it adds to dh, db and dW in float32; so is what smoothed labels take from all of them, sums over W and h. In sweep
-one a block is cut into strips, whose weights stay in the first cache with a panel of lanes.
+The products are of float32 ("ieee"), or of tiles of bf16 (simd/tiles.h) with float32 sums and each number rounded once
+("bf16") or as the sum of two ("bf16x3"): h, s h, the weights and e then have P planes, 1 or 2. Everything between the
+products is float32. Tiles of e, of both kinds, are made in the walk that computes it, a panel of lanes at a time; a
+block is cut into strips, whose weights stay in the first cache with a panel; db comes with dW, [db dW] = e [s  s h].
 
 Without an update, a long batch goes through both sweeps in pieces (rows_at_once): then the exponentials can be stored
 between the sweeps for any length of batch, and a block stays in the caches. dW and db are summed over the pieces.
-Exponentials that are not stored are made again in sweep two, and with tiles dh with them. A gradient that is not wanted
-is not computed. All rows count: the check of the arrays (fastmlp/ops/contract.py) leaves out ignored rows.
+Exponentials that are not stored are made in sweep two, and dh with them. A gradient that is not wanted is not computed.
+All rows count: the check of the arrays (fastmlp/ops/contract.py) leaves out ignored rows.
 
 A function `between` the sweeps may put other words' statistics to those of the words here: for a vocabulary of which W
 is a part. A target of -1 is in no block, and its logit is that function's to say.
@@ -47,17 +42,17 @@ it does with db. A pointer into their ascending ids goes along with the words of
 Work memory, in floats, beside the arguments; B are the rows that go at once, L is B padded to whole vectors, and from
 128 on to an odd number of cache lines, S the number of slices (at most 32), n the threads:
 
-    forward    (H + 3 S + n BLOCK + 9) L                       nothing of the size of B V
-    backward   the same + H B + (S H + n) L + n BLOCK H        dh's parts, and a block's gradient
-    both       the same + (V + V / BLOCK) L for the exponentials, where they take at most KEEP_AT_MOST; beyond it
-               nothing of the size of B V either: the logits are made again, exactly, in sweep two
+    forward    (H + 3 S + n BLOCK + 11) L                      nothing of the size of B V
+    backward   the same + n H B + (S H + S + n) L + n BLOCK H  s h, dh's parts, and a block's gradient
+    both       the same + V L for the exponentials, where they take at most KEEP_AT_MOST; beyond it nothing of the size
+               of B V either: the logits are made again, exactly, in sweep two
     update     as both, with all rows at once: there is no gradient of the size of W; 2 U more for int32 ids of the
                U rows that are held
 
 and with tiles, where L is B and H is padded to 32:
 
     forward    (P H / 2 + 3 S + 11) L + n BLOCK (P H / 2 + 32)
-    backward   the same + (S H + n P (BLOCK + H / 2 + 8) + 3 n) L + 32 n (H + 16)
+    backward   the same + (S H + S + n P (BLOCK + H / 2 + 8) + 3 n) L + 32 n (H + 16)
     both       the same + P V / 2 L, as above, less n P BLOCK / 2 L
 """
 
@@ -98,7 +93,18 @@ cdef enum:
     SLICE_COLUMNS = 16         # columns of dh in a slice of the sum of its parts
 
 
+ctypedef struct Call
+
+ctypedef struct Steps:  # of the sweeps, with products of floats or of tiles; `words` is a block of them from `first` on
+    # the exponentials relative to the slice's base, and what they add to its sums; begins: the base is made first, the
+    # highest logits of the block's first words
+    void (*make_exponentials)(Call *call, long slice, long first, long words, int hand, bint begins) noexcept nogil
+    void (*add_dh)(Call *call, long slice, long first, long words, int hand) noexcept nogil  # dh^T += W^T e, its part
+    void (*scale_h)(Call *call, long slice, int hand) noexcept nogil  # s h, with which e makes the slice's dW
+    void (*make_dweight)(Call *call, long first, long words, int hand) noexcept nogil  # and db; update W or hand back
+
 ctypedef struct Call:
+    Steps steps
     long B
     long H
     long V
@@ -113,6 +119,7 @@ ctypedef struct Call:
     long slices
     bint keep               # sweep two uses the stored exponentials of sweep one
     bint past_the_cache     # which are too many for the caches
+    bint store              # this sweep stores the tiles that it makes
     bint gradients          # there is a sweep two
     bint add                # add to the gradients of W and b: those of the pieces before
     double label_smoothing
@@ -139,15 +146,18 @@ ctypedef struct Call:
     double *row_sum         # (stride)
     float *highest          # (slices, stride)
     float *sum              # (slices, stride)
-    float *differences      # (slices, stride) sums of logit - highest, without tiles
-    float *strip_base       # (blocks, stride) what a block's exponentials are relative to, without tiles
+    float *base             # (slices, stride) what a slice's exponentials are relative to, and
+    float *factors          # (slices, stride) what makes dlogits of them, for dh
     long *rows_by_target    # (B,) rows in the order of their targets' strips
     long *targets_before    # (strips + 1) how many of them have targets before a strip
     float *h_lanes          # (panels of lanes, H, panel): h^T
-    float *h_columns        # (panels of columns, B, panel): h
+    float *h_columns        # a thread's (panels of columns, B, panel): s h
     float *exponentials     # (V, stride) if they are stored, else (threads, block, stride)
     float *dh_parts         # (slices, H, stride), with tiles dh^T in tiles of 16 x 16, (slices, stride, columns)
-    float *scale            # (threads, stride)
+    float *scale            # (threads, stride) s, and twice that with tiles
+    float *weight_sums      # (slices, H) sums of the rows of W, if labels are smoothed, and
+    double *weight_sum      # (H + 1) of all, and of b
+    double *shifts          # (H + 1) what they take from each row of dW, and of db
     bint stream             # dW is large: its blocks are made in the cache and copied past it
     float *block_gradient   # (threads, block, H) where a block's dW is made for an update or the copy
     # and for products of tiles, in planes; the first sizes are those of a plane
@@ -163,18 +173,21 @@ ctypedef struct Call:
     bf16 *exponential_tiles  # (V x stride) if they are stored, else a thread's (block x stride): panels of a block
     bf16 *pairs             # a thread's: (block x stride) exponentials of a block, for dh
     float *panel_logits     # (threads, strip, PANEL)
-    float *base             # (slices, stride) what a slice's exponentials are relative to
-    float *weight_sums      # (slices, H) sums of the rows of W, and
-    double *shifts          # (H + 1) what is taken from each row of dW, and of db, if labels are smoothed
 
 
 cdef bint makes_dweight(const Call *call) noexcept nogil:
     return call.dweight != NULL or call.rule != NULL
 
 
+cdef bint wants_products(const Call *call) noexcept nogil:
+    """Whether dW or db is wanted."""
+    return makes_dweight(call) or call.dbias != NULL
+
+
 cdef void set_sizes(Call *call) noexcept nogil:
     cdef long vector = core.simd.lanes
-    call.panel = 2 * vector
+    call.panel = PANEL if call.planes else 2 * vector
+    call.steps = OF_TILES if call.planes else OF_FLOATS
     if call.planes:
         call.block = BLOCK_OF_TILES
         call.strip = call.block
@@ -187,7 +200,7 @@ cdef void set_sizes(Call *call) noexcept nogil:
         call.stride = round_up(call.lanes, CACHE_LINE)
         if call.stride >= 8 * CACHE_LINE and call.stride % (2 * CACHE_LINE) == 0:
             call.stride += CACHE_LINE  # with a stride of a power of two a block would use few sets of the cache
-    call.columns = round_up(call.H, PANEL)
+    call.columns = round_up(call.H, PANEL if call.planes else call.panel)
     call.blocks = ceil_div(call.V, call.block)
     call.strips = ceil_div(call.V, call.strip)
     call.slices = min(call.blocks, SLICES_AT_MOST)
@@ -219,20 +232,23 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
     call.targets_before = <long *> reserve(&at, (call.strips + 1) * sizeof(long))
     call.highest = <float *> reserve(&at, call.slices * lane_array)
     call.sum = <float *> reserve(&at, call.slices * lane_array)
+    call.base = <float *> reserve(&at, call.slices * lane_array)
+    call.factors = <float *> reserve(&at, call.slices * lane_array if call.dh else 0)
+    call.weight_sums = <float *> reserve(&at, call.slices * call.H * sizeof(float) if call.label_smoothing else 0)
+    call.weight_sum = <double *> reserve(&at, 2 * (call.H + 1) * sizeof(double) if call.label_smoothing else 0)
+    call.shifts = call.weight_sum + call.H + 1
     if call.planes:
         lay_out_tiles(call, &at, threads)
-    else:
-        call.differences = <float *> reserve(&at, call.slices * lane_array)
-        call.strip_base = <float *> reserve(&at, call.strips * lane_array if call.keep else 0)
-        call.h_lanes = <float *> reserve(&at, round_up(call.lanes, call.panel) * call.H * sizeof(float))
-        call.exponentials = <float *> reserve(&at, (call.V if call.keep else threads * BLOCK) * lane_array)
-        if call.gradients:
-            size = round_up(call.H, call.panel) * call.B if makes_dweight(call) else 0
-            call.h_columns = <float *> reserve(&at, size * sizeof(float))
-            call.dh_parts = <float *> reserve(&at, call.slices * call.H * lane_array if call.dh else 0)
-            size = threads * BLOCK * call.H if call.rule or call.stream else 0
-            call.block_gradient = <float *> reserve(&at, size * sizeof(float))
-            call.scale = <float *> reserve(&at, threads * lane_array)
+        return at - work
+    call.h_lanes = <float *> reserve(&at, round_up(call.lanes, call.panel) * call.H * sizeof(float))
+    call.exponentials = <float *> reserve(&at, (call.V if call.keep else threads * BLOCK) * lane_array)
+    if call.gradients:
+        size = threads * call.columns * call.B if makes_dweight(call) else 0
+        call.h_columns = <float *> reserve(&at, size * sizeof(float))
+        call.dh_parts = <float *> reserve(&at, call.slices * call.H * lane_array if call.dh else 0)
+        size = threads * BLOCK * call.H if call.rule or call.stream else 0
+        call.block_gradient = <float *> reserve(&at, size * sizeof(float))
+        call.scale = <float *> reserve(&at, threads * lane_array)
     return at - work
 
 
@@ -246,10 +262,7 @@ cdef void lay_out_tiles(Call *call, char **at, size_t threads) noexcept nogil:
     call.h_pairs = <bf16 *> reserve(at, call.h_plane * number)
     call.weight_tiles = <bf16 *> reserve(at, threads * call.weight_plane * number)
     call.panel_logits = <float *> reserve(at, threads * call.strip * PANEL * sizeof(float))
-    call.base = <float *> reserve(at, call.slices * lane_array)
-    call.weight_sums = <float *> reserve(at, call.slices * call.H * sizeof(float) if call.label_smoothing else 0)
-    call.shifts = <double *> reserve(at, (call.H + 1) * sizeof(double) if call.label_smoothing else 0)
-    cdef bint tiles = makes_dweight(call) or call.dbias
+    cdef bint tiles = wants_products(call)
     if call.gradients:
         call.pairs = <bf16 *> reserve(at, threads * call.pairs_plane * number if call.dh else 0)
         call.dh_parts = <float *> reserve(at, call.slices * call.columns * lane_array if call.dh else 0)
@@ -261,62 +274,97 @@ cdef void lay_out_tiles(Call *call, char **at, size_t threads) noexcept nogil:
             at, threads * PANEL * (TILE + call.columns) * sizeof(float) if tiles else 0)
 
 
-cdef void pack_lanes(void *context, long panel, int hand) noexcept nogil:
-    cdef Call *call = <Call *> context
-    cdef long first = panel * call.panel
-    core.simd.pack(matrix(call.h + first * call.H, call.H, 1), call.H, min(call.panel, call.B - first),
-                   call.h_lanes + first * call.H)
+# -------------------------------------------------------------------------------------------- what all products share
+
+cdef long first_word(const Call *call, long slice) noexcept nogil:
+    return min(slice * call.blocks // call.slices * call.block, call.V)
 
 
-cdef void pack_columns(void *context, long panel, int hand) noexcept nogil:
-    cdef Call *call = <Call *> context
-    cdef long first = panel * call.panel
-    core.simd.pack(matrix(call.h + first, 1, call.H), call.B, min(call.panel, call.H - first),
-                   call.h_columns + first * call.B)
+cdef void start(Call *call, long slice) noexcept nogil:
+    cdef long lane
+    for lane in range(slice * call.stride, (slice + 1) * call.stride):
+        call.highest[lane] = -FLT_MAX
+        call.sum[lane] = 0
 
 
-cdef float *block_of(Call *call, long first, int hand) noexcept nogil:
-    """Return the memory for the logits, then exponentials, then gradients of the block that begins at word `first`."""
-    return call.exponentials + (first if call.keep else hand * BLOCK) * call.stride
+cdef bint far_above(const Call *call, long slice) noexcept nogil:
+    """Whether a slice has logits so far above its base that exponentials may be infinite."""
+    cdef long lane
+    for lane in range(slice * call.stride, (slice + 1) * call.stride):
+        if call.highest[lane] - call.base[lane] > BASE_MARGIN:
+            return True
+    return False
 
 
-cdef void make_logits(Call *call, long first, long words, float *logits) noexcept nogil:
-    """logits^T = W h^T, without the bias."""
-    cdef long lane = 0
-    while lane < call.lanes:
-        core.simd.product(words, call.H, matrix(call.weight + first * call.H, call.H, 1),
-                          call.h_lanes + lane * call.H, call.panel, min(call.panel, call.lanes - lane),
-                          logits + lane, call.stride, 1, False)
-        lane += call.panel
+cdef void sum_weights(Call *call, long slice) noexcept nogil:
+    """Sum a slice's rows of W: smoothed labels take the same from each word's dlogit."""
+    cdef long first = first_word(call, slice), words = first_word(call, slice + 1) - first, column = 0
+    while column < call.H:
+        core.simd.column_sums(words, call.H, min(COLUMN_BLOCK, call.H - column), call.weight + first * call.H + column,
+                              call.weight_sums + slice * call.H + column)
+        column += COLUMN_BLOCK
 
 
-cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
-    cdef Call *call = <Call *> context
-    cdef float *highest = call.highest + slice * call.stride
-    cdef float *sum = call.sum + slice * call.stride
-    cdef float *differences = call.differences + slice * call.stride
-    cdef float *logits
-    cdef const float *bias
-    cdef long lane, block, first, words, at, row, word
-    cdef long first_block = slice * call.blocks // call.slices
-    for lane in range(call.stride):
-        highest[lane] = -FLT_MAX
-        sum[lane] = 0
-        differences[lane] = 0
-    for block in range(first_block, (slice + 1) * call.blocks // call.slices):
-        first = block * BLOCK
-        words = min(BLOCK, call.V - first)
-        bias = call.bias + first if call.bias else NULL
-        logits = block_of(call, first, hand)
-        make_logits(call, first, words, logits)
-        for at in range(call.targets_before[block], call.targets_before[block + 1]):
+cdef float target_dlogit(const Call *call, long row) noexcept nogil:
+    """The target's dlogit: its exponential is left out of the products."""
+    cdef double p = exp(<double> call.target_logits[row] - call.row_highest[row] - call.row_log_sum[row])
+    return <float> ((p - (1 - call.label_smoothing)) * call.row_scale[row])
+
+
+cdef void take_target(Call *call, long row, float *logit, float bias) noexcept nogil:
+    """Keep the target's logit, and leave its exponential out."""
+    call.target_logits[row] = logit[0] + bias
+    logit[0] = -INFINITY
+
+
+cdef void add_target(const Call *call, long slice, long row) noexcept nogil:
+    """Add the target to the sums of exponentials, which it was left out of."""
+    cdef long at = slice * call.stride + row
+    call.highest[at] = max(call.highest[at], call.target_logits[row])
+    call.sum[at] += <float> exp(<double> call.target_logits[row] - call.base[at])
+
+
+cdef void begin_dh(Call *call, long first, long words) noexcept nogil:
+    """dh of the rows whose target is among some words: the target's part."""
+    cdef long strip, at, row, column
+    cdef float dlogit
+    cdef const float *weight
+    for strip in range(first // call.strip, ceil_div(first + words, call.strip)):
+        for at in range(call.targets_before[strip], call.targets_before[strip + 1]):
             row = call.rows_by_target[at]
-            word = call.targets[row] - first
-            call.target_logits[row] = logits[word * call.stride + row] + (bias[word] if bias else 0)
-        core.simd.exponentials(words, call.lanes, call.stride, (block - first_block) * BLOCK, bias, logits, highest,
-                               sum, differences if call.label_smoothing else NULL)
-        if call.keep:
-            memcpy(call.strip_base + block * call.stride, highest, call.stride * sizeof(float))
+            dlogit = target_dlogit(call, row)
+            weight = call.weight + call.targets[row] * call.H
+            for column in range(call.H):
+                call.dh[row * call.H + column] = dlogit * weight[column]
+
+
+cdef void add_targets(Call *call, long first, long words, float *dweight, long row_length, float *dbias,
+                      long dbias_step) noexcept nogil:
+    """What the targets among some words of a strip add to their dW and db, and what smoothed labels take from them."""
+    cdef long strip = first // call.strip, columns = call.H if makes_dweight(call) else 0, at, row, word, column
+    cdef float dlogit
+    for at in range(call.targets_before[strip], call.targets_before[strip + 1]):
+        row = call.rows_by_target[at]
+        word = call.targets[row] - first
+        if 0 <= word < words:
+            dlogit = target_dlogit(call, row)
+            dbias[word * dbias_step] += dlogit
+            for column in range(columns):
+                dweight[word * row_length + column] += dlogit * call.h[row * call.H + column]
+    for word in range(words if call.label_smoothing else 0):
+        dbias[word * dbias_step] -= <float> call.shifts[call.H]
+        for column in range(columns):
+            dweight[word * row_length + column] -= <float> call.shifts[column]
+
+
+cdef void add_shifts(Call *call) noexcept nogil:
+    """Sum over the rows what smoothed labels take from each word's dlogit, and so from its db and dW."""
+    cdef long row, column
+    memset(call.shifts, 0, (call.H + 1) * sizeof(double))
+    for row in range(call.B):
+        call.shifts[call.H] += call.smoothing_shift[row]
+        for column in range(call.H):
+            call.shifts[column] += call.smoothing_shift[row] * call.h[row * call.H + column]
 
 
 cdef long held_from(const Call *call, long word) noexcept nogil:
@@ -370,74 +418,127 @@ cdef void hand_back(const Call *call, long count, const float *gradient, float *
         memcpy(to, gradient, count * sizeof(float))
 
 
-cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
+# ------------------------------------------------------------------------------------------------- products of float32
+
+
+cdef void pack_lanes(void *context, long panel, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
-    cdef float[BLOCK] dbias
-    cdef bint past_the_cache
-    cdef float *parts = call.dh_parts + slice * call.H * call.stride
+    cdef long first = panel * call.panel
+    core.simd.pack(matrix(call.h + first * call.H, call.H, 1), call.H, min(call.panel, call.B - first),
+                   NULL, call.h_lanes + first * call.H)
+
+
+cdef float *block_of(Call *call, long first, int hand) noexcept nogil:
+    """Return the memory for the logits, then exponentials, of the block that begins at word `first`."""
+    return call.exponentials + (first if call.keep else hand * BLOCK) * call.stride
+
+
+cdef void make_exponentials(Call *call, long slice, long first, long words, int hand, bint begins) noexcept nogil:
+    """Compute the exponentials of a block relative to the slice's base, and add them to its sums.
+
+    begins  whether the base is made first: the block's highest logits
+    """
+    cdef float *logits = block_of(call, first, hand)
+    cdef const float *bias = call.bias + first if call.bias else NULL
+    cdef long base = slice * call.stride, block = first // call.block, lane = 0, at, row, word
+    while lane < call.lanes:
+        core.simd.product(words, call.H, matrix(call.weight + first * call.H, call.H, 1),
+                          call.h_lanes + lane * call.H, call.panel, min(call.panel, call.lanes - lane),
+                          logits + lane, call.stride, 1, False)
+        lane += call.panel
+    if begins:
+        core.simd.highest_logits(words, call.lanes, call.stride, bias, logits, call.base + base)
+    for at in range(call.targets_before[block], call.targets_before[block + 1]):
+        row = call.rows_by_target[at]
+        word = call.targets[row] - first
+        take_target(call, row, logits + word * call.stride + row, bias[word] if bias else 0)
+    core.simd.exponentials(words, call.lanes, call.stride, bias, call.base + base, logits, call.highest + base,
+                           call.sum + base)
+    for at in range(call.targets_before[block], call.targets_before[block + 1]):
+        add_target(call, slice, call.rows_by_target[at])
+
+
+cdef void add_dh(Call *call, long slice, long first, long words, int hand) noexcept nogil:
+    """dh^T += W^T e, the slice's part."""
+    cdef float *part = call.dh_parts + slice * call.H * call.stride
+    cdef float *e = block_of(call, first, hand)
+    cdef long lane = 0
+    while lane < call.lanes:
+        core.simd.product(call.H, words, matrix(call.weight + first * call.H, 1, call.H), e + lane, call.stride,
+                          min(call.panel, call.lanes - lane), part + lane, call.stride, 1,
+                          first > first_word(call, slice))
+        lane += call.panel
+
+
+cdef void scale_h(Call *call, long slice, int hand) noexcept nogil:
+    """Pack s h, where s makes dlogits of the slice's exponentials."""
     cdef float *scale = call.scale + hand * call.stride
+    cdef float *panels = call.h_columns + hand * call.columns * call.B
+    cdef long column = 0
+    core.simd.rescale(call.stride, call.base + slice * call.stride, call.row_highest, call.row_log_sum, call.row_scale,
+                      scale)
+    while makes_dweight(call) and column < call.H:
+        core.simd.pack(matrix(call.h + column, 1, call.H), call.B, min(call.panel, call.H - column), scale,
+                       panels + column * call.B)
+        column += call.panel
+
+
+cdef void make_dweight(Call *call, long first, long words, int hand) noexcept nogil:
+    """Compute db and dW of a block from its exponentials, and hand them back or update W."""
+    cdef float[BLOCK] dbias
+    cdef float *e = block_of(call, first, hand)
+    cdef float *panels = call.h_columns + hand * call.columns * call.B
     cdef float *own_gradient = call.block_gradient + hand * BLOCK * call.H
-    cdef float *dweight
-    cdef float *p
-    cdef long block, first, words, at, row, column, lane
-    cdef long first_block = slice * call.blocks // call.slices
-    for block in range(first_block, (slice + 1) * call.blocks // call.slices):
-        first = block * BLOCK
-        words = min(BLOCK, call.V - first)
-        p = block_of(call, first, hand)
-        if call.keep:
-            core.simd.rescale(call.lanes, call.strip_base + block * call.stride, call.row_highest,
-                              call.row_log_sum, call.row_scale, scale)
-        else:
-            scale = call.row_scale
-            make_logits(call, first, words, p)
-            core.simd.probabilities(words, call.lanes, call.stride, call.bias + first if call.bias else NULL,
-                                    call.row_highest, call.row_log_sum, p)
-        core.simd.scale_lanes(words, call.lanes, call.stride, scale, call.smoothing_shift, p)
-        for at in range(call.targets_before[block], call.targets_before[block + 1]):
-            row = call.rows_by_target[at]
-            p[(call.targets[row] - first) * call.stride + row] -= <float> (
-                (1 - call.label_smoothing) * call.row_scale[row])
-        lane = 0
-        while call.dh and lane < call.lanes:  # dh^T += W^T p
-            core.simd.product(call.H, words, matrix(call.weight + first * call.H, 1, call.H), p + lane, call.stride,
-                              min(call.panel, call.lanes - lane), parts + lane, call.stride, 1, block > first_block)
-            lane += call.panel
-        past_the_cache = call.stream and not call.add
-        dweight = own_gradient
-        if call.dweight and not past_the_cache:
-            dweight = call.dweight + first * call.H
-        column = 0
-        while makes_dweight(call) and column < call.H:  # dW = p h
-            row = 0
-            while row < call.B:
-                core.simd.product(words, min(DEPTH_CHUNK, call.B - row), matrix(p + row, call.stride, 1),
-                                  call.h_columns + column * call.B + row * call.panel, call.panel,
-                                  min(call.panel, call.H - column), dweight + column, call.H, 1,
-                                  call.add or row > 0)
-                row += DEPTH_CHUNK
-            column += call.panel
-        if call.rule:
-            update_weight(call, first, words, own_gradient, call.H)
-        elif past_the_cache:
-            core.simd.stream(words, call.H, own_gradient, call.H, call.dweight + first * call.H)
-        if call.dbias:
-            core.simd.lane_sums(words, call.B, call.stride, p, dbias)
-            hand_back(call, words, dbias, call.dbias + first)
+    cdef float *dweight = own_gradient
+    cdef bint past_the_cache = call.stream and not call.add
+    cdef long row, column = 0
+    if call.dweight and not past_the_cache:
+        dweight = call.dweight + first * call.H
+    while makes_dweight(call) and column < call.H:
+        row = 0
+        while row < call.B:
+            core.simd.product(words, min(DEPTH_CHUNK, call.B - row), matrix(e + row, call.stride, 1),
+                              panels + column * call.B + row * call.panel, call.panel,
+                              min(call.panel, call.H - column), dweight + column, call.H, 1, call.add or row > 0)
+            row += DEPTH_CHUNK
+        column += call.panel
+    core.simd.lane_sums(words, call.B, call.stride, e, call.scale + hand * call.stride, dbias)
+    add_targets(call, first, words, dweight, call.H, dbias, 1)
+    if call.dbias:
+        hand_back(call, words, dbias, call.dbias + first)
+    if call.rule:
+        update_weight(call, first, words, own_gradient, call.H)
+    elif past_the_cache:
+        core.simd.stream(words, call.H, own_gradient, call.H, call.dweight + first * call.H)
 
 
-cdef void add_dh_parts(void *context, long slice, int hand) noexcept nogil:
-    """Sum SLICE_COLUMNS columns of dh over the slices' parts."""
+cdef float smoothed(const Call *call, long row, long column) noexcept nogil:
+    """What smoothed labels take from a number of dh."""
+    return <float> (call.smoothing_shift[row] * call.weight_sum[column]) if call.label_smoothing else 0
+
+
+cdef void make_factors(Call *call) noexcept nogil:
+    cdef long slice
+    if call.label_smoothing:
+        add_weight_sums(call)
+    for slice in range(call.slices):
+        core.simd.rescale(call.stride, call.base + slice * call.stride, call.row_highest, call.row_log_sum,
+                          call.row_scale, call.factors + slice * call.stride)
+
+
+cdef void end_dh(void *context, long slice, int hand) noexcept nogil:
+    """Add the slices' parts to SLICE_COLUMNS columns of dh."""
     cdef Call *call = <Call *> context
     cdef float *total = call.scale + hand * call.stride
     cdef long column, row
     for column in range(slice * SLICE_COLUMNS, min((slice + 1) * SLICE_COLUMNS, call.H)):
-        core.simd.add_slices(call.slices, call.H * call.stride, call.lanes, call.dh_parts + column * call.stride, total)
+        core.simd.add_slices(call.slices, call.H * call.stride, call.lanes, call.dh_parts + column * call.stride,
+                             call.factors, call.stride, total)
         for row in range(call.B):
-            call.dh[row * call.H + column] = total[row]
+            call.dh[row * call.H + column] += total[row] - smoothed(call, row, column)
 
 
-# ------------------------------------------------------------------------------------------- the same, of tiles of bf16
+# ------------------------------------------------------------------------------------------- products of tiles of bf16
 
 
 cdef void split_lanes(void *context, long panel, int hand) noexcept nogil:
@@ -445,10 +546,6 @@ cdef void split_lanes(void *context, long panel, int hand) noexcept nogil:
     cdef long first = panel * PANEL
     split_right(core.tiles, matrix(call.h + first * call.H, call.H, 1), min(PANEL, call.B - first), call.H, call.planes,
                 call.h_plane, call.h_pairs + first * round_up(call.H, TILE_DEPTH))
-
-
-cdef long first_word(const Call *call, long slice) noexcept nogil:
-    return min(slice * call.blocks // call.slices * call.block, call.V)
 
 
 cdef bf16 *exponentials_of(Call *call, long first, int hand) noexcept nogil:
@@ -460,23 +557,17 @@ cdef bf16 *pairs_of(Call *call, int hand) noexcept nogil:
     return call.pairs + hand * call.planes * call.pairs_plane
 
 
-cdef void make_exponentials(Call *call, long slice, long first, long words, int hand, bint begins,
-                            bint store) noexcept nogil:
-    """Compute the exponentials of some words relative to the slice's base, and add them to its sums.
-
-    begins  whether the base is made first: the highest logits of the first strip
-    store   whether they are stored, for the gradients that are wanted
-    """
+cdef void make_exponential_tiles(Call *call, long slice, long first, long words, int hand,
+                                 bint begins) noexcept nogil:
     cdef float *highest = call.highest + slice * call.stride
     cdef float *sum = call.sum + slice * call.stride
     cdef float *base = call.base + slice * call.stride
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
-    cdef bf16 *tiles = exponentials_of(call, first, hand) if store and (makes_dweight(call) or call.dbias) else NULL
-    cdef bf16 *pairs = pairs_of(call, hand) if store and call.dh else NULL
+    cdef bf16 *tiles = exponentials_of(call, first, hand) if call.store and wants_products(call) else NULL
+    cdef bf16 *pairs = pairs_of(call, hand) if call.store and call.dh else NULL
     cdef float *logits = call.panel_logits + hand * call.strip * PANEL
     cdef const float *bias
-    cdef float *target
-    cdef long height = round_up(words, PANEL), strip, word, some, panel, lane, at, chosen, row
+    cdef long height = round_up(words, PANEL), strip, word, some, panel, lane, at, chosen, row, target
     for strip in range(first // call.strip, ceil_div(first + words, call.strip)):
         word = strip * call.strip
         some = min(call.strip, first + words - word)
@@ -501,9 +592,8 @@ cdef void make_exponentials(Call *call, long slice, long first, long words, int 
             chosen = at
             while at < call.targets_before[strip + 1] and call.rows_by_target[at] < lane + PANEL:
                 row = call.rows_by_target[at]
-                target = logits + (call.targets[row] - word) * PANEL + row - lane
-                call.target_logits[row] = target[0] + (bias[call.targets[row] - word] if bias else 0)
-                target[0] = -INFINITY
+                target = call.targets[row] - word
+                take_target(call, row, logits + target * PANEL + row - lane, bias[target] if bias else 0)
                 at += 1
             core.tiles.exponentials(
                 some,
@@ -521,12 +611,10 @@ cdef void make_exponentials(Call *call, long slice, long first, long words, int 
                 pairs + lane * height + (word - first) * TILE if pairs else NULL,
             )
             for chosen in range(chosen, at):
-                row = call.rows_by_target[chosen]
-                highest[row] = max(highest[row], call.target_logits[row])
-                sum[row] += <float> exp(<double> call.target_logits[row] - base[row])
+                add_target(call, slice, call.rows_by_target[chosen])
 
 
-cdef void add_dh(Call *call, long slice, long first, long words, int hand) noexcept nogil:
+cdef void add_dh_tiles(Call *call, long slice, long first, long words, int hand) noexcept nogil:
     """dh^T += W^T e, the slice's part."""
     cdef bf16 *weights = call.weight_tiles + hand * call.planes * call.weight_plane
     split_left(core.tiles, matrix(call.weight + first * call.H, 1, call.H), call.H, words, call.planes,
@@ -541,58 +629,6 @@ cdef void add_dh(Call *call, long slice, long first, long words, int hand) noexc
         result(call.dh_parts + slice * call.stride * call.columns, TILE, TILE * TILE, TILE * call.columns),
         first > first_word(call, slice),
     )
-
-
-cdef void sum_weights(Call *call, long slice) noexcept nogil:
-    """Sum a slice's rows of W: smoothed labels take the same from each word's dlogit."""
-    cdef long first = first_word(call, slice), words = first_word(call, slice + 1) - first, column = 0
-    while column < call.H:
-        core.simd.column_sums(words, call.H, min(COLUMN_BLOCK, call.H - column), call.weight + first * call.H + column,
-                              call.weight_sums + slice * call.H + column)
-        column += COLUMN_BLOCK
-
-
-cdef bint far_above(const Call *call, long slice) noexcept nogil:
-    """Whether a slice has logits so far above its base that exponentials may be infinite."""
-    cdef long lane
-    for lane in range(slice * call.stride, (slice + 1) * call.stride):
-        if call.highest[lane] - call.base[lane] > BASE_MARGIN:
-            return True
-    return False
-
-
-cdef void start(Call *call, long slice) noexcept nogil:
-    cdef long lane
-    for lane in range(slice * call.stride, (slice + 1) * call.stride):
-        call.highest[lane] = -FLT_MAX
-        call.sum[lane] = 0
-
-
-cdef void go_through(Call *call, long slice, int hand, bint begins) noexcept nogil:
-    """Sweep one over a slice."""
-    cdef long first = first_word(call, slice), end = first_word(call, slice + 1), words
-    start(call, slice)
-    while first < end:
-        words = min(call.block, end - first)
-        make_exponentials(call, slice, first, words, hand, begins, call.keep)
-        begins = False
-        if call.keep and call.dh:
-            add_dh(call, slice, first, words, hand)
-        first += words
-
-
-cdef void sweep_one_tiles(void *context, long slice, int hand) noexcept nogil:
-    cdef Call *call = <Call *> context
-    cdef long lane = slice * call.stride
-    core.tiles.begin()
-    go_through(call, slice, hand, True)
-    if far_above(call, slice):
-        memcpy(call.base + lane, call.highest + lane, call.stride * sizeof(float))
-        go_through(call, slice, hand, False)
-    core.tiles.settle(call.stride, call.highest + lane, call.base + lane, call.sum + lane)
-    core.tiles.end()
-    if call.label_smoothing:
-        sum_weights(call, slice)
 
 
 cdef bf16 rounded(float x) noexcept nogil:
@@ -613,7 +649,7 @@ cdef bf16 *scaled_h(Call *call, int hand) noexcept nogil:
     return call.h_column_pairs + hand * call.planes * call.column_plane
 
 
-cdef void scale_h(Call *call, long slice, int hand) noexcept nogil:
+cdef void scale_h_tiles(Call *call, long slice, int hand) noexcept nogil:
     """Make the right operand of [db dW] = e [s, s h]: s makes dlogits of the slice's exponentials.
 
     The first columns are s in two parts, so that db is no less exact for s being rounded.
@@ -633,48 +669,7 @@ cdef void scale_h(Call *call, long slice, int hand) noexcept nogil:
                                columns + tile_column)
 
 
-cdef float target_dlogit(const Call *call, long row) noexcept nogil:
-    """The target's dlogit: its exponential is left out of the products."""
-    cdef double p = exp(<double> call.target_logits[row] - call.row_highest[row] - call.row_log_sum[row])
-    return <float> ((p - (1 - call.label_smoothing)) * call.row_scale[row])
-
-
-cdef void begin_dh(Call *call, long first, long words) noexcept nogil:
-    """dh of the rows whose target is among some words: the target's part."""
-    cdef long strip, at, row, column
-    cdef float dlogit
-    cdef const float *weight
-    for strip in range(first // call.strip, ceil_div(first + words, call.strip)):
-        for at in range(call.targets_before[strip], call.targets_before[strip + 1]):
-            row = call.rows_by_target[at]
-            dlogit = target_dlogit(call, row)
-            weight = call.weight + call.targets[row] * call.H
-            for column in range(call.H):
-                call.dh[row * call.H + column] = dlogit * weight[column]
-
-
-cdef void add_targets(Call *call, long first, long words, float *sums, long row_length) noexcept nogil:
-    """What the targets among the words of a panel add to [db dW], and what smoothed labels take from it."""
-    cdef long strip = first // call.strip, at, row, word, column
-    cdef float dlogit
-    cdef float *dweight
-    for at in range(call.targets_before[strip], call.targets_before[strip + 1]):
-        row = call.rows_by_target[at]
-        word = call.targets[row] - first
-        if 0 <= word < words:
-            dlogit = target_dlogit(call, row)
-            sums[word * row_length] += dlogit
-            dweight = sums + word * row_length + TILE
-            for column in range(call.H if makes_dweight(call) else 0):
-                dweight[column] += dlogit * call.h[row * call.H + column]
-    for word in range(words if call.label_smoothing else 0):
-        sums[word * row_length] -= call.shifts[call.H]
-        dweight = sums + word * row_length + TILE
-        for column in range(call.H if makes_dweight(call) else 0):
-            dweight[column] -= call.shifts[column]
-
-
-cdef void make_dweight(Call *call, long first, long words, int hand) noexcept nogil:
+cdef void make_dweight_tiles(Call *call, long first, long words, int hand) noexcept nogil:
     """Compute db and dW of some words from their exponentials, and hand them back or update W."""
     cdef bf16 *tiles = exponentials_of(call, first, hand)
     cdef long row_length = TILE + call.columns, column = 0 if call.dbias else 1
@@ -697,7 +692,7 @@ cdef void make_dweight(Call *call, long first, long words, int hand) noexcept no
             rows_of(sums + column * TILE, row_length),
             False,
         )
-        add_targets(call, word, some, sums, row_length)
+        add_targets(call, word, some, dweight, row_length, sums, row_length)
         for row in range(some if call.dbias else 0):
             dbias[row] = sums[row * row_length] + sums[row * row_length + 1]
         if call.dbias:
@@ -711,88 +706,110 @@ cdef void make_dweight(Call *call, long first, long words, int hand) noexcept no
                 hand_back(call, call.H, dweight + row * row_length, call.dweight + (word + row) * call.H)
 
 
-cdef void sweep_two_tiles(void *context, long slice, int hand) noexcept nogil:
+cdef void end_dh_tiles(void *context, long panel, int hand) noexcept nogil:
+    """Add the slices' parts to PANEL rows of dh."""
+    cdef Call *call = <Call *> context
+    cdef long lane = panel * PANEL, column = 0, row
+    while column < call.H:
+        core.tiles.add_turned(call.slices, call.stride * call.columns, TILE * call.columns,
+                              call.dh_parts + lane * call.columns + column * TILE, call.factors + lane, call.stride,
+                              call.B - lane, call.H - column, call.dh + lane * call.H + column, call.H)
+        column += TILE
+    for row in range(lane, min(lane + PANEL, call.B) if call.label_smoothing else lane):
+        for column in range(call.H):
+            call.dh[row * call.H + column] -= smoothed(call, row, column)
+
+
+# ---------------------------------------------------------------------------------------------------------- the sweeps
+
+
+cdef void go_through(Call *call, long slice, int hand, bint begins) noexcept nogil:
+    """Sweep one over a slice."""
+    cdef long first = first_word(call, slice), end = first_word(call, slice + 1), words
+    start(call, slice)
+    while first < end:
+        words = min(call.block, end - first)
+        call.steps.make_exponentials(call, slice, first, words, hand, begins)
+        if call.keep and call.dh:
+            call.steps.add_dh(call, slice, first, words, hand)
+        begins = False
+        first += words
+
+
+cdef void sweep_one(void *context, long slice, int hand) noexcept nogil:
+    cdef Call *call = <Call *> context
+    cdef long lane = slice * call.stride
+    if call.planes:
+        core.tiles.begin()
+    go_through(call, slice, hand, True)
+    if far_above(call, slice):
+        memcpy(call.base + lane, call.highest + lane, call.stride * sizeof(float))
+        go_through(call, slice, hand, False)
+    core.simd.settle(call.stride, call.highest + lane, call.base + lane, call.sum + lane)
+    if call.planes:
+        core.tiles.end()
+    if call.label_smoothing:
+        sum_weights(call, slice)
+
+
+cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
     cdef Call *call = <Call *> context
     cdef long first = first_word(call, slice), end = first_word(call, slice + 1), lane = slice * call.stride, words
-    core.tiles.begin()
+    if call.planes:
+        core.tiles.begin()
     if not call.keep:
         memcpy(call.base + lane, call.row_highest, call.stride * sizeof(float))
         start(call, slice)
         if call.label_smoothing:
             sum_weights(call, slice)
-    if makes_dweight(call) or call.dbias:
-        scale_h(call, slice, hand)
+    if wants_products(call):
+        call.steps.scale_h(call, slice, hand)
     while first < end:
         words = min(call.block, end - first)
         if not call.keep:
-            make_exponentials(call, slice, first, words, hand, False, True)
+            call.steps.make_exponentials(call, slice, first, words, hand, False)
             if call.dh:
-                add_dh(call, slice, first, words, hand)
+                call.steps.add_dh(call, slice, first, words, hand)
         if call.dh:
             begin_dh(call, first, words)
-        if makes_dweight(call) or call.dbias:
-            make_dweight(call, first, words, hand)
+        if wants_products(call):
+            call.steps.make_dweight(call, first, words, hand)
         first += words
-    core.tiles.end()
+    if call.planes:
+        core.tiles.end()
 
 
-cdef void add_shifts(Call *call) noexcept nogil:
-    """Sum over the rows what smoothed labels take from each word's dlogit, and so from its db and dW."""
-    cdef long row, column
-    for row in range(call.B):
-        call.shifts[call.H] += call.smoothing_shift[row]
-        for column in range(call.H):
-            call.shifts[column] += call.smoothing_shift[row] * call.h[row * call.H + column]
-
-
-cdef void end_dh(void *context, long panel, int hand) noexcept nogil:
-    """Add the slices' parts to PANEL rows of dh."""
-    cdef Call *call = <Call *> context
-    cdef long lane = panel * PANEL, slice, tile, column, row
-    cdef float[SLICES_AT_MOST * PANEL] factors
-    cdef double sum
-    for slice in range(call.slices):
-        core.simd.rescale(PANEL, call.base + slice * call.stride + lane, call.row_highest + lane,
-                          call.row_log_sum + lane, call.row_scale + lane, factors + slice * PANEL)
-    for tile in range(ceil_div(call.H, TILE)):
-        column = tile * TILE
-        core.tiles.add_turned(call.slices, call.stride * call.columns, TILE * call.columns,
-                              call.dh_parts + lane * call.columns + column * TILE, factors, call.B - lane,
-                              call.H - column, call.dh + lane * call.H + column, call.H)
-    for column in range(call.H if call.label_smoothing else 0):
-        sum = 0
-        for slice in range(call.slices):
-            sum += call.weight_sums[slice * call.H + column]
-        for row in range(lane, min(lane + PANEL, call.B)):
-            call.dh[row * call.H + column] -= <float> (call.smoothing_shift[row] * sum)
+cdef Steps OF_FLOATS = Steps(make_exponentials, add_dh, scale_h, make_dweight)
+cdef Steps OF_TILES = Steps(make_exponential_tiles, add_dh_tiles, scale_h_tiles, make_dweight_tiles)
 
 
 # ------------------------------------------------------------------------------------------------------- the whole call
 
 
-cdef double mean_difference(const Call *call, long row, double bias_sum) noexcept nogil:
-    """Return the mean of logit - row_highest over the vocabulary; a slice's sum is relative to its own highest."""
-    cdef double total = 0
-    cdef long slice, at, first, end, column
+cdef void add_weight_sums(Call *call) noexcept nogil:
+    cdef long slice, column, word
+    memset(call.weight_sum, 0, (call.H + 1) * sizeof(double))
     for slice in range(call.slices):
-        if call.planes:
-            for column in range(call.H):
-                total += <double> call.h[row * call.H + column] * call.weight_sums[slice * call.H + column]
-            continue
-        at = slice * call.stride + row
-        first = slice * call.blocks // call.slices * call.block
-        end = min((slice + 1) * call.blocks // call.slices * call.block, call.V)
-        total += call.differences[at] + (<double> call.highest[at] - call.row_highest[row]) * (end - first)
-    if call.planes:
-        return (total + bias_sum) / call.V - call.row_highest[row]
-    return total / call.V
+        for column in range(call.H):
+            call.weight_sum[column] += call.weight_sums[slice * call.H + column]
+    for word in range(call.V if call.bias else 0):
+        call.weight_sum[call.H] += call.bias[word]
+
+
+cdef double mean_difference(const Call *call, long row) noexcept nogil:
+    """Return the mean of logit - row_highest over the vocabulary."""
+    cdef double total = call.weight_sum[call.H]
+    cdef long column
+    for column in range(call.H):
+        total += call.weight_sum[column] * call.h[row * call.H + column]
+    return total / call.V - call.row_highest[row]
 
 
 cdef int combine_slices(Call *call, float *highest, float *log_sum, float *losses) except -1 nogil:
     cdef long row
-    cdef double loss, row_log_sum, bias_sum = 0
-    for row in range(call.V if call.planes and call.label_smoothing and call.bias else 0):
-        bias_sum += call.bias[row]
+    cdef double loss, row_log_sum
+    if call.label_smoothing:
+        add_weight_sums(call)
     core.simd.combine(call.slices, call.stride, call.highest, call.sum, call.row_highest, call.row_sum)
     if call.between:
         with gil:
@@ -805,7 +822,7 @@ cdef int combine_slices(Call *call, float *highest, float *log_sum, float *losse
         log_sum[row] = call.row_log_sum[row] = <float> row_log_sum
         loss = (1 - call.label_smoothing) * (row_log_sum + (<double> call.row_highest[row] - call.target_logits[row]))
         if call.label_smoothing:
-            loss += call.label_smoothing * (row_log_sum - mean_difference(call, row, bias_sum))
+            loss += call.label_smoothing * (row_log_sum - mean_difference(call, row))
         losses[row] = <float> loss
     return 0
 
@@ -915,12 +932,11 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
         if call.between:
             call.target_logits[row] = -INFINITY
     sort_targets(call)
-    if call.planes:
-        core.run(split_lanes, call, ceil_div(call.B, PANEL), threads)
-    else:
-        core.run(pack_lanes, call, ceil_div(call.B, call.panel), threads)
+    memset(call.base, 0, call.slices * call.stride * sizeof(float))
+    core.run(split_lanes if call.planes else pack_lanes, call, ceil_div(call.B, call.panel), threads)
     if losses:
-        core.run(sweep_one_tiles if call.planes else sweep_one, call, call.slices, threads)
+        call.store = call.keep
+        core.run(sweep_one, call, call.slices, threads)
         combine_slices(call, highest, log_sum, losses)
         if call.rule and not all_finite(call.B, losses):
             fill_with_nan(call.dh, call.B * call.H)
@@ -932,21 +948,18 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
         memcpy(call.row_log_sum, log_sum, call.B * sizeof(float))
     if not call.gradients:
         return True
-    if call.planes:
-        if call.label_smoothing:
-            memset(call.shifts, 0, (call.H + 1) * sizeof(double))
-            add_shifts(call)
-        if call.dh:
-            memset(call.dh, 0, call.B * call.H * sizeof(float))
-        core.run(sweep_two_tiles, call, call.slices, threads)
-        if call.dh:
-            core.run(end_dh, call, ceil_div(call.B, PANEL), threads)
-    else:
-        if makes_dweight(call):
-            core.run(pack_columns, call, ceil_div(call.H, call.panel), threads)
-        core.run(sweep_two, call, call.slices, threads)
-        if call.dh:
-            core.run(add_dh_parts, call, ceil_div(call.H, SLICE_COLUMNS), threads)
+    if call.label_smoothing:
+        add_shifts(call)
+    if call.dh:
+        memset(call.dh, 0, call.B * call.H * sizeof(float))
+    call.store = True
+    core.run(sweep_two, call, call.slices, threads)
+    if call.dh:
+        make_factors(call)
+        if call.planes:
+            core.run(end_dh_tiles, call, ceil_div(call.B, PANEL), threads)
+        else:
+            core.run(end_dh, call, ceil_div(call.H, SLICE_COLUMNS), threads)
     return True
 
 

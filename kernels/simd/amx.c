@@ -53,6 +53,7 @@ static void begin(void)
 static void end(void)
 {
     TILE_RELEASE();
+    finish();
 }
 
 /* 32 rows x 32 columns, or the 16 columns that are left. */

@@ -20,6 +20,7 @@ static void begin(void)
 
 static void end(void)
 {
+    finish();
 }
 
 /* One plane's products, added to the sums. rows and pairs: the first lines of this block's operands. */

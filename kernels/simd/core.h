@@ -51,7 +51,7 @@ enum { COLUMN_BLOCK = 64 }; /* the most columns of one call to the kernels for c
 typedef struct {
     int lanes;
 
-    void (*pack)(matrix source, long depth, long lanes, float *panel);
+    void (*pack)(matrix source, long depth, long lanes, const float *scale, float *panel);
     void (*product)(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
                     long c_row, long c_lane, bool accumulate);
     void (*dots)(long words, long rows, long depth, const float *w, long w_row, const float *x, long x_row, float *y,
@@ -59,17 +59,17 @@ typedef struct {
     void (*add_bias)(long rows, long stride, long columns, const float *bias, float *y);
     void (*column_sums)(long rows, long stride, long columns, const float *x, float *sums);
 
-    void (*exponentials)(long words, long lanes, long stride, long words_before, const float *bias, float *logits,
-                         float *highest, float *sum, float *differences);
-    void (*probabilities)(long words, long lanes, long stride, const float *bias, const float *highest,
-                          const float *log_sum, float *logits);
-    void (*scale_lanes)(long words, long lanes, long stride, const float *scale, const float *shift, float *p);
-    void (*lane_sums)(long words, long lanes, long stride, const float *p, float *sums);
-    void (*rescale)(long lanes, const float *block_highest, const float *highest, const float *log_sum,
-                    const float *row_scale, float *scale);
+    void (*highest_logits)(long words, long lanes, long stride, const float *bias, const float *logits, float *highest);
+    void (*exponentials)(long words, long lanes, long stride, const float *bias, const float *base, float *logits,
+                         float *highest, float *sum);
+    void (*settle)(long lanes, const float *highest, const float *base, float *sum);
+    void (*lane_sums)(long words, long lanes, long stride, const float *e, const float *scale, float *sums);
+    void (*rescale)(long lanes, const float *base, const float *highest, const float *log_sum, const float *row_scale,
+                    float *scale);
     void (*combine)(long slices, long lanes, const float *highest, const float *sum, float *row_highest,
                     double *row_sum);
-    void (*add_slices)(long slices, long stride, long lanes, const float *parts, float *total);
+    void (*add_slices)(long slices, long stride, long lanes, const float *parts, const float *factors,
+                       long factor_stride, float *total);
 
     row_sums (*row_statistics)(long n, const float *logits);
     void (*row_dlogits)(long n, const float *logits, float highest, float log_sum, float scale, float shift,
@@ -139,9 +139,8 @@ typedef struct {
     void (*exponentials)(long words, const float *bias, const float *logits, const float *base, float *highest,
                          float *sum, int planes, bool past_the_cache, long plane, bf16 *tiles, long pairs_plane,
                          long tile_column, bf16 *pairs);
-    void (*settle)(long lanes, const float *highest, const float *base, float *sum);
-    void (*add_turned)(long slices, long stride, long tile_column, const float *parts, const float *factors, long rows,
-                       long columns, float *to, long row);
+    void (*add_turned)(long slices, long stride, long tile_column, const float *parts, const float *factors,
+                       long factor_stride, long rows, long columns, float *to, long row);
     void (*product)(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
                     bool accumulate);
 } tile_kernels;

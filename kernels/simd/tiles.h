@@ -28,6 +28,12 @@
 #define LANES 16
 #include "vector.h"
 
+/* A thread's last words on a slice: what it stored past the cache is visible before the signal that the slice is done. */
+INLINE void finish(void)
+{
+    _mm_sfence();
+}
+
 typedef struct {
     __m512 low, high; /* 32 numbers: the first sixteen and the rest */
 } floats32;
@@ -395,20 +401,10 @@ static void exponentials(long words, const float *bias, const float *logits, con
                                tile_column, pairs);
 }
 
-/* After the last block of a slice: its sums relative to its highest logits. What was stored past the cache is visible
- * before the signal that the slice is done. */
-static void settle(long lanes, const float *highest, const float *base, float *sum)
-{
-    for (long lane = 0; lane < lanes; lane += TILE)
-        _mm512_storeu_ps(sum + lane, _mm512_loadu_ps(sum + lane) * exponential(_mm512_loadu_ps(base + lane) -
-                                                                               _mm512_loadu_ps(highest + lane), 2));
-    _mm_sfence();
-}
-
-/* Rows of dh: added to them is the transposed sum of the slices' parts, each times its factors (slices, PANEL), of two
- * tiles: 16 columns of dh x PANEL lanes as `exponentials` orders them. */
-static void add_turned(long slices, long stride, long tile_column, const float *parts, const float *factors, long rows,
-                       long columns, float *to, long row)
+/* Rows of dh: added to them is the transposed sum of the slices' parts, each times its factors (PANEL), factor_stride
+ * from a slice's to the next, of two tiles: 16 columns of dh x PANEL lanes as `exponentials` orders them. */
+static void add_turned(long slices, long stride, long tile_column, const float *parts, const float *factors,
+                       long factor_stride, long rows, long columns, float *to, long row)
 {
     for (int tile = 0; tile < 2; tile++, parts += tile_column) {
         __m512i lines[TILE], lanes;
@@ -417,8 +413,9 @@ static void add_turned(long slices, long stride, long tile_column, const float *
         for (int i = 0; i < TILE; i++) {
             __m512 sum = _mm512_setzero_ps();
             for (long slice = 0; slice < slices; slice++) {
-                floats32 all = load_all(factors + slice * PANEL);
-                sum += _mm512_loadu_ps(parts + slice * stride + i * TILE) * _mm512_permutex2var_ps(all.low, lanes, all.high);
+                floats32 factor = load_all(factors + slice * factor_stride);
+                sum += _mm512_loadu_ps(parts + slice * stride + i * TILE) *
+                       _mm512_permutex2var_ps(factor.low, lanes, factor.high);
             }
             lines[i] = (__m512i)sum;
         }
@@ -440,5 +437,5 @@ static const struct {
     {                                                                                                                  \
         .begin = begin, .end = end, .split_rows = split_rows, .split_turned = split_turned,                            \
         .split_pairs = split_pairs, .split_columns = split_columns, .highest_logits = highest_logits,                  \
-        .exponentials = exponentials, .settle = settle, .add_turned = add_turned, .product = product                   \
+        .exponentials = exponentials, .add_turned = add_turned, .product = product                                     \
     }

@@ -38,17 +38,20 @@ INLINE void pack_square(const float *source, long row, long steps, long lanes, f
             store(panel + i * PANEL, square[i]);
 }
 
-/* Lanes of a panel: panel[k][lane] = source(lane, k), 0 for lane >= lanes. One of the source's two strides is 1. */
-static void pack(matrix source, long depth, long lanes, float *panel)
+/* Lanes of a panel: panel[k][lane] = source(lane, k), 0 for lane >= lanes. One of the source's two strides is 1; where it
+ * is read by columns, they are multiplied by their scale (depth), unless NULL. */
+static void pack(matrix source, long depth, long lanes, const float *scale, float *panel)
 {
     const float *end = source.data + (lanes - 1) * source.row + (depth - 1) * source.step + 1;
     for (long lane = 0; lane < PANEL; lane += LANES) {
         const long there = lanes - lane > 0 ? lanes - lane : 0;
         const float *from = source.data + lane * source.row;
         float *to = panel + lane;
-        if (source.step != 1)
+        if (source.row == 1)
             for (long k = 0; k < depth; k++, from += source.step) { /* beyond a row's end the next row is read */
                 vec v = end - from >= LANES ? load(from) : load_some(from, there);
+                if (scale != NULL)
+                    v *= scale[k];
                 store(to + k * PANEL, there < LANES ? first_lanes(v, there, 0) : v);
             }
         else if (there < LANES || depth < LANES)
@@ -262,35 +265,31 @@ static void column_sums(long rows, long stride, long columns, const float *x, fl
  * sum over the words are vertical, a register for each vector of lanes. `lanes` is the padded batch, a multiple of
  * LANES. */
 
-/* Sweep one. logits += bias, then logits = exp(logits - highest), where `highest` includes the block's maximum and
- * `sum`, the sum of all exponentials so far, is relative to it; they begin as -FLT_MAX (finite: words may have the
- * logit -inf) and 0. So is `differences`, unless NULL, the sum of logit - highest over all words so far, of which there
- * were words_before: sums of the logits themselves would lose the differences between large ones. */
-static void exponentials(long words, long lanes, long stride, long words_before, const float *bias, float *logits,
-                         float *highest, float *sum, float *differences)
+/* The highest logit + bias of each lane; -FLT_MAX (finite) where all are -inf. */
+static void highest_logits(long words, long lanes, long stride, const float *bias, const float *logits, float *highest)
 {
     for (long lane = 0; lane < lanes; lane += LANES) {
-        vec before = load(highest + lane), top = before;
+        vec top = all(-FLT_MAX);
+        for (long word = 0; word < words; word++)
+            top = highest_of(load(logits + word * stride + lane) + (bias != NULL ? bias[word] : 0), top);
+        store(highest + lane, top);
+    }
+}
+
+/* logits = exp(logits + bias - base), whose sum is added to `sum`; `highest` becomes the highest logit so far. A base
+ * lies less than 88 below it, or the sum is not to be used. */
+static void exponentials(long words, long lanes, long stride, const float *bias, const float *base, float *logits,
+                         float *highest, float *sum)
+{
+    for (long lane = 0; lane < lanes; lane += LANES) {
+        const vec reference = load(base + lane);
+        vec top = load(highest + lane), total = load(sum + lane);
         for (long word = 0; word < words; word++) {
             float *at = logits + word * stride + lane;
-            vec logit = load(at);
-            if (bias != NULL)
-                store(at, logit += bias[word]);
-            top = highest_of(logit, top);
-        }
-        if (differences != NULL) {
-            vec below = {0};
-            if (words_before > 0)
-                below = load(differences + lane) + (before - top) * (float)words_before;
-            for (long word = 0; word < words; word++)
-                below += load(logits + word * stride + lane) - top;
-            store(differences + lane, below);
-        }
-        vec total = load(sum + lane) * exp_of(before - top);
-        for (long word = 0; word < words; word++) {
-            float *at = logits + word * stride + lane;
-            vec e = exp_of(load(at) - top);
+            vec logit = load(at) + (bias != NULL ? bias[word] : 0);
+            vec e = exp_of(logit - reference);
             store(at, e);
+            top = highest_of(logit, top);
             total += e;
         }
         store(sum + lane, total);
@@ -298,49 +297,31 @@ static void exponentials(long words, long lanes, long stride, long words_before,
     }
 }
 
-/* Sweep two if the exponentials were not stored: logits = exp(logits + bias - highest - log_sum), the probabilities.
- * The two are subtracted one after the other: for large logits their sum would lose significant digits. */
-static void probabilities(long words, long lanes, long stride, const float *bias, const float *highest,
-                          const float *log_sum, float *logits)
+/* After the last block of a slice: its sums relative to its highest logits. */
+static void settle(long lanes, const float *highest, const float *base, float *sum)
 {
-    for (long lane = 0; lane < lanes; lane += LANES) {
-        vec top = load(highest + lane), rest = load(log_sum + lane);
-        for (long word = 0; word < words; word++) {
-            float *at = logits + word * stride + lane;
-            vec logit = bias != NULL ? load(at) + bias[word] : load(at);
-            store(at, exp_of(logit - top - rest));
-        }
-    }
+    for (long lane = 0; lane < lanes; lane += LANES)
+        store(sum + lane, load(sum + lane) * exp_of(load(base + lane) - load(highest + lane)));
 }
 
-/* p = p * scale - shift, with a scale and a shift for every lane. */
-static void scale_lanes(long words, long lanes, long stride, const float *scale, const float *shift, float *p)
-{
-    for (long word = 0; word < words; word++)
-        for (long lane = 0; lane < lanes; lane += LANES) {
-            float *at = p + word * stride + lane;
-            store(at, load(at) * load(scale + lane) - load(shift + lane));
-        }
-}
-
-/* sums[word] = sum of p over the first `lanes` lanes. */
-static void lane_sums(long words, long lanes, long stride, const float *p, float *sums)
+/* sums[word] = sum of e * scale over the first `lanes` lanes. */
+static void lane_sums(long words, long lanes, long stride, const float *e, const float *scale, float *sums)
 {
     for (long word = 0; word < words; word++) {
         vec total = {0};
         for (long lane = 0; lane < lanes; lane += LANES)
-            total += load_some(p + word * stride + lane, lanes - lane);
+            total += load_some(e + word * stride + lane, lanes - lane) * load_some(scale + lane, lanes - lane);
         sums[word] = sum_of_lanes(total);
     }
 }
 
-/* scale = exp(block_highest - highest - log_sum) * row_scale: what turns exponentials relative to the block's highest
- * logit into dlogits. */
-static void rescale(long lanes, const float *block_highest, const float *highest, const float *log_sum,
-                    const float *row_scale, float *scale)
+/* scale = exp(base - highest - log_sum) * row_scale: what makes dlogits of exponentials relative to the base. The two are
+ * subtracted one after the other: for large logits their sum would lose significant digits. */
+static void rescale(long lanes, const float *base, const float *highest, const float *log_sum, const float *row_scale,
+                    float *scale)
 {
     for (long lane = 0; lane < lanes; lane += LANES) {
-        vec below = load(block_highest + lane) - load(highest + lane) - load(log_sum + lane);
+        vec below = load(base + lane) - load(highest + lane) - load(log_sum + lane);
         store(scale + lane, exp_of(below) * load(row_scale + lane));
     }
 }
@@ -365,13 +346,17 @@ static void combine(long slices, long lanes, const float *highest, const float *
     }
 }
 
-/* total (lanes) = sum of the slices' parts, in slice order; part s begins at parts + s * stride. */
-static void add_slices(long slices, long stride, long lanes, const float *parts, float *total)
+/* total (lanes) = sum of the slices' parts, in slice order, each times its factors, unless NULL; those of slice s begin
+ * at parts + s * stride and at factors + s * factor_stride. */
+static void add_slices(long slices, long stride, long lanes, const float *parts, const float *factors,
+                       long factor_stride, float *total)
 {
     for (long lane = 0; lane < lanes; lane += LANES) {
         vec sum = {0};
-        for (long slice = 0; slice < slices; slice++)
-            sum += load_some(parts + slice * stride + lane, lanes - lane);
+        for (long slice = 0; slice < slices; slice++) {
+            vec part = load_some(parts + slice * stride + lane, lanes - lane);
+            sum += factors != NULL ? part * load_some(factors + slice * factor_stride + lane, lanes - lane) : part;
+        }
         store_some(total + lane, sum, lanes - lane);
     }
 }
@@ -820,9 +805,9 @@ const simd_kernels TABLE_NAME(VARIANT) = {
     .dots = dots,
     .add_bias = add_bias,
     .column_sums = column_sums,
+    .highest_logits = highest_logits,
     .exponentials = exponentials,
-    .probabilities = probabilities,
-    .scale_lanes = scale_lanes,
+    .settle = settle,
     .lane_sums = lane_sums,
     .rescale = rescale,
     .combine = combine,
