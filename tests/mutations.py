@@ -195,6 +195,8 @@ def changes_of_text(text: str) -> Iterator[str]:
     for found in TOKEN.finditer(text):
         yield text[: found.start()] + TOKENS[found[0]] + text[found.end() :]
     for found in LITERAL.finditer(text):
+        if re.search(r"\b_mm\d*_\w+\([^()]*, $", text[: found.start()]) and text[found.end()] == ")":
+            continue  # an immediate of an instruction: the compiler refuses a choice
         whole, fraction, suffix = found.groups()
         value = str(float(whole + fraction) * 1.05 or 0.05) + suffix if fraction else str(int(whole) + 1)
         yield text[: found.start()] + value + text[found.end() :]
