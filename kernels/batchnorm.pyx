@@ -1,8 +1,6 @@
 """Batch normalization, by blocks of channels: each channel's sums over the batch belong to one slice."""
 
-from libc.math cimport sqrt
-
-from core cimport COLUMN_BLOCK, ceil_div, core_api, import_core
+from core cimport COLUMN_BLOCK, batch_statistics, ceil_div, core_api, import_core, inverse_deviation
 
 cdef const core_api *core = import_core()
 
@@ -35,22 +33,13 @@ cdef void forward_slice(void *context, long slice, int hand) noexcept nogil:
     cdef long first = slice * COLUMN_BLOCK, columns = min(COLUMN_BLOCK, call.channels - first), i
     cdef float *mean = call.mean + first
     cdef float *inv_std = call.inv_std + first
-    cdef float *running_mean = call.running_mean + first
-    cdef float *running_var = call.running_var + first
-    cdef float var[COLUMN_BLOCK]
-    cdef double unbiased
     if call.training:
-        core.simd.batchnorm_statistics(call.rows, call.channels, columns, call.x + first, mean, var)
-        unbiased = call.rows / (call.rows - 1.0)
-        for i in range(columns):
-            running_mean[i] += call.momentum * (mean[i] - running_mean[i])
-            running_var[i] += call.momentum * (<float> (var[i] * unbiased) - running_var[i])
+        batch_statistics(core.simd, call.rows, call.channels, columns, call.x + first, call.momentum, call.eps,
+                         call.running_mean + first, call.running_var + first, mean, inv_std)
     else:
         for i in range(columns):
-            mean[i] = running_mean[i]
-            var[i] = running_var[i]
-    for i in range(columns):
-        inv_std[i] = <float> (1 / sqrt(<double> var[i] + call.eps))
+            mean[i] = call.running_mean[first + i]
+            inv_std[i] = inverse_deviation(call.running_var[first + i], call.eps)
     core.simd.batchnorm_normalize(call.rows, call.channels, columns, call.x + first, mean, inv_std,
                                   call.weight + first, call.bias + first, call.y + first)
 

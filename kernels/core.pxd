@@ -1,6 +1,6 @@
 """What the ops take from the module `core`: its api and the shape of its parts (simd/core.h)."""
 
-from libc.math cimport pow, sqrt
+from libc.math cimport pow, rint, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 ctypedef fused ids_t:
@@ -95,6 +95,13 @@ cdef extern from "core.h" nogil:
         void (*batchnorm_dx)(long rows, long stride, long columns, bint training, const float *dy, const float *x,
                              const float *weight, const float *mean, const float *inv_std, const float *dweight,
                              const float *dbias, float *dx) noexcept nogil
+        void (*masked_gelu)(long rows, long stride, long columns, const float *x, const float *mean,
+                            const float *inv_std, const float *weight, const float *bias, const dropout_mask *mask,
+                            uint64_t first, float *y) noexcept nogil
+        void (*masked_gelu_sums)(long rows, long stride, long columns, const float *dy, const float *x,
+                                 const float *mean, const float *inv_std, const float *weight, const float *bias,
+                                 const dropout_mask *mask, uint64_t first, float *dz, float *dweight,
+                                 float *dbias) noexcept nogil
         void (*stream)(long rows, long columns, const float *source, long row, float *to) noexcept nogil
         void (*update)(const update_rule *rule, long n, const float *grad, float *state, float *state2,
                        float *param) noexcept nogil
@@ -179,3 +186,32 @@ cdef inline update_rule adamw_rule(double lr, long step, double beta1, double be
                                    double weight_decay) noexcept nogil:
     return update_rule(ADAMW, lr / (1 - pow(beta1, step)), 1 - lr * weight_decay, beta1, beta2, eps,
                        1 / sqrt(1 - pow(beta2, step)))
+
+
+cdef inline dropout_mask mask_of(const int64_t[::1] counter, uint32_t layer, double p) noexcept:
+    """The mask of a seed, a step and a layer, of which a share p is left out."""
+    cdef uint64_t seed = counter[0]
+    cdef dropout_mask mask
+    mask.key[0], mask.key[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
+    mask.step, mask.layer = <uint32_t> counter[1], layer
+    mask.threshold = <uint32_t> min(rint(p * 4294967296.0), 4294967295.0)
+    mask.scale = <float> (1 / (1 - p))
+    return mask
+
+
+cdef inline void batch_statistics(const simd_kernels *simd, long rows, long stride, long columns, const float *x,
+                                  float momentum, float eps, float *running_mean, float *running_var, float *mean,
+                                  float *inv_std) noexcept nogil:
+    """What batchnorm normalizes some columns by in training; the running statistics move towards it."""
+    cdef float var[COLUMN_BLOCK]
+    cdef double unbiased = rows / (rows - 1.0)
+    cdef long i
+    simd.batchnorm_statistics(rows, stride, columns, x, mean, var)
+    for i in range(columns):
+        running_mean[i] += momentum * (mean[i] - running_mean[i])
+        running_var[i] += momentum * (<float> (var[i] * unbiased) - running_var[i])
+        inv_std[i] = inverse_deviation(var[i], eps)
+
+
+cdef inline float inverse_deviation(float var, float eps) noexcept nogil:
+    return <float> (1 / sqrt(<double> var + eps))

@@ -1,9 +1,8 @@
 """dropout, whose mask is made again in the backward pass: Philox4x32-10 needs no state but the number of a block."""
 
-from libc.math cimport rint
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
-from core cimport ceil_div, core_api, dropout_mask, import_core
+from core cimport ceil_div, core_api, dropout_mask, import_core, mask_of
 
 cdef const core_api *core = import_core()
 
@@ -29,15 +28,11 @@ def dropout_forward(x, const int64_t[::1] counter, y, *, uint32_t layer, double 
     """y = x / (1 - p) where the mask keeps x, else 0."""
     cdef const float[::1] x_flat = x.ravel()
     cdef float[::1] y_flat = y.ravel()
-    cdef uint64_t seed = counter[0]
     cdef Call call
     if x_flat.shape[0] == 0:
         return
     call.n, call.x, call.y = x_flat.shape[0], &x_flat[0], &y_flat[0]
-    call.mask.key[0], call.mask.key[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
-    call.mask.step, call.mask.layer = <uint32_t> counter[1], layer
-    call.mask.threshold = <uint32_t> min(rint(p * 4294967296.0), 4294967295.0)
-    call.mask.scale = <float> (1 / (1 - p))
+    call.mask = mask_of(counter, layer, p)
     with nogil:
         core.run(mask_slice, &call, ceil_div(call.n, SLICE), threads)
 

@@ -89,6 +89,10 @@ def dropout(rng: np.random.Generator, *shape: int) -> Inputs:
     return {"x": normal(rng, *shape), "counter": rng.integers(-(2**63), 2**63, 2), "dy": normal(rng, *shape)}
 
 
+def batchnorm_gelu_dropout(rng: np.random.Generator, B: int, C: int) -> Inputs:
+    return {**batchnorm(rng, B, C), "counter": dropout(rng)["counter"]}
+
+
 def softmax(rng: np.random.Generator, B: int, V: int) -> Inputs:
     return {"x": normal(rng, B, V, scale=2), "dy": normal(rng, B, V)}
 
@@ -173,6 +177,7 @@ def example(op: str, *, B: int = 5, T: int = 3, D: int = 4, H: int = 6, V: int =
         "add": lambda: add(rng, B, H),
         "gelu": lambda: gelu(rng, B, H),
         "dropout": lambda: dropout(rng, B, H),
+        "batchnorm_gelu_dropout": lambda: batchnorm_gelu_dropout(rng, B, H),
         "softmax": lambda: softmax(rng, B, V),
         "cross_entropy": lambda: cross_entropy(rng, B, V),
         "linear_cross_entropy": lambda: linear_cross_entropy(rng, B, H, V),

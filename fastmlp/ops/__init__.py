@@ -49,6 +49,8 @@ class Ops:
     add: Callable[..., None]
     dropout_forward: Callable[..., None]
     dropout_backward: Callable[..., None]
+    batchnorm_gelu_dropout_forward: Callable[..., None]
+    batchnorm_gelu_dropout_backward: Callable[..., None]
     softmax_forward: Callable[..., None]
     softmax_backward: Callable[..., None]
     cross_entropy_forward: Callable[..., None]

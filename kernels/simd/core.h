@@ -103,6 +103,12 @@ typedef struct {
                          const float *weight, const float *mean, const float *inv_std, const float *dweight,
                          const float *dbias, float *dx);
 
+    void (*masked_gelu)(long rows, long stride, long columns, const float *x, const float *mean, const float *inv_std,
+                        const float *weight, const float *bias, const dropout_mask *mask, uint64_t first, float *y);
+    void (*masked_gelu_sums)(long rows, long stride, long columns, const float *dy, const float *x, const float *mean,
+                             const float *inv_std, const float *weight, const float *bias, const dropout_mask *mask,
+                             uint64_t first, float *dz, float *dweight, float *dbias);
+
     void (*stream)(long rows, long columns, const float *from, long row, float *to);
     void (*update)(const update_rule *rule, long n, const float *grad, float *state, float *state2, float *param);
 } simd_kernels;

@@ -74,8 +74,8 @@ PLACES = {  # where an op's stem is, and what else is in a folder of ops: files 
     "tests/ops/test_{}.py": None,  # and tests of whole back-ends
     "benchmarks/bench_{}.py": None,
 }
-# in public these are fastmlp.optim and NumPy's +; the third is the trainer's alone
-WITHOUT_FUNCTION = {"update", "add", "context_averages"}
+# in public these are fastmlp.optim, NumPy's + and three modules of nn in sequence; the last is the trainer's alone
+WITHOUT_FUNCTION = {"update", "add", "batchnorm_gelu_dropout", "context_averages"}
 
 
 @pytest.mark.parametrize("place", PLACES)

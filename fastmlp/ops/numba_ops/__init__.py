@@ -16,6 +16,10 @@ An op cuts its problem into slices and hands them to a team of threads (team.py)
 from fastmlp.ops.numba_ops._compiling import compile_ops
 from fastmlp.ops.numba_ops.add import add
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
+from fastmlp.ops.numba_ops.batchnorm_gelu_dropout import (
+    batchnorm_gelu_dropout_backward,
+    batchnorm_gelu_dropout_forward,
+)
 from fastmlp.ops.numba_ops.context_averages import context_averages_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
 from fastmlp.ops.numba_ops.dropout import dropout_backward, dropout_forward
@@ -45,6 +49,8 @@ __all__ = [
     "add",
     "batchnorm_backward",
     "batchnorm_forward",
+    "batchnorm_gelu_dropout_backward",
+    "batchnorm_gelu_dropout_forward",
     "compile_ops",
     "context_averages_forward",
     "cross_entropy",

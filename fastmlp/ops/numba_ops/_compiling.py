@@ -5,6 +5,10 @@ from typing import Any
 import numpy as np
 
 from fastmlp.ops.numba_ops.batchnorm import batchnorm_backward, batchnorm_forward
+from fastmlp.ops.numba_ops.batchnorm_gelu_dropout import (
+    batchnorm_gelu_dropout_backward,
+    batchnorm_gelu_dropout_forward,
+)
 from fastmlp.ops.numba_ops.context_averages import context_averages_forward
 from fastmlp.ops.numba_ops.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
 from fastmlp.ops.numba_ops.dropout import dropout_forward
@@ -32,6 +36,7 @@ def compile_ops(ids_dtype: Any = np.int32) -> None:
     ids_dtype  the type of the ids in later calls, int32 or int64
     """
     ids, rows = np.zeros((2, 1), ids_dtype), np.zeros(1, ids_dtype)
+    counter = np.zeros(2, np.int64)
     targets, drows = np.zeros(2, ids_dtype), np.zeros((1, 2), np.float32)
     x, weight, dweight, running = np.zeros((4, 2, 2), np.float32)
     vector, dvector, mean, inv_std = np.ones((4, 2), np.float32)
@@ -44,9 +49,11 @@ def compile_ops(ids_dtype: Any = np.int32) -> None:
     linear_backward(dy, x, weight, y, dweight, dvector)
     batchnorm_forward(x, vector, vector, mean, running[0], mean, inv_std, y)
     batchnorm_backward(dy, x, vector, mean, inv_std, y, dvector, dvector)
+    batchnorm_gelu_dropout_forward(x, vector, vector, mean, running[0], counter, mean, inv_std, y, layer=0, p=0.5)
+    batchnorm_gelu_dropout_backward(dy, x, vector, mean, inv_std, vector, counter, y, dvector, dvector, layer=0, p=0.5)
     tanh_forward(x, y)
     tanh_backward(dy, y, x)
-    dropout_forward(x, np.zeros(2, np.int64), y, layer=0, p=0.5)
+    dropout_forward(x, counter, y, layer=0, p=0.5)
     gelu_forward(x, y)
     gelu_backward(dy, x, y)
     cross_entropy_forward(x, targets, vector, mean, inv_std, dvector)

@@ -76,9 +76,13 @@ def _batchnorm_forward(
         inv_std[first + c] = 1 / math.sqrt(var[c] + eps)
     middle, scale, add = mean[first:last], inv_std[first:last] * weight[first:last], bias[first:last]
     for i in range(rows):
-        row, out = x[i, first:last], y[i, first:last]
-        for c in range(channels):
-            out[c] = (row[c] - middle[c]) * scale[c] + add[c]
+        _normalize_row(x[i, first:last], middle, scale, add, y[i, first:last])
+
+
+@jit
+def _normalize_row(x: Array, middle: Array, scale: Array, add: Array, y: Array) -> None:
+    for c in range(x.size):
+        y[c] = (x[c] - middle[c]) * scale[c] + add[c]
 
 
 def batchnorm_backward(

@@ -20,13 +20,9 @@ ROUND = tuple(np.uint64(number) for number in range(10))
 
 def dropout_forward(x: Array, counter: Array, y: Array, *, layer: int, p: float, threads: int = 1) -> None:
     """Sliced over the elements, by whole blocks."""
-    x, y, (seed, step) = x.reshape(-1), y.reshape(-1), counter.astype(np.uint64)
-    threshold, scale = np.uint32(min(round(p * 2**32), 2**32 - 1)), np.float32(1 / (1 - p))
-    numbers = seed & LOW, seed >> HALF, step & LOW, np.uint64(layer), threshold, scale
+    x, y, mask = x.reshape(-1), y.reshape(-1), mask_of(counter, layer, p)
     slices = cut_elements(x.size, times=4, multiple_of=BLOCK)
-    team.run_slices(
-        lambda first, last: _dropout(x[first:last], y[first:last], np.uint64(first // BLOCK), *numbers), slices, threads
-    )
+    team.run_slices(lambda first, last: _dropout(x[first:last], y[first:last], first, mask), slices, threads)
 
 
 def dropout_backward(dy: Array, counter: Array, dx: Array, *, layer: int, p: float, threads: int = 1) -> None:
@@ -34,16 +30,29 @@ def dropout_backward(dy: Array, counter: Array, dx: Array, *, layer: int, p: flo
     dropout_forward(dy, counter, dx, layer=layer, p=p, threads=threads)
 
 
+def mask_of(counter: Array, layer: int, p: float) -> tuple[Any, ...]:
+    """Return what a mask is made of, in the kernels' types."""
+    seed, step = counter.astype(np.uint64)
+    threshold, scale = np.uint32(min(round(p * 2**32), 2**32 - 1)), np.float32(1 / (1 - p))
+    return seed & LOW, seed >> HALF, step & LOW, np.uint64(layer), threshold, scale
+
+
 @jit
-def _dropout(
-    x: Array, y: Array, block: Any, key0: Any, key1: Any, step: Any, layer: Any, threshold: Any, scale: Any
-) -> None:
-    words = np.empty(PIECE, np.uint32)
+def _dropout(x: Array, y: Array, first: int, mask: Any) -> None:
+    """Mask elements; `first` is the number of the first one."""
+    key0, key1, step, layer, threshold, scale = mask
+    if threshold == 0:
+        y[:] = x
+        return
+    before = first % BLOCK
+    words = np.empty(PIECE + 2 * BLOCK, np.uint32)
     for start in range(0, x.size, PIECE):
         some, masked = x[start : start + PIECE], y[start : start + PIECE]
-        _random_words(block + np.uint64(start // BLOCK), key0, key1, step, layer, words[: some.size + BLOCK - 1])
+        block = np.uint64((first + start) // BLOCK)
+        _random_words(block, key0, key1, step, layer, words[: before + some.size + BLOCK - 1])
+        of_some = words[before:]
         for i in range(some.size):
-            masked[i] = some[i] * scale if words[i] >= threshold else _ZERO
+            masked[i] = some[i] * scale if of_some[i] >= threshold else _ZERO
 
 
 @jit

@@ -25,6 +25,10 @@ splits each number in two bf16, and products are up to 1e-5 off; "bf16" rounds n
 
 from fastmlp.ops.reference.add import add
 from fastmlp.ops.reference.batchnorm import batchnorm_backward, batchnorm_forward
+from fastmlp.ops.reference.batchnorm_gelu_dropout import (
+    batchnorm_gelu_dropout_backward,
+    batchnorm_gelu_dropout_forward,
+)
 from fastmlp.ops.reference.context_averages import context_averages_forward
 from fastmlp.ops.reference.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_forward
 from fastmlp.ops.reference.dropout import dropout_backward, dropout_forward
@@ -54,6 +58,8 @@ __all__ = [
     "add",
     "batchnorm_backward",
     "batchnorm_forward",
+    "batchnorm_gelu_dropout_backward",
+    "batchnorm_gelu_dropout_forward",
     "context_averages_forward",
     "cross_entropy",
     "cross_entropy_backward",
