@@ -12,7 +12,7 @@ the last layer's weight. Without an autograd tape, a layer keeps what its last f
 the output's gradient, stores the gradients of the parameters and returns that of the input. Differences from PyTorch:
 
   - `backward` replaces the gradients of the previous call instead of adding to them: zero_grad() is not needed
-  - do not change an array that went through a layer before that layer's backward pass
+  - do not change an array that went through a layer, or the layer's parameters, before its backward pass
   - a module may occur only once in a network; weights cannot be shared by assignment
   - parameters are NumPy arrays and stay the same arrays: change them in place (`layer.weight[...] = array`)
 

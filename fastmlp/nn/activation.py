@@ -92,7 +92,8 @@ class GELU(Module):
 
     def backward(self, grad: Any) -> Array:
         """Return the gradient of the input; grad has the output's shape."""
-        x: Array = self._kept()
+        kept = self._kept()
+        x: Array = kept() if callable(kept) else kept  # nn/fused.py stores a function that makes it
         dy = self._upstream(grad, x.dtype, x.shape)
         dx = self.place.over(self, "dx", dy)
         self.place.run("gelu_backward", dy, x, dx)

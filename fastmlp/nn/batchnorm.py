@@ -66,49 +66,63 @@ class BatchNorm1d(Module):
 
         Raise ValueError for another shape and for batch statistics of one value. An empty input changes no statistics.
         """
-        x = as_floats("BatchNorm1d: input", input, self.dtype)
-        if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
-            c = self.num_features
-            raise ValueError(f"BatchNorm1d: input: expected shape (B, {c}) or (B, {c}, L), got {x.shape}")
-        rows, of_batch = self._rows(x), x.size > 0 and (self.training or not self.track_running_stats)
-        if of_batch and len(rows) == 1:
-            raise ValueError(
-                f"BatchNorm1d: input: expected more than one value a channel to train on, got shape {x.shape};"
-                " eval() goes by the running statistics"
-            )
-        mean, inv_std = (self.place.array(self, name, (self.num_features,), x.dtype) for name in ("mean", "inv_std"))
-        y = self.place.array(self, "y", rows.shape, x.dtype)
-        self.place.run(
-            "batchnorm_forward",
-            rows,
-            self._scale(),
-            np.zeros(x.shape[1], x.dtype) if self.bias is None else self.bias,
-            np.zeros(x.shape[1], x.dtype) if self.running_mean is None else self.running_mean,
-            np.ones(x.shape[1], x.dtype) if self.running_var is None else self.running_var,
-            mean,
-            inv_std,
-            y,
-            training=of_batch,
-            momentum=self._momentum(),
-            eps=self.eps,
-        )
-        if self.training and self.num_batches_tracked is not None:
-            self.place.call(_count_one, self.num_batches_tracked.data)
-        self.place.keep(rows)
-        self._saved = rows, mean, inv_std, of_batch, x.shape
+        x, of_batch = self.checked(input)
+        y = self.run_forward("batchnorm_forward", x, of_batch, training=of_batch)
         return self._back(y, x.shape)
 
     def backward(self, grad: Any) -> Array:
         """Return the gradient of the input; grad has the output's shape."""
-        rows, mean, inv_std, of_batch, shape = self._kept()
+        _, _, _, of_batch, shape = self._kept()
         dy = self._rows(self._upstream(grad, self.dtype, shape))
+        return self._back(self.run_backward("batchnorm_backward", dy, training=of_batch), shape)
+
+    def checked(self, input: Any) -> tuple[Array, bool]:
+        """Return the input as floats, and whether its own statistics normalize it. Raise the errors of `forward`."""
+        x = as_floats("BatchNorm1d: input", input, self.dtype)
+        if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
+            c = self.num_features
+            raise ValueError(f"BatchNorm1d: input: expected shape (B, {c}) or (B, {c}, L), got {x.shape}")
+        of_batch = x.size > 0 and (self.training or not self.track_running_stats)
+        if of_batch and x.size == self.num_features:
+            raise ValueError(
+                f"BatchNorm1d: input: expected more than one value a channel to train on, got shape {x.shape};"
+                " eval() goes by the running statistics"
+            )
+        return x, of_batch
+
+    def run_forward(self, op: str, x: Array, of_batch: bool, *arrays: Array, **options: Any) -> Array:
+        """Return the rows that batchnorm_forward gives, or an op that goes on from there and takes more arrays."""
+        rows = self._rows(x)
+        mean, inv_std = (self.place.array(self, name, (self.num_features,), x.dtype) for name in ("mean", "inv_std"))
+        y = self.place.array(self, "y", rows.shape, x.dtype)
+        running = (
+            np.zeros(x.shape[1], x.dtype) if self.running_mean is None else self.running_mean,
+            np.ones(x.shape[1], x.dtype) if self.running_var is None else self.running_var,
+        )
+        inputs = rows, self._scale(), self.shift(), *running, *arrays
+        self.place.run(op, *inputs, mean, inv_std, y, momentum=self._momentum(), eps=self.eps, **options)
+        if self.training and self.num_batches_tracked is not None:
+            self.place.call(_count_one, self.num_batches_tracked.data)
+        self.place.keep(rows)
+        self._saved = rows, mean, inv_std, of_batch, x.shape
+        return y
+
+    def run_backward(self, op: str, dy: Array, *arrays: Array, **options: Any) -> Array:
+        """Return the gradient of the rows for that of what `run_forward` gave; store those of the parameters."""
+        rows, mean, inv_std, _, _ = self._kept()
         dx = self.place.over(self, "dx", dy)
         dweight, dbias = (
             np.empty_like(mean) if getattr(self, name) is None else self._gradient(name) for name in ("weight", "bias")
         )
-        inputs = dy, rows, self._scale(), mean, inv_std
-        self.place.run("batchnorm_backward", *inputs, dx, dweight, dbias, training=of_batch)
-        return self._back(dx, shape)
+        self.place.run(op, dy, rows, self._scale(), mean, inv_std, *arrays, dx, dweight, dbias, **options)
+        return dx
+
+    def normalized_again(self, saved: Any) -> Array:
+        """Return what a forward pass in training gave, from what it saved; this changes nothing."""
+        rows: Array = saved[0]
+        y, unused = np.empty_like(rows), np.zeros((4, self.num_features), rows.dtype)
+        self.place.run("batchnorm_forward", rows, self._scale(), self.shift(), *unused, y, momentum=0.0, eps=self.eps)
+        return y
 
     def _momentum(self) -> float:
         if self.momentum is not None:
@@ -117,6 +131,10 @@ class BatchNorm1d(Module):
 
     def _scale(self) -> Array:
         return np.ones(self.num_features, self.dtype) if self.weight is None else self.weight
+
+    def shift(self) -> Array:
+        """Return the bias, 0 where there is none."""
+        return np.zeros(self.num_features, self.dtype) if self.bias is None else self.bias
 
     @staticmethod
     def _rows(x: Array) -> Array:

@@ -38,10 +38,8 @@ class Dropout(Module):
     def forward(self, input: Any) -> Array:
         """Accept any shape; float64 stays float64, every other type becomes float32."""
         x = as_floats("Dropout: input", input, type_of(input))
-        y, p, counter = x, self.p if self.training else 0, self.counter
+        (p, counter), y = self.draw(), x
         if p:
-            if counter is None:
-                counter = np.array([self.rng.integers(0, 2**63), 0])
             y = self.place.over(self, "y", x)
             self._mask("dropout_forward", x, counter, y, p)
         self._saved = p, counter, x.dtype, x.shape
@@ -56,6 +54,17 @@ class Dropout(Module):
         dx = self.place.over(self, "dx", dy)
         self._mask("dropout_backward", dy, counter, dx, p)
         return dx
+
+    def share(self) -> float:
+        """Return the probability that a number becomes 0 in the present mode."""
+        return self.p if self.training else 0.0
+
+    def draw(self) -> tuple[float, Array]:
+        """Return the share and the counter of the next mask; where the share is 0, of none."""
+        p = self.share()
+        if self.counter is not None:
+            return p, self.counter
+        return p, np.array([self.rng.integers(0, 2**63) if p else 0, 0])
 
     def _mask(self, op: str, x: Array, counter: Array, y: Array, p: float) -> None:
         if p == 1:
