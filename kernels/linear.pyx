@@ -1,6 +1,6 @@
 """The linear layer: three products, each (rows x lanes) = (rows x depth) (depth x lanes), by one routine.
 
-Of a product's two operands the smaller is packed into panels, which the threads then share; the other is read in
+Of a product's two operands one, mostly the smaller, is packed into panels that the threads share; the other is read in
 place, or where it is read by columns, whose values lie in few sets of the cache, packed as each thread comes to it. The
 result's rows are cut into slices, and the depth into chunks whose sums are added up, so that the panels of a
 chunk stay in the cache and rounding errors do not grow with the depth.
@@ -40,6 +40,7 @@ cdef enum:
     SLICES = 32              # slices: all threads wait for the last one
     DEPTH_CHUNK = 1024       # of one sum; and of one that reads columns in place, a page for each step:
     DEPTH_CHUNK_OF_PAGES = 256
+    PART_DEPTH = 512         # of a part at least,
     CHUNK_OF_TILES = 256     # of which two panels lie in the first cache
     PARTS = 16               # of the depth at most, if it has as many chunks
     PART_AT_MOST = 1 << 19   # floats of a result that is computed in parts
@@ -117,8 +118,8 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
     if call.planes:
         p.panels = panels_of(p.left, p.rows, p.depth) + panels_of(p.right, p.lanes, p.depth)
     p.part_depth = p.depth
-    if not p.few and p.depth >= PARTS * DEPTH_CHUNK and p.rows * p.lanes <= PART_AT_MOST:
-        p.part_depth = ceil_div(p.depth, PARTS * DEPTH_CHUNK) * DEPTH_CHUNK
+    if not p.few and p.depth >= PARTS * PART_DEPTH and p.rows * p.lanes <= PART_AT_MOST:
+        p.part_depth = ceil_div(p.depth, PARTS * PART_DEPTH) * PART_DEPTH
     p.parts = ceil_div(p.depth, p.part_depth)
     p.at_once = p.updates and call.planes and p.parts == 1
     if call.planes:

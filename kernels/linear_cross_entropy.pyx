@@ -19,9 +19,10 @@ read in place and every sum over words is vertical.
 
 So the dlogits, e s less the truth, are never made: all that stands between them and e is a factor for each row, which
 the smaller operand takes. A slice has one base, the highest logits of its first words; if others lie far above it, the
-slice is done once more, relative to its highest. A target's e is left out of the products: its dlogit is computed from
-its logit, and what it adds to dh, db and dW is added to them; so is what smoothed labels take from all of them, sums
-over W and h. The rows are ordered by the block of their target, so that a block need not look for its own.
+slice is done once more, relative to its highest. A target's e is left out: its dlogit is computed from its logit, and
+what it adds to dh, db, dW and the sum is added to them, so that no loss of a row certain of it is below 0. So is what
+smoothed labels take from all words, sums over W and h; where p is near it, the products' rounding is what is left in
+dW. The rows are ordered by the block of their target, so that a block need not look for its own.
 
 The products are of float32 ("ieee"), or of tiles of bf16 (simd/tiles.h) with float32 sums and each number rounded once
 ("bf16") or as the sum of two ("bf16x3"): h, s h, the weights and e then have P planes, 1 or 2. Everything between the
@@ -48,6 +49,7 @@ Work memory, in floats, beside the arguments; B are the rows that go at once, L 
                of B V either: the logits are made again, exactly, in sweep two
     update     as both, with all rows at once: there is no gradient of the size of W; 2 U more for int32 ids of the
                U rows that are held
+    labels     S H + 4 (H + 1) more if they are smoothed
 
 and with tiles, where L is B and H is padded to 32:
 
@@ -75,7 +77,9 @@ from fastmlp._kernels.update import rule_of
 
 cdef const core_api *core = import_core()
 
-cdef float BASE_MARGIN = 40  # of logits above their base: sums stay far from infinity, s from 0
+# Of logits above their base: sums stay far from infinity, and s, which is smaller by e to that, from 0 (for any
+# row_scale above 1e-20).
+cdef float BASE_MARGIN = 40
 
 cdef enum:
     BLOCK = 120                # words: a multiple of every variant's tile rows
@@ -120,6 +124,7 @@ ctypedef struct Call:
     bint keep               # sweep two uses the stored exponentials of sweep one
     bint past_the_cache     # which are too many for the caches
     bint store              # this sweep stores the tiles that it makes
+    bint forward            # there is a sweep one
     bint gradients          # there is a sweep two
     bint add                # add to the gradients of W and b: those of the pieces before
     double label_smoothing
@@ -154,7 +159,7 @@ ctypedef struct Call:
     float *h_columns        # a thread's (panels of columns, B, panel): s h
     float *exponentials     # (V, stride) if they are stored, else (threads, block, stride)
     float *dh_parts         # (slices, H, stride), with tiles dh^T in tiles of 16 x 16, (slices, stride, columns)
-    float *scale            # (threads, stride) s, and twice that with tiles
+    float *scale            # (threads, stride) s; with tiles (threads, 3 stride), s and its two parts
     float *weight_sums      # (slices, H) sums of the rows of W, if labels are smoothed, and
     double *weight_sum      # (H + 1) of all, and of b
     double *shifts          # (H + 1) what they take from each row of dW, and of db
@@ -288,7 +293,10 @@ cdef void start(Call *call, long slice) noexcept nogil:
 
 
 cdef bint far_above(const Call *call, long slice) noexcept nogil:
-    """Whether a slice has logits so far above its base that exponentials may be infinite."""
+    """Whether a slice has logits so far above its base that exponentials may be infinite.
+
+    The padding counts: 0 times an infinity would be NaN in dW.
+    """
     cdef long lane
     for lane in range(slice * call.stride, (slice + 1) * call.stride):
         if call.highest[lane] - call.base[lane] > BASE_MARGIN:
@@ -317,11 +325,10 @@ cdef void take_target(Call *call, long row, float *logit, float bias) noexcept n
     logit[0] = -INFINITY
 
 
-cdef void add_target(const Call *call, long slice, long row) noexcept nogil:
-    """Add the target to the sums of exponentials, which it was left out of."""
+cdef void see_target(const Call *call, long slice, long row) noexcept nogil:
+    """Compare the target with the highest logit so far; the sum of exponentials gets it last, exactly."""
     cdef long at = slice * call.stride + row
     call.highest[at] = max(call.highest[at], call.target_logits[row])
-    call.sum[at] += <float> exp(<double> call.target_logits[row] - call.base[at])
 
 
 cdef void begin_dh(Call *call, long first, long words) noexcept nogil:
@@ -455,7 +462,7 @@ cdef void make_exponentials(Call *call, long slice, long first, long words, int 
     core.simd.exponentials(words, call.lanes, call.stride, bias, call.base + base, logits, call.highest + base,
                            call.sum + base)
     for at in range(call.targets_before[block], call.targets_before[block + 1]):
-        add_target(call, slice, call.rows_by_target[at])
+        see_target(call, slice, call.rows_by_target[at])
 
 
 cdef void add_dh(Call *call, long slice, long first, long words, int hand) noexcept nogil:
@@ -519,8 +526,6 @@ cdef float smoothed(const Call *call, long row, long column) noexcept nogil:
 
 cdef void make_factors(Call *call) noexcept nogil:
     cdef long slice
-    if call.label_smoothing:
-        add_weight_sums(call)
     for slice in range(call.slices):
         core.simd.rescale(call.stride, call.base + slice * call.stride, call.row_highest, call.row_log_sum,
                           call.row_scale, call.factors + slice * call.stride)
@@ -611,7 +616,7 @@ cdef void make_exponential_tiles(Call *call, long slice, long first, long words,
                 pairs + lane * height + (word - first) * TILE if pairs else NULL,
             )
             for chosen in range(chosen, at):
-                add_target(call, slice, call.rows_by_target[chosen])
+                see_target(call, slice, call.rows_by_target[chosen])
 
 
 cdef void add_dh_tiles(Call *call, long slice, long first, long words, int hand) noexcept nogil:
@@ -760,8 +765,8 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
     if not call.keep:
         memcpy(call.base + lane, call.row_highest, call.stride * sizeof(float))
         start(call, slice)
-        if call.label_smoothing:
-            sum_weights(call, slice)
+        if call.label_smoothing and not call.forward:
+            sum_weights(call, slice)  # before they are updated; sweep one has done it else
     if wants_products(call):
         call.steps.scale_h(call, slice, hand)
     while first < end:
@@ -788,6 +793,8 @@ cdef Steps OF_TILES = Steps(make_exponential_tiles, add_dh_tiles, scale_h_tiles,
 
 cdef void add_weight_sums(Call *call) noexcept nogil:
     cdef long slice, column, word
+    if not call.label_smoothing:
+        return
     memset(call.weight_sum, 0, (call.H + 1) * sizeof(double))
     for slice in range(call.slices):
         for column in range(call.H):
@@ -808,9 +815,10 @@ cdef double mean_difference(const Call *call, long row) noexcept nogil:
 cdef int combine_slices(Call *call, float *highest, float *log_sum, float *losses) except -1 nogil:
     cdef long row
     cdef double loss, row_log_sum
-    if call.label_smoothing:
-        add_weight_sums(call)
     core.simd.combine(call.slices, call.stride, call.highest, call.sum, call.row_highest, call.row_sum)
+    for row in range(call.B):
+        if call.targets[row] >= 0:
+            call.row_sum[row] += exp(<double> call.target_logits[row] - call.row_highest[row])
     if call.between:
         with gil:
             (<object> call.between)(numpy.asarray(<float[:call.B]> call.row_highest),
@@ -866,12 +874,12 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
 
     False where an update is given up because a loss is infinite or no number; the gradients are then NaN.
     """
-    cdef bint forward = losses is not None
     cdef bint go_on = True
     cdef long rows = call.B, first = 0
     cdef const float *h = call.h
+    call.forward = losses is not None
     call.gradients = call.dh != NULL or call.dbias != NULL or makes_dweight(call)
-    call.keep = call.gradients and forward
+    call.keep = call.gradients and call.forward
     if call.rule == NULL:
         call.B = rows_at_once(rows, call.planes)
     set_sizes(call)
@@ -886,7 +894,7 @@ cdef bint run_pieces(Call *call, const ids_t[::1] targets, const float[::1] row_
                 lay_out(call, work, threads)
                 call.h = h + first * call.H
                 go_on = run_rows(call, &targets[first], &row_scale[first], <float *> &highest[first],
-                                 <float *> &log_sum[first], &losses[first] if forward else NULL, threads)
+                                 <float *> &log_sum[first], &losses[first] if call.forward else NULL, threads)
                 first += call.B
                 call.dh = call.dh + call.B * call.H if call.dh else NULL
                 call.B = min(call.B, rows - first)
@@ -937,6 +945,7 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
     if losses:
         call.store = call.keep
         core.run(sweep_one, call, call.slices, threads)
+        add_weight_sums(call)
         combine_slices(call, highest, log_sum, losses)
         if call.rule and not all_finite(call.B, losses):
             fill_with_nan(call.dh, call.B * call.H)
@@ -954,6 +963,8 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
         memset(call.dh, 0, call.B * call.H * sizeof(float))
     call.store = True
     core.run(sweep_two, call, call.slices, threads)
+    if not losses:
+        add_weight_sums(call)
     if call.dh:
         make_factors(call)
         if call.planes:

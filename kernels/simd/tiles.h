@@ -86,11 +86,6 @@ INLINE floats32 minus(floats32 x, floats32 y)
     return (floats32){x.low - y.low, x.high - y.high};
 }
 
-INLINE floats32 times(floats32 x, floats32 y)
-{
-    return (floats32){x.low * y.low, x.high * y.high};
-}
-
 INLINE floats32 all32(float x)
 {
     return (floats32){_mm512_set1_ps(x), _mm512_set1_ps(x)};
@@ -299,7 +294,7 @@ static void split_columns(long depth, long columns, long column, const float *fr
 enum { PANEL = 2 * TILE };
 
 /* exp(x) for x <= 88 or NaN; 0 below -87. Where one plane of bf16 follows, a minimax fit of degree 4, whose
- * relative error is at most 2.8e-06, and 0 at 0. */
+ * relative error is at most 2.8e-06, and 0 at 0; measured over [-87, 40] 3.2e-6. */
 INLINE __m512 exponential(__m512 x, const int planes)
 {
     if (planes == 2)

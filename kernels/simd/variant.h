@@ -9,7 +9,7 @@
 #define PASTE(a, b) a##b
 #define TABLE_NAME(variant) PASTE(simd_, variant)
 
-enum { PANEL = 2 * LANES, LINE = 16 /* floats of a cache line */, ROWS_AHEAD = 8 };
+enum { PANEL = 2 * LANES, LINE = 16 /* floats of a cache line */, ROWS_AHEAD = 8, FLOATS_AHEAD = 512 };
 
 /* --------------------------------------------------------------------------------------------------------- products
  *
@@ -279,8 +279,8 @@ static void highest_logits(long words, long lanes, long stride, const float *bia
     }
 }
 
-/* logits = exp(logits + bias - base), whose sum is added to `sum`; `highest` becomes the highest logit so far. A base
- * lies less than 88 below it, or the sum is not to be used. */
+/* logits = exp(logits + bias - base), whose sum is added to `sum`; `highest` becomes the highest logit so far. If a base
+ * lies 88 below it or more, neither is to be used. */
 static void exponentials(long words, long lanes, long stride, const float *bias, const float *base, float *logits,
                          float *highest, float *sum)
 {
@@ -894,8 +894,8 @@ static void adagrad(long n, const float *grad, float *squares, float *param, flo
 }
 
 /* lr = rate / (1 - beta1^step), decay = 1 - rate * weight_decay, correction = 1 / sqrt(1 - beta2^step) */
-static void adamw(long n, const float *grad, float *mean, float *square, float *param, float lr, float decay,
-                  double beta1, double beta2, float correction, float eps)
+INLINE void adamw_line(long n, const float *grad, float *mean, float *square, float *param, float lr, float decay,
+                       double beta1, double beta2, float correction, float eps)
 {
     /* 1 - 0.999 in float32 is 1.3e-5 off: the difference is taken before it is rounded */
     const float new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2;
@@ -906,6 +906,23 @@ static void adamw(long n, const float *grad, float *mean, float *square, float *
         mean[i] = m;
         square[i] = s;
         param[i] = decay * param[i] - lr * m / (sqrtf(s) * correction + eps);
+    }
+}
+
+/* The CPU foresees each of these three streams, but not as far ahead as memory is slow. */
+static void adamw(long n, const float *grad, float *mean, float *square, float *param, float lr, float decay,
+                  double beta1, double beta2, float correction, float eps)
+{
+    for (; n > 0; n -= LINE, mean += LINE, square += LINE, param += LINE) {
+        __builtin_prefetch(mean + FLOATS_AHEAD, 1);
+        __builtin_prefetch(square + FLOATS_AHEAD, 1);
+        __builtin_prefetch(param + FLOATS_AHEAD, 1);
+        if (n >= LINE)
+            adamw_line(LINE, grad, mean, square, param, lr, decay, beta1, beta2, correction, eps);
+        else
+            adamw_line(n, grad, mean, square, param, lr, decay, beta1, beta2, correction, eps);
+        if (grad != NULL)
+            grad += LINE;
     }
 }
 

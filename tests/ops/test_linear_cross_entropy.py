@@ -83,8 +83,9 @@ def test_promise_2_agrees_with_float64(ops, rng, chain, sizes):
 
 @pytest.mark.sweep(every=5)
 @chains
-@pytest.mark.parametrize("sizes", [(32, REAL.H), (128, REAL.H), (2, 301), (33, 30)], ids=str)
+@pytest.mark.parametrize("sizes", [(32, REAL.H), (128, REAL.H), (2, 301), (33, 30), (160, 30)], ids=str)
 def test_promise_2_agrees_with_float64_at_real_size(ops, rng, chain, sizes):
+    """Of 160 rows there are more exponentials than the caches hold, in each precision."""
     assert_agrees(ops, chain, inputs.linear_cross_entropy(rng, *sizes, REAL.V))
 
 
@@ -122,7 +123,8 @@ def test_promise_2_agrees_with_float64_where_logits_rise_through_the_vocabulary(
 @pytest.mark.parametrize("left_out", [{}, WITHOUT_BIAS], ids=["bias", "no bias"])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
 def test_promise_2_agrees_with_float64_with_options(ops, rng, chain, left_out, label_smoothing):
-    given, few = inputs.linear_cross_entropy(rng, 33, 31, 301) | left_out, label_smoothing == 1  # p and 1 / V cancel
+    given = inputs.linear_cross_entropy(rng, 33, 31, 301) | left_out
+    few = label_smoothing == 1  # dW is then a difference of two sums, over p and over 1 / V, that cancel
     assert_agrees(ops, chain, given, few=few, label_smoothing=label_smoothing)
 
 
@@ -175,6 +177,29 @@ def test_promise_2_agrees_with_float64_on_extreme_rows(ops, rng, chain, rows, V,
     given = inputs.linear_cross_entropy(rng, 33, 31, V)
     rows(given)
     assert_agrees(ops, chain, given, label_smoothing=label_smoothing, numpy_within=1e-2)
+
+
+@chains
+@smoothings
+@pytest.mark.parametrize("word", [40, 200, 4_000])
+@pytest.mark.parametrize("height", [18, 25, 35, 60])
+def test_promise_2_agrees_with_float64_of_rows_certain_of_their_target(ops, rng, chain, height, word, label_smoothing):
+    """Wherever it stands: nothing is lost between its logit and what exponentials are relative to."""
+    given = inputs.linear_cross_entropy(rng, 33, 31, 4_097)
+    given["h"][::2, 0], given["h"][1::2, 0], given["weight"][word, 0] = 1, 0, height
+    given["targets"][::2] = word
+    assert_agrees(ops, chain, given, label_smoothing=label_smoothing, numpy_within=1e-2)
+    assert (run_chain(ops, chain, given)["losses"] >= 0).all()
+
+
+@chains
+@pytest.mark.parametrize("possible", [3_797, 10], ids=["the first 300", "all but ten"])
+def test_promise_2_agrees_with_float64_where_words_are_impossible(ops, rng, chain, possible):
+    given = inputs.linear_cross_entropy(rng, 33, 31, 4_097)
+    given["bias"][:-possible] = -np.inf
+    given["targets"][given["row_scale"] != 0] %= possible
+    given["targets"][given["row_scale"] != 0] += 4_097 - possible
+    assert_agrees(ops, chain, given)
 
 
 @pytest.mark.sweep(every=7)
@@ -323,6 +348,7 @@ def test_promise_4_same_bits_for_any_threads(ops, rng, chain, sizes):
 
 UPDATE = "linear_cross_entropy_update"
 CHANGED = ("weight", "weight_state", "weight_state2")
+UPDATED_SIZES = [(2, 3, 1), (1, 1, 2), (2, 3, 7), (33, 31, 301), (5, 301, 4_097), (600, 5, 130)]
 helds = pytest.mark.parametrize("with_held", [False, True], ids=["nothing held", "rows held"])
 
 
@@ -335,10 +361,10 @@ def in_training(rng, *sizes, bias=True, with_held=False):
 @pytest.mark.sweep(every=7)
 @rules
 @pytest.mark.parametrize("what", [{}, {"bias": False}, {"with_held": True}], ids=["bias", "no bias", "rows held"])
-@pytest.mark.parametrize("sizes", [(2, 3, 1), (1, 1, 2), (2, 3, 7), (33, 31, 301), (5, 301, 4_097)], ids=str)
+@pytest.mark.parametrize("sizes", UPDATED_SIZES, ids=str)
 def test_promise_2_the_fused_update_agrees_with_float64(ops, rng, options, sizes, what):
     smoothing = 0.1 if sizes[-1] > 1 else 0.0  # of one word the gradient is 0, and (1 - 0.1) + 0.1 may be off it
-    given, few = in_training(rng, *sizes, **what), min(sizes) <= 3
+    given, few = in_training(rng, *sizes, **what), min(sizes) <= 3  # rows or columns: numbers of two or three products
     parts = target_rows(given)
     if given["held"] is not None:
         parts["dheld"] = {part: mask[given["held"]] for part, mask in parts["dweight"].items()}
@@ -361,6 +387,21 @@ def test_the_fused_update_is_the_op_and_then_the_update(ops, rng, options, with_
         assert relative_norm(fused[name], want[name]) < 1e-6
     for name in ("highest", "log_sum", "losses", "dh", "dbias"):
         assert relative_norm(fused[name], apart[name]) < 1e-6
+
+
+@pytest.mark.sweep(every=3)
+@pytest.mark.parametrize("fp32_precision", ["ieee", "bf16", "bf16x3"])
+def test_the_fused_update_of_a_batch_whose_exponentials_are_not_stored(rng, fp32_precision):
+    """More than 256 MB: sweep two makes them again. The op alone takes the batch in pieces, whose are stored."""
+    ops = at_precision(require_ops("cython"), fp32_precision)
+    given = in_training(rng, 2_200, 3, 62_000)
+    fused = run(ops, UPDATE, given, rule="sgd", lr=0.5, weight_decay=0.0, label_smoothing=0.1)
+    apart = run(ops, *ONE_CALL, given, label_smoothing=0.1)
+    change = given["weight"] - fused["weight"]
+    close = {"ieee": 1e-5, "bf16x3": 1e-4, "bf16": 1e-2}[fp32_precision]
+    assert relative_norm(change, 0.5 * apart["dweight"]) < close
+    for name in ("highest", "log_sum", "losses", "dh", "dbias"):
+        assert relative_norm(fused[name], apart[name]) < close
 
 
 # fmt: off

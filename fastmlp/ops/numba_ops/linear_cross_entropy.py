@@ -1,5 +1,6 @@
 """linear_cross_entropy in Numba: two sweeps over the vocabulary, with BLAS's products."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -345,8 +346,9 @@ def _exponentials(
             for b in range(rows):
                 logit_sums[b] += word[b]
     for b in range(rows):
-        if 0 <= targets[b] < words:
+        if 0 <= targets[b] < words:  # left out of a float32 sum in which the others would be lost beside it
             target_logits[b] = logits[targets[b], b]
+            logits[targets[b], b] = -np.inf
     for v in range(words):
         word = logits[v]
         for b in range(rows):
@@ -355,6 +357,9 @@ def _exponentials(
             block_sum[b] += e
     for b in range(rows):
         sums[b] = sums[b] * exp_nonpositive(before[b] - highest[b]) + block_sum[b]
+        if 0 <= targets[b] < words:
+            logits[targets[b], b] = exp_nonpositive(target_logits[b] - highest[b])
+            sums[b] += logits[targets[b], b]
 
 
 @jit
@@ -386,12 +391,17 @@ def _dlogits(
             word, b_v = dlogits[v], bias[v]
             for b in range(rows):
                 word[b] = exp_nonpositive(word[b] + b_v - shift[b])
+    of_targets = np.zeros(rows, np.float32)  # p - 1 in float64: p may be near 1
+    for b in range(rows):
+        if 0 <= targets[b] < words:
+            p = dlogits[targets[b], b] * math.exp(np.float64(shift[b]) - highest[b] - log_sum[b])
+            of_targets[b] = (p - at_target - spread) * row_scale[b]
     for v in range(words):
         word = dlogits[v]
         for b in range(rows):
             word[b] = (word[b] * factor[b] - spread) * row_scale[b]
     for b in range(rows):
         if 0 <= targets[b] < words:
-            dlogits[targets[b], b] -= at_target * row_scale[b]
+            dlogits[targets[b], b] = of_targets[b]
     for v in range(words):
         dbias[v] = row_sum(dlogits[v])
