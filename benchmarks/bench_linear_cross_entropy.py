@@ -156,7 +156,7 @@ def stated_bytes(fp32_precision: str) -> int:
         return 4 * ((H + 3 * S + n * block + 11) * L + n * H * B + (S * H + S + n) * L + n * block * H)
     L, H, block = -(-B // 32) * 32, -(-H // 32) * 32, 128
     forward = (P * H / 2 + 3 * S + 11) * L + n * block * (P * H / 2 + 32)
-    return int(4 * (forward + (S * H + S + n * P * (block + H / 2 + 8) + 3 * n) * L + 32 * n * (H + 16)))
+    return int(4 * (forward + (S * H + S + n * P * (block + H / 2 + 8) + 2 * n) * L + 32 * n * (H + 16)))
 
 
 def assert_memory_as_stated(results: dict[str, Result]) -> None:

@@ -54,7 +54,7 @@ Work memory, in floats, beside the arguments; B are the rows that go at once, L 
 and with tiles, where L is B and H is padded to 32:
 
     forward    (P H / 2 + 3 S + 11) L + n BLOCK (P H / 2 + 32)
-    backward   the same + (S H + S + n P (BLOCK + H / 2 + 8) + 3 n) L + 32 n (H + 16)
+    backward   the same + (S H + S + n P (BLOCK + H / 2 + 8) + 2 n) L + 32 n (H + 16)
     both       the same + P V / 2 L, as above, less n P BLOCK / 2 L
 """
 
@@ -105,7 +105,8 @@ ctypedef struct Steps:  # of the sweeps, with products of floats or of tiles; `w
     void (*make_exponentials)(Call *call, long slice, long first, long words, int hand, bint begins) noexcept nogil
     void (*add_dh)(Call *call, long slice, long first, long words, int hand) noexcept nogil  # dh^T += W^T e, its part
     void (*scale_h)(Call *call, long slice, int hand) noexcept nogil  # s h, with which e makes the slice's dW
-    void (*make_dweight)(Call *call, long first, long words, int hand) noexcept nogil  # and db; update W or hand back
+    # and db; update W or hand back
+    void (*make_dweight)(Call *call, long slice, long first, long words, int hand) noexcept nogil
 
 ctypedef struct Call:
     Steps steps
@@ -152,14 +153,14 @@ ctypedef struct Call:
     float *highest          # (slices, stride)
     float *sum              # (slices, stride)
     float *base             # (slices, stride) what a slice's exponentials are relative to, and
-    float *factors          # (slices, stride) what makes dlogits of them, for dh
+    float *factors          # (slices, stride) s, what makes dlogits of them
     long *rows_by_target    # (B,) rows in the order of their targets' strips
     long *targets_before    # (strips + 1) how many of them have targets before a strip
     float *h_lanes          # (panels of lanes, H, panel): h^T
     float *h_columns        # a thread's (panels of columns, B, panel): s h
     float *exponentials     # (V, stride) if they are stored, else (threads, block, stride)
     float *dh_parts         # (slices, H, stride), with tiles dh^T in tiles of 16 x 16, (slices, stride, columns)
-    float *scale            # (threads, stride) s; with tiles (threads, 3 stride), s and its two parts
+    float *scale            # (threads, stride) sums of dh; with tiles (threads, 2 stride), s in two parts
     float *weight_sums      # (slices, H) sums of the rows of W, if labels are smoothed, and
     double *weight_sum      # (H + 1) of all, and of b
     double *shifts          # (H + 1) what they take from each row of dW, and of db
@@ -238,7 +239,7 @@ cdef size_t lay_out(Call *call, char *work, size_t threads) noexcept nogil:
     call.highest = <float *> reserve(&at, call.slices * lane_array)
     call.sum = <float *> reserve(&at, call.slices * lane_array)
     call.base = <float *> reserve(&at, call.slices * lane_array)
-    call.factors = <float *> reserve(&at, call.slices * lane_array if call.dh else 0)
+    call.factors = <float *> reserve(&at, call.slices * lane_array if call.gradients else 0)
     call.weight_sums = <float *> reserve(&at, call.slices * call.H * sizeof(float) if call.label_smoothing else 0)
     call.weight_sum = <double *> reserve(&at, 2 * (call.H + 1) * sizeof(double) if call.label_smoothing else 0)
     call.shifts = call.weight_sum + call.H + 1
@@ -274,7 +275,7 @@ cdef void lay_out_tiles(Call *call, char **at, size_t threads) noexcept nogil:
         call.exponential_tiles = <bf16 *> reserve(
             at, (1 if call.keep else threads) * call.kept_plane * number if tiles else 0)
         call.h_column_pairs = <bf16 *> reserve(at, threads * call.column_plane * number if tiles else 0)
-        call.scale = <float *> reserve(at, threads * 3 * lane_array if tiles else 0)
+        call.scale = <float *> reserve(at, threads * 2 * lane_array if tiles else 0)
         call.block_gradient = <float *> reserve(
             at, threads * PANEL * (TILE + call.columns) * sizeof(float) if tiles else 0)
 
@@ -478,19 +479,17 @@ cdef void add_dh(Call *call, long slice, long first, long words, int hand) noexc
 
 
 cdef void scale_h(Call *call, long slice, int hand) noexcept nogil:
-    """Pack s h, where s makes dlogits of the slice's exponentials."""
-    cdef float *scale = call.scale + hand * call.stride
+    """Pack s h."""
+    cdef const float *scale = call.factors + slice * call.stride
     cdef float *panels = call.h_columns + hand * call.columns * call.B
     cdef long column = 0
-    core.simd.rescale(call.stride, call.base + slice * call.stride, call.row_highest, call.row_log_sum, call.row_scale,
-                      scale)
     while makes_dweight(call) and column < call.H:
         core.simd.pack(matrix(call.h + column, 1, call.H), call.B, min(call.panel, call.H - column), scale,
                        panels + column * call.B)
         column += call.panel
 
 
-cdef void make_dweight(Call *call, long first, long words, int hand) noexcept nogil:
+cdef void make_dweight(Call *call, long slice, long first, long words, int hand) noexcept nogil:
     """Compute db and dW of a block from its exponentials, and hand them back or update W."""
     cdef float[BLOCK] dbias
     cdef float *e = block_of(call, first, hand)
@@ -509,7 +508,7 @@ cdef void make_dweight(Call *call, long first, long words, int hand) noexcept no
                               min(call.panel, call.H - column), dweight + column, call.H, 1, call.add or row > 0)
             row += DEPTH_CHUNK
         column += call.panel
-    core.simd.lane_sums(words, call.B, call.stride, e, call.scale + hand * call.stride, dbias)
+    core.simd.lane_sums(words, call.B, call.stride, e, call.factors + slice * call.stride, dbias)
     add_targets(call, first, words, dweight, call.H, dbias, 1)
     if call.dbias:
         hand_back(call, words, dbias, call.dbias + first)
@@ -522,13 +521,6 @@ cdef void make_dweight(Call *call, long first, long words, int hand) noexcept no
 cdef float smoothed(const Call *call, long row, long column) noexcept nogil:
     """What smoothed labels take from a number of dh."""
     return <float> (call.smoothing_shift[row] * call.weight_sum[column]) if call.label_smoothing else 0
-
-
-cdef void make_factors(Call *call) noexcept nogil:
-    cdef long slice
-    for slice in range(call.slices):
-        core.simd.rescale(call.stride, call.base + slice * call.stride, call.row_highest, call.row_log_sum,
-                          call.row_scale, call.factors + slice * call.stride)
 
 
 cdef void end_dh(void *context, long slice, int hand) noexcept nogil:
@@ -655,16 +647,14 @@ cdef bf16 *scaled_h(Call *call, int hand) noexcept nogil:
 
 
 cdef void scale_h_tiles(Call *call, long slice, int hand) noexcept nogil:
-    """Make the right operand of [db dW] = e [s, s h]: s makes dlogits of the slice's exponentials.
+    """Make the right operand of [db dW] = e [s, s h].
 
     The first columns are s in two parts, so that db is no less exact for s being rounded.
     """
-    cdef float *scale = call.scale + 3 * hand * call.stride
-    cdef float *parts = scale + call.stride
+    cdef const float *scale = call.factors + slice * call.stride
+    cdef float *parts = call.scale + 2 * hand * call.stride
     cdef bf16 *columns = scaled_h(call, hand)
     cdef long row, tile_column = round_up(call.B, TILE_DEPTH) * TILE
-    core.simd.rescale(call.stride, call.base + slice * call.stride, call.row_highest, call.row_log_sum, call.row_scale,
-                      scale)
     for row in range(call.B):
         parts[2 * row] = widened(rounded(scale[row]))
         parts[2 * row + 1] = scale[row] - parts[2 * row]
@@ -674,7 +664,7 @@ cdef void scale_h_tiles(Call *call, long slice, int hand) noexcept nogil:
                                columns + tile_column)
 
 
-cdef void make_dweight_tiles(Call *call, long first, long words, int hand) noexcept nogil:
+cdef void make_dweight_tiles(Call *call, long slice, long first, long words, int hand) noexcept nogil:
     """Compute db and dW of some words from their exponentials, and hand them back or update W."""
     cdef bf16 *tiles = exponentials_of(call, first, hand)
     cdef long row_length = TILE + call.columns, column = 0 if call.dbias else 1
@@ -767,6 +757,8 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
         start(call, slice)
         if call.label_smoothing and not call.forward:
             sum_weights(call, slice)  # before they are updated; sweep one has done it else
+    core.simd.rescale(call.stride, call.base + lane, call.row_highest, call.row_log_sum, call.row_scale,
+                      call.factors + lane)
     if wants_products(call):
         call.steps.scale_h(call, slice, hand)
     while first < end:
@@ -778,7 +770,7 @@ cdef void sweep_two(void *context, long slice, int hand) noexcept nogil:
         if call.dh:
             begin_dh(call, first, words)
         if wants_products(call):
-            call.steps.make_dweight(call, first, words, hand)
+            call.steps.make_dweight(call, slice, first, words, hand)
         first += words
     if call.planes:
         core.tiles.end()
@@ -965,12 +957,10 @@ cdef bint run_rows(Call *call, const ids_t *targets, const float *row_scale, flo
     core.run(sweep_two, call, call.slices, threads)
     if not losses:
         add_weight_sums(call)
-    if call.dh:
-        make_factors(call)
-        if call.planes:
-            core.run(end_dh_tiles, call, ceil_div(call.B, PANEL), threads)
-        else:
-            core.run(end_dh, call, ceil_div(call.H, SLICE_COLUMNS), threads)
+    if call.dh and call.planes:
+        core.run(end_dh_tiles, call, ceil_div(call.B, PANEL), threads)
+    elif call.dh:
+        core.run(end_dh, call, ceil_div(call.H, SLICE_COLUMNS), threads)
     return True
 
 
