@@ -6,7 +6,7 @@ rare ones, such as subclasses of ndarray, are accepted there only.
 """
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 import numpy
@@ -61,9 +61,16 @@ cdef bint in_range(const ids_t *ids, Py_ssize_t count, uint64_t shift, uint64_t 
                    bint ascending) noexcept:
     """Whether 0 <= id + shift < size for all ids, but for those of ignored rows; and each above the one before it."""
     cdef bint fits = True
+    cdef uint32_t outside = 0, above
     cdef Py_ssize_t i
-    for i in range(count):  # a negative number is a large one of its unsigned type
-        fits &= <uint64_t> <int64_t> ids[i] + shift < size
+    if ids_t is int32_t:  # a hundred thousand words further back, in vectors: the sign tells an id that is outside
+        above = <uint32_t> (min(size, shift + (<uint64_t> 1 << 31)) - shift)
+        for i in range(count):
+            outside |= (<uint32_t> ids[i] + <uint32_t> shift) | (above - 1 - <uint32_t> ids[i])
+        fits = outside >> 31 == 0
+    else:
+        for i in range(count):
+            fits &= <uint64_t> ids[i] + shift < size  # a negative number is a large one of its unsigned type
     if not fits and row_scale != NULL:
         fits = True
         for i in range(count):
