@@ -6,34 +6,63 @@ vocabulary.
 """
 
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from core cimport core_api, ids_t, import_core
+from core cimport ceil_div, core_api, ids_t, import_core
 
 cdef const core_api *core = import_core()
 
+cdef enum:
+    SLICE = 128      # words
+    SMALL = 1 << 15  # numbers to copy below which a second thread does not pay
 
-cdef void look_up(const float[:, ::1] weight, const ids_t[:, ::1] ids, float[:, :, ::1] emb) noexcept:
-    cdef long T = ids.shape[1], D = weight.shape[1], i, t
-    cdef const ids_t *id_at
-    cdef float *to
-    if ids.shape[0] * T == 0 or D == 0:
-        return
-    with nogil:
-        for i in range(ids.shape[0]):
-            id_at = &ids[i, 0]
-            to = &emb[i, 0, 0]
-            for t in range(T):
-                memcpy(to + t * D, &weight[id_at[t], 0], D * sizeof(float))
+
+ctypedef struct Lookup:
+    long words             # B * T
+    long context           # T
+    long places            # S
+    long columns           # D
+    const char *ids
+    int id_size
+    const float *weight
+    float *emb
+
+
+cdef inline int64_t id_at(const char *ids, int id_size, long i) noexcept nogil:
+    if id_size == sizeof(int32_t):
+        return (<const int32_t *> ids)[i]
+    return (<const int64_t *> ids)[i]
+
+
+cdef inline long position_of(long word, long context, long places) noexcept nogil:
+    """Where a word's embedding lies, in embeddings."""
+    return word // context * places + word % context
+
+
+cdef void look_up_slice(void *context, long slice, int hand) noexcept nogil:
+    cdef Lookup *call = <Lookup *> context
+    cdef long D = call.columns, i
+    for i in range(slice * SLICE, min((slice + 1) * SLICE, call.words)):
+        memcpy(call.emb + position_of(i, call.context, call.places) * D,
+               call.weight + id_at(call.ids, call.id_size, i) * D, D * sizeof(float))
+
+
+cdef inline int useful(int threads, long numbers) noexcept nogil:
+    return threads if numbers >= SMALL else 1
 
 
 def embedding_forward(const float[:, ::1] weight, ids, float[:, :, ::1] emb, *, int threads=1):
-    """emb[:, :T] = weight[ids]: a copy of B * T rows, over before a second thread is awake."""
-    if ids.itemsize == sizeof(int32_t):
-        look_up[int32_t](weight, ids, emb)
-    else:
-        look_up[int64_t](weight, ids, emb)
+    """emb[:, :T] = weight[ids]."""
+    cdef Lookup call
+    cdef const unsigned char[::1] id_bytes  # char has a sign on x86 and none on ARM
+    call.context, call.places, call.columns = ids.shape[1], emb.shape[1], emb.shape[2]
+    call.words = ids.shape[0] * call.context
+    if call.words == 0 or call.columns == 0:
+        return
+    id_bytes, call.id_size = ids.reshape(-1).view("B"), ids.itemsize
+    call.ids, call.weight, call.emb = <const char *> &id_bytes[0], &weight[0, 0], &emb[0, 0, 0]
+    with nogil:
+        core.run(look_up_slice, &call, ceil_div(call.words, SLICE), useful(threads, call.words * call.columns))
 
 
 cdef enum:
@@ -72,43 +101,68 @@ cdef Occurrence *sorted_by_id(Occurrence *items, Occurrence *spare, long count) 
     return items
 
 
-cdef long sum_up(const ids_t[:, ::1] ids, const float[:, :, ::1] demb, ids_t[::1] rows,
-                 float[:, ::1] drows) except -1:
-    cdef long T = ids.shape[1], S = demb.shape[1], D = demb.shape[2], words = ids.shape[0] * T, i, j, unique = 0
-    cdef Occurrence *found
-    cdef Occurrence *by_id
-    cdef const ids_t *id_at
+ctypedef struct Sum:
+    long words              # B * T
+    long unique
+    long columns            # D
+    const float *demb
+    const Occurrence *by_id
+    long *starts            # (U + 1,)  where each id's occurrences begin
+    float *drows
+
+
+cdef void sum_slice(void *context, long slice, int hand) noexcept nogil:
+    """The sums of the gradients of some ids; of rows beyond the last id nothing."""
+    cdef Sum *call = <Sum *> context
+    cdef long D = call.columns, first = slice * SLICE, last = min(first + SLICE, call.words), row, i, j
     cdef const float *gradient
-    cdef float *total = NULL
+    cdef float *total
+    for row in range(first, min(last, call.unique)):
+        total = call.drows + row * D
+        memcpy(total, call.demb + call.by_id[call.starts[row]].position * D, D * sizeof(float))
+        for i in range(call.starts[row] + 1, call.starts[row + 1]):
+            gradient = call.demb + call.by_id[i].position * D
+            for j in range(D):
+                total[j] += gradient[j]
+    first = max(first, call.unique)
+    if first < last:
+        memset(call.drows + first * D, 0, (last - first) * D * sizeof(float))
+
+
+cdef long sum_up(const ids_t[:, ::1] ids, const float[:, :, ::1] demb, ids_t[::1] rows,
+                 float[:, ::1] drows, int threads) except -1:
+    cdef long T = ids.shape[1], words = ids.shape[0] * T, i
+    cdef Occurrence *found
+    cdef const ids_t *first
+    cdef Sum call
     if words == 0:
         return 0
-    found = <Occurrence *> malloc(2 * words * sizeof(Occurrence))
+    call.words, call.unique, call.columns = words, 0, demb.shape[2]
+    found = <Occurrence *> core.take(2 * words * sizeof(Occurrence) + (words + 1) * sizeof(long))
     if found == NULL:
         raise MemoryError("embedding_backward: no memory to sort the ids")
-    id_at = &ids[0, 0]
+    first = &ids[0, 0]
     with nogil:
         for i in range(words):
-            found[i] = Occurrence(id_at[i], i // T * S + i % T)
-        by_id = sorted_by_id(found, found + words, words)
+            found[i] = Occurrence(first[i], position_of(i, T, demb.shape[1]))
+        call.by_id, call.starts = sorted_by_id(found, found + words, words), <long *> (found + 2 * words)
         for i in range(words):
-            gradient = &demb[0, 0, 0] + by_id[i].position * D
-            if i == 0 or by_id[i].id != by_id[i - 1].id:
-                rows[unique] = <ids_t> by_id[i].id
-                total = &drows[0, 0] + unique * D
-                memcpy(total, gradient, D * sizeof(float))
-                unique += 1
-            else:
-                for j in range(D):
-                    total[j] += gradient[j]
-        for i in range(unique, words):
+            if i == 0 or call.by_id[i].id != call.by_id[i - 1].id:
+                rows[call.unique] = <ids_t> call.by_id[i].id
+                call.starts[call.unique] = i
+                call.unique += 1
+        call.starts[call.unique] = words
+        for i in range(call.unique, words):
             rows[i] = -1
-        memset(&drows[0, 0] + unique * D, 0, (words - unique) * D * sizeof(float))
-        free(found)
-    return unique
+        if call.columns:
+            call.demb, call.drows = &demb[0, 0, 0], &drows[0, 0]
+            core.run(sum_slice, &call, ceil_div(words, SLICE), useful(threads, words * call.columns))
+        core.give(found)
+    return call.unique
 
 
 def embedding_backward(ids, const float[:, :, ::1] demb, rows, float[:, ::1] drows, *, int threads=1):
     """Write the unique ids, ascending, and their gradients' sums in the order of the batch. Return their number."""
     if ids.itemsize == sizeof(int32_t):
-        return sum_up[int32_t](ids, demb, rows, drows)
-    return sum_up[int64_t](ids, demb, rows, drows)
+        return sum_up[int32_t](ids, demb, rows, drows, threads)
+    return sum_up[int64_t](ids, demb, rows, drows, threads)
