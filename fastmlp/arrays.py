@@ -1,13 +1,35 @@
 """Conversion and checks of a caller's arrays, for the layers above the ops; errors name the argument."""
 
+import math
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-__all__ = ["as_array", "as_floats", "as_ids", "check_shape", "float_type", "refuse_mask"]
+__all__ = ["as_array", "as_floats", "as_ids", "check_shape", "empty", "float_type", "refuse_mask"]
 
 Array = np.ndarray
 INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
+LINE, PAGE = 64, 4096  # bytes
+APART = 10 * LINE  # of a page, from one large array to the next
+
+_number_of_large_arrays = count()
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return an uninitialized array; a large one begins at a cache line, which NumPy does not promise.
+
+    A vector then lies in one line instead of two. Large arrays begin at different places of their pages: a CPU holds a
+    load back behind a store to the same place of another page, and a cache has room for a few lines of the same place.
+    """
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < PAGE:
+        return np.empty(shape, dtype)
+    room = np.empty(size + PAGE, np.uint8)
+    start = (next(_number_of_large_arrays) * APART - room.__array_interface__["data"][0]) % PAGE
+    array: Array = room[start : start + size].view(dtype).reshape(shape)
+    return array
 
 
 def float_type(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
@@ -176,7 +198,7 @@ def ids_out_of_range(name: str, argument: str, ids: Array, size: int) -> IndexEr
 def place_for(name: str, out: ArrayLike | None, shape: Shape, dtype: DType, *inputs: Array | None) -> Array:
     """Return the array for the result: `out` if the op can write to it, else a new array."""
     if out is None:
-        return np.empty(shape, dtype)
+        return empty(shape, dtype)
     array = of_shape(name, "out", lent_array(name, "out", out), shape)
     if array.dtype != dtype:
         raise TypeError(f"{name}: out: expected {dtype}, got {array.dtype}")
@@ -184,7 +206,7 @@ def place_for(name: str, out: ArrayLike | None, shape: Shape, dtype: DType, *inp
         raise ValueError(f"{name}: out: expected a writeable array, got a read-only one")
     if array.flags.carray and not any(x is not None and np.may_share_memory(array, x) for x in inputs):
         return array
-    return np.empty(shape, dtype)
+    return empty(shape, dtype)
 
 
 def hand_over(result: Array, out: ArrayLike | None) -> Array:

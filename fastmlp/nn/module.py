@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 
-from fastmlp.arrays import as_floats, as_ids, check_shape
+from fastmlp.arrays import as_floats, as_ids, check_shape, empty
 from fastmlp.nn.place import AT_ONCE, Place
 from fastmlp.ops.gradient import Gradient, dense
 
@@ -258,7 +258,8 @@ class Module:
     def _gradient(self, name: str) -> Array:
         """Return the array for a parameter's gradient, the same one each time, and enter it in `grads`."""
         if name not in self._room:
-            self._room[name] = np.empty_like(getattr(self, name))
+            param = getattr(self, name)
+            self._room[name] = empty(param.shape, param.dtype)
         self.place.call(self.grads.__setitem__, name, self._room[name])
         return self._room[name]
 
@@ -292,10 +293,9 @@ def _may_be_missing(key: str, state_dict: Mapping[str, Any]) -> bool:
 
 def drawn(rng: Random, shape: tuple[int, ...], dtype: np.dtype[Any], distribution: str, *arguments: float) -> Array:
     """Return initial weights drawn from one of a Generator's distributions; 0 if rng is UNDRAWN."""
-    if rng is UNDRAWN:
-        return np.zeros(shape, dtype)
-    weights: Array = getattr(np.random.default_rng(rng), distribution)(*arguments, shape)
-    return weights.astype(dtype)
+    weights = empty(shape, dtype)
+    weights[...] = 0 if rng is UNDRAWN else getattr(np.random.default_rng(rng), distribution)(*arguments, shape)
+    return weights
 
 
 def type_of(value: Any) -> np.dtype[Any]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastmlp.arrays import empty
 from fastmlp.ops import Ops, backend
 from fastmlp.threads import default_threads
 
@@ -52,11 +53,11 @@ class Place:
         name   tells the module's arrays apart
         shape  the first axis may be the rows of a batch
         """
-        return np.empty(shape, dtype)
+        return empty(shape, dtype)
 
     def over(self, module: object, name: str, x: Array) -> Array:
         """Return an array like x for a result; it may be x itself if x is no longer needed."""
-        return np.empty_like(x)
+        return empty(x.shape, x.dtype)
 
     def keep(self, *arrays: Array) -> None:
         """Keep later modules of the pass from overwriting arrays that the backward pass reads."""
@@ -110,7 +111,7 @@ class Bound(Place):
         """Call an op of the back-end."""
         function = getattr(self.ops, op)
         if self._calls is not None:
-            self._calls.append(partial(function, *arrays, threads=self.threads, **options))
+            self._calls.append(partial(getattr(function, "again", function), *arrays, threads=self.threads, **options))
         return function(*arrays, threads=self.threads, **options)
 
     def bind(self, op: str, *arrays: Array | None) -> Callable[..., Any]:
@@ -132,12 +133,12 @@ class Bound(Place):
         key = id(module), name
         whole = self._arrays.get(key)
         if whole is None or len(whole) < shape[0] or whole.shape[1:] != shape[1:] or whole.dtype != dtype:
-            whole = self._arrays[key] = np.empty(shape, dtype)
+            whole = self._arrays[key] = empty(shape, dtype)
         return whole[: shape[0]]
 
     def over(self, module: object, name: str, x: Array) -> Array:
         """Return x itself if it is this place's and not kept: the result then stays in the caches."""
-        own = any(x.base is array for array in self._arrays.values())
+        own = any(x.base is (array if array.base is None else array.base) for array in self._arrays.values())
         return x if own and id(x.base) not in self._kept else self.array(module, name, x.shape, x.dtype)
 
     def keep(self, *arrays: Array) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.arrays import as_floats, check_shape
+from fastmlp.arrays import as_floats, check_shape, empty
 from fastmlp.nn.module import Module, Parameters
 from fastmlp.ops.gradient import FusedRule, Gradient, RowGradient
 
@@ -207,8 +207,10 @@ class Optimizer:
                 if slot in self.late_slots:
                     continue
                 raise ValueError(f"{name}: expected an array, got nothing")
-            state[slot] = as_floats(name, given[slot], param.dtype).copy()
-            check_shape(name, state[slot], param.shape)
+            array = as_floats(name, given[slot], param.dtype)
+            check_shape(name, array, param.shape)
+            state[slot] = empty(param.shape, param.dtype)
+            state[slot][...] = array
         return state
 
     def _slots(self, group: Group) -> tuple[str, ...]:
@@ -226,7 +228,8 @@ class Optimizer:
         slots = self._slots(group)
         for slot in slots:
             if slot not in state:
-                state[slot] = np.full_like(param, self._start(group))
+                state[slot] = empty(param.shape, param.dtype)
+                state[slot].fill(self._start(group))
         return tuple([state[slot] for slot in slots])
 
     def _start(self, group: Group) -> float:
