@@ -48,11 +48,9 @@ class Context(Embedding):
         near = self._kept()
         self._backward(near, grad.reshape(len(near), -1, self.embedding_dim))
 
-    def rows_read(self, near: Array) -> Array:
-        """Return the rows of the weight that words near (B, T) look up, ascending: the rows of the gradient."""
-        words = np.sort(near, axis=None)
-        unique: Array = words[np.append(True, words[1:] != words[:-1])]  # np.unique takes five times as long
-        return unique
+    def rows_of_words(self, words: Array) -> Array:
+        """Return the rows of the weight for different words (U,), ascending: the rows of their gradient."""
+        return words
 
 
 class ContextOfPart(Context):
@@ -85,7 +83,7 @@ class ContextOfPart(Context):
         local = self._part.local(self._words[gradient.rows])
         self.grads["weight"] = RowGradient(local[local >= 0], gradient.drows[local >= 0])
 
-    def rows_read(self, near: Array) -> Array:
-        """As in Context, of this part."""
-        local = self._part.local(np.unique(near))
+    def rows_of_words(self, words: Array) -> Array:
+        """As in Context, those of this part."""
+        local = self._part.local(words)
         return local[local >= 0]

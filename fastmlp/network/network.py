@@ -259,7 +259,7 @@ class Network:
         output = self.layers.output
         self.layers.counter[1] = step
         h = self.forward(batch.near, batch.far, training=True)
-        held = self.layers.embedding.rows_read(batch.near) if output.tied else None
+        held = self.layers.embedding.rows_of_words(batch.different_words()) if output.tied else None
         losses = output.step(h, batch.targets, self._mean_over(len(h)), optimizer, held=held)
         dh = output.loss_backward()
         if dh is not None:
@@ -289,11 +289,14 @@ class Network:
 
     def _backward(self, dh: Array, optimizer: Optimizer | None = None) -> None:
         """Store the gradients; with an optimizer its step of the linear layers' weights is made at once."""
+        name = "backward" if optimizer is None else f"backward and update by {id(optimizer)}"
+        self._place.replay(name, len(dh), partial(self._first_backward, dh, optimizer))
+
+    def _first_backward(self, dh: Array, optimizer: Optimizer | None) -> None:
         for layer in self._linear:
             layer.updated_by = optimizer
         try:
-            name = "backward" if optimizer is None else "backward and update"
-            self._place.replay(name, len(dh), partial(self.layers.backward_from_output, dh))
+            self.layers.backward_from_output(dh)
         finally:
             for layer in self._linear:
                 layer.updated_by = None
@@ -325,28 +328,23 @@ class Network:
         fp32_precision  of the products where it is not training; "auto": float32, whatever training uses
         """
         rows, layers, unk = len(near), self.layers, self.shape.vocabulary - 1
-        words, words_far = self._place.replay("words", rows, partial(self._words, rows))
-        for own, given, name in ((words, near, "near"), (words_far, far, "far")):
-            if own is not None:
-                if given is None or given.dtype != np.int32:
-                    raise TypeError(f"{name}: expected int32, got {None if given is None else given.dtype}")
-                own[...] = given
-        if unknown is not None and words_far is not None:
-            words_far[words_far == unk] = -1
-        x = self._place.replay("embed", rows, partial(layers.embed, words, words_far))
+        for given, name in ((near, "near"), (far, "far")):
+            if (name == "near" or self.shape.reach) and (given is None or given.dtype != np.int32):
+                raise TypeError(f"{name}: expected int32, got {None if given is None else given.dtype}")
+        words = self._place.array(self, "near", near.shape, np.int32)
+        words[...] = near  # the recorded backward pass reads them there
+        if far is not None:
+            far = np.ascontiguousarray(far) if unknown is None else np.where(far == unk, np.int32(-1), far)
+        x = layers.embed(words, far)
         if unknown is not None:
             x.reshape(rows, -1, self.shape.embed)[:, : self.shape.context][near == unk] = unknown
         if training != layers.training:
             layers.train(training)
+        precision = self.fp32_precision if training else fp32_precision
         for layer in self._linear:
-            layer.fp32_precision = self.fp32_precision if training else fp32_precision
+            if layer.fp32_precision != precision:
+                layer.fp32_precision = precision
         return self._place.replay("train" if training else f"eval {fp32_precision}", rows, partial(layers.body, x))
-
-    def _words(self, rows: int) -> tuple[Array, Array | None]:
-        """Return the arrays for the words of a batch, near and far."""
-        near = self._place.array(self, "near", (rows, self.shape.context), np.int32)
-        far = self._place.array(self, "far", (rows, self.shape.reach), np.int32) if self.shape.reach else None
-        return near, far
 
     def losses(self, batch: Batch, *, unknown: Array | None = None, fp32_precision: str = "auto") -> Array:
         """Return the loss of each target (B,) in nats, with the running statistics.

@@ -139,6 +139,9 @@ def checked(
             return _on_counted_rows(op, expected, args, options, np.flatnonzero(args[scales]))
         return op(*args, **options)
 
+    reads_ids = any(array.holds == "id" and not array.written for array in arrays.values())
+    # For a call with the same arrays and options as one before: of these only ids and the rows that count may change.
+    checked_op.again = checked_op if reads_ids or "row_scale" in arrays else op  # type: ignore[attr-defined]
     checked_op.__signature__ = signature  # type: ignore[attr-defined]
     return checked_op
 

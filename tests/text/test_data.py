@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import fastmlp.data.batches
 from fastmlp.data.batches import EpochBatches, RandomBatches, StretchBatches
-from fastmlp.data.windows import Windows, evenly_spaced, split_ids
+from fastmlp.data.windows import Batch, Windows, evenly_spaced, split_ids
 from fastmlp.text import TextError
 
 ROOT = Path(__file__).parents[2]
@@ -256,6 +256,19 @@ def test_the_batches_of_a_piece_are_made_at_once_and_cannot_be_changed(monkeypat
             with pytest.raises(ValueError, match="read-only"):
                 array[0] = 1
     assert made == [4_096]
+
+
+@pytest.mark.parametrize("kind", [RandomBatches, EpochBatches, StretchBatches])
+@pytest.mark.parametrize("rows", [1, 7, 32])
+def test_a_batch_knows_its_different_words(kind, rows):
+    """Of each batch of a piece, of several pieces, and of the short one at an epoch's end."""
+    words = np.random.default_rng(1).integers(0, 2**31 - 1, 60)[np.random.default_rng(2).integers(0, 60, 9_001)]
+    batches = kind(Windows(words, 3), rows, 1)
+    for step in (0, 1, 100, 127, 128, 8_998 // rows, 9_000):
+        batch = batches.batch(step)
+        for found in (batch.different_words(), Batch(*batch).different_words()):
+            np.testing.assert_array_equal(found, np.unique(batch.near))
+            assert found.dtype == np.int32
 
 
 def test_random_batches_draw_each_window_equally_often():
