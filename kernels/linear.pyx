@@ -40,6 +40,7 @@ cdef enum:
     SLICES = 32              # slices: all threads wait for the last one
     DEPTH_CHUNK = 1024       # of one sum; and of one that reads columns in place, a page for each step:
     DEPTH_CHUNK_OF_PAGES = 256
+    STEPS_PACKED = 64        # of the depth at a time
     PART_DEPTH = 512         # of a part at least,
     CHUNK_OF_TILES = 256     # of which two panels lie in the first cache
     PARTS = 16               # of the depth at most, if it has as many chunks
@@ -87,7 +88,7 @@ ctypedef struct Call:
     int planes          # of bf16 in a number; 0: the products are of float32
     long panel          # lanes of a panel
     float *blocks       # with tiles (threads, BLOCK_AT_MOST, block_row): a slice's result
-    float *left_panels  # (threads, DEPTH_CHUNK, panel) or NULL: rows of left operands that are packed
+    float *left_panels  # (threads, groups of rows, DEPTH_CHUNK, panel) or NULL: a slice of a left operand, packed
     long B
     long outputs
     const float *bias   # (outputs,) or NULL, for a forward pass
@@ -102,16 +103,17 @@ ctypedef struct Call:
 
 cdef void add_product(Call *call, Product p) noexcept nogil:
     """Decide how to compute a product; rows and lanes are exchanged if that packs the smaller operand, or the left one
-    where it is less than half: packing the right one only copies if it is read by columns, and sums stay as they lie.
+    where it is less than a fourth: packing the right one only copies if it is read by columns, and sums stay as they
+    lie.
     """
-    if p.rows * (1 if p.right.step == 1 else 2) < p.lanes and not call.planes:
+    if p.rows * (1 if p.right.step == 1 else 4) < p.lanes and not call.planes:
         p.rows, p.lanes = p.lanes, p.rows
         p.left, p.right = p.right, p.left
         p.result_row, p.result_lane = p.result_lane, p.result_row
         p.turned = True
     p.few = not call.planes and p.lanes < FEW and p.left.step == 1 and p.right.step == 1 and p.result_row == 1
     p.packs_left = not call.planes and not p.few and p.left.step != 1 and call.panel >= TILE_ROWS
-    p.depth_chunk = DEPTH_CHUNK if p.left.step == 1 or p.packs_left else DEPTH_CHUNK_OF_PAGES
+    p.depth_chunk = DEPTH_CHUNK if p.left.step == 1 or p.packs_left and p.turned else DEPTH_CHUNK_OF_PAGES
     p.slice_rows = FEW_SLICE_ROWS if p.few else SLICE_ROWS
     p.slice_lanes = p.lanes
     p.panels = 0 if p.few else ceil_div(p.lanes, call.panel)
@@ -222,31 +224,50 @@ cdef void sum_columns(Call *call, long first, long columns) noexcept nogil:
     core.simd.column_sums(call.B, call.outputs, columns, call.dy + first, call.dbias + first)
 
 
+cdef long rows_of_group(Call *call, Product *p, long rows) noexcept nogil:
+    """Return how many of a slice's rows are multiplied at a time."""
+    return min(rows, call.panel // TILE_ROWS * TILE_ROWS) if p.packs_left else rows
+
+
+cdef void pack_left(Call *call, matrix left, long rows, long of_group, long depth, float *packed) noexcept nogil:
+    """Pack a slice's rows by groups, some steps of the depth of all of them after the other: a line of memory, which
+    several groups read, is then still in the second cache, which has room for few lines that are a page apart."""
+    cdef long k = 0, group
+    while k < depth:
+        group = 0
+        while group < rows:
+            core.simd.pack(matrix(left.data + group * left.row + k * left.step, left.row, left.step),
+                           min(STEPS_PACKED, depth - k), min(of_group, rows - group), NULL,
+                           packed + (group // of_group * DEPTH_CHUNK + k) * call.panel)
+            group += of_group
+        k += STEPS_PACKED
+
+
 cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
     """Some rows of a part of a result."""
     cdef long row_slices = ceil_div(p.rows, p.slice_rows), part = slice // row_slices
     cdef long first = slice % row_slices * p.slice_rows, rows = min(p.slice_rows, p.rows - first), lane
     cdef long k = part * p.part_depth, end = min(k + p.part_depth, p.depth)
     cdef float *sums = p.sums + part * p.rows * p.lanes + first * p.result_row
-    cdef float *packed = call.left_panels + hand * call.panel * DEPTH_CHUNK if p.packs_left else NULL
-    cdef long group, some
+    cdef float *packed = call.left_panels + hand * left_panel(call) if p.packs_left else NULL
+    cdef long of_group = rows_of_group(call, p, rows), group, depth
     cdef matrix operand, left = p.left
     left.data += first * left.row + k * left.step
     if p.few:
         core.simd.dots(rows, p.lanes, p.depth, left.data, left.row, p.right.data, p.right.row, sums, p.result_lane)
     while not p.few and k < end:
-        group = 0
+        depth, group = min(p.depth_chunk, end - k), 0
+        if p.packs_left:
+            pack_left(call, left, rows, of_group, depth, packed)
         while group < rows:
-            some = min(call.panel // TILE_ROWS * TILE_ROWS, rows - group) if p.packs_left else rows
             operand = matrix(left.data + group * left.row, left.row, left.step)
             if p.packs_left:
-                core.simd.pack(operand, min(p.depth_chunk, end - k), some, NULL, packed)
-                operand = matrix(packed, 1, call.panel)
+                operand = matrix(packed + group // of_group * DEPTH_CHUNK * call.panel, 1, call.panel)
             lane = 0
             while lane < p.lanes:
                 core.simd.product(
-                    some,
-                    min(p.depth_chunk, end - k),
+                    min(of_group, rows - group),
+                    depth,
                     operand,
                     p.packed + lane * p.depth + k * call.panel,
                     call.panel,
@@ -257,7 +278,7 @@ cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
                     k > part * p.part_depth,
                 )
                 lane += call.panel
-            group += some
+            group += of_group
         left.data += p.depth_chunk * left.step
         k += p.depth_chunk
     if call.bias and part == 0 and p.turned:
@@ -333,6 +354,11 @@ cdef float *reserve(float **at, long floats) noexcept nogil:
     return here
 
 
+cdef long left_panel(Call *call) noexcept nogil:
+    """Return the floats of a slice's packed rows."""
+    return ceil_div(SLICE_ROWS, call.panel // TILE_ROWS * TILE_ROWS) * call.panel * DEPTH_CHUNK
+
+
 cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:
     """Point the arrays of the call into `memory`; return the number of floats."""
     cdef float *at = memory
@@ -352,7 +378,7 @@ cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:
             p.result = reserve(&at, 0 if p.at_once else p.rows * p.lanes)
         p.sums = reserve(&at, p.parts * p.rows * p.lanes) if p.parts > 1 else p.result
         packs_left = packs_left or p.packs_left
-    call.left_panels = reserve(&at, <long> threads * call.panel * DEPTH_CHUNK) if packs_left else NULL
+    call.left_panels = reserve(&at, threads * left_panel(call)) if packs_left else NULL
     return at - memory
 
 

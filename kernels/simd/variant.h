@@ -38,23 +38,38 @@ INLINE void pack_square(const float *source, long row, long steps, long lanes, f
             store(panel + i * PANEL, square[i]);
 }
 
+/* `pack` where the lanes' values lie side by side: a step of the depth after the other, since each may be a page apart
+ * from the next, and the first cache has room for few lines of the same place. */
+INLINE void pack_columns(matrix source, long depth, long lanes, const float *scale, float *panel)
+{
+    const float *from = source.data, *end = from + lanes + (depth - 1) * source.step;
+    for (long k = 0; k < depth; k++, from += source.step, panel += PANEL) {
+        __builtin_prefetch(from + ROWS_AHEAD * source.step);
+        __builtin_prefetch(from + ROWS_AHEAD * source.step + lanes - 1);
+        UNROLL
+        for (int lane = 0; lane < PANEL; lane += LANES) { /* beyond a row's end the next row is read */
+            const long there = lanes - lane > 0 ? lanes - lane : 0;
+            vec v = end - from - lane >= LANES ? load(from + lane) : load_some(from + lane, there);
+            if (scale != NULL)
+                v *= scale[k];
+            store(panel + lane, there < LANES ? first_lanes(v, there, 0) : v);
+        }
+    }
+}
+
 /* Lanes of a panel: panel[k][lane] = source(lane, k), 0 for lane >= lanes. One of the source's two strides is 1; where it
  * is read by columns, they are multiplied by their scale (depth), unless NULL. */
 static void pack(matrix source, long depth, long lanes, const float *scale, float *panel)
 {
-    const float *end = source.data + (lanes - 1) * source.row + (depth - 1) * source.step + 1;
+    if (source.row == 1) {
+        pack_columns(source, depth, lanes, scale, panel);
+        return;
+    }
     for (long lane = 0; lane < PANEL; lane += LANES) {
         const long there = lanes - lane > 0 ? lanes - lane : 0;
         const float *from = source.data + lane * source.row;
         float *to = panel + lane;
-        if (source.row == 1)
-            for (long k = 0; k < depth; k++, from += source.step) { /* beyond a row's end the next row is read */
-                vec v = end - from >= LANES ? load(from) : load_some(from, there);
-                if (scale != NULL)
-                    v *= scale[k];
-                store(to + k * PANEL, there < LANES ? first_lanes(v, there, 0) : v);
-            }
-        else if (there < LANES || depth < LANES)
+        if (there < LANES || depth < LANES)
             for (long k = 0; k < depth; k += LANES)
                 pack_square(from + k, source.row, depth - k, there, to + k * PANEL);
         else
