@@ -96,6 +96,18 @@ INLINE void store_square(const float *values, const int rows, long lanes, float 
         }
 }
 
+/* One step of the depth. */
+INLINE void tile_step(const int rows, const int vectors, const float *const *threes, long a_row, int step,
+                      const float *panel, vec sums[TILE_ROWS][2])
+{
+    vec b[2];
+    for (int j = 0; j < vectors; j++)
+        b[j] = load(panel + j * LANES);
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++)
+            sums[i][j] += threes[i / 3][i % 3 * a_row + step] * b[j];
+}
+
 /* One tile. `rows` and `vectors` are constants where it is inlined, and so is a_step where it is 1.
  *
  * The hardware does not prefetch the values of a, twelve short streams or one with a long stride: the next
@@ -118,18 +130,21 @@ INLINE void tile(const int rows, const int vectors, long depth, const float *a, 
     const float *threes[(TILE_ROWS + 2) / 3]; /* a register for each row's offset would be too many: three share one */
     for (int i = 0; i < rows; i += 3)
         threes[i / 3] = a + i * a_row;
-    for (long k = 0; k < depth; k++, panel += panel_step) {
-        vec b[2];
+    long k = 0;
+    for (; a_step == 1 && k + LINE <= depth; k += LINE, panel += LINE * panel_step) {
+        for (int i = 0; i < rows; i++)
+            __builtin_prefetch(threes[i / 3] + (i % 3 + rows) * a_row);
+        SOME_STEPS
+        for (int step = 0; step < LINE; step++)
+            tile_step(rows, vectors, threes, a_row, step, panel + step * panel_step, sums);
+        for (int i = 0; i < rows; i += 3)
+            threes[i / 3] += LINE;
+    }
+    SOME_STEPS
+    for (; k < depth; k++, panel += panel_step) {
         if (a_step != 1)
             __builtin_prefetch(threes[0] + 2 * rows);
-        else if (k % LINE == 0)
-            for (int i = 0; i < rows; i++)
-                __builtin_prefetch(threes[i / 3] + (i % 3 + rows) * a_row);
-        for (int j = 0; j < vectors; j++)
-            b[j] = load(panel + j * LANES);
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < vectors; j++)
-                sums[i][j] += threes[i / 3][i % 3 * a_row] * b[j];
+        tile_step(rows, vectors, threes, a_row, 0, panel, sums);
         for (int i = 0; i < rows; i += 3)
             threes[i / 3] += a_step;
     }
@@ -181,7 +196,11 @@ INLINE void tiles(const int vectors, long rows, long depth, const float *a, long
 static void product(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
                     long c_row, long c_lane, bool accumulate)
 {
-    if (lanes > LANES && a.step == 1)
+    if (lanes > LANES && a.step == 1 && panel_step == PANEL)
+        tiles(2, rows, depth, a.data, a.row, 1, panel, PANEL, lanes, c, c_row, c_lane, accumulate);
+    else if (lanes > LANES && a.row == 1 && a.step == PANEL && panel_step == PANEL)
+        tiles(2, rows, depth, a.data, 1, PANEL, panel, PANEL, lanes, c, c_row, c_lane, accumulate);
+    else if (lanes > LANES && a.step == 1)
         tiles(2, rows, depth, a.data, a.row, 1, panel, panel_step, lanes, c, c_row, c_lane, accumulate);
     else if (lanes > LANES && a.row == 1)
         tiles(2, rows, depth, a.data, 1, a.step, panel, panel_step, lanes, c, c_row, c_lane, accumulate);

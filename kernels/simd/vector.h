@@ -20,9 +20,11 @@ typedef float vec_in_memory __attribute__((vector_size(4 * LANES), aligned(4), m
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define SOME_STEPS _Pragma("clang loop unroll_count(4)")
 #define ELEMENTWISE _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
+#define SOME_STEPS _Pragma("GCC unroll 4")
 #define ELEMENTWISE _Pragma("GCC ivdep") /* an output may be an input: an element is read before it is written */
 #endif
 
