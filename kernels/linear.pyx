@@ -38,6 +38,9 @@ cdef enum:
     TILE_ROWS = 12           # a multiple of every variant's tile rows
     SLICE_ROWS = 48          # of a result at most; fewer if there would be less than
     SLICES = 32              # slices: all threads wait for the last one
+    LARGE_SLICE_ROWS = 144   # if the panels, which each slice reads, are more floats than
+    PANELS_KEPT = 1 << 18    # the second cache keeps; then less than
+    LARGE_SLICES = 4         # slices a thread
     DEPTH_CHUNK = 1024       # of one sum; and of one that reads columns in place, a page for each step:
     DEPTH_CHUNK_OF_PAGES = 256
     STEPS_PACKED = 64        # of the depth at a time
@@ -86,6 +89,7 @@ ctypedef struct Call:
     Product products[2]
     int count           # of products
     int planes          # of bf16 in a number; 0: the products are of float32
+    int threads
     long panel          # lanes of a panel
     float *blocks       # with tiles (threads, BLOCK_AT_MOST, block_row): a slice's result
     float *left_panels  # (threads, groups of rows, DEPTH_CHUNK, panel) or NULL: a slice of a left operand, packed
@@ -106,6 +110,8 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
     where it is less than a fourth: packing the right one only copies if it is read by columns, and sums stay as they
     lie.
     """
+    cdef bint large
+    cdef long slices
     if p.rows * (1 if p.right.step == 1 else 4) < p.lanes and not call.planes:
         p.rows, p.lanes = p.lanes, p.rows
         p.left, p.right = p.right, p.left
@@ -134,7 +140,10 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
             if slices_of(&p) < SLICES_OF_TILES:
                 p.slice_lanes //= 2
     elif not p.few and p.parts == 1:
-        p.slice_rows = min(SLICE_ROWS, ceil_div(ceil_div(p.rows, SLICES), TILE_ROWS) * TILE_ROWS)
+        large = p.lanes * p.depth > PANELS_KEPT
+        slices = min(SLICES, LARGE_SLICES * call.threads) if large else SLICES
+        p.slice_rows = min(LARGE_SLICE_ROWS if large else SLICE_ROWS,
+                           ceil_div(ceil_div(p.rows, slices), TILE_ROWS) * TILE_ROWS)
     call.products[call.count] = p
     call.count += 1
 
@@ -256,15 +265,16 @@ cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
     if p.few:
         core.simd.dots(rows, p.lanes, p.depth, left.data, left.row, p.right.data, p.right.row, sums, p.result_lane)
     while not p.few and k < end:
-        depth, group = min(p.depth_chunk, end - k), 0
+        depth = min(p.depth_chunk, end - k)
         if p.packs_left:
             pack_left(call, left, rows, of_group, depth, packed)
-        while group < rows:
-            operand = matrix(left.data + group * left.row, left.row, left.step)
-            if p.packs_left:
-                operand = matrix(packed + group // of_group * DEPTH_CHUNK * call.panel, 1, call.panel)
-            lane = 0
-            while lane < p.lanes:
+        lane = 0
+        while lane < p.lanes:
+            group = 0
+            while group < rows:
+                operand = matrix(left.data + group * left.row, left.row, left.step)
+                if p.packs_left:
+                    operand = matrix(packed + group // of_group * DEPTH_CHUNK * call.panel, 1, call.panel)
                 core.simd.product(
                     min(of_group, rows - group),
                     depth,
@@ -277,8 +287,8 @@ cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
                     p.result_lane,
                     k > part * p.part_depth,
                 )
-                lane += call.panel
-            group += of_group
+                group += of_group
+            lane += call.panel
         left.data += p.depth_chunk * left.step
         k += p.depth_chunk
     if call.bias and part == 0 and p.turned:
@@ -286,7 +296,10 @@ cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
     elif call.bias and part == 0:
         core.simd.add_bias(rows, call.outputs, p.lanes, call.bias, sums)
     if p == call.with_sums and part == 0:
-        sum_columns(call, first, rows)
+        group = 0
+        while group < rows:
+            sum_columns(call, first + group, min(COLUMN_BLOCK, rows - group))
+            group += COLUMN_BLOCK
 
 
 cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept nogil:
@@ -356,7 +369,7 @@ cdef float *reserve(float **at, long floats) noexcept nogil:
 
 cdef long left_panel(Call *call) noexcept nogil:
     """Return the floats of a slice's packed rows."""
-    return ceil_div(SLICE_ROWS, call.panel // TILE_ROWS * TILE_ROWS) * call.panel * DEPTH_CHUNK
+    return ceil_div(LARGE_SLICE_ROWS, call.panel // TILE_ROWS * TILE_ROWS) * call.panel * DEPTH_CHUNK
 
 
 cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:
@@ -411,9 +424,9 @@ cdef int run(Call *call, int threads) except -1 nogil:
     return 0
 
 
-cdef Call new_call(long B, long outputs, int planes) noexcept nogil:
+cdef Call new_call(long B, long outputs, int planes, int threads) noexcept nogil:
     cdef Call call
-    call.count = 0
+    call.count, call.threads = 0, min(threads, SLICES)
     call.planes = 0 if B < FEW else planes
     call.panel = PANEL if call.planes else 2 * core.simd.lanes
     call.B, call.outputs = B, outputs
@@ -434,7 +447,7 @@ def linear_forward(const float[:, ::1] x, const float[:, ::1] weight, const floa
                    str fp32_precision="auto", int threads=1):
     """y = x W^T + b."""
     cdef long B = x.shape[0], inputs = x.shape[1], outputs = weight.shape[0]
-    cdef Call call = new_call(B, outputs, planes_of(fp32_precision))
+    cdef Call call = new_call(B, outputs, planes_of(fp32_precision), threads)
     if B == 0 or outputs == 0:
         return
     if inputs == 0:  # sums of nothing
@@ -473,7 +486,7 @@ cdef bint backward(Call *call, const float[:, ::1] dy, const float[:, ::1] x, co
 def linear_backward(const float[:, ::1] dy, const float[:, ::1] x, const float[:, ::1] weight, float[:, ::1] dx,
                     float[:, ::1] dweight, float[::1] dbias, *, str fp32_precision="auto", int threads=1):
     """Compute the gradients of the input, the weight and the bias."""
-    cdef Call call = new_call(x.shape[0], weight.shape[0], planes_of(fp32_precision))
+    cdef Call call = new_call(x.shape[0], weight.shape[0], planes_of(fp32_precision), threads)
     if x.shape[0] == 0 or weight.shape[0] == 0:  # sums of nothing
         dweight[:, :] = 0
         nothing_came(dx, dbias)
@@ -492,7 +505,7 @@ def linear_update(const float[:, ::1] dy, const float[:, ::1] x, float[:, ::1] w
                   float[:, ::1] weight_state2, float[:, ::1] dx, float[::1] dbias, *, str rule,
                   str fp32_precision="auto", int threads=1, **options):
     """Compute the gradients of input and bias, and update the weight; with tiles, by blocks of dW in the cache."""
-    cdef Call call = new_call(x.shape[0], weight.shape[0], planes_of(fp32_precision))
+    cdef Call call = new_call(x.shape[0], weight.shape[0], planes_of(fp32_precision), threads)
     make_rule, states = rule_of("linear_update", rule, weight_state, weight_state2)
     cdef update_rule the_rule = make_rule(**options)
     call.rule, call.weight, call.weight_state, call.weight_state2 = &the_rule, &weight[0, 0], NULL, NULL

@@ -30,6 +30,7 @@ SIZES = [  # B, inputs, outputs
     (300, 301, 7), (301, 7, 300), (2, 301, 300), (64, 64, 64), (513, 5, 17),
     (32, 120, 300), (32, 300, 300), (128, 120, 300), (128, 300, 300), (5, 300, 33),
     (3, 9_000, 31), (9_000, 7, 9), (33, 30, 9_001),  # deep sums are made in parts
+    (520, 530, 610),  # panels that the second cache does not keep: slices of many rows, fewer for few threads
 ]
 # fmt: on
 WITHOUT = [{}, {"bias": None, "dbias": None}, {"dx": None}, {"bias": None, "dbias": None, "dx": None}]
@@ -118,7 +119,7 @@ def test_promise_3_equals_pytorch(ops, rng, torch):
     assert_equals_pytorch(ops, CHAIN, given, want)
 
 
-@pytest.mark.parametrize("sizes", [(129, 120, 301), (32, 30, 4_999), (300, 515, 290)], ids=str)
+@pytest.mark.parametrize("sizes", [(129, 120, 301), (32, 30, 4_999), (300, 515, 290), (520, 530, 610)], ids=str)
 def test_promise_4_same_bits_for_any_threads(ops, rng, sizes):
     assert_same_bits_for_any_threads(ops, CHAIN, inputs.linear(rng, *sizes))
 
@@ -171,7 +172,7 @@ def test_the_fused_update_is_the_backward_pass_and_then_the_update(ops, rng, opt
     assert_updates_as_apart(ops, in_training(rng, *sizes, left_out=left_out), options)
 
 
-@pytest.mark.parametrize("sizes", [(290, 40, 513), (9, 2_060, 513)], ids=str)
+@pytest.mark.parametrize("sizes", [(290, 40, 513), (9, 2_060, 513), (520, 530, 610)], ids=str)
 def test_the_fused_update_of_many_rows_and_of_wide_ones(ops, rng, sizes):
     """With tiles a slice has whole rows of the weight, if they are many and not too wide."""
     assert_updates_as_apart(ops, in_training(rng, *sizes), {"rule": "adamw", "lr": 0.01, "step": 3})
