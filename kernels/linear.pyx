@@ -17,7 +17,7 @@ exchange rows and lanes; and a few rows are computed in float32, which takes les
 An update takes the weight's gradient as it is computed: with tiles a block at a time, which is stored nowhere; else it
 is in work memory.
 
-Work memory: the panels, and for each thread one of the other operand; or with tiles both operands in 2 or 4 bytes a
+Work memory: the panels, and for each thread a slice of the other operand; or with tiles both operands in 2 or 4 bytes a
 number and a block of the result for each thread; and the parts of results that are computed in parts.
 """
 
@@ -140,7 +140,7 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
             if slices_of(&p) < SLICES_OF_TILES:
                 p.slice_lanes //= 2
     elif not p.few and p.parts == 1:
-        large = p.lanes * p.depth > PANELS_KEPT
+        large = p.lanes * p.depth > PANELS_KEPT and not (p.packs_left and p.depth_chunk > DEPTH_CHUNK_OF_PAGES)
         slices = min(SLICES, LARGE_SLICES * call.threads) if large else SLICES
         p.slice_rows = min(LARGE_SLICE_ROWS if large else SLICE_ROWS,
                            ceil_div(ceil_div(p.rows, slices), TILE_ROWS) * TILE_ROWS)
