@@ -1,6 +1,7 @@
 """Conversion and checks of a caller's arrays, for the layers above the ops; errors name the argument."""
 
 import math
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -16,17 +17,19 @@ APART = 10 * LINE  # of a page, from one large array to the next
 _number_of_large_arrays = count()
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+def empty(shape: tuple[int, ...], dtype: Any, make: Callable[..., Array] = np.empty) -> Array:
     """Return an uninitialized array; a large one begins at a cache line, which NumPy does not promise.
 
     A vector then lies in one line instead of two. Large arrays begin at different places of their pages: a CPU holds a
     load back behind a store to the same place of another page, and a cache has room for a few lines of the same place.
+
+    make  np.empty or np.zeros, whose memory takes none until it is written to
     """
     dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
+    size = math.prod(map(int, shape)) * dtype.itemsize
     if size < PAGE:
-        return np.empty(shape, dtype)
-    room = np.empty(size + PAGE, np.uint8)
+        return make(shape, dtype)
+    room = make(size + PAGE, np.uint8)
     start = (next(_number_of_large_arrays) * APART - room.__array_interface__["data"][0]) % PAGE
     array: Array = room[start : start + size].view(dtype).reshape(shape)
     return array

@@ -63,7 +63,7 @@ cdef bint in_range(const ids_t *ids, Py_ssize_t count, uint64_t shift, uint64_t 
     cdef bint fits = True
     cdef uint32_t outside = 0, above
     cdef Py_ssize_t i
-    if ids_t is int32_t:  # a hundred thousand words further back, in vectors: the sign tells an id that is outside
+    if ids_t is int32_t:  # the sign of `outside` tells: without a comparison the compiler makes this a loop in vectors
         above = <uint32_t> (min(size, shift + (<uint64_t> 1 << 31)) - shift)
         for i in range(count):
             outside |= (<uint32_t> ids[i] + <uint32_t> shift) | (above - 1 - <uint32_t> ids[i])

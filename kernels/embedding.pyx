@@ -51,18 +51,24 @@ cdef inline int useful(int threads, long numbers) noexcept nogil:
     return threads if numbers >= SMALL else 1
 
 
-def embedding_forward(const float[:, ::1] weight, ids, float[:, :, ::1] emb, *, int threads=1):
-    """emb[:, :T] = weight[ids]."""
+cdef void look_up(const float[:, ::1] weight, const ids_t[:, ::1] ids, float[:, :, ::1] emb, int threads) noexcept:
     cdef Lookup call
-    cdef const unsigned char[::1] id_bytes  # char has a sign on x86 and none on ARM
     call.context, call.places, call.columns = ids.shape[1], emb.shape[1], emb.shape[2]
     call.words = ids.shape[0] * call.context
     if call.words == 0 or call.columns == 0:
         return
-    id_bytes, call.id_size = ids.reshape(-1).view("B"), ids.itemsize
-    call.ids, call.weight, call.emb = <const char *> &id_bytes[0], &weight[0, 0], &emb[0, 0, 0]
+    call.ids, call.id_size = <const char *> &ids[0, 0], sizeof(ids_t)
+    call.weight, call.emb = &weight[0, 0], &emb[0, 0, 0]
     with nogil:
         core.run(look_up_slice, &call, ceil_div(call.words, SLICE), useful(threads, call.words * call.columns))
+
+
+def embedding_forward(const float[:, ::1] weight, ids, float[:, :, ::1] emb, *, int threads=1):
+    """emb[:, :T] = weight[ids]."""
+    if ids.itemsize == sizeof(int32_t):
+        look_up[int32_t](weight, ids, emb, threads)
+    else:
+        look_up[int64_t](weight, ids, emb, threads)
 
 
 cdef enum:

@@ -36,13 +36,13 @@ cdef const core_api *core = import_core()
 
 cdef enum:
     TILE_ROWS = 12           # a multiple of every variant's tile rows
-    SLICE_ROWS = 48          # of a result at most; fewer if there would be less than
-    SLICES = 32              # slices: all threads wait for the last one
-    LARGE_SLICE_ROWS = 144   # if the panels, which each slice reads, are more floats than
-    PANELS_KEPT = 1 << 18    # the second cache keeps; then less than
-    LARGE_SLICES = 4         # slices a thread
-    DEPTH_CHUNK = 1024       # of one sum; and of one that reads columns in place, a page for each step:
-    DEPTH_CHUNK_OF_PAGES = 256
+    SLICE_ROWS = 48          # rows of a slice of a result at most
+    SLICES = 32              # slices of a result at least, if it has the rows: all threads wait for the last one
+    PANELS_KEPT = 1 << 18    # floats: each slice reads all panels, and if the second cache does not keep them,
+    LARGE_SLICE_ROWS = 144   # slices have up to so many rows,
+    LARGE_SLICES = 4         # and there are so many a thread
+    DEPTH_CHUNK = 1024       # steps of the depth in one sum
+    DEPTH_CHUNK_OF_COLUMNS = 256  # if the left operand is read by columns, unless it is packed and the result turned
     STEPS_PACKED = 64        # of the depth at a time
     PART_DEPTH = 512         # of a part at least,
     CHUNK_OF_TILES = 256     # of which two panels lie in the first cache
@@ -92,7 +92,7 @@ ctypedef struct Call:
     int threads
     long panel          # lanes of a panel
     float *blocks       # with tiles (threads, BLOCK_AT_MOST, block_row): a slice's result
-    float *left_panels  # (threads, groups of rows, DEPTH_CHUNK, panel) or NULL: a slice of a left operand, packed
+    float *left_panels  # (threads, groups of rows, depth_chunk, panel) or NULL: a slice of a left operand, packed
     long B
     long outputs
     const float *bias   # (outputs,) or NULL, for a forward pass
@@ -119,7 +119,7 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
         p.turned = True
     p.few = not call.planes and p.lanes < FEW and p.left.step == 1 and p.right.step == 1 and p.result_row == 1
     p.packs_left = not call.planes and not p.few and p.left.step != 1 and call.panel >= TILE_ROWS
-    p.depth_chunk = DEPTH_CHUNK if p.left.step == 1 or p.packs_left and p.turned else DEPTH_CHUNK_OF_PAGES
+    p.depth_chunk = DEPTH_CHUNK if p.left.step == 1 or p.packs_left and p.turned else DEPTH_CHUNK_OF_COLUMNS
     p.slice_rows = FEW_SLICE_ROWS if p.few else SLICE_ROWS
     p.slice_lanes = p.lanes
     p.panels = 0 if p.few else ceil_div(p.lanes, call.panel)
@@ -140,7 +140,8 @@ cdef void add_product(Call *call, Product p) noexcept nogil:
             if slices_of(&p) < SLICES_OF_TILES:
                 p.slice_lanes //= 2
     elif not p.few and p.parts == 1:
-        large = p.lanes * p.depth > PANELS_KEPT and not (p.packs_left and p.depth_chunk > DEPTH_CHUNK_OF_PAGES)
+        # a number is one sum in the order of the depth, however the rows are cut: the threads may decide on that
+        large = p.lanes * p.depth > PANELS_KEPT and not (p.packs_left and p.turned)
         slices = min(SLICES, LARGE_SLICES * call.threads) if large else SLICES
         p.slice_rows = min(LARGE_SLICE_ROWS if large else SLICE_ROWS,
                            ceil_div(ceil_div(p.rows, slices), TILE_ROWS) * TILE_ROWS)
@@ -233,12 +234,18 @@ cdef void sum_columns(Call *call, long first, long columns) noexcept nogil:
     core.simd.column_sums(call.B, call.outputs, columns, call.dy + first, call.dbias + first)
 
 
+cdef long group_floats(Call *call, long chunk) noexcept nogil:
+    """Return the floats from a group of packed rows to the next; a power of two would use few sets of the cache."""
+    return chunk * call.panel + 4 * CACHE_LINE
+
+
 cdef long rows_of_group(Call *call, Product *p, long rows) noexcept nogil:
     """Return how many of a slice's rows are multiplied at a time."""
     return min(rows, call.panel // TILE_ROWS * TILE_ROWS) if p.packs_left else rows
 
 
-cdef void pack_left(Call *call, matrix left, long rows, long of_group, long depth, float *packed) noexcept nogil:
+cdef void pack_left(Call *call, matrix left, long rows, long of_group, long depth, long chunk,
+                    float *packed) noexcept nogil:
     """Pack a slice's rows by groups, some steps of the depth of all of them after the other: a line of memory, which
     several groups read, is then still in the second cache, which has room for few lines that are a page apart."""
     cdef long k = 0, group
@@ -247,7 +254,7 @@ cdef void pack_left(Call *call, matrix left, long rows, long of_group, long dept
         while group < rows:
             core.simd.pack(matrix(left.data + group * left.row + k * left.step, left.row, left.step),
                            min(STEPS_PACKED, depth - k), min(of_group, rows - group), NULL,
-                           packed + (group // of_group * DEPTH_CHUNK + k) * call.panel)
+                           packed + group // of_group * group_floats(call, chunk) + k * call.panel)
             group += of_group
         k += STEPS_PACKED
 
@@ -267,14 +274,14 @@ cdef void multiply(Call *call, Product *p, long slice, int hand) noexcept nogil:
     while not p.few and k < end:
         depth = min(p.depth_chunk, end - k)
         if p.packs_left:
-            pack_left(call, left, rows, of_group, depth, packed)
+            pack_left(call, left, rows, of_group, depth, p.depth_chunk, packed)
         lane = 0
         while lane < p.lanes:
             group = 0
             while group < rows:
                 operand = matrix(left.data + group * left.row, left.row, left.step)
                 if p.packs_left:
-                    operand = matrix(packed + group // of_group * DEPTH_CHUNK * call.panel, 1, call.panel)
+                    operand = matrix(packed + group // of_group * group_floats(call, p.depth_chunk), 1, call.panel)
                 core.simd.product(
                     min(of_group, rows - group),
                     depth,
@@ -368,8 +375,10 @@ cdef float *reserve(float **at, long floats) noexcept nogil:
 
 
 cdef long left_panel(Call *call) noexcept nogil:
-    """Return the floats of a slice's packed rows."""
-    return ceil_div(LARGE_SLICE_ROWS, call.panel // TILE_ROWS * TILE_ROWS) * call.panel * DEPTH_CHUNK
+    """Return the floats of a slice's packed rows; large slices have the smaller chunk."""
+    cdef long of_group = call.panel // TILE_ROWS * TILE_ROWS
+    return max(ceil_div(LARGE_SLICE_ROWS, of_group) * group_floats(call, DEPTH_CHUNK_OF_COLUMNS),
+               ceil_div(SLICE_ROWS, of_group) * group_floats(call, DEPTH_CHUNK))
 
 
 cdef long lay_out(Call *call, float *memory, int threads) noexcept nogil:

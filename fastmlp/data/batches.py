@@ -42,10 +42,10 @@ class _Piece(NamedTuple):
 class _BatchOfPiece(Batch):
     """A batch whose different words are known."""
 
-    words: np.ndarray
+    words: np.ndarray | None = None
 
     def different_words(self) -> np.ndarray:
-        return self.words
+        return super().different_words() if self.words is None else self.words
 
 
 class Batches:
@@ -80,7 +80,9 @@ class Batches:
         numbers = np.arange(len(whole.near)) // self.batch_size
         sorted_words = different(numbers[:, None] << 32 | whole.near)  # the words of the first batch come first
         starts = np.searchsorted(sorted_words, np.arange(numbers[-1] + 2) << 32)
-        return _Piece(piece, whole, sorted_words.astype(np.int32), starts)
+        words = sorted_words.astype(np.int32)
+        words.flags.writeable = False
+        return _Piece(piece, whole, words, starts)
 
     def _locate(self, step: int) -> tuple[tuple[int, int], int]:
         """Return the piece of a step, as (epoch, number in the epoch), and the batch's index in the piece."""

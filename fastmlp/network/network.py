@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.arrays import check_shape
 from fastmlp.data.windows import Batch
 from fastmlp.distributed.group import Group
 from fastmlp.distributed.part import Part
@@ -289,14 +290,11 @@ class Network:
 
     def _backward(self, dh: Array, optimizer: Optimizer | None = None) -> None:
         """Store the gradients; with an optimizer its step of the linear layers' weights is made at once."""
-        name = "backward" if optimizer is None else f"backward and update by {id(optimizer)}"
-        self._place.replay(name, len(dh), partial(self._first_backward, dh, optimizer))
-
-    def _first_backward(self, dh: Array, optimizer: Optimizer | None) -> None:
         for layer in self._linear:
             layer.updated_by = optimizer
         try:
-            self.layers.backward_from_output(dh)
+            name = "backward" if optimizer is None else "backward and update"
+            self._place.replay(name, len(dh), partial(self.layers.backward_from_output, dh))
         finally:
             for layer in self._linear:
                 layer.updated_by = None
@@ -328,9 +326,9 @@ class Network:
         fp32_precision  of the products where it is not training; "auto": float32, whatever training uses
         """
         rows, layers, unk = len(near), self.layers, self.shape.vocabulary - 1
-        for given, name in ((near, "near"), (far, "far")):
-            if (name == "near" or self.shape.reach) and (given is None or given.dtype != np.int32):
-                raise TypeError(f"{name}: expected int32, got {None if given is None else given.dtype}")
+        _check_words("near", near, (rows, self.shape.context))
+        if self.shape.reach:
+            _check_words("far", far, (rows, self.shape.reach))
         words = self._place.array(self, "near", near.shape, np.int32)
         words[...] = near  # the recorded backward pass reads them there
         if far is not None:
@@ -378,6 +376,12 @@ class Network:
         out = np.empty((len(a), len(b)), a.dtype)
         self._place.run("linear_forward", np.ascontiguousarray(a), np.ascontiguousarray(b), None, out)
         return out
+
+
+def _check_words(name: str, words: Array | None, shape: tuple[int, ...]) -> None:
+    if words is None or words.dtype != np.int32:
+        raise TypeError(f"{name}: expected int32, got {None if words is None else words.dtype}")
+    check_shape(name, words, shape)
 
 
 def mean(losses: Array) -> float:

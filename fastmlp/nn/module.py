@@ -293,8 +293,10 @@ def _may_be_missing(key: str, state_dict: Mapping[str, Any]) -> bool:
 
 def drawn(rng: Random, shape: tuple[int, ...], dtype: np.dtype[Any], distribution: str, *arguments: float) -> Array:
     """Return initial weights drawn from one of a Generator's distributions; 0 if rng is UNDRAWN."""
+    if rng is UNDRAWN:
+        return empty(shape, dtype, np.zeros)
     weights = empty(shape, dtype)
-    weights[...] = 0 if rng is UNDRAWN else getattr(np.random.default_rng(rng), distribution)(*arguments, shape)
+    weights[...] = getattr(np.random.default_rng(rng), distribution)(*arguments, shape)
     return weights
 
 
@@ -322,4 +324,4 @@ def checked_size(name: str, size: int) -> int:
         raise TypeError(f"{name}: expected a whole number, got {size!r}")
     if size < 1:
         raise ValueError(f"{name}: expected at least 1, got {size}")
-    return size
+    return int(size)

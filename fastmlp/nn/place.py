@@ -133,6 +133,8 @@ class Bound(Place):
         key = id(module), name
         whole = self._arrays.get(key)
         if whole is None or len(whole) < shape[0] or whole.shape[1:] != shape[1:] or whole.dtype != dtype:
+            if whole is not None:  # calls that were recorded on it would go on using it
+                self._passes.clear()
             whole = self._arrays[key] = empty(shape, dtype)
         return whole[: shape[0]]
 

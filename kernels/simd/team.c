@@ -1,6 +1,6 @@
 /* One team of threads for every op.
  *
- * A call cuts its work into fixed slices. The calling thread and the team's workers each begin with a range of their
+ * A call has cut its work into slices. The calling thread and the team's workers each begin with a range of their
  * own, so that the rows which one op of a step has left in a core's cache are read there by the next, and then take what
  * the others have not come to. So a core that another program takes away delays one slice, and results cannot depend on
  * the number of threads.

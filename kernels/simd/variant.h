@@ -108,7 +108,8 @@ INLINE void tile_step(const int rows, const int vectors, const float *const *thr
             sums[i][j] += threes[i / 3][i % 3 * a_row + step] * b[j];
 }
 
-/* One tile. `rows` and `vectors` are constants where it is inlined, and so is a_step where it is 1.
+/* One tile. `rows` and `vectors` are constants where it is inlined, and so are a_step and panel_step where they are the
+ * usual ones: a step of the depth is then an offset in the instruction.
  *
  * The hardware does not prefetch the values of a, twelve short streams or one with a long stride: the next
  * tile's are prefetched while this one is computed (single thread, B = 32: 98 GFLOP/s instead of 75 from memory). So
@@ -141,7 +142,7 @@ INLINE void tile(const int rows, const int vectors, long depth, const float *a, 
             threes[i / 3] += LINE;
     }
     SOME_STEPS
-    for (; k < depth; k++, panel += panel_step) {
+    for (; k < depth; k++, panel += panel_step) { /* all of the depth, or what is left of it */
         if (a_step != 1)
             __builtin_prefetch(threes[0] + 2 * rows);
         tile_step(rows, vectors, threes, a_row, 0, panel, sums);
@@ -196,7 +197,7 @@ INLINE void tiles(const int vectors, long rows, long depth, const float *a, long
 static void product(long rows, long depth, matrix a, const float *panel, long panel_step, long lanes, float *c,
                     long c_row, long c_lane, bool accumulate)
 {
-    if (lanes > LANES && a.step == 1 && panel_step == PANEL)
+    if (lanes > LANES && a.step == 1 && panel_step == PANEL) /* the usual cases, with constants */
         tiles(2, rows, depth, a.data, a.row, 1, panel, PANEL, lanes, c, c_row, c_lane, accumulate);
     else if (lanes > LANES && a.row == 1 && a.step == PANEL && panel_step == PANEL)
         tiles(2, rows, depth, a.data, 1, PANEL, panel, PANEL, lanes, c, c_row, c_lane, accumulate);

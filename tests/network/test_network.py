@@ -18,7 +18,7 @@ from fastmlp.nn.place import Bound
 from fastmlp.ops import OPS, Ops
 from fastmlp.ops.gradient import RowGradient
 from fastmlp.optim import SGD, AdamW
-from tests.helpers import NUMPY, allowed, clocked_ops, relative_norm
+from tests.helpers import NUMPY, allowed, clocked_ops, module_of, relative_norm, require_ops
 from tests.networks import FAMILY, ROWS, SHAPE, batch, make_model, nonzero_state, torch_logits, torch_loss, torch_model
 
 Array = np.ndarray
@@ -462,3 +462,49 @@ def test_averages_need_the_words_before(rng: np.random.Generator) -> None:
     network, one = make_model(NUMPY, nonzero_state(rng, shape), shape), batch(rng, shape)
     with pytest.raises(TypeError, match="far: expected int32, got None"):
         network.forward(one.near, None, training=False)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, FAMILY["averages"]], ids=["plain", "averages"])
+def test_words_of_another_shape_are_refused_and_after_them_all_is_as_before(
+    rng: np.random.Generator, shape: Any
+) -> None:
+    """Whatever fails between two passes, the second is not that of words before it."""
+    network, apart = (make_model(NUMPY, nonzero_state(np.random.default_rng(1), shape), shape) for _ in range(2))
+    small, large = batch(rng, shape), batch(rng, shape, rows=2 * ROWS)
+    large.near[0, 0] = shape.vocabulary
+    wide = np.zeros((ROWS, 40), np.int32)
+    faults: list[tuple[type[Exception], str, Array, Array | None]] = [
+        (IndexError, "ids", large.near, large.far),
+        (ValueError, "near: expected shape", wide, small.far),
+        (ValueError, "near: expected shape", small.near[0], small.far),
+        (TypeError, "near: expected int32", small.near.astype(np.int64), small.far),
+    ]
+    if shape.reach:
+        faults.append((ValueError, "far: expected shape", small.near, wide))
+    for error, message, near, far in faults:
+        network.losses(batch(rng, shape))
+        with pytest.raises(error, match=message):
+            network.forward(near, far, training=False)
+        np.testing.assert_array_equal(network.losses(small), apart.losses(small))
+
+
+def test_a_replayed_pass_checks_ids_and_the_precision_again(rng: np.random.Generator) -> None:
+    ops = require_ops("cython")
+    compiled, shape = module_of(ops), FAMILY["all"]
+    before, one = compiled.variant(), batch(rng, shape)
+    network = make_model(ops, nonzero_state(rng, shape), shape, fp32_precision=ops.precisions()[0])
+    optimizer = AdamW(network.layers.parameters(), 0.001)
+    for _ in range(2):
+        network.step(one, optimizer)
+    for name in ("near", "far", "targets"):
+        wrong = one._replace(**{name: np.full_like(getattr(one, name), shape.vocabulary)})
+        with pytest.raises(IndexError, match="expected ids in"):
+            network.step(wrong, optimizer)
+    if network.fp32_precision == "ieee":
+        pytest.skip("every variant here has its precision")
+    try:
+        compiled.use_variant("portable")
+        with pytest.raises(ValueError, match="fp32_precision: expected auto or one of"):
+            network.step(one, optimizer)
+    finally:
+        compiled.use_variant(before)

@@ -269,6 +269,9 @@ def test_a_batch_knows_its_different_words(kind, rows):
         for found in (batch.different_words(), Batch(*batch).different_words()):
             np.testing.assert_array_equal(found, np.unique(batch.near))
             assert found.dtype == np.int32
+        assert not batch.different_words().flags.writeable
+        other = batch._replace(near=batch.near[:, :1])
+        np.testing.assert_array_equal(other.different_words(), np.unique(other.near))
 
 
 def test_random_batches_draw_each_window_equally_often():
