@@ -120,6 +120,15 @@ def test_a_large_network_has_more_passes_and_more_dropout() -> None:
     assert small.dropout < large.dropout
 
 
+def test_a_long_text_that_is_read_often_has_little_dropout() -> None:
+    """Ten passes over novels: a perplexity of 66.7 with shares of .07 .05 .04, 70.5 with .18 .13 .11."""
+    novels, quarter = (
+        filled_in(TrainConfig(embed=128, hidden=1_024, epochs=10), words) for words in (1_280_000, 320_000)
+    )
+    assert 0.05 < novels.dropout[0] < 0.08
+    assert 0.2 < quarter.dropout[0] < 0.3
+
+
 def test_all_shares_can_be_used() -> None:
     for words in LENGTHS:
         for epochs in (1, 10, 1_000_000):
