@@ -329,6 +329,7 @@ class Network:
         _check_words("near", near, (rows, self.shape.context))
         if self.shape.reach:
             _check_words("far", far, (rows, self.shape.reach))
+        self._place.begin(rows)
         words = self._place.array(self, "near", near.shape, np.int32)
         words[...] = near  # the recorded backward pass reads them there
         if far is not None:

@@ -83,6 +83,12 @@ class Bound(Place):
         self._passes: dict[str, tuple[list[Callable[[], object]], Any]] = {}  # for batches of _rows: calls, result
         self._calls: list[Callable[[], object]] | None = None  # of the pass that is being recorded
 
+    def begin(self, rows: int) -> None:
+        """Forget the passes of batches of another size, before their arrays are asked for and may be replaced."""
+        if rows != self._rows:
+            self._passes.clear()
+            self._rows = rows
+
     def replay(self, name: str, rows: int, make: Callable[[], Result]) -> Result:
         """Return the result of a pass; record its calls for the first batch of a size, replay them for later ones.
 
@@ -90,9 +96,7 @@ class Bound(Place):
         rows  of the batch
         make  runs the pass; it must make the same calls on the same arrays each time
         """
-        if rows != self._rows:
-            self._passes.clear()
-            self._rows = rows
+        self.begin(rows)
         if name in self._passes:
             calls, result = self._passes[name]
             for call in calls:
@@ -133,8 +137,6 @@ class Bound(Place):
         key = id(module), name
         whole = self._arrays.get(key)
         if whole is None or len(whole) < shape[0] or whole.shape[1:] != shape[1:] or whole.dtype != dtype:
-            if whole is not None:  # calls that were recorded on it would go on using it
-                self._passes.clear()
             whole = self._arrays[key] = empty(shape, dtype)
         return whole[: shape[0]]
 

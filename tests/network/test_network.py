@@ -488,6 +488,26 @@ def test_words_of_another_shape_are_refused_and_after_them_all_is_as_before(
         np.testing.assert_array_equal(network.losses(small), apart.losses(small))
 
 
+@pytest.mark.parametrize("evaluated_after", range(3))
+def test_an_evaluation_of_as_many_rows_leaves_the_steps_as_they_are(
+    rng: np.random.Generator, evaluated_after: int
+) -> None:
+    """Also a step with more different words than any before it, which needs a larger array."""
+    shape = FAMILY["all"]
+    state, batches = nonzero_state(rng, shape), [batch(rng, shape) for _ in range(4)]
+    for one, different in zip(batches, (1, 1, 2, 9), strict=True):
+        one.near[...] %= different
+    networks = [make_model(NUMPY, state, shape) for _ in range(2)]
+    optimizers = [AdamW(network.layers.parameters(), 0.001) for network in networks]
+    for number, one in enumerate(batches):
+        losses = [network.step(one, optimizer) for network, optimizer in zip(networks, optimizers, strict=True)]
+        assert losses[0] == losses[1]
+        if number == evaluated_after:
+            networks[0].losses(one)
+    for name, array in networks[0].state_dict().items():
+        np.testing.assert_array_equal(array, networks[1].state_dict()[name], err_msg=name)
+
+
 def test_a_replayed_pass_checks_ids_and_the_precision_again(rng: np.random.Generator) -> None:
     ops = require_ops("cython")
     compiled, shape = module_of(ops), FAMILY["all"]
