@@ -6,10 +6,10 @@ that no error grows and no slice needs another's, every sixteenth row is made an
 """
 
 from libc.math cimport sqrt
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
-from core cimport ceil_div, core_api, import_core
+from core cimport ceil_div, core_api, id_at, import_core
 
 cdef const core_api *core = import_core()
 
@@ -35,8 +35,7 @@ ctypedef struct Call:
 
 cdef inline const float *row_of(const Call *call, long row, long word) noexcept nogil:
     """The embedding of a word of `far`, NULL where there is none."""
-    cdef const char *at = call.far + (row * call.words + word) * call.id_size
-    cdef int64_t id = (<const int32_t *> at)[0] if call.id_size == sizeof(int32_t) else (<const int64_t *> at)[0]
+    cdef int64_t id = id_at(call.far, call.id_size, row * call.words + word)
     return call.weight + id * call.columns if id >= 0 else NULL
 
 

@@ -165,6 +165,11 @@ cdef inline long ceil_div(long a, long b) noexcept nogil:
     return (a + b - 1) // b
 
 
+cdef inline int64_t id_at(const char *ids, int id_size, long i) noexcept nogil:
+    """An id of an array of int32 or int64."""
+    return (<const int32_t *> ids)[i] if id_size == sizeof(int32_t) else (<const int64_t *> ids)[i]
+
+
 cdef inline float *state_at(float *state, long first) noexcept nogil:
     """What a rule keeps of the parameter from number `first` on; NULL where it keeps nothing."""
     return state + first if state else NULL

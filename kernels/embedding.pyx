@@ -8,7 +8,7 @@ vocabulary.
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
-from core cimport ceil_div, core_api, ids_t, import_core
+from core cimport ceil_div, core_api, id_at, ids_t, import_core
 
 cdef const core_api *core = import_core()
 
@@ -26,12 +26,6 @@ ctypedef struct Lookup:
     int id_size
     const float *weight
     float *emb
-
-
-cdef inline int64_t id_at(const char *ids, int id_size, long i) noexcept nogil:
-    if id_size == sizeof(int32_t):
-        return (<const int32_t *> ids)[i]
-    return (<const int64_t *> ids)[i]
 
 
 cdef inline long position_of(long word, long context, long places) noexcept nogil:
