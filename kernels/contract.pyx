@@ -149,6 +149,15 @@ cdef class Contract:
         """Whether an op may run on these arguments; an argument that is optional may be None."""
         return bounded(options) and self.arrays_fit(arrays)
 
+    def counts_all_rows(self, tuple arrays not None):
+        """Whether no row is ignored, that is no row_scale 0, of arrays that fit."""
+        cdef const float[::1] row_scale = arrays[self.row_scale]
+        cdef bint counted = True
+        cdef Py_ssize_t i
+        for i in range(row_scale.shape[0]):
+            counted &= row_scale[i] != 0
+        return counted
+
     cdef bint arrays_fit(self, tuple arrays) except -1:
         cdef Py_buffer views[MOST_ARRAYS]
         cdef int taken = 0, i

@@ -456,7 +456,7 @@ def linear_forward(const float[:, ::1] x, const float[:, ::1] weight, const floa
                    str fp32_precision="auto", int threads=1):
     """y = x W^T + b."""
     cdef long B = x.shape[0], inputs = x.shape[1], outputs = weight.shape[0]
-    cdef Call call = new_call(B, outputs, planes_of(fp32_precision), threads)
+    cdef Call call = new_call(B, outputs, planes_of(core.tiles, fp32_precision), threads)
     if B == 0 or outputs == 0:
         return
     if inputs == 0:  # sums of nothing
@@ -495,7 +495,7 @@ cdef bint backward(Call *call, const float[:, ::1] dy, const float[:, ::1] x, co
 def linear_backward(const float[:, ::1] dy, const float[:, ::1] x, const float[:, ::1] weight, float[:, ::1] dx,
                     float[:, ::1] dweight, float[::1] dbias, *, str fp32_precision="auto", int threads=1):
     """Compute the gradients of the input, the weight and the bias."""
-    cdef Call call = new_call(x.shape[0], weight.shape[0], planes_of(fp32_precision), threads)
+    cdef Call call = new_call(x.shape[0], weight.shape[0], planes_of(core.tiles, fp32_precision), threads)
     if x.shape[0] == 0 or weight.shape[0] == 0:  # sums of nothing
         dweight[:, :] = 0
         nothing_came(dx, dbias)
@@ -514,7 +514,7 @@ def linear_update(const float[:, ::1] dy, const float[:, ::1] x, float[:, ::1] w
                   float[:, ::1] weight_state2, float[:, ::1] dx, float[::1] dbias, *, str rule,
                   str fp32_precision="auto", int threads=1, **options):
     """Compute the gradients of input and bias, and update the weight; with tiles, by blocks of dW in the cache."""
-    cdef Call call = new_call(x.shape[0], weight.shape[0], planes_of(fp32_precision), threads)
+    cdef Call call = new_call(x.shape[0], weight.shape[0], planes_of(core.tiles, fp32_precision), threads)
     make_rule, states = rule_of("linear_update", rule, weight_state, weight_state2)
     cdef update_rule the_rule = make_rule(**options)
     call.rule, call.weight, call.weight_state, call.weight_state2 = &the_rule, &weight[0, 0], NULL, NULL

@@ -968,7 +968,7 @@ cdef bint begin(Call *call, const float[:, ::1] h, const float[:, ::1] weight, c
                 float[:, ::1] dweight, float[::1] dbias, double label_smoothing, between,
                 str fp32_precision) except -1:
     """Fill in the arguments; return False if there are no rows: then all gradients are 0."""
-    call.planes = planes_of(fp32_precision)
+    call.planes = planes_of(core.tiles, fp32_precision)
     call.B, call.H, call.V = h.shape[0], h.shape[1], weight.shape[0]
     call.label_smoothing = label_smoothing
     if call.V == 0:

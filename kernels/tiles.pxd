@@ -6,9 +6,15 @@ cdef enum:
     PANEL = 2 * TILE  # rows and columns of products of tiles: what a matrix unit makes at once
 
 
-cdef inline int planes_of(str fp32_precision) noexcept:
-    """Return the number of bf16 for a float32; 0: the products are of float32."""
-    return 1 if fp32_precision == "bf16" else 2 if fp32_precision == "bf16x3" else 0
+cdef inline int planes_of(const tile_kernels *tiles, str fp32_precision) except -1:
+    """Return the number of bf16 for a float32; 0: the products are of float32.
+
+    Raise ValueError if the variant has no tiles: it may be another one than when the call was checked.
+    """
+    cdef int planes = 1 if fp32_precision == "bf16" else 2 if fp32_precision == "bf16x3" else 0
+    if planes and tiles == NULL:
+        raise ValueError(f"fp32_precision: expected auto or one of this variant's, ieee, got {fp32_precision!r}")
+    return planes
 
 
 cdef inline long round_up(long a, long b) noexcept nogil:

@@ -7,6 +7,7 @@ distinct integers. NumPy's distributions (integers, permutation), whose results 
 used. So batches are the same on every platform and NumPy version.
 """
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ __all__ = ["Batches", "EpochBatches", "RandomBatches", "StretchBatches"]
 
 # The second half of Philox's key: the purpose of a stream.
 _WINDOWS_OF_STEP, _ORDER_OF_EPOCH, _START_OF_EPOCH = 1, 2, 3
-_PIECE_ROWS = 4096  # of the batches that are made at once
+_PIECE_ROWS, _PIECE_BATCHES = 4096, 128  # that are made at once
 
 
 # ------------------------------------------------------------------------------------------------------------- batches
@@ -27,16 +28,12 @@ _PIECE_ROWS = 4096  # of the batches that are made at once
 class _Piece(NamedTuple):
     """Consecutive batches, made at once.
 
-    number  (epoch, number in the epoch)
-    batch   of all rows
-    words   (N,)  the different words of each batch's near, ascending, one batch after the other
-    starts  (batches + 1,)  where each begins
+    number   (epoch, number in the epoch)
+    batches  read-only views of the arrays of all rows
     """
 
     number: tuple[int, int]
-    batch: Batch
-    words: np.ndarray
-    starts: np.ndarray
+    batches: list[Batch]
 
 
 class _BatchOfPiece(Batch):
@@ -57,7 +54,7 @@ class Batches:
 
     def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
         self.windows, self.batch_size, self.seed = windows, integer("batch_size", batch_size, 1), _seed(seed)
-        self.piece_size = max(1, _PIECE_ROWS // self.batch_size)
+        self.piece_size = max(1, min(_PIECE_ROWS // self.batch_size, _PIECE_BATCHES))
         self._made: _Piece | None = None
 
     def batch(self, step: int) -> Batch:
@@ -65,24 +62,25 @@ class Batches:
         piece, place = self._locate(integer("step", step, 0))
         made = self._made
         if made is None or made.number != piece:
-            made = self._made = self._make(piece)
-        rows = slice(place * self.batch_size, (place + 1) * self.batch_size)
-        near, far, targets = made.batch
-        batch = _BatchOfPiece(near[rows], None if far is None else far[rows], targets[rows])
-        batch.words = made.words[made.starts[place] : made.starts[place + 1]]
-        return batch
+            made = self._made = _Piece(piece, self._make(piece))
+        return made.batches[place]
 
-    def _make(self, piece: tuple[int, int]) -> _Piece:
-        whole = self.windows.take(self._indices(*piece))
-        for array in whole:
-            if array is not None:
-                array.flags.writeable = False
-        numbers = np.arange(len(whole.near)) // self.batch_size
-        sorted_words = different(numbers[:, None] << 32 | whole.near)  # the words of the first batch come first
+    def _make(self, piece: tuple[int, int]) -> list[Batch]:
+        near, far, targets = self.windows.take(self._indices(*piece))
+        numbers = np.arange(len(near)) // self.batch_size
+        sorted_words = different(numbers[:, None] << 32 | near)  # the words of the first batch come first
         starts = np.searchsorted(sorted_words, np.arange(numbers[-1] + 2) << 32)
         words = sorted_words.astype(np.int32)
-        words.flags.writeable = False
-        return _Piece(piece, whole, words, starts)
+        for array in (near, far, targets, words):
+            if array is not None:
+                array.flags.writeable = False
+        batches: list[Batch] = []
+        for place, (first, last) in enumerate(pairwise(starts)):
+            rows = slice(place * self.batch_size, (place + 1) * self.batch_size)
+            batch = _BatchOfPiece(near[rows], None if far is None else far[rows], targets[rows])
+            batch.words = words[first:last]
+            batches.append(batch)
+        return batches
 
     def _locate(self, step: int) -> tuple[tuple[int, int], int]:
         """Return the piece of a step, as (epoch, number in the epoch), and the batch's index in the piece."""

@@ -260,13 +260,13 @@ class Network:
         output = self.layers.output
         self.layers.counter[1] = step
         h = self.forward(batch.near, batch.far, training=True)
-        held = self.layers.embedding.rows_of_words(batch.different_words()) if output.tied else None
+        held = output.hold(self.layers.embedding.rows_of_words(batch.different_words())) if output.tied else None
         losses = output.step(h, batch.targets, self._mean_over(len(h)), optimizer, held=held)
         dh = output.loss_backward()
         if dh is not None:
             self._backward(dh, optimizer)
-            if output.tied:
-                output.finish()
+            if held is not None:
+                output.finish(held)
             optimizer.step()
         return mean(losses)
 
@@ -290,11 +290,13 @@ class Network:
 
     def _backward(self, dh: Array, optimizer: Optimizer | None = None) -> None:
         """Store the gradients; with an optimizer its step of the linear layers' weights is made at once."""
+        self._place.replay(("backward", optimizer), len(dh), partial(self._run_backward, dh, optimizer))
+
+    def _run_backward(self, dh: Array, optimizer: Optimizer | None) -> None:
         for layer in self._linear:
             layer.updated_by = optimizer
         try:
-            name = "backward" if optimizer is None else "backward and update"
-            self._place.replay(name, len(dh), partial(self.layers.backward_from_output, dh))
+            self.layers.backward_from_output(dh)
         finally:
             for layer in self._linear:
                 layer.updated_by = None
@@ -387,4 +389,4 @@ def _check_words(name: str, words: Array | None, shape: tuple[int, ...]) -> None
 
 def mean(losses: Array) -> float:
     """Return the mean of a batch's losses from their exact sum, which is the same on every machine."""
-    return math.fsum(losses.tolist()) / len(losses)
+    return math.fsum(losses.astype(np.float64).data) / len(losses)  # a memoryview: half the time of a list

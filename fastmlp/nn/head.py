@@ -30,7 +30,6 @@ class Head(Linear):
     """
 
     _made: tuple[Array, ...] = (np.empty(0),)  # the results of the last batch, if the place is bound
-    _dheld: Array | None = None  # tied weights: the output's gradient of the rows that the embedding looks up
 
     def __init__(
         self,
@@ -109,40 +108,39 @@ class Head(Linear):
         row_scale: Array,
         optimizer: FusingOptimizer,
         *,
-        held: Array | None = None,
+        held: RowGradient | None = None,
         label_smoothing: float = 0.0,
     ) -> Array:
         """Return the losses as in `losses`, and update the weight; `optimizer.step` then updates the bias.
 
         optimizer        of the weight and the bias
-        held             (U,)  tied weights: the rows that the embedding looks up, ascending; they are not updated here,
-                         and `finish` adds their gradient to the embedding's
+        held             of `hold`: tied weights
         label_smoothing  as in LinearCrossEntropyLoss
         If a loss is infinite or NaN, nothing is updated and `loss_backward` returns None.
         """
         *found, dh = self._results(h)
         [owner] = self._weight_owner
-        rule = optimizer.fused(owner, "weight")
         dbias = None if self.bias is None else self._gradient("bias")
-        dheld = None if held is None else self.place.array(self, "dheld", (len(held), self.in_features), h.dtype)
+        held_rows, dheld = (None, None) if held is None else (held.rows, held.drows)
         targets, options = self._of_part(targets, row_scale)
-        updated = self.place.run(
+        updated = optimizer.step_with(
             "linear_cross_entropy_update",
-            *(h, self.weight, self.bias, targets, row_scale),
-            *(*rule.two_states, held, *found, dh, dbias, dheld),
-            rule=rule.name,
+            owner,
+            "weight",
+            (h, self.weight, self.bias, targets, row_scale),
+            (held_rows, *found, dh, dbias, dheld),
+            finishes=owner is self,
             label_smoothing=label_smoothing,
             fp32_precision=self.fp32_precision,
             **options,
-            **rule.options,
         )
         if updated:  # on all ranks or on none
             self._add_up(dh)
-            if owner is self:
-                optimizer.count_step(self, "weight")
         else:
             self.grads.clear()
-        self._saved, self._dheld = dh if updated else None, dheld
+        saved = dh if updated else None
+        if saved is not self._saved:  # setting an attribute of a module takes long
+            self._saved = saved
         return found[-1]
 
     def loss_backward(self) -> Array | None:
@@ -150,13 +148,21 @@ class Head(Linear):
         dh: Array | None = self._saved
         return dh
 
-    def finish(self) -> None:
+    def hold(self, rows: Array) -> RowGradient:
+        """Return a place for the gradient of tied rows that `step` is not to update, and `finish` adds.
+
+        rows  (U,)  those that the embedding looks up, ascending
+        """
+        return RowGradient(rows, self.place.array(self, "dheld", (len(rows), self.in_features), self.dtype))
+
+    def finish(self, held: RowGradient) -> None:
         """After the embedding's backward pass, add the held rows' gradient: `optimizer.step` updates by the sum."""
         [embedding] = self._weight_owner
         gradient = embedding.grads["weight"]
         assert isinstance(gradient, RowGradient)
-        gradient.drows[...] += self._dheld
-        embedding.grads["weight"] = RowGradient(gradient.rows, gradient.drows, alone=True)
+        rows, drows, _ = gradient
+        self.place.run("add", drows, held.drows, drows)
+        embedding.grads["weight"] = RowGradient(rows, drows, alone=True)
 
     def _of_part(self, targets: Array, row_scale: Array) -> tuple[Array, dict[str, Any]]:
         """Return the targets as ids of the weight's rows, and the op's options for a part."""

@@ -84,17 +84,13 @@ class Linear(Module):
             gradients = dx, self._gradient("weight"), dbias
             self.place.run("linear_backward", *inputs, *gradients, fp32_precision=self.fp32_precision)
         else:
-            self.place.call(self._update, *inputs, dx, dbias)
+            self.place.call(self._update, self.updated_by, inputs, (dx, dbias))
         return dx.reshape(x.shape)
 
-    def _update(self, dy: Array, x: Array, weight: Array, dx: Array, dbias: Array | None) -> None:
+    def _update(self, optimizer: FusingOptimizer, inputs: tuple[Array, ...], outputs: tuple[Array | None, ...]) -> None:
         """Run the backward pass with the optimizer's next step of the weight."""
-        optimizer = self.updated_by
-        assert optimizer is not None
-        rule = optimizer.fused(self, "weight")
-        options = {"rule": rule.name, "fp32_precision": self.fp32_precision, **rule.options}
-        self.place.run("linear_update", dy, x, weight, *rule.two_states, dx, dbias, **options)
-        optimizer.count_step(self, "weight")
+        precision = self.fp32_precision
+        optimizer.step_with("linear_update", self, "weight", inputs, outputs, again=True, fp32_precision=precision)
         self.grads.pop("weight", None)  # of an earlier pass: `optimizer.step` would take it
 
     def _arguments(self) -> str:

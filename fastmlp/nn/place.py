@@ -6,7 +6,7 @@ are made once: its first pass records the calls, and batches of the same size re
 are empty between kernels: looking up names and checking shapes again would cost a tenth of the step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,18 +30,18 @@ class Place:
 
     bound = False
 
-    def replay(self, name: str, rows: int, make: Callable[[], Result]) -> Result:
+    def replay(self, name: Hashable, rows: int, make: Callable[[], Result]) -> Result:
         """Return the result of a pass; a bound place replays it if it recorded `name` for as many rows."""
         return make()
-
-    def bind(self, op: str, *arrays: Array | None) -> Callable[..., Any]:
-        """Return a function that calls an op on these arrays; it takes the op's options."""
-        return partial(self.run, op, *arrays)
 
     def run(self, op: str, *arrays: Array | None, **options: Any) -> Any:
         """Call an op by its name; the float type of the last array selects the back-end."""
         dtype = next(array.dtype for array in reversed(arrays) if array is not None)
         return getattr(backend.ops_of(dtype), op)(*arrays, threads=default_threads(), **options)
+
+    def again(self, op: str, *arrays: Array | None, **options: Any) -> Callable[..., Any]:
+        """Return a function that calls an op on arrays that it has run on before; it takes further options."""
+        return partial(self.run, op, *arrays, **options)
 
     def call(self, function: Callable[..., object], *arguments: Any, **options: Any) -> None:
         """Call a function that is not an op but belongs to a pass."""
@@ -80,7 +80,7 @@ class Bound(Place):
         self._arrays: dict[tuple[int, str], Array] = {}
         self._kept: set[int] = set()  # ids of the arrays that the current pass must not overwrite
         self._rows = 0
-        self._passes: dict[str, tuple[list[Callable[[], object]], Any]] = {}  # for batches of _rows: calls, result
+        self._passes: dict[Hashable, tuple[list[Callable[[], object]], Any]] = {}  # for batches of _rows: calls, result
         self._calls: list[Callable[[], object]] | None = None  # of the pass that is being recorded
 
     def begin(self, rows: int) -> None:
@@ -89,7 +89,7 @@ class Bound(Place):
             self._passes.clear()
             self._rows = rows
 
-    def replay(self, name: str, rows: int, make: Callable[[], Result]) -> Result:
+    def replay(self, name: Hashable, rows: int, make: Callable[[], Result]) -> Result:
         """Return the result of a pass; record its calls for the first batch of a size, replay them for later ones.
 
         name  of the pass
@@ -113,14 +113,14 @@ class Bound(Place):
 
     def run(self, op: str, *arrays: Array | None, **options: Any) -> Any:
         """Call an op of the back-end."""
-        function = getattr(self.ops, op)
         if self._calls is not None:
-            self._calls.append(partial(getattr(function, "again", function), *arrays, threads=self.threads, **options))
-        return function(*arrays, threads=self.threads, **options)
+            self._calls.append(self.again(op, *arrays, **options))
+        return getattr(self.ops, op)(*arrays, threads=self.threads, **options)
 
-    def bind(self, op: str, *arrays: Array | None) -> Callable[..., Any]:
-        """Return a function that calls an op on these arrays; it takes the op's options."""
-        return partial(getattr(self.ops, op), *arrays, threads=self.threads)
+    def again(self, op: str, *arrays: Array | None, **options: Any) -> Callable[..., Any]:
+        """Return a function that calls an op on arrays that it has run on before, and does not check them again."""
+        function = getattr(self.ops, op)
+        return partial(getattr(function, "again", function), *arrays, threads=self.threads, **options)
 
     def call(self, function: Callable[..., object], *arguments: Any, **options: Any) -> None:
         """Call a function that is not an op; ops that it calls are not recorded separately."""

@@ -118,42 +118,32 @@ def checked(
     arrays: dict[str, Array] = reference.arrays  # type: ignore[attr-defined]
     expected = tuple(arrays.items())
     signature = inspect.signature(reference)  # a compiled function's own signature may be wrong
-    surely_fit = compiled(arrays).fits if compiled is not None else None
+    fast: Any = None if compiled is None else compiled(arrays)
     # rows of `logits` are too large to copy: an op with logits skips ignored rows itself
     scales = list(arrays).index("row_scale") if "row_scale" in arrays and "logits" not in arrays else None
 
-    def check_precision(options: dict[str, Any]) -> None:
-        asked = options.get("fp32_precision", "auto")
-        if asked != "auto" and asked not in precisions():
-            wanted = f"auto or one of those that this back-end has here, {', '.join(precisions())}"
-            raise ValueError(f"{op.__name__}: fp32_precision: expected {wanted}; got {asked!r}")
-
     @functools.wraps(op)
     def checked_op(*args: Any, **options: Any) -> Any:
-        if surely_fit is None or not surely_fit(args, options):
+        if not (fits := fast is not None and fast.fits(args, options)):
             _check(op.__name__, expected, args, dtype, options)
             _check_bounds(op.__name__, options)
         if options.get("between") is not None and options.get("label_smoothing"):
             raise ValueError(
                 f"{op.__name__}: label_smoothing: expected 0 with between, got {options['label_smoothing']}"
             )
-        check_precision(options)
-        if scales is not None and np.count_nonzero(args[scales]) < len(args[scales]):
-            return _on_counted_rows(op, expected, args, options, np.flatnonzero(args[scales]))
-        return op(*args, **options)
-
-    @functools.wraps(op)
-    def again(*args: Any, **options: Any) -> Any:
-        check_precision(options)
+        asked = options.get("fp32_precision", "auto")
+        if asked != "auto" and asked not in precisions():
+            wanted = f"auto or one of those that this back-end has here, {', '.join(precisions())}"
+            raise ValueError(f"{op.__name__}: fp32_precision: expected {wanted}; got {asked!r}")
+        if scales is not None and not (fits and fast.counts_all_rows(args)):
+            counted = np.flatnonzero(args[scales])
+            if len(counted) < len(args[scales]):
+                return _on_counted_rows(op, expected, args, options, counted)
         return op(*args, **options)
 
     reads_ids = any(array.holds == "id" and not array.written for array in arrays.values())
-    # `again` is for a call with the same arrays and options as one before. Only ids, the rows that count and, with the
-    # variant, the precisions may have changed.
-    if reads_ids or "row_scale" in arrays:
-        checked_op.again = checked_op  # type: ignore[attr-defined]
-    else:
-        checked_op.again = again if "fp32_precision" in signature.parameters else op  # type: ignore[attr-defined]
+    # `again` is for a call with the same arrays as one before: only ids and the rows that count may have changed
+    checked_op.again = checked_op if reads_ids or "row_scale" in arrays else op  # type: ignore[attr-defined]
     checked_op.__signature__ = signature  # type: ignore[attr-defined]
     return checked_op
 

@@ -1,19 +1,17 @@
 """Gradients that are 0 outside a few rows, and the optimizers' rules that have ops."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ["Between", "FusedRule", "FusingOptimizer", "Gradient", "RowGradient", "dense"]
+__all__ = ["Between", "FusingOptimizer", "Gradient", "RowGradient", "dense"]
 
 Array = np.ndarray
 Between = Callable[[Array, Array, Array], object]  # of linear_cross_entropy: (highest, sum, target_logits), in place
 
 
-@dataclass(frozen=True)
-class RowGradient:
+class RowGradient(NamedTuple):
     """A gradient that is 0 outside a few rows.
 
     rows   (U,)    unique ids, ascending
@@ -38,32 +36,22 @@ def dense(gradient: Gradient, param: Array) -> Array:
 RULES = {"sgd": 0, "momentum": 1, "adagrad": 1, "adamw": 2}
 
 
-class FusedRule(NamedTuple):
-    """An optimizer's next step of one parameter, as the ops know it.
-
-    name     of the rule: the op is update_<name>
-    states   what the rule remembers of the parameter, in the op's order of arguments
-    options  of the op
-    """
-
-    name: str
-    states: tuple[Array, ...]
-    options: dict[str, Any]
-
-    @property
-    def two_states(self) -> list[Array | None]:
-        """The states as ops take them that update where they multiply: None for each that the rule lacks."""
-        return [*self.states, None, None][:2]
-
-
 class FusingOptimizer(Protocol):
-    """What a layer whose op makes the update asks of an optimizer."""
+    """What a layer whose op makes the update asks of an optimizer: fastmlp.optim.Optimizer says more."""
 
-    def fused(self, module: Any, name: str) -> FusedRule:
-        """The next step of a module's parameter."""
-
-    def count_step(self, module: Any, name: str) -> None:
-        """That step was made."""
+    def step_with(
+        self,
+        op: str,
+        module: Any,
+        name: str,
+        before: tuple[Array | None, ...],
+        after: tuple[Array | None, ...],
+        *,
+        finishes: bool = True,
+        again: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Make the next step of a module's parameter by an op that multiplies too."""
 
 
 def rule_of(

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastmlp.arrays import as_floats, check_shape, empty
 from fastmlp.nn.module import Module, Parameters
-from fastmlp.ops.gradient import FusedRule, Gradient, RowGradient
+from fastmlp.ops.gradient import Gradient, RowGradient
 
 __all__ = ["Group", "Optimizer", "Rule", "State", "refuse", "run"]
 
@@ -26,9 +26,9 @@ REFUSED = ("capturable", "differentiable")  # if true
 class Call(NamedTuple):
     """One parameter's update, bound to its arrays; looking them up again would take a tenth of a small step."""
 
-    gradient: Array
+    given: Array | tuple[Array | None, ...]  # the gradient, or what an op makes it from: for other arrays it is no use
     rule: str
-    update: Callable[..., object]  # takes the rule's options
+    update: Callable[..., Any]  # takes the rule's options
 
 
 class Optimizer:
@@ -98,7 +98,7 @@ class Optimizer:
                 step = state["step"] + 1
                 rule = rules[step] if step in rules else rules.setdefault(step, self._rule(group, step))
                 call = self._calls.get((id(module), name))
-                if call is not None and rule is not None and call.gradient is gradient and call.rule == rule[0]:
+                if call is not None and rule is not None and call.given is gradient and call.rule == rule[0]:
                     state["step"] = step
                     call.update(**rule[1])
                 elif rule is not None and isinstance(gradient, RowGradient):
@@ -118,26 +118,57 @@ class Optimizer:
         if rule is None:
             self._update(module, param, gradient, state, group)
             return
-        update = module.place.bind(f"update_{rule[0]}", gradient, *self._kept(state, param, group), param)
-        update(**rule[1])
-        if module.place.bound:
-            self._calls[id(module), name] = Call(gradient, rule[0], update)
+        states, place = self._kept(state, param, group), module.place
+        run(rule, module, gradient, states, param)
+        if place.bound:
+            again = place.again(f"update_{rule[0]}", gradient, *states, param)
+            self._calls[id(module), name] = Call(gradient, rule[0], again)
 
-    def fused(self, module: Module, name: str) -> FusedRule:
-        """Return the next step of one parameter, for an op that makes the update; `step` skips it without a gradient.
+    def rule_of(self, module: Module, name: str) -> Rule:
+        """Return name and options of the op that makes the next step of one parameter, by its name in its module.
 
-        name  of the parameter in its module
         Raise ValueError for a parameter of no group, NotImplementedError if no op implements the group's options.
         """
-        group, state = self._group_of(module, name), self._state(module, name)
-        rule = self._rule(group, state["step"] + 1)
+        group = self._group_of(module, name)
+        rule = self._rule(group, self._state(module, name)["step"] + 1)
         if rule is None or group.get("maximize"):
             raise NotImplementedError(f"{type(self).__name__}: no op makes its step with {_options(group)}")
-        return FusedRule(rule[0], self._kept(state, getattr(module, name), group), rule[1])
+        return rule
 
-    def count_step(self, module: Module, name: str) -> None:
-        """Count a step that was made with the result of `fused`."""
-        self._state(module, name)["step"] += 1
+    def step_with(
+        self,
+        op: str,
+        module: Module,
+        name: str,
+        before: tuple[Array | None, ...],
+        after: tuple[Array | None, ...],
+        *,
+        finishes: bool = True,
+        again: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Make the next step of one parameter by an op that multiplies too; return what the op returns.
+
+        op        takes `before`, two arrays of state, None for each that the rule lacks, `after`, the options, and
+                  `rule` with the rule's own. If it returns False, it has updated nothing
+        name      of the parameter in its module; `step` leaves it alone as long as it has no gradient
+        finishes  False: the op leaves rows to `step`, which also counts the step
+        again     whether `before` and `after` are those of the steps to come: a bound place then checks them once
+        Raise the errors of `rule_of`.
+        """
+        rule, state = self.rule_of(module, name), self._state(module, name)
+        call = self._calls.get((id(module), name)) if again else None
+        if call is not None and call.given is before and call.rule == rule[0]:
+            updated = call.update(**rule[1])
+        else:
+            states = [*self._kept(state, getattr(module, name), self._group_of(module, name)), None, None][:2]
+            arrays, options = (*before, *states, *after), {"rule": rule[0], **options}
+            updated = module.place.run(op, *arrays, **options, **rule[1])
+            if again and module.place.bound:
+                self._calls[id(module), name] = Call(before, rule[0], module.place.again(op, *arrays, **options))
+        if finishes and updated is not False:
+            state["step"] += 1
+        return updated
 
     def _group_of(self, module: Module, name: str) -> Group:
         try:
@@ -245,9 +276,12 @@ class Optimizer:
                 raise ValueError(f"{name}: expected at least 0, got {value}")
         if "betas" not in group:
             return
-        if not isinstance(group["betas"], tuple | list) or len(group["betas"]) != 2:
-            raise ValueError(f"betas: expected two numbers in [0, 1), got {group['betas']!r}")
-        for number, beta in enumerate(group["betas"]):
+        betas = group["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"betas: expected two numbers in [0, 1), got {betas!r}")
+        for number, beta in enumerate(betas):
+            if type(beta) is float and 0 <= beta < 1:
+                continue
             if not 0 <= _number(f"betas[{number}]", beta) < 1:
                 raise ValueError(f"betas[{number}]: expected a number in [0, 1), got {beta}")
 

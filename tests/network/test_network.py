@@ -508,6 +508,27 @@ def test_an_evaluation_of_as_many_rows_leaves_the_steps_as_they_are(
         np.testing.assert_array_equal(array, networks[1].state_dict()[name], err_msg=name)
 
 
+def test_a_replayed_step_goes_by_the_state_and_the_options_that_the_optimizer_has_by_then(
+    rng: np.random.Generator,
+) -> None:
+    """Not by those of the step that was recorded: as a network that has recorded nothing."""
+    shape = FAMILY["all"]
+    one, other = batch(rng, shape), batch(rng, shape)
+    replays, anew = (make_model(NUMPY, nonzero_state(rng, shape), shape) for _ in range(2))
+    optimizer = SGD(replays.layers.parameters(), 0.1)
+    for changes in ({}, {"momentum": 0.9}, {"lr": 0.01}):
+        optimizer.param_groups[0].update(changes)
+        for state in ({}, optimizer.state_dict()["state"]):
+            replays.step(other, optimizer)
+            fresh = SGD(anew.layers.parameters(), 0.1)
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+            fresh.load_state_dict(optimizer.state_dict())
+            anew.load_state_dict(replays.state_dict())
+            assert replays.step(one, optimizer) == anew.step(one, fresh)
+            for name, array in replays.state_dict().items():
+                np.testing.assert_array_equal(array, anew.state_dict()[name], err_msg=name)
+
+
 def test_a_replayed_pass_checks_ids_and_the_precision_again(rng: np.random.Generator) -> None:
     ops = require_ops("cython")
     compiled, shape = module_of(ops), FAMILY["all"]

@@ -167,8 +167,8 @@ def test_the_configuration_chooses_the_rule_and_its_options(
     options: Any, rule: str, used: Any, rng: np.random.Generator
 ) -> None:
     module = module_of(initial(rng))
-    fused = make_optimizer(TrainConfig(hidden=(1,), **options), module).fused(module, "weight")
-    assert (fused.name, fused.options) == (rule, used)
+    optimizer = make_optimizer(TrainConfig(hidden=(1,), **options), module)
+    assert optimizer.rule_of(module, "weight") == (rule, used)
 
 
 def test_the_learning_rate_is_that_of_matrices_and_vectors(rng: np.random.Generator) -> None:
