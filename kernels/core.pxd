@@ -125,6 +125,10 @@ cdef extern from "core.h" nogil:
         long row_tile
         long column_tile
 
+    ctypedef struct upcoming:
+        const void *arrays[3]
+        long bytes
+
     ctypedef struct tile_kernels:
         void (*begin)() noexcept nogil
         void (*end)() noexcept nogil
@@ -143,7 +147,7 @@ cdef extern from "core.h" nogil:
         void (*add_turned)(long slices, long stride, long tile_column, const float *parts, const float *factors,
                            long factor_stride, long rows, long columns, float *to, long row) noexcept nogil
         void (*product)(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
-                        bint accumulate) noexcept nogil
+                        bint accumulate, upcoming after) noexcept nogil
 
     ctypedef struct simd_variant:
         const char *name

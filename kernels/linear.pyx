@@ -27,7 +27,7 @@ from core cimport (
     COLUMN_BLOCK, TILE, TILE_DEPTH, bf16, ceil_div, core_api, import_core, matrix, state_at, update_rule
 )
 from tiles cimport (
-    PANEL, consecutive, planes_of, round_up, rows_of, split_left, split_right, values_of
+    PANEL, array_of, consecutive, planes_of, round_up, rows_of, split_left, split_right, values_of
 )
 
 from fastmlp._kernels.update import rule_of
@@ -332,6 +332,7 @@ cdef void multiply_tiles(Call *call, Product *p, long slice, int hand) noexcept 
             consecutive(p.right_tiles + tiles_at(p.lanes, p.depth, lane, k), values_of(p.lanes, p.depth), depth),
             rows_of(block, block_row),
             k > part * p.part_depth,
+            array_of(NULL, 0),
         )
         k += CHUNK_OF_TILES
     core.tiles.end()

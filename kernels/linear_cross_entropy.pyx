@@ -67,10 +67,10 @@ import numpy
 
 from core cimport (
     COLUMN_BLOCK, TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, core_api, ids_t, import_core, matrix, operand, result,
-    state_at, update_rule
+    state_at, upcoming, update_rule
 )
 from tiles cimport (
-    PANEL, consecutive, planes_of, round_up, rows_of, split_left, split_right, values_of
+    PANEL, array_of, consecutive, planes_of, round_up, rows_of, split_left, split_right, values_of
 )
 
 from fastmlp._kernels.update import rule_of
@@ -554,6 +554,23 @@ cdef bf16 *pairs_of(Call *call, int hand) noexcept nogil:
     return call.pairs + hand * call.planes * call.pairs_plane
 
 
+cdef upcoming share_of_weights(const Call *call, long first, long panel) noexcept nogil:
+    """The weights of a strip's words from `first` on, cut over the panels whose logits are made before."""
+    cdef long words = min(call.strip, call.V - first), panels = call.stride // PANEL
+    cdef long begin = words * panel // panels, end = words * (panel + 1) // panels
+    return array_of(call.weight + (first + begin) * call.H, max(end - begin, 0) * call.H * sizeof(float))
+
+
+cdef upcoming to_update(const Call *call, long first, long words) noexcept nogil:
+    """What an update of some words reads, and writes."""
+    cdef upcoming after = array_of(NULL, 0)
+    if call.rule:
+        after = array_of(call.weight + first * call.H, words * call.H * sizeof(float))
+        after.arrays[1] = state_at(call.weight_state, first * call.H)
+        after.arrays[2] = state_at(call.weight_state2, first * call.H)
+    return after
+
+
 cdef void make_exponential_tiles(Call *call, long slice, long first, long words, int hand,
                                  bint begins) noexcept nogil:
     cdef float *highest = call.highest + slice * call.stride
@@ -583,6 +600,7 @@ cdef void make_exponential_tiles(Call *call, long slice, long first, long words,
                 consecutive(call.h_pairs + lane * round_up(call.H, TILE_DEPTH), call.h_plane, call.H),
                 rows_of(logits, PANEL),
                 False,
+                share_of_weights(call, word + some, panel),
             )
             if begins and word == first:
                 core.tiles.highest_logits(some, bias, logits, base + lane)
@@ -625,6 +643,7 @@ cdef void add_dh_tiles(Call *call, long slice, long first, long words, int hand)
         consecutive(pairs_of(call, hand), call.pairs_plane, words),
         result(call.dh_parts + slice * call.stride * call.columns, TILE, TILE * TILE, TILE * call.columns),
         first > first_word(call, slice),
+        array_of(NULL, 0),
     )
 
 
@@ -686,6 +705,7 @@ cdef void make_dweight_tiles(Call *call, long slice, long first, long words, int
             consecutive(scaled_h(call, hand) + column * tile_column, call.column_plane, call.B),
             rows_of(sums + column * TILE, row_length),
             False,
+            to_update(call, word, some),
         )
         add_targets(call, word, some, dweight, row_length, sums, row_length)
         for row in range(some if call.dbias else 0):

@@ -1,6 +1,7 @@
 """What the ops with products of bf16 tiles share: how their operands are cut and laid out (simd/tiles.h)."""
 
-from core cimport TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, matrix, operand, result, tile_kernels
+from core cimport TILE, TILE_DEPTH, TILE_VALUES, bf16, ceil_div, matrix, operand, result, tile_kernels, \
+    upcoming
 
 cdef enum:
     PANEL = 2 * TILE  # rows and columns of products of tiles: what a matrix unit makes at once
@@ -34,6 +35,12 @@ cdef inline operand consecutive(const bf16 *tiles, long plane, long depth) noexc
 cdef inline result rows_of(float *sums, long row) noexcept nogil:
     """The result of a product as a matrix whose rows are `row` floats apart."""
     return result(sums, row, row * TILE, TILE)
+
+
+cdef inline upcoming array_of(const void *array, long bytes) noexcept nogil:
+    cdef upcoming after
+    after.arrays[0], after.arrays[1], after.arrays[2], after.bytes = array, NULL, NULL, bytes
+    return after
 
 
 cdef inline void split_left(const tile_kernels *tiles, matrix left, long rows, long depth, int planes, long plane,

@@ -97,10 +97,12 @@ INLINE void block(const bool two, long depth, int planes, operand a, operand b, 
     }
 }
 
-/* c = a b or += a b; whole tiles of it are written. row_tiles is even. */
+/* c = a b or += a b; whole tiles of it are written. row_tiles is even. Nothing is prefetched: the operands come from the
+ * second cache through the same few buffers, and a product would lose what it gained. */
 static void product(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
-                    bool accumulate)
+                    bool accumulate, upcoming after)
 {
+    (void)after;
     for (long column = 0; column < column_tiles; column += 2)
         for (long row = 0; row < row_tiles; row += 2) {
             const operand rows = {a.tiles + row * a.line, a.plane, a.line, a.step};

@@ -12,7 +12,7 @@
 #endif
 #include "tiles.h"
 
-enum { ROWS = 8 };
+enum { ROWS = 8, LINE_BYTES = 64 };
 
 static void begin(void)
 {
@@ -23,11 +23,31 @@ static void end(void)
     finish();
 }
 
+/* How much of what is upcoming is prefetched with each step of a product. */
+typedef struct {
+    upcoming what;
+    long next, bytes; /* so far, and a step's */
+} prefetcher;
+
+INLINE prefetcher prefetch_over(long steps, upcoming what)
+{
+    return (prefetcher){what, 0, steps > 0 ? (what.bytes / LINE_BYTES + steps) / steps * LINE_BYTES : 0};
+}
+
+INLINE void prefetch_some(prefetcher *p)
+{
+    const long end = p->next + p->bytes < p->what.bytes ? p->next + p->bytes : p->what.bytes;
+    for (; p->next < end; p->next += LINE_BYTES)
+        for (int array = 0; array < 3 && p->what.arrays[array] != NULL; array++)
+            _mm_prefetch((const char *)p->what.arrays[array] + p->next, _MM_HINT_T1);
+}
+
 /* One plane's products, added to the sums. rows and pairs: the first lines of this block's operands. */
 INLINE void add_products(const int columns, long depth, const bf16 *rows, long rows_step, const bf16 *pairs,
-                         const operand *b, __m512 sums[ROWS][2])
+                         const operand *b, prefetcher *ahead, __m512 sums[ROWS][2])
 {
     for (long k = 0; k < depth; k += TILE_DEPTH, rows += rows_step, pairs += b->step) {
+        prefetch_some(ahead);
         const long count = (depth - k < TILE_DEPTH ? depth - k + 1 : TILE_DEPTH) / 2;
         for (long pair = 0; pair < count; pair++) {
             __m512bh line[2];
@@ -45,7 +65,8 @@ INLINE void add_products(const int columns, long depth, const bf16 *rows, long r
     }
 }
 
-INLINE void block(const int columns, long depth, int planes, operand a, operand b, result c, bool accumulate)
+INLINE void block(const int columns, long depth, int planes, operand a, operand b, result c, bool accumulate,
+                  prefetcher *ahead)
 {
     __m512 sums[ROWS][2];
     UNROLL
@@ -54,7 +75,7 @@ INLINE void block(const int columns, long depth, int planes, operand a, operand 
             sums[i][j] = accumulate ? _mm512_loadu_ps(c.sums + i * c.row + j * c.column_tile) : _mm512_setzero_ps();
     for (int p = planes == 2 ? 0 : 2; p < 3; p++)
         add_products(columns, depth, a.tiles + PLANE_PRODUCTS[p].a * a.plane, a.step,
-                     b.tiles + PLANE_PRODUCTS[p].b * b.plane, &b, sums);
+                     b.tiles + PLANE_PRODUCTS[p].b * b.plane, &b, ahead, sums);
     UNROLL
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < columns; j++)
@@ -63,8 +84,9 @@ INLINE void block(const int columns, long depth, int planes, operand a, operand 
 
 /* c = a b or += a b; whole tiles of it are written. */
 static void product(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
-                    bool accumulate)
+                    bool accumulate, upcoming after)
 {
+    prefetcher ahead = prefetch_over(row_tiles * TILE / ROWS * ((column_tiles + 1) / 2) * chunks_of(depth), after);
     for (long column = 0; column < column_tiles; column += 2)
         for (long row = 0; row < row_tiles * TILE; row += ROWS) {
             const long tile = row / TILE, within = row % TILE;
@@ -73,9 +95,9 @@ static void product(long row_tiles, long column_tiles, long depth, int planes, o
             float *to = c.sums + tile * c.row_tile + within * c.row + column * c.column_tile;
             const result sums = {to, c.row, c.row_tile, c.column_tile};
             if (column + 1 < column_tiles)
-                block(2, depth, planes, rows, pairs, sums, accumulate);
+                block(2, depth, planes, rows, pairs, sums, accumulate, &ahead);
             else
-                block(1, depth, planes, rows, pairs, sums, accumulate);
+                block(1, depth, planes, rows, pairs, sums, accumulate, &ahead);
         }
 }
 

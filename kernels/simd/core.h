@@ -129,6 +129,13 @@ typedef struct {
     long row, row_tile, column_tile; /* floats from a row to the next, and from a tile to the one below and beside it */
 } result;
 
+/* What is read after a product, up to three arrays of one length: a variant prefetches it meanwhile, if its products
+ * leave room for that. */
+typedef struct {
+    const void *arrays[3];
+    long bytes;
+} upcoming;
+
 typedef struct {
     void (*begin)(void); /* a thread calls these before its first product of a slice and after its last */
     void (*end)(void);
@@ -148,7 +155,7 @@ typedef struct {
     void (*add_turned)(long slices, long stride, long tile_column, const float *parts, const float *factors,
                        long factor_stride, long rows, long columns, float *to, long row);
     void (*product)(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
-                    bool accumulate);
+                    bool accumulate, upcoming after);
 } tile_kernels;
 
 /* The kernels of one instruction set. */
