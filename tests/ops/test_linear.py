@@ -31,6 +31,7 @@ SIZES = [  # B, inputs, outputs
     (32, 120, 300), (32, 300, 300), (128, 120, 300), (128, 300, 300), (5, 300, 33),
     (3, 9_000, 31), (9_000, 7, 9), (33, 30, 9_001),  # deep sums are made in parts
     (9, 61, 2_500), (1_100, 50, 9),  # a turned product of packed rows in several chunks of the depth
+    (37, 1_024, 51), (53, 40, 1_024),  # rows whole pages apart, copied as they are multiplied
     (520, 530, 610),  # panels that the second cache does not keep: slices of many rows, fewer for few threads
 ]
 # fmt: on
