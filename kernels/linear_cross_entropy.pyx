@@ -558,7 +558,7 @@ cdef upcoming share_of_weights(const Call *call, long first, long panel) noexcep
     """The weights of a strip's words from `first` on, cut over the panels whose logits are made before."""
     cdef long words = min(call.strip, call.V - first), panels = call.stride // PANEL
     cdef long begin = words * panel // panels, end = words * (panel + 1) // panels
-    return array_of(call.weight + (first + begin) * call.H, max(end - begin, 0) * call.H * sizeof(float))
+    return array_of(call.weight + (first + begin) * call.H, (end - begin) * call.H * sizeof(float))
 
 
 cdef upcoming to_update(const Call *call, long first, long words) noexcept nogil:

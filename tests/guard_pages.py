@@ -33,7 +33,7 @@ LARGE = [  # where kernels change their ways: sums made in parts, rows in chunks
     {"B": 9, "T": 1, "D": 8_195, "H": 5, "V": 3},
     {"B": 8_195, "T": 1, "D": 3, "H": 5, "V": 7},
     {"B": 2, "T": 1, "D": 1, "H": 301, "V": 7_001},
-    {"B": 14, "T": 1, "D": 1_024, "H": 13, "V": 15},  # rows whole pages apart
+    {"B": 31, "T": 1, "D": 1_024, "H": 29, "V": 15},  # rows whole pages apart
     {"B": 130, "T": 3, "D": 2_100, "H": 140, "V": 9},  # also slices of many rows, and all threads look words up
 ]
 OPTIONS = [{}, {"label_smoothing": 0.1, "weight_decay": 0.1, "training": False}]

@@ -19,7 +19,7 @@ __all__ = ["Batches", "EpochBatches", "RandomBatches", "StretchBatches"]
 
 # The second half of Philox's key: the purpose of a stream.
 _WINDOWS_OF_STEP, _ORDER_OF_EPOCH, _START_OF_EPOCH = 1, 2, 3
-_PIECE_ROWS, _PIECE_BATCHES = 4096, 128  # that are made at once
+_PIECE_ROWS, _PIECE_BATCHES = 4096, 128  # that are made at once, at most; each batch takes some 800 bytes of its own
 
 
 # ------------------------------------------------------------------------------------------------------------- batches

@@ -169,6 +169,7 @@ class Network:
             raise ValueError("expected either a seed or parameters")
         self.shape, self.ops, self.threads = shape, ops, threads
         self._place = Bound(ops, threads)
+        self._updated_by: Optimizer | None = None  # the last one to make a step
         self.part = None if group is None else Part(group, shape.vocabulary)
         self.layers = WindowNetwork(shape, dtype, self.part).run_in(self._place)
         self.fp32_precision = self.layers.output.fp32_precision = fp32_precision
@@ -290,7 +291,11 @@ class Network:
 
     def _backward(self, dh: Array, optimizer: Optimizer | None = None) -> None:
         """Store the gradients; with an optimizer its step of the linear layers' weights is made at once."""
-        self._place.replay(("backward", optimizer), len(dh), partial(self._run_backward, dh, optimizer))
+        name = "backward" if optimizer is None else "backward and update"
+        if optimizer is not None and optimizer is not self._updated_by:  # the recorded pass is another one's
+            self._place.forget(name)
+            self._updated_by = optimizer
+        self._place.replay(name, len(dh), partial(self._run_backward, dh, optimizer))
 
     def _run_backward(self, dh: Array, optimizer: Optimizer | None) -> None:
         for layer in self._linear:

@@ -114,7 +114,8 @@ class Head(Linear):
         """Return the losses as in `losses`, and update the weight; `optimizer.step` then updates the bias.
 
         optimizer        of the weight and the bias
-        held             of `hold`: tied weights
+        held             of `hold`, with tied weights: rows that are not updated here; `finish` adds their gradient to
+                         the embedding's
         label_smoothing  as in LinearCrossEntropyLoss
         If a loss is infinite or NaN, nothing is updated and `loss_backward` returns None.
         """
@@ -123,17 +124,21 @@ class Head(Linear):
         dbias = None if self.bias is None else self._gradient("bias")
         held_rows, dheld = (None, None) if held is None else (held.rows, held.drows)
         targets, options = self._of_part(targets, row_scale)
-        updated = optimizer.step_with(
-            "linear_cross_entropy_update",
-            owner,
-            "weight",
-            (h, self.weight, self.bias, targets, row_scale),
-            (held_rows, *found, dh, dbias, dheld),
-            finishes=owner is self,
-            label_smoothing=label_smoothing,
-            fp32_precision=self.fp32_precision,
-            **options,
-        )
+        try:
+            updated = optimizer.step_with(
+                "linear_cross_entropy_update",
+                owner,
+                "weight",
+                (h, self.weight, self.bias, targets, row_scale),
+                (held_rows, *found, dh, dbias, dheld),
+                finishes=owner is self,
+                label_smoothing=label_smoothing,
+                fp32_precision=self.fp32_precision,
+                **options,
+            )
+        except BaseException:
+            self.grads.clear()  # the bias's was entered, and is not made
+            raise
         if updated:  # on all ranks or on none
             self._add_up(dh)
         else:

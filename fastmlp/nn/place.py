@@ -6,7 +6,7 @@ are made once: its first pass records the calls, and batches of the same size re
 are empty between kernels: looking up names and checking shapes again would cost a tenth of the step.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ class Place:
 
     bound = False
 
-    def replay(self, name: Hashable, rows: int, make: Callable[[], Result]) -> Result:
+    def replay(self, name: str, rows: int, make: Callable[[], Result]) -> Result:
         """Return the result of a pass; a bound place replays it if it recorded `name` for as many rows."""
         return make()
 
@@ -38,10 +38,6 @@ class Place:
         """Call an op by its name; the float type of the last array selects the back-end."""
         dtype = next(array.dtype for array in reversed(arrays) if array is not None)
         return getattr(backend.ops_of(dtype), op)(*arrays, threads=default_threads(), **options)
-
-    def again(self, op: str, *arrays: Array | None, **options: Any) -> Callable[..., Any]:
-        """Return a function that calls an op on arrays that it has run on before; it takes further options."""
-        return partial(self.run, op, *arrays, **options)
 
     def call(self, function: Callable[..., object], *arguments: Any, **options: Any) -> None:
         """Call a function that is not an op but belongs to a pass."""
@@ -80,7 +76,7 @@ class Bound(Place):
         self._arrays: dict[tuple[int, str], Array] = {}
         self._kept: set[int] = set()  # ids of the arrays that the current pass must not overwrite
         self._rows = 0
-        self._passes: dict[Hashable, tuple[list[Callable[[], object]], Any]] = {}  # for batches of _rows: calls, result
+        self._passes: dict[str, tuple[list[Callable[[], object]], Any]] = {}  # for batches of _rows: calls, result
         self._calls: list[Callable[[], object]] | None = None  # of the pass that is being recorded
 
     def begin(self, rows: int) -> None:
@@ -89,7 +85,11 @@ class Bound(Place):
             self._passes.clear()
             self._rows = rows
 
-    def replay(self, name: Hashable, rows: int, make: Callable[[], Result]) -> Result:
+    def forget(self, name: str) -> None:
+        """Record a pass anew when it comes next."""
+        self._passes.pop(name, None)
+
+    def replay(self, name: str, rows: int, make: Callable[[], Result]) -> Result:
         """Return the result of a pass; record its calls for the first batch of a size, replay them for later ones.
 
         name  of the pass

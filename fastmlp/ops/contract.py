@@ -118,13 +118,13 @@ def checked(
     arrays: dict[str, Array] = reference.arrays  # type: ignore[attr-defined]
     expected = tuple(arrays.items())
     signature = inspect.signature(reference)  # a compiled function's own signature may be wrong
-    fast: Any = None if compiled is None else compiled(arrays)
+    quick: Any = None if compiled is None else compiled(arrays)
     # rows of `logits` are too large to copy: an op with logits skips ignored rows itself
     scales = list(arrays).index("row_scale") if "row_scale" in arrays and "logits" not in arrays else None
 
     @functools.wraps(op)
     def checked_op(*args: Any, **options: Any) -> Any:
-        if not (fits := fast is not None and fast.fits(args, options)):
+        if not (fits := quick is not None and quick.fits(args, options)):
             _check(op.__name__, expected, args, dtype, options)
             _check_bounds(op.__name__, options)
         if options.get("between") is not None and options.get("label_smoothing"):
@@ -135,14 +135,15 @@ def checked(
         if asked != "auto" and asked not in precisions():
             wanted = f"auto or one of those that this back-end has here, {', '.join(precisions())}"
             raise ValueError(f"{op.__name__}: fp32_precision: expected {wanted}; got {asked!r}")
-        if scales is not None and not (fits and fast.counts_all_rows(args)):
+        if scales is not None and not (fits and quick.counts_all_rows(args)):
             counted = np.flatnonzero(args[scales])
             if len(counted) < len(args[scales]):
                 return _on_counted_rows(op, expected, args, options, counted)
         return op(*args, **options)
 
     reads_ids = any(array.holds == "id" and not array.written for array in arrays.values())
-    # `again` is for a call with the same arrays as one before: only ids and the rows that count may have changed
+    # `again` is for a call on the same arrays as one before: only ids and the rows that count may have changed. Options
+    # are then an optimizer's, which has checked them; whether the variant has a precision the kernels ask themselves.
     checked_op.again = checked_op if reads_ids or "row_scale" in arrays else op  # type: ignore[attr-defined]
     checked_op.__signature__ = signature  # type: ignore[attr-defined]
     return checked_op

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastmlp.arrays import as_floats, check_shape, empty
 from fastmlp.nn.module import Module, Parameters
+from fastmlp.nn.place import Bound
 from fastmlp.ops.gradient import Gradient, RowGradient
 
 __all__ = ["Group", "Optimizer", "Rule", "State", "refuse", "run"]
@@ -26,7 +27,7 @@ REFUSED = ("capturable", "differentiable")  # if true
 class Call(NamedTuple):
     """One parameter's update, bound to its arrays; looking them up again would take a tenth of a small step."""
 
-    given: Array | tuple[Array | None, ...]  # the gradient, or what an op makes it from: for other arrays it is no use
+    source: Array | tuple[Array | None, ...]  # the gradient, or what an op makes it from: the call is bound to these
     rule: str
     update: Callable[..., Any]  # takes the rule's options
 
@@ -98,7 +99,7 @@ class Optimizer:
                 step = state["step"] + 1
                 rule = rules[step] if step in rules else rules.setdefault(step, self._rule(group, step))
                 call = self._calls.get((id(module), name))
-                if call is not None and rule is not None and call.given is gradient and call.rule == rule[0]:
+                if call is not None and rule is not None and call.source is gradient and call.rule == rule[0]:
                     state["step"] = step
                     call.update(**rule[1])
                 elif rule is not None and isinstance(gradient, RowGradient):
@@ -120,12 +121,12 @@ class Optimizer:
             return
         states, place = self._kept(state, param, group), module.place
         run(rule, module, gradient, states, param)
-        if place.bound:
+        if isinstance(place, Bound):
             again = place.again(f"update_{rule[0]}", gradient, *states, param)
             self._calls[id(module), name] = Call(gradient, rule[0], again)
 
-    def rule_of(self, module: Module, name: str) -> Rule:
-        """Return name and options of the op that makes the next step of one parameter, by its name in its module.
+    def _next_rule(self, module: Module, name: str) -> Rule:
+        """Return the rule, and its options, of the next step of the parameter `name` of a module.
 
         Raise ValueError for a parameter of no group, NotImplementedError if no op implements the group's options.
         """
@@ -153,18 +154,19 @@ class Optimizer:
                   `rule` with the rule's own. If it returns False, it has updated nothing
         name      of the parameter in its module; `step` leaves it alone as long as it has no gradient
         finishes  False: the op leaves rows to `step`, which also counts the step
-        again     whether `before` and `after` are those of the steps to come: a bound place then checks them once
-        Raise the errors of `rule_of`.
+        again     whether steps to come pass the same tuple `before`: in a bound place they then repeat this call, with
+                  its op, arrays and options, which are not checked again; only the rule's options are new
+        Raise ValueError for a parameter of no group, NotImplementedError if no op implements the group's options.
         """
-        rule, state = self.rule_of(module, name), self._state(module, name)
+        rule, state = self._next_rule(module, name), self._state(module, name)
         call = self._calls.get((id(module), name)) if again else None
-        if call is not None and call.given is before and call.rule == rule[0]:
+        if call is not None and call.source is before and call.rule == rule[0]:
             updated = call.update(**rule[1])
         else:
             states = [*self._kept(state, getattr(module, name), self._group_of(module, name)), None, None][:2]
             arrays, options = (*before, *states, *after), {"rule": rule[0], **options}
             updated = module.place.run(op, *arrays, **options, **rule[1])
-            if again and module.place.bound:
+            if again and isinstance(module.place, Bound):
                 self._calls[id(module), name] = Call(before, rule[0], module.place.again(op, *arrays, **options))
         if finishes and updated is not False:
             state["step"] += 1

@@ -97,8 +97,8 @@ INLINE void block(const bool two, long depth, int planes, operand a, operand b, 
     }
 }
 
-/* c = a b or += a b; whole tiles of it are written. row_tiles is even. Nothing is prefetched: the operands come from the
- * second cache through the same few buffers, and a product would lose what it gained. */
+/* c = a b or += a b; whole tiles of it are written. row_tiles is even. Nothing is prefetched: the operands come from
+ * the second cache through the same few buffers, and a product would lose what it gained. */
 static void product(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
                     bool accumulate, upcoming after)
 {

@@ -12,7 +12,7 @@
 #endif
 #include "tiles.h"
 
-enum { ROWS = 8, LINE_BYTES = 64 };
+enum { ROWS = 8, LINE_BYTES = 64, AHEAD_AT_MOST = 1 << 18 /* bytes of an array, of three in the second cache */ };
 
 static void begin(void)
 {
@@ -31,7 +31,9 @@ typedef struct {
 
 INLINE prefetcher prefetch_over(long steps, upcoming what)
 {
-    return (prefetcher){what, 0, steps > 0 ? (what.bytes / LINE_BYTES + steps) / steps * LINE_BYTES : 0};
+    if (steps == 0 || what.bytes > AHEAD_AT_MOST)
+        return (prefetcher){{{NULL}, 0}, 0, 0};
+    return (prefetcher){what, 0, (what.bytes / LINE_BYTES + steps) / steps * LINE_BYTES};
 }
 
 INLINE void prefetch_some(prefetcher *p)
@@ -86,7 +88,8 @@ INLINE void block(const int columns, long depth, int planes, operand a, operand 
 static void product(long row_tiles, long column_tiles, long depth, int planes, operand a, operand b, result c,
                     bool accumulate, upcoming after)
 {
-    prefetcher ahead = prefetch_over(row_tiles * TILE / ROWS * ((column_tiles + 1) / 2) * chunks_of(depth), after);
+    const long blocks = row_tiles * TILE / ROWS * ((column_tiles + 1) / 2);
+    prefetcher ahead = prefetch_over(blocks * chunks_of(depth) * (planes == 2 ? 3 : 1), after);
     for (long column = 0; column < column_tiles; column += 2)
         for (long row = 0; row < row_tiles * TILE; row += ROWS) {
             const long tile = row / TILE, within = row % TILE;

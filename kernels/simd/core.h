@@ -175,7 +175,7 @@ typedef struct {
 } core_api;
 
 #define CORE_CAPSULE "fastmlp._kernels.core.api"
-#define CORE_SIZE (sizeof(core_api) + sizeof(simd_kernels) + sizeof(tile_kernels))
+#define CORE_SIZE (sizeof(core_api) + sizeof(simd_kernels) + sizeof(tile_kernels) + sizeof(upcoming))
 
 /* The api of the module `core`; NULL with a Python exception set if it is not available. */
 static inline const core_api *import_core(void)

@@ -16,8 +16,8 @@ enum { APART = 1024 }; /* floats: rows so far apart, or a multiple of it, have o
  *
  *   c (rows x lanes) = a (rows x depth) b (depth x lanes)
  *
- * b's lanes lie side by side in a panel, PANEL floats a step of the depth; a's values are broadcast in place,
- * in any layout. A tile of TILE_ROWS x PANEL sums stays in registers over the whole depth:
+ * b's lanes lie side by side in a panel, PANEL floats a step of the depth; a's values are broadcast in place, in any
+ * layout, but for rows that are APART. A tile of TILE_ROWS x PANEL sums stays in registers over the whole depth:
  *
  *            panel                 each step of the depth reads one row of the panel and TILE_ROWS values of a,
  *        k  [v0 | v1]              and does TILE_ROWS x 2 multiply-adds
@@ -124,8 +124,9 @@ INLINE void tile_step(const int rows, const int vectors, const float *const *thr
  * The hardware does not prefetch the values of a, twelve short streams or one with a long stride: the next
  * tile's are prefetched while this one is computed (single thread, B = 32: 98 GFLOP/s instead of 75 from memory). So
  * are the lines of c, for which the end would wait (33 MB of dW at B = 32: 6 ms instead of 8). */
-INLINE void tile(const int rows, const int vectors, const bool apart, long depth, const float *a, long a_row, long a_step,
-                 const float *panel, long panel_step, long lanes, float *c, long c_row, long c_lane, bool accumulate)
+INLINE void tile(const int rows, const int vectors, const bool apart, long depth, const float *a, long a_row,
+                 long a_step, const float *panel, long panel_step, long lanes, float *c, long c_row, long c_lane,
+                 bool accumulate)
 {
     vec sums[TILE_ROWS][2];
     for (int i = 0; i < rows; i++)
@@ -199,17 +200,17 @@ INLINE void tiles(const int vectors, const bool apart, long rows, long depth, co
 {
     long i = 0;
     for (; i + TILE_ROWS <= rows; i += TILE_ROWS)
-        tile(TILE_ROWS, vectors, apart, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row,
-             c_lane, accumulate);
+        tile(TILE_ROWS, vectors, apart, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row,
+             c_row, c_lane, accumulate);
     for (; i + 4 <= rows; i += 4)
-        tile(4, vectors, apart, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row, c_lane,
-             accumulate);
+        tile(4, vectors, apart, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row,
+             c_row, c_lane, accumulate);
     for (; i + 2 <= rows; i += 2)
-        tile(2, vectors, apart, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row, c_lane,
-             accumulate);
+        tile(2, vectors, apart, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row,
+             c_row, c_lane, accumulate);
     for (; i < rows; i++)
-        tile(1, vectors, apart, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row, c_row, c_lane,
-             accumulate);
+        tile(1, vectors, apart, depth, a + i * a_row, a_row, a_step, panel, panel_step, lanes, c + i * c_row,
+             c_row, c_lane, accumulate);
 }
 
 /* c (rows x lanes) = a b for one panel, or c += a b. panel_step: floats between the rows of the panel, PANEL where it
@@ -218,6 +219,7 @@ static void product(long rows, long depth, matrix a, const float *panel, long pa
                     long c_row, long c_lane, bool accumulate)
 {
     if (LANES >= 8 && lanes > LANES && a.step == 1 && panel_step == PANEL && a.row % APART == 0)
+        /* with vectors of four a line is four loads and stores: too many */
         tiles(2, true, rows, depth, a.data, a.row, 1, panel, PANEL, lanes, c, c_row, c_lane, accumulate);
     else if (lanes > LANES && a.step == 1 && panel_step == PANEL) /* the usual cases, with constants */
         tiles(2, false, rows, depth, a.data, a.row, 1, panel, PANEL, lanes, c, c_row, c_lane, accumulate);

@@ -160,7 +160,7 @@ def test_the_names_that_are_offered_are_those_that_there_are() -> None:
     layer = nn.Linear(1, 1)
     for name in config.OPTIMIZERS:
         made = make_optimizer(TrainConfig(optimizer=name, hidden=(1,)), layer)
-        assert made.rule_of(layer, "weight")[0] == name
+        assert made._next_rule(layer, "weight")[0] == name
 
 
 WIDTHS = "a width, or the original's widths separated by commas, as in 300,300"

@@ -309,7 +309,7 @@ def test_what_is_not_supported_says_so(rule: str, refused: tuple[str, ...]) -> N
 def test_what_no_op_implements_is_not_fused(options: dict[str, Any]) -> None:
     layer = nn.Linear(3, 4)
     with pytest.raises(NotImplementedError, match="AdamW: no op makes its step with"):
-        optim.AdamW(layer.parameters(), **options).rule_of(layer, "weight")
+        optim.AdamW(layer.parameters(), **options)._next_rule(layer, "weight")
 
 
 def test_float64_parameters_take_float64_steps(torch: ModuleType) -> None:

@@ -1,7 +1,9 @@
 """The whole network: its gradients, its start, and that it equals PyTorch (promise 3)."""
 
+import gc
 import math
 import time
+import weakref
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -15,9 +17,9 @@ from fastmlp.network.shape import NetworkShape
 from fastmlp.nn.containers import Residual
 from fastmlp.nn.dropout import Dropout
 from fastmlp.nn.place import Bound
-from fastmlp.ops import OPS, Ops
+from fastmlp.ops import BACKENDS, OPS, Ops
 from fastmlp.ops.gradient import RowGradient
-from fastmlp.optim import SGD, AdamW
+from fastmlp.optim import SGD, AdamW, Optimizer
 from tests.helpers import NUMPY, allowed, clocked_ops, module_of, relative_norm, require_ops
 from tests.networks import FAMILY, ROWS, SHAPE, batch, make_model, nonzero_state, torch_logits, torch_loss, torch_model
 
@@ -508,25 +510,39 @@ def test_an_evaluation_of_as_many_rows_leaves_the_steps_as_they_are(
         np.testing.assert_array_equal(array, networks[1].state_dict()[name], err_msg=name)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("rule", "changes"), [(SGD, {"momentum": 0.9}), (AdamW, {"weight_decay": 0.5})])
 def test_a_replayed_step_goes_by_the_state_and_the_options_that_the_optimizer_has_by_then(
-    rng: np.random.Generator,
+    rng: np.random.Generator, backend: str, rule: type[Optimizer], changes: dict[str, Any]
 ) -> None:
-    """Not by those of the step that was recorded: as a network that has recorded nothing."""
-    shape = FAMILY["all"]
-    one, other = batch(rng, shape), batch(rng, shape)
-    replays, anew = (make_model(NUMPY, nonzero_state(rng, shape), shape) for _ in range(2))
-    optimizer = SGD(replays.layers.parameters(), 0.1)
-    for changes in ({}, {"momentum": 0.9}, {"lr": 0.01}):
-        optimizer.param_groups[0].update(changes)
-        for state in ({}, optimizer.state_dict()["state"]):
-            replays.step(other, optimizer)
-            fresh = SGD(anew.layers.parameters(), 0.1)
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-            fresh.load_state_dict(optimizer.state_dict())
+    """Not by those of the step that was recorded, or of another optimizer: as a network that has recorded nothing."""
+    ops, shape = require_ops(backend), FAMILY["all"]
+    one, small = batch(rng, shape), batch(rng, shape, 3)
+    replays, anew = (make_model(ops, nonzero_state(rng, shape), shape) for _ in range(2))
+    first, other = (rule(replays.layers.parameters(), rate) for rate in (0.1, 0.2))
+    initial = first.state_dict()["state"]
+    for options in ({}, changes, {"lr": 0.01}):
+        first.param_groups[0].update(options)
+        for state in (initial, first.state_dict()["state"]):
+            for optimizer, given in ((other, one), (first, one), (first, one), (first, small), (first, one)):
+                replays.step(given, optimizer)
+            first.load_state_dict({**first.state_dict(), "state": state})
+            fresh = rule(anew.layers.parameters(), 0.1)
+            fresh.load_state_dict(first.state_dict())
             anew.load_state_dict(replays.state_dict())
-            assert replays.step(one, optimizer) == anew.step(one, fresh)
+            assert replays.step(one, first) == anew.step(one, fresh)
             for name, array in replays.state_dict().items():
                 np.testing.assert_array_equal(array, anew.state_dict()[name], err_msg=name)
+
+
+def test_a_network_keeps_no_optimizer_but_the_last_one(rng: np.random.Generator) -> None:
+    network, kept = make_model(NUMPY, nonzero_state(rng, SHAPE), SHAPE), []
+    for _ in range(3):
+        optimizer = AdamW(network.layers.parameters())
+        network.step(batch(rng, SHAPE), optimizer)
+        kept.append(weakref.ref(optimizer))
+    gc.collect()
+    assert [each() for each in kept] == [None, None, optimizer]
 
 
 def test_a_replayed_pass_checks_ids_and_the_precision_again(rng: np.random.Generator) -> None:

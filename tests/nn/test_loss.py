@@ -165,3 +165,19 @@ def test_the_backward_of_pytorchs_losses_says_what_to_write(kind: str, dtype: An
 def test_a_loss_for_each_row_is_an_array() -> None:
     loss = nn.CrossEntropyLoss(reduction="none")(np.zeros((2, 4)), [1, 2])
     assert type(loss) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    ("error", "options", "classes"),
+    [(NotImplementedError, {"amsgrad": True}, [0, 3]), (IndexError, {}, [0, 4])],
+)
+def test_a_step_that_is_refused_leaves_no_gradient(error: type[Exception], options: Any, classes: list[int]) -> None:
+    """The optimizer's own step, which a program may go on to, would take what lies in its array for the bias's."""
+    criterion = nn.LinearCrossEntropyLoss(3, 4, bias=True, rng=1)
+    optimizer = optim.AdamW(criterion.parameters(), **options)
+    with pytest.raises(error):
+        criterion.step(np.ones((2, 3)), classes, optimizer)
+    before = {name: array.copy() for name, array in criterion.state_dict().items()}
+    optimizer.step()
+    for name, array in criterion.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])

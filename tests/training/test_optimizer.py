@@ -168,7 +168,7 @@ def test_the_configuration_chooses_the_rule_and_its_options(
 ) -> None:
     module = module_of(initial(rng))
     optimizer = make_optimizer(TrainConfig(hidden=(1,), **options), module)
-    assert optimizer.rule_of(module, "weight") == (rule, used)
+    assert optimizer._next_rule(module, "weight") == (rule, used)
 
 
 def test_the_learning_rate_is_that_of_matrices_and_vectors(rng: np.random.Generator) -> None:
