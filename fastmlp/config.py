@@ -362,7 +362,7 @@ class TrainConfig:
         whole(1),
         "steps between checkpoints",
         metavar="N",
-        shown=f"every {SAVE_SECONDS:.0f} s, and the end",
+        shown=f"every {SAVE_SECONDS:.0f} s, sooner with better weights, and the end",
     )
     seed: int = option(1, whole(0, 2**63 - 1), "seed of all random numbers", metavar="N", fixed=True)
     threads: int | None = option(

@@ -11,14 +11,15 @@ it stops can be resumed with the same bits. files/run_folder.py describes the fi
 run that writes no files.
 
 Memory in bytes, with P parameters, R = max(batch size, 512) rows and V words: 4 P of weights, at most 4 P of gradients,
-4 P for each state array of the optimizer (adamw 2, momentum and adagrad 1, sgd 0), all but gradients once more while a
-checkpoint is written, or 4 P for the best weights in memory, 4 R F of activations, the last layer's work memory (see
-kernels/linear_cross_entropy.pyx; Numba's has the same parts, NumPy's is at most 8 R V), and the text's (fastmlp/text).
-In a wide last layer most work memory is for the slices' parts of dh. No memory grows with the steps.
+4 P for each state array of the optimizer (adamw 2, momentum and adagrad 1, sgd 0), all but gradients once more, and at
+least 8 P, while a checkpoint is written, or 4 P for the best weights in memory, 4 R F of activations, the last layer's
+work memory (see kernels/linear_cross_entropy.pyx; Numba's has the same parts, NumPy's is at most 8 R V), and the text's
+(fastmlp/text). In a wide last layer most work memory is for the slices' parts of dh. No memory grows with the steps.
 
 Where n ranks share the words out (fastmlp/distributed), P is P_words / n + P_rest in each: P_words are the parameters
 that have a row for each word. Rank 0 has, beside the text, 4 (P_words + P_rest) more for predictions with the weights
-of all; it saves in blocks of 4 MB, and reads a checkpoint whole when it resumes.
+of all, and once more for the best ones until they are saved; it saves in blocks of 4 MB, and reads a checkpoint whole
+when it resumes.
 
 F = 4 H + 2 H_r + 2 I + T D + 2 T + K + 3, and 2 D with a projection, T D with tied weights: an upper bound, for hidden
 layers of H units in all, H_r of them in residual blocks, and I = (T + A) D inputs with A averages. 3 H are the y of

@@ -13,7 +13,7 @@ from typing import IO
 
 from fastmlp.errors import CheckpointError, FolderInUseError
 
-__all__ = ["LOCK_FILE", "check_writable", "lock_folder", "write_atomically"]
+__all__ = ["LOCK_FILE", "check_writable", "lock_folder", "move", "write_atomically"]
 
 if sys.platform == "win32":
     import msvcrt
@@ -44,6 +44,18 @@ def write_atomically(path: PathLike, data: bytes | Callable[[IO[bytes]], None], 
     except (OSError, ValueError) as error:  # ValueError: a path without a file's name, or with a NUL
         count = len(data) if isinstance(data, bytes) else size
         raise CheckpointError(f"cannot write {_show(path)} ({count:,} bytes): {_reason(error)}") from error
+
+
+def move(path: PathLike, to: PathLike) -> None:
+    """Give a file another name in its folder, durably; what had that name is replaced.
+
+    Raises CheckpointError with the path and the system's reason.
+    """
+    try:
+        Path(path).replace(to)
+        _sync_folder(Path(to).parent)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot replace {_show(to)}: {_reason(error)}") from error
 
 
 def check_writable(folder: PathLike) -> None:

@@ -26,6 +26,7 @@ class RunFolder:
 
     config   the complete configuration
     model    the best weights so far
+    next     better ones, until the checkpoint that counts on them is written: then they become `model`
     last     the checkpoint to resume from
     metrics  a line of JSON per log interval and evaluation
     samples  texts written before, during and after training
@@ -41,13 +42,14 @@ class RunFolder:
         self.path, self.is_new = Path(path), is_new
         self.config = self.path / "config.toml"
         self.model = self.path / MODEL_FILE
+        self.next = self.path / NEXT_FILE
         self.last = self.path / LAST_FILE
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples.txt"
         self.plot = self.path / "loss.png"
         self.mixture = self.path / MIXTURE_FILE
         self.run_files = (self.last, self.model, self.config)
-        self.files = (*self.run_files, self.metrics, self.samples, self.plot, self.mixture)
+        self.files = (*self.run_files, self.next, self.metrics, self.samples, self.plot, self.mixture)
 
     def holds_run(self) -> bool:
         """Whether a run has written here, not another program to files of the same names."""
@@ -174,6 +176,7 @@ class Journal:
 
 
 MODEL_FILE, LAST_FILE, MIXTURE_FILE = "model.safetensors", "last.safetensors", "mixture.safetensors"
+NEXT_FILE = "model.next.safetensors"
 RUNS = Path("runs")  # of the runs without --out
 
 

@@ -14,7 +14,7 @@ from fastmlp.config import SAVE_SECONDS, TrainConfig, to_toml
 from fastmlp.errors import CheckpointError, RunFolderError
 from fastmlp.events import Event, Notice, Resumed, Saved
 from fastmlp.files import checkpoint
-from fastmlp.files.atomic import write_atomically
+from fastmlp.files.atomic import move, write_atomically
 from fastmlp.files.run_folder import Journal, RunFolder
 from fastmlp.network.network import Network
 from fastmlp.pictures.plot import plot_loss
@@ -25,6 +25,7 @@ from fastmlp.training.state import Checkpoint, TrainingState
 __all__ = ["Folder", "Keeper", "Memory"]
 
 FIRST_PICTURE = 10.0  # seconds after which a run is worth a picture
+SAVING = 0.02  # of the time may be spent on saving better weights
 
 Report = Callable[[Event], object]
 
@@ -51,11 +52,14 @@ class Keeper(Protocol):
     def write_samples(self, texts: str) -> None:
         """Sample texts."""
 
-    def save_is_due(self, step: int) -> bool:
-        """Whether to save after a step, even if its weights are not the best."""
+    def save_is_due(self, step: int, *, is_best: bool) -> bool:
+        """Whether to save after a step; is_best  whether its weights are the best so far."""
+
+    def hold_best(self, state: TrainingState) -> None:
+        """Keep a copy of the weights, the best so far, in memory until the run is saved."""
 
     def save(self, state: TrainingState) -> None:
-        """Keep what resuming needs, and the weights where they are the best so far."""
+        """Keep what resuming needs, and the best weights so far: these, or those that are held."""
 
     def best(self, model: NeuralModel) -> NeuralModel:
         """The model of the best weights; `model` is the one that is trained."""
@@ -113,15 +117,19 @@ class Memory:
     def write_samples(self, texts: str) -> None:
         """No file to write samples to; they are reported all the same."""
 
-    def save_is_due(self, step: int) -> bool:
-        """Never: only the best weights are saved."""
+    def save_is_due(self, step: int, *, is_best: bool) -> bool:
+        """Never: only the best weights are kept."""
         return False
+
+    def hold_best(self, state: TrainingState) -> None:
+        """Copy the weights."""
+        self._best = {}  # two of them are never kept at once
+        self._best = {name: array.copy() for name, array in state.weights().items()}
 
     def save(self, state: TrainingState) -> None:
         """Copy the weights where they are the best so far."""
         if state.progress.best_step == state.progress.step:
-            self._best = {}  # two of them are never kept at once
-            self._best = {name: array.copy() for name, array in state.weights().items()}
+            self.hold_best(state)
 
     def best(self, model: NeuralModel) -> NeuralModel:
         """A network of its own with the best weights."""
@@ -170,6 +178,8 @@ class Folder:
         self._report = report
         self._journals = contextlib.ExitStack()
         self.saved_step: int | None = None
+        self._held: Checkpoint | None = None
+        self._saving = 0.0  # seconds that the last save took
         self.start()
 
     def open(self, state: TrainingState, saved: Checkpoint | None) -> None:
@@ -191,13 +201,18 @@ class Folder:
             self._report(Resumed(state.progress.step))
             self._restore_best(state)
             metrics_bytes, samples_bytes = metadata["metrics_bytes"], metadata["samples_bytes"]
+        with contextlib.suppress(OSError):  # left behind by a kill before the checkpoint that would have counted on it
+            self.folder.next.unlink(missing_ok=True)
         self._metrics = self._journals.enter_context(Journal(self.folder.metrics, metrics_bytes))
         self._samples = self._journals.enter_context(Journal(self.folder.samples, samples_bytes))
 
     def _restore_best(self, state: TrainingState) -> None:
         """Make sure that the best weights are those of `best_step`: a kill may have come before they were written."""
         progress = state.progress
-        if progress.best_step is None or progress.best_step == self._step_of_model():
+        if progress.best_step is None or progress.best_step == _step_of(self.folder.model):
+            return
+        if progress.best_step == _step_of(self.folder.next):
+            move(self.folder.next, self.folder.model)
             return
         if progress.best_step == progress.step:
             self._save_best(state)
@@ -208,14 +223,6 @@ class Folder:
             )
         )
         progress.best_step, progress.best_loss, progress.kept = None, None, {}
-
-    def _step_of_model(self) -> int | None:
-        """The step of the best weights; None where there are none that can be used."""
-        try:
-            step = checkpoint.load(self.folder.model)[1].get("step")
-        except CheckpointError:
-            return None
-        return step if isinstance(step, int) else None
 
     def start(self) -> None:
         """The next checkpoint and the first picture are due some time from now."""
@@ -238,26 +245,60 @@ class Folder:
         """What samples.txt has of a step."""
         self._samples.write(texts)
 
-    def save_is_due(self, step: int) -> bool:
-        """After the steps, or by default the seconds, that the configuration has between two checkpoints."""
+    def save_is_due(self, step: int, *, is_best: bool) -> bool:
+        """After so many steps as the configuration says, and with new best weights; without a word of it by the clock.
+
+        Then it is a minute after the last time, and with new best weights as soon as saving would not take more than
+        its share: the validations of a short run are seconds apart, and most of them are the best so far.
+        """
         if self.config.save_every is not None:
-            return step % self.config.save_every == 0
-        return time.perf_counter() - self._saved_at >= SAVE_SECONDS
+            return is_best or step % self.config.save_every == 0
+        wait = SAVE_SECONDS
+        if is_best or self._held:
+            wait = min(wait, self._saving * (1 / SAVING - 1))
+        return time.perf_counter() - self._saved_at >= wait
+
+    def hold_best(self, state: TrainingState) -> None:
+        """Copy the weights, in place of those that are held."""
+        self._held = None  # two of them are never held at once
+        self._held = state.copy_of_model()
 
     def save(self, state: TrainingState) -> None:
         """Write a checkpoint, after the metrics and samples that it counts on are safe on the disk.
 
-        The best weights are written right after: so they are always of the history that the checkpoint goes on with.
+        The best weights are always of the history that the checkpoint goes on with. They are written right after it;
+        or where they are of an earlier step, which the checkpoint does not have, before it, beside those that they then
+        replace.
         """
+        began = time.perf_counter()
         self._metrics.sync()
         self._samples.sync()
+        is_best = state.progress.best_step == state.progress.step
+        if is_best:
+            self._held = None
+        step_of_next = self._write_held()
         tensors, metadata = state.to_checkpoint()
         lengths = {"metrics_bytes": self._metrics.length, "samples_bytes": self._samples.length}
         checkpoint.save(self.folder.last, tensors, {**metadata, **lengths})
-        self.saved_step, self._saved_at = state.progress.step, time.perf_counter()
+        self.saved_step = state.progress.step
         self._report(Saved(str(self.folder.last), state.progress.step))
-        if state.progress.best_step == state.progress.step:
+        if is_best:
             self._save_best(state)
+        elif step_of_next is not None:
+            move(self.folder.next, self.folder.model)
+            self._report(Saved(str(self.folder.model), step_of_next))
+        self._saved_at = time.perf_counter()
+        self._saving = self._saved_at - began
+
+    def _write_held(self) -> int | None:
+        """Write the weights that are held, for the checkpoint to come, and let go of them; return their step."""
+        if self._held is None:
+            return None
+        tensors, metadata = self._held
+        checkpoint.save(self.folder.next, tensors, metadata)
+        self._held = None
+        step: int = metadata["step"]
+        return step
 
     def _save_best(self, state: TrainingState) -> None:
         """Write the weights, which a checkpoint has already, as the best so far."""
@@ -310,3 +351,12 @@ class Folder:
     def close(self) -> None:
         """Let go of the files."""
         self._journals.close()
+
+
+def _step_of(model: Path) -> int | None:
+    """The step of a file of weights; None where there are none that can be used."""
+    try:
+        step = checkpoint.load(model)[1].get("step")
+    except CheckpointError:
+        return None
+    return step if isinstance(step, int) else None

@@ -183,10 +183,15 @@ class Run:
             self.metrics.write_interval(validation)
         if schedule.samples(step):
             self.samples.write(self._sample_texts(self.current_model()), self.progress)
-        if self.keeper.save_is_due(step) or self.progress.best_step == step:
+        is_best = self.progress.best_step == step
+        if self.keeper.save_is_due(step, is_best=is_best):
             self._save()
             if self.keeper.draw_is_due():
                 self._draw()
+        elif is_best:
+            with self.clock.uncounted("save"):
+                self._check_finite()
+                self.keeper.hold_best(self.state)
         return {}
 
     def _stop(self) -> Result:
@@ -271,9 +276,13 @@ class Run:
             progress.best_step = progress.step
         self.clock.update_progress()
         with self.clock.uncounted("save"):
-            if name := self.state.not_finite():  # no checkpoint is replaced by one that cannot be used
-                raise self._diverged(f"{name} is no longer finite")
+            self._check_finite()
             self.keeper.save(self.state)
+
+    def _check_finite(self) -> None:
+        """No checkpoint is replaced by one that cannot be used."""
+        if name := self.state.not_finite():
+            raise self._diverged(f"{name} is no longer finite")
 
     def _draw(self) -> str | None:
         with self.clock.uncounted("picture"):

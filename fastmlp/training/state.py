@@ -14,7 +14,7 @@ from fastmlp.files.checkpoint import Blocks, is_checkpoint
 from fastmlp.files.run_folder import RunFolder
 from fastmlp.optim import Optimizer
 from fastmlp.options import ConfigError
-from fastmlp.prediction.neural import CAPITALIZED, VOCABULARY, NeuralModel, word_tensors, words_of
+from fastmlp.prediction.neural import CAPITALIZED, MODEL, VOCABULARY, NeuralModel, word_tensors, words_of
 from fastmlp.training.optimizer import load_optimizer_state, optimizer_state, updates_of
 from fastmlp.training.progress import Progress
 
@@ -57,6 +57,11 @@ class TrainingState:
     def model_tensors(self) -> dict[str, np.ndarray | Blocks]:
         """What a checkpoint of the model alone holds."""
         return {**self.weights(), **self._words()}
+
+    def copy_of_model(self) -> Checkpoint:
+        """A checkpoint of the model alone, of copies: training may go on before it is written."""
+        held = {**self.weights(), **self._words()}
+        return {name: array.copy() for name, array in held.items()}, self.metadata(MODEL)
 
     def to_checkpoint(self) -> tuple[dict[str, np.ndarray | Blocks], dict[str, Any]]:
         """Everything that `from_checkpoint` needs; the arrays themselves, not copies."""

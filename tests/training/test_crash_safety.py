@@ -10,6 +10,7 @@ from fastmlp.errors import CheckpointError
 from fastmlp.events import Saved
 from fastmlp.files import atomic, checkpoint, run_folder
 from fastmlp.trainer import train
+from fastmlp.training.keeper import Folder
 from tests.runs import metrics_of, outcome, small_config, stop_after, write_text
 from tests.training.helpers import Recorder
 
@@ -57,7 +58,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
         writes.append(what)
         return len(writes) == last[0]
 
-    whole_write, whole_file = run_folder.Journal.write, atomic._write
+    whole_write, whole_file, whole_move = run_folder.Journal.write, atomic._write, atomic.move
 
     def write(journal: run_folder.Journal, text: str) -> None:
         if count(journal.path.name):
@@ -71,6 +72,11 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
             raise KilledError
         whole_file(path, data)
 
+    def move(path: Path, to: Path) -> None:
+        if count(f"{path.name} to {to.name}"):
+            raise KilledError
+        whole_move(path, to)
+
     def arm(at: int) -> list[str]:
         writes.clear()
         last[0] = at
@@ -78,9 +84,18 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
 
     monkeypatch.setattr(run_folder.Journal, "write", write)
     monkeypatch.setattr(atomic, "_write", write_file)
+    monkeypatch.setattr("fastmlp.training.keeper.move", move)
     return arm
 
 
+@pytest.fixture(params=["best weights at once", "best weights held"])
+def saving(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save new best weights at once, or with the next of the checkpoints that are due anyway."""
+    if request.param == "best weights held":
+        monkeypatch.setattr(Folder, "save_is_due", lambda _keeper, step, *, is_best: step % 4 == 0)
+
+
+@pytest.mark.usefixtures("saving")
 def test_promise_6_killed_at_every_write_the_run_resumes_with_the_same_bits(
     file: Path, tmp_path: Path, kill_at: Callable[[int], list[str]], uninterrupted: dict[str, Any]
 ) -> None:
@@ -97,11 +112,12 @@ def test_promise_6_killed_at_every_write_the_run_resumes_with_the_same_bits(
             train(config, resume=True)
         folder = tmp_path / f"run{count}"
         assert without_config(outcome(folder)) == without_config(uninterrupted), f"killed at {writes[-1]}"
-        assert not list(folder.glob("*.tmp"))
+        assert not list(folder.glob("*.tmp")) + list(folder.glob("*.next.*"))
         assert len(metrics_of(folder)) == 8
     assert count > 20
 
 
+@pytest.mark.usefixtures("saving")
 def test_promise_6_the_kept_weights_are_of_the_history_that_went_on(
     file: Path, tmp_path: Path, kill_at: Callable[[int], list[str]]
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,12 @@ def arrays(state: TrainingState) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in state.to_checkpoint()[0].items()}
 
 
+def change(state: TrainingState) -> None:
+    """Change the weights, as a step does."""
+    for array in state.model.network.parameters.values():
+        array += 1
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[..., Folder]:
     told: list[Event] = []
@@ -49,13 +56,13 @@ def test_in_memory_the_best_weights_stay_as_they_were() -> None:
     keeper, state = Memory(), training_state()
     best = {name: array.copy() for name, array in state.model.network.state_dict().items()}
     keeper.save(state)
-    for array in state.model.network.parameters.values():
-        array += 1
+    change(state)
     state.progress.step = 6
     keeper.save(state)  # of step 6, which is not the best
     kept = keeper.best(state.model).network.state_dict()
     assert all(kept[name].tobytes() == best[name].tobytes() for name in best)
-    assert (keeper.path, keeper.saved_step, keeper.save_is_due(3), keeper.draw()) == (None, None, False, None)
+    due = keeper.save_is_due(3, is_best=True)
+    assert (keeper.path, keeper.saved_step, due, keeper.draw()) == (None, None, False, None)
 
 
 def test_a_folder_gives_back_what_it_was_given(folder: Callable[..., Folder]) -> None:
@@ -82,16 +89,87 @@ def test_a_folder_gives_back_what_it_was_given(folder: Callable[..., Folder]) ->
 
 def test_a_folder_saves_as_often_as_it_is_told(folder: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch) -> None:
     keeper, state, now = folder(), training_state(), [100.0]
-    assert [step for step in range(1, 10) if keeper.save_is_due(step)] == [3, 6, 9]
+    assert [step for step in range(1, 10) if keeper.save_is_due(step, is_best=step == 5)] == [3, 5, 6, 9]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     keeper.config = TrainConfig()
     keeper.open(state, None)
     keeper.start()
-    assert not keeper.save_is_due(1)
+    assert not keeper.save_is_due(1, is_best=False)
     now[0] += 60
-    assert keeper.save_is_due(1)
+    assert keeper.save_is_due(1, is_best=False)
     keeper.save(state)
-    assert not keeper.save_is_due(2)
+    assert not keeper.save_is_due(2, is_best=False)
+    keeper.close()
+
+
+def test_saving_better_weights_takes_a_fiftieth_of_the_time_at_most(
+    folder: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, state, now = folder(), training_state(), [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    keeper.config = TrainConfig()
+    keeper.open(state, None)
+    keeper.start()
+    assert keeper.save_is_due(5, is_best=True)  # nobody knows yet how long it takes
+    written = checkpoint.save
+
+    def slow_save(*arguments: Any) -> None:
+        now[0] += 0.1
+        written(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", slow_save)
+    keeper.save(state)  # two files, 0.2 seconds: the next one after 9.8
+    now[0] += 9.7
+    assert not keeper.save_is_due(6, is_best=True)
+    keeper.hold_best(state)
+    now[0] += 0.2
+    assert keeper.save_is_due(7, is_best=False)  # of those that are held
+    keeper.save(state)
+    assert not keeper.save_is_due(8, is_best=False)
+    now[0] += 9.9
+    assert not keeper.save_is_due(9, is_best=False)  # nothing is held: a minute
+    keeper.close()
+
+
+def test_the_best_weights_are_held_until_the_run_is_saved(folder: Callable[..., Folder]) -> None:
+    keeper, state = folder(), training_state()
+    keeper.open(state, None)
+    best = {name: array.copy() for name, array in state.model.network.state_dict().items()}
+    change(state)
+    keeper.hold_best(state)
+    for name, array in state.model.network.state_dict().items():
+        array[...] = best[name]
+    keeper.hold_best(state)  # better ones
+    change(state)
+    state.progress.step = 8
+    assert not keeper.folder.model.exists()
+    keeper.save(state)
+    weights, metadata = checkpoint.load(keeper.folder.model)
+    assert metadata["step"] == state.progress.best_step == 5
+    assert all(weights[name].tobytes() == best[name].tobytes() for name in best)
+    assert checkpoint.load(keeper.folder.last)[1]["step"] == 8
+    state.progress.step = 9
+    keeper.save(state)  # and they are not held any more
+    state.progress.step = state.progress.best_step = 10
+    keeper.hold_best(training_state(seed=3))
+    keeper.save(state)  # better ones, which are saved as they are: those that were held are of the past
+    assert checkpoint.load(keeper.folder.model)[1]["step"] == 10
+    assert not keeper.folder.next.exists()
+    assert [(Path(event.file).name, event.step) for event in keeper.told] == [
+        ("last.safetensors", 8),
+        ("model.safetensors", 5),
+        ("last.safetensors", 9),
+        ("last.safetensors", 10),
+        ("model.safetensors", 10),
+    ]
+    keeper.close()
+
+
+def test_weights_whose_checkpoint_was_never_written_are_removed(folder: Callable[..., Folder]) -> None:
+    keeper, state = folder(), training_state()
+    keeper.folder.next.write_bytes(b"of a run that was killed")
+    keeper.open(state, None)
+    assert not keeper.folder.next.exists()
     keeper.close()
 
 
