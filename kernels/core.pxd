@@ -203,7 +203,7 @@ cdef inline dropout_mask mask_of(const int64_t[::1] counter, uint32_t layer, dou
     cdef dropout_mask mask
     mask.key[0], mask.key[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
     mask.step, mask.layer = <uint32_t> counter[1], layer
-    mask.threshold = <uint32_t> min(rint(p * 4294967296.0), 4294967295.0)
+    mask.threshold = <uint32_t> min(rint(p * 65536), 65535)
     mask.scale = <float> (1 / (1 - p))
     return mask
 

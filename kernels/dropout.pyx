@@ -7,7 +7,7 @@ from core cimport ceil_div, core_api, dropout_mask, import_core, mask_of
 cdef const core_api *core = import_core()
 
 cdef enum:
-    BLOCK = 4      # elements of which a count gives the words
+    BLOCK = 8      # elements of which a count gives the numbers
     SLICE = 16384  # elements, whole blocks: some ten microseconds of work
 
 

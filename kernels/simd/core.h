@@ -34,7 +34,7 @@ typedef struct {
 /* What a mask of dropout is made of: the reference says how. */
 typedef struct {
     uint32_t key[2], step, layer;
-    uint32_t threshold; /* the smallest word whose element is kept */
+    uint32_t threshold; /* the smallest number whose element is kept */
     float scale;
 } dropout_mask;
 

@@ -602,9 +602,11 @@ static void schedule(const uint32_t key[2], round_keys *keys)
     }
 }
 
-/* The words of the blocks from `block` on, four a block: two vectors in the order of the elements. Lanes 0, 2, ... have
- * the first half of the blocks, lanes 1, 3, ... the second one. */
-INLINE void random_words(const round_keys *keys, uint64_t block, const dropout_mask *mask, uvec words[2])
+enum { MASK_BLOCK = 8, NUMBERS = WIDE_LANES * MASK_BLOCK };
+
+/* The numbers of the blocks from `block` on, of 16 bits, eight a block, in the order of the elements. Lanes 0, 2, ...
+ * have the first half of the blocks, lanes 1, 3, ... the second one. */
+INLINE void random_numbers(const round_keys *keys, uint64_t block, const dropout_mask *mask, uint16_t numbers[NUMBERS])
 {
     wide c0, c2 = (wide){0} + mask->step, c3 = (wide){0} + mask->layer;
     for (int i = 0; i < WIDE_LANES; i++)
@@ -621,67 +623,60 @@ INLINE void random_words(const round_keys *keys, uint64_t block, const dropout_m
         c3 = product0;
     }
     wide early = (c0 & UINT32_MAX) | c1 << 32, late = (c2 & UINT32_MAX) | c3 << 32;
-    words[0] = (uvec)every_other_lane(early, late, 0);
-    words[1] = (uvec)every_other_lane(early, late, 1);
+    wide in_order[2] = {every_other_lane(early, late, 0), every_other_lane(early, late, 1)};
+    memcpy(numbers, in_order, sizeof in_order);
 }
 
-INLINE vec kept(vec x, uvec words, const dropout_mask *mask)
+/* Nothing is left out, and what is kept is not scaled. */
+INLINE bool keeps_all(const dropout_mask *mask)
 {
-    return (vec)((ivec)(x * mask->scale) & (ivec)(words >= mask->threshold));
+    return mask->scale == 1;
 }
 
-enum { MASK_BLOCK = 4, WORDS = COLUMN_BLOCK + 2 * LANES };
+enum { ROW_NUMBERS = COLUMN_BLOCK + 2 * NUMBERS };
 
-/* The words of up to COLUMN_BLOCK elements from any number on, where a part of a row may begin. NULL: nothing is left
- * out. */
-INLINE const uint32_t *words_of(const round_keys *keys, uint64_t element, long n, const dropout_mask *mask,
-                                uint32_t room[WORDS])
+/* The numbers of up to COLUMN_BLOCK elements from any one on, where a part of a row may begin. NULL: it keeps all. */
+INLINE const uint16_t *numbers_of(const round_keys *keys, uint64_t element, long n, const dropout_mask *mask,
+                                  uint16_t room[ROW_NUMBERS])
 {
     const long before = (long)(element % MASK_BLOCK);
-    if (mask->threshold == 0)
+    if (keeps_all(mask))
         return NULL;
-    for (long i = 0; i < before + n; i += 2 * LANES) {
-        uvec words[2];
-        random_words(keys, (element - (uint64_t)before + (uint64_t)i) / MASK_BLOCK, mask, words);
-        memcpy(room + i, words, sizeof words);
-    }
+    for (long i = 0; i < before + n; i += NUMBERS)
+        random_numbers(keys, (element - (uint64_t)before + (uint64_t)i) / MASK_BLOCK, mask, room + i);
     return room + before;
 }
 
-/* A vector of elements whose first word is words[i]. */
-INLINE vec kept_at(vec x, const uint32_t *words, long i, const dropout_mask *mask)
+/* A vector of elements of which these are the numbers. */
+INLINE vec kept(vec x, const uint16_t *numbers, const dropout_mask *mask)
 {
-    uvec some;
-    if (words == NULL)
+    if (numbers == NULL)
         return x;
-    memcpy(&some, words + i, sizeof some);
-    return kept(x, some, mask);
+    return (vec)((ivec)(x * mask->scale) & (load_numbers(numbers) >= (int)mask->threshold));
 }
 
-/* y = x * scale where the mask keeps it, else 0, for n elements from 4 * block on. */
+/* y = x * scale where the mask keeps it, else 0, for n elements from MASK_BLOCK * block on. */
 static void dropout(const dropout_mask *mask, uint64_t block, long n, const float *x, float *y)
 {
     round_keys keys[PHILOX_ROUNDS];
-    uvec words[2];
-    if (mask->threshold == 0) { /* nothing is left out, and the scale is 1 */
+    uint16_t numbers[NUMBERS];
+    if (keeps_all(mask)) {
         if (x != y)
             memcpy(y, x, (size_t)n * sizeof *x);
         return;
     }
     schedule(mask->key, keys);
     long i = 0;
-    for (; i + 2 * LANES <= n; i += 2 * LANES, block += WIDE_LANES) {
-        random_words(keys, block, mask, words);
-        store(y + i, kept(load(x + i), words[0], mask));
-        store(y + i + LANES, kept(load(x + i + LANES), words[1], mask));
-    }
-    if (i < n) {
-        random_words(keys, block, mask, words);
-        store_some(y + i, kept(load_some(x + i, n - i), words[0], mask), n - i);
-        i += LANES;
+    for (; i + NUMBERS <= n; i += NUMBERS, block += WIDE_LANES) {
+        random_numbers(keys, block, mask, numbers);
+        UNROLL
+        for (long j = 0; j < NUMBERS; j += LANES)
+            store(y + i + j, kept(load(x + i + j), numbers + j, mask));
     }
     if (i < n)
-        store_some(y + i, kept(load_some(x + i, n - i), words[1], mask), n - i);
+        random_numbers(keys, block, mask, numbers);
+    for (long j = 0; i + j < n; j += LANES)
+        store_some(y + i + j, kept(load_some(x + i + j, n - i - j), numbers + j, mask), n - i - j);
 }
 
 /* ---------------------------------------------------------------------------------------------------- context averages
@@ -859,7 +854,7 @@ INLINE void masked_gelu_of_columns(long rows, long stride, long columns, const f
                                    const dropout_mask *mask, uint64_t first, float *y)
 {
     float scale[COLUMN_BLOCK], z[COLUMN_BLOCK];
-    uint32_t room[WORDS];
+    uint16_t room[ROW_NUMBERS];
     round_keys keys[PHILOX_ROUNDS];
     schedule(mask->key, keys);
     for (long i = 0; i < columns; i++)
@@ -868,10 +863,10 @@ INLINE void masked_gelu_of_columns(long rows, long stride, long columns, const f
         for (long i = 0; i < columns; i += LINE)
             __builtin_prefetch(y + ROWS_AHEAD * stride + i, 1);
         normalize_row(columns, x, mean, scale, bias, z);
-        const uint32_t *words = words_of(keys, first, columns, mask, room);
+        const uint16_t *numbers = numbers_of(keys, first, columns, mask, room);
         for (long i = 0; i < columns; i += LANES) {
             vec some = gelu_of(load_some(z + i, columns - i));
-            store_some(y + i, kept_at(some, words, i, mask), columns - i);
+            store_some(y + i, kept(some, numbers == NULL ? NULL : numbers + i, mask), columns - i);
         }
     }
 }
@@ -890,7 +885,7 @@ INLINE void masked_gelu_sums_of_columns(long rows, long stride, long columns, co
 {
     float scale[COLUMN_BLOCK], z[COLUMN_BLOCK];
     double products[COLUMN_BLOCK] = {0}, sums[COLUMN_BLOCK] = {0};
-    uint32_t room[WORDS];
+    uint16_t room[ROW_NUMBERS];
     round_keys keys[PHILOX_ROUNDS];
     schedule(mask->key, keys);
     for (long i = 0; i < columns; i++)
@@ -901,9 +896,9 @@ INLINE void masked_gelu_sums_of_columns(long rows, long stride, long columns, co
             __builtin_prefetch(dy + ROWS_AHEAD * stride + i);
         }
         normalize_row(columns, x, mean, scale, bias, z);
-        const uint32_t *words = words_of(keys, first, columns, mask, room);
+        const uint16_t *numbers = numbers_of(keys, first, columns, mask, room);
         for (long i = 0; i < columns; i += LANES) {
-            vec some = kept_at(load_some(dy + i, columns - i), words, i, mask);
+            vec some = kept(load_some(dy + i, columns - i), numbers == NULL ? NULL : numbers + i, mask);
             store_some(dz + i, some * gelu_slope(load_some(z + i, columns - i)), columns - i);
         }
         add_row_to_sums(columns, dz, x, mean, inv_std, products, sums);

@@ -150,6 +150,19 @@ INLINE void swap_blocks(vec *a, vec *b, int width)
 #endif
 }
 
+/* Numbers of 16 bits, a lane each. */
+INLINE ivec load_numbers(const uint16_t *at)
+{
+#if LANES == 16 && defined(__AVX512F__) /* GCC makes two halves of it */
+    return (ivec)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)at));
+#else
+    typedef uint16_t numbers __attribute__((vector_size(2 * LANES)));
+    numbers some;
+    memcpy(&some, at, sizeof some);
+    return __builtin_convertvector(some, ivec);
+#endif
+}
+
 /* The products of the low halves of all lanes. */
 INLINE wide multiply_low_halves(wide a, wide b)
 {

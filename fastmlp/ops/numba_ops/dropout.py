@@ -9,8 +9,8 @@ from fastmlp.ops.numba_ops._arithmetic import _ZERO
 from fastmlp.ops.numba_ops._jit import cut_elements, jit
 
 Array = np.ndarray
-PIECE = 2048  # words made at a time
-BLOCK = 4  # elements of which a count gives the words
+PIECE = 2048  # elements whose numbers are made at a time
+BLOCK = 8  # elements of which a count gives the numbers
 LOW = np.uint64(2**32 - 1)
 HALF = np.uint64(32)
 FACTOR0, FACTOR2 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -33,7 +33,7 @@ def dropout_backward(dy: Array, counter: Array, dx: Array, *, layer: int, p: flo
 def mask_of(counter: Array, layer: int, p: float) -> tuple[Any, ...]:
     """Return what a mask is made of, in the kernels' types."""
     seed, step = counter.astype(np.uint64)
-    threshold, scale = np.uint32(min(round(p * 2**32), 2**32 - 1)), np.float32(1 / (1 - p))
+    threshold, scale = np.uint16(min(round(p * 2**16), 2**16 - 1)), np.float32(1 / (1 - p))
     return seed & LOW, seed >> HALF, step & LOW, np.uint64(layer), threshold, scale
 
 
@@ -41,24 +41,24 @@ def mask_of(counter: Array, layer: int, p: float) -> tuple[Any, ...]:
 def _dropout(x: Array, y: Array, first: int, mask: Any) -> None:
     """Mask elements; `first` is the number of the first one."""
     key0, key1, step, layer, threshold, scale = mask
-    if threshold == 0:
+    if scale == 1:  # nothing is left out
         y[:] = x
         return
     before = first % BLOCK
-    words = np.empty(PIECE + 2 * BLOCK, np.uint32)
+    words = np.empty(PIECE // 2 + BLOCK, np.uint32)
+    numbers = words.view(np.uint16)[before:]
     for start in range(0, x.size, PIECE):
         some, masked = x[start : start + PIECE], y[start : start + PIECE]
         block = np.uint64((first + start) // BLOCK)
-        _random_words(block, key0, key1, step, layer, words[: before + some.size + BLOCK - 1])
-        of_some = words[before:]
+        _random_words(block, key0, key1, step, layer, words[: (before + some.size + BLOCK - 1) // BLOCK * 4])
         for i in range(some.size):
-            masked[i] = some[i] * scale if of_some[i] >= threshold else _ZERO
+            masked[i] = some[i] * scale if numbers[i] >= threshold else _ZERO
 
 
 @jit
 def _random_words(block: Any, key0: Any, key1: Any, step: Any, layer: Any, words: Array) -> None:
     """The words of the blocks from `block` on. The rounds are written out: LLVM vectorises no loop around a loop."""
-    for i in range(words.size // BLOCK):
+    for i in range(words.size // 4):
         number = block + np.uint64(i)
         c0, c1, c2, c3 = _round(number & LOW, number >> HALF, step, layer, key0, key1, ROUND[0])
         c0, c1, c2, c3 = _round(c0, c1, c2, c3, key0, key1, ROUND[1])

@@ -18,13 +18,15 @@ def dropout_forward(x: Array, counter: Array, y: Array, *, layer: int, p: float,
     counter  (2,)   in:  seed and step, int64
     y        (...)  out
     layer           which of a network's masks it is, 0 <= layer < 2^32
-    p               how probable it is that a number is left out, 0 <= p < 1; with 0 it is a copy
+    p               how probable it is that a number is left out, 0 <= p < 1, to within 2^-17 (and at most 1 - 2^-16);
+                    with 0 it is a copy
     The mask depends on seed, step, layer, p and an element's number in the array alone, not on threads or back-end:
     Philox4x32-10 has the two halves of the seed, the low one first, for a key and counts with
 
-        low and high half of (element // 4),  low half of step,  layer
+        low and high half of (element // 8),  low half of step,  layer
 
-    which gives four words; element is kept if word element % 4 >= min(round(p * 2^32), 2^32 - 1).
+    which gives four words, and each of these two numbers of 16 bits, the low half first; element is kept if number
+    element % 8 >= min(round(p * 2^16), 2^16 - 1).
     Sources: Srivastava et al. (2014), scaled in training as PyTorch does; Salmon et al. (2011).
     """
     kept = _kept(counter, layer, p, x.size).reshape(x.shape)
@@ -44,10 +46,11 @@ def dropout_backward(dy: Array, counter: Array, dx: Array, *, layer: int, p: flo
 def _kept(counter: Array, layer: int, p: float, size: int) -> Array:
     """The mask of so many elements."""
     seed, step = counter.tolist()
-    blocks = np.arange(-(-size // 4), dtype=np.uint64)
+    blocks = np.arange(-(-size // 8), dtype=np.uint64)
     count = (blocks & LOW, blocks >> 32, np.full_like(blocks, step & LOW), np.full_like(blocks, layer))
     words = np.stack(philox(count, (seed & LOW, seed >> 32 & LOW)), axis=1)
-    return words.reshape(-1)[:size] >= min(round(p * 2**32), LOW)
+    numbers = np.stack((words & 0xFFFF, words >> 16), axis=2)
+    return numbers.reshape(-1)[:size] >= min(round(p * 2**16), 2**16 - 1)
 
 
 def philox(count: Sequence[Array], key: tuple[int, int]) -> list[Array]:
