@@ -225,7 +225,7 @@ class TrainConfig:
     dropout: tuple[float, float, float] = option(
         None,
         of_each(share, "a share of at least 0 and below 1, or three, as in 0.1,0.2,0.2", 3),
-        "dropout probabilities: of the input, of hidden layers, before the output",
+        "dropout probabilities: of the input, of hidden layers, before the output; or one for all",
         metavar="X,X,X",
         shown="depends on the network, the text and the passes over it",
         fixed=True,
@@ -360,9 +360,9 @@ class TrainConfig:
     save_every: int | None = option(
         None,
         whole(1),
-        "steps between checkpoints",
+        "steps between checkpoints, of which there is also one for each validation that is the best so far",
         metavar="N",
-        shown=f"every {SAVE_SECONDS:.0f} s, sooner with better weights, and the end",
+        shown=f"every {SAVE_SECONDS:.0f} s, sooner with better weights if saving takes little time, and the end",
     )
     seed: int = option(1, whole(0, 2**63 - 1), "seed of all random numbers", metavar="N", fixed=True)
     threads: int | None = option(

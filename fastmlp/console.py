@@ -394,7 +394,7 @@ def describe_network(network: NetworkMade) -> str:
     far = f" and {len(network.averages)} averages of the {network.reach} before" if network.averages else ""
     passes = ""
     if network.passes is not None:
-        number = f"{network.passes:.2g}"
+        number = f"{network.passes:.2g}" if network.passes < 10 else f"{network.passes:,.0f}"
         passes = f"; {number} {'pass' if number == '1' else 'passes'} over the text"
     dropped = f", dropout {', '.join(f'{share:g}' for share in network.dropout)}" if any(network.dropout) else ""
     return (

@@ -73,7 +73,7 @@ def make_parser(prog: str) -> cli.Parser:
     )
     for name in ("resume", "overwrite"):
         what = {
-            "resume": "go on with the run in --out DIR or FILE",
+            "resume": "go on with the run in a folder: --resume DIR, or --out DIR",
             "overwrite": "replace the run that is there",
         }[name]
         parser.add_argument(f"--{name}", action="store_true", default=False, help=what)

@@ -16,11 +16,15 @@ class EarlyStopping:
     What it has found is in the run's progress, so that a resumed run goes on with it.
     """
 
-    def __init__(self, patience: int, sample: np.ndarray, progress: Progress, reporter: Reporter) -> None:
+    def __init__(
+        self, patience: int, sample: np.ndarray, progress: Progress, reporter: Reporter, guessing: float
+    ) -> None:
         """patience  how many validations in a row may be much worse; 0: the run goes on whatever comes
         sample    the windows that validate
+        guessing  the loss of taking all words for equally likely
         """
         self._patience, self._sample, self._progress, self._reporter = patience, sample, progress, reporter
+        self._guessing = guessing
         self._best_is_of = sample  # the windows that the loss of the best weights is of
 
     def resume(self, sample: np.ndarray) -> None:
@@ -60,12 +64,14 @@ class EarlyStopping:
         progress, best = self._progress, f"step {self._progress.best_step:,}"
         progress.worse += 1
         if progress.worse == min(2, self._patience):
-            self._reporter.report(
-                Notice(
-                    f"the validation loss has been rising since {best}: the network learns its text by heart. A longer"
-                    f" text helps, or fewer passes over it, a smaller network, more dropout"
+            if progress.last_loss is not None and progress.last_loss > self._guessing:
+                why = "the training loss is above that of guessing each word alike. A lower learning rate helps (--lr)"
+            else:
+                why = (
+                    "the network learns its text by heart. A longer text helps, or fewer passes over it, a smaller"
+                    " network, more dropout"
                 )
-            )
+            self._reporter.report(Notice(f"the validation loss has been rising since {best}: {why}"))
         if progress.worse >= self._patience and not is_done:
             progress.gave_up = True
             self._reporter.report(

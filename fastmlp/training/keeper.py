@@ -61,6 +61,9 @@ class Keeper(Protocol):
     def save(self, state: TrainingState) -> None:
         """Keep what resuming needs, and the best weights so far: these, or those that are held."""
 
+    def save_held(self) -> None:
+        """Keep the best weights if they are held: training has failed, and there will be no checkpoint of it."""
+
     def best(self, model: NeuralModel) -> NeuralModel:
         """The model of the best weights; `model` is the one that is trained."""
 
@@ -130,6 +133,9 @@ class Memory:
         """Copy the weights where they are the best so far."""
         if state.progress.best_step == state.progress.step:
             self.hold_best(state)
+
+    def save_held(self) -> None:
+        """They are kept already."""
 
     def best(self, model: NeuralModel) -> NeuralModel:
         """A network of its own with the best weights."""
@@ -201,8 +207,7 @@ class Folder:
             self._report(Resumed(state.progress.step))
             self._restore_best(state)
             metrics_bytes, samples_bytes = metadata["metrics_bytes"], metadata["samples_bytes"]
-        with contextlib.suppress(OSError):  # left behind by a kill before the checkpoint that would have counted on it
-            self.folder.next.unlink(missing_ok=True)
+        self._remove_next()  # left behind by a kill before the checkpoint that would have counted on it
         self._metrics = self._journals.enter_context(Journal(self.folder.metrics, metrics_bytes))
         self._samples = self._journals.enter_context(Journal(self.folder.samples, samples_bytes))
 
@@ -279,16 +284,32 @@ class Folder:
         step_of_next = self._write_held()
         tensors, metadata = state.to_checkpoint()
         lengths = {"metrics_bytes": self._metrics.length, "samples_bytes": self._samples.length}
-        checkpoint.save(self.folder.last, tensors, {**metadata, **lengths})
+        try:
+            checkpoint.save(self.folder.last, tensors, {**metadata, **lengths})
+        except CheckpointError:  # such as a full disk, where better weights alone would only take room
+            self._remove_next()
+            raise
         self.saved_step = state.progress.step
         self._report(Saved(str(self.folder.last), state.progress.step))
         if is_best:
             self._save_best(state)
         elif step_of_next is not None:
-            move(self.folder.next, self.folder.model)
-            self._report(Saved(str(self.folder.model), step_of_next))
+            self._replace_best(step_of_next)
         self._saved_at = time.perf_counter()
         self._saving = self._saved_at - began
+
+    def save_held(self) -> None:
+        """Replace the best weights, which the last checkpoint may count on: going on from it, a run keeps others."""
+        if (step := self._write_held()) is not None:
+            self._replace_best(step)
+
+    def _replace_best(self, step: int) -> None:
+        move(self.folder.next, self.folder.model)
+        self._report(Saved(str(self.folder.model), step))
+
+    def _remove_next(self) -> None:
+        with contextlib.suppress(OSError):
+            self.folder.next.unlink(missing_ok=True)
 
     def _write_held(self) -> int | None:
         """Write the weights that are held, for the checkpoint to come, and let go of them; return their step."""
@@ -346,7 +367,10 @@ class Folder:
     def advice(self, rate: float) -> str:
         """The rate as a flag."""
         step = self.saved_step
-        return f"--lr {rate:g}; {'nothing is saved' if step is None else f'{self.folder.last} holds step {step:,}'}"
+        saved = "nothing is saved" if step is None else f"{self.folder.last} holds step {step:,}"
+        if self._held is not None:
+            saved += f", and {self.folder.model} the best weights, of step {self._held[1]['step']:,}"
+        return f"--lr {rate:g}; {saved}"
 
     def close(self) -> None:
         """Let go of the files."""

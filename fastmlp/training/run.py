@@ -77,7 +77,9 @@ class Run:
         self.schedule = Schedule(config, self.batches)
         self.clock = Clock(self.progress)
         self.validation = Validation(corpus, config.eval_windows, self.precision)
-        self.early_stopping = EarlyStopping(config.patience or 0, self.validation.sample, self.progress, reporter)
+        self.guessing = math.log(len(corpus.vocabulary))
+        compared = self.validation.sample, self.progress, reporter, self.guessing
+        self.early_stopping = EarlyStopping(config.patience or 0, *compared)
         self.mixing = Mixing(config, corpus, reporter)
         at_end = len(self.validation.sample) + self.mixing.words_at_end(self.validation.held_out)
         self.completion = Completion(self.schedule, self.clock, self.progress, at_end)
@@ -135,6 +137,7 @@ class Run:
             except StoppedError:
                 return self._stop()
             except DivergedError:
+                self.keeper.save_held()
                 self._draw()
                 raise
 
@@ -238,13 +241,13 @@ class Run:
 
     def _say_if_nothing_was_learned(self) -> None:
         """Report a loss above that of taking all words for equally likely."""
-        loss, guessing = self.progress.kept.get("kept_val_loss", self.progress.last_loss), len(self.corpus.vocabulary)
-        if loss is not None and loss > math.log(guessing):
+        loss = self.progress.kept.get("kept_val_loss", self.progress.last_loss)
+        if loss is not None and loss > self.guessing:
             self._report(
                 Notice(
-                    f"nothing was learned: the loss ended at {loss:.3f}, and to guess each of {guessing:,} words alike"
-                    f" has {math.log(guessing):.3f}; try a lower learning rate, such as"
-                    f" {self.keeper.advice(self._lower_rate()).partition(';')[0]}, or more steps"
+                    f"nothing was learned: the loss ended at {loss:.3f}, and to guess each of"
+                    f" {len(self.corpus.vocabulary):,} words alike has {self.guessing:.3f}; try a lower learning rate,"
+                    f" such as {self.keeper.advice(self._lower_rate()).partition(';')[0]}, or more steps"
                 )
             )
 

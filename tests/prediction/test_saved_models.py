@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastmlp.config import TrainConfig, to_toml
 from fastmlp.errors import ModelError
 from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import model_file
@@ -85,6 +86,11 @@ def test_a_model_without_rules_splits_by_rules_1(rng: np.random.Generator, tmp_p
 
 def test_a_folder_stands_for_its_best_model_else_for_its_last(rng: np.random.Generator, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"a folder without model\.safetensors; name a run's folder"):
+        load_language_model(tmp_path, NUMPY)
+    (tmp_path / "config.toml").write_text(to_toml(TrainConfig()))
+    with pytest.raises(
+        ModelError, match=r"nothing of this run is saved yet; wait for it, or go on with it: .*--resume"
+    ):
         load_language_model(tmp_path, NUMPY)
     save(tmp_path / "last.safetensors", rng)
     assert model_file(tmp_path).name == "last.safetensors"

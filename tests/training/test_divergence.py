@@ -9,6 +9,7 @@ import pytest
 from fastmlp.errors import DivergedError
 from fastmlp.files import checkpoint
 from fastmlp.trainer import open_run, train
+from fastmlp.training.keeper import Folder
 from fastmlp.training.optimizer import optimizer_state
 from tests.runs import metrics_of, small_config, stop_after
 
@@ -43,6 +44,28 @@ def test_promise_13_a_loss_that_is_no_number_stops_before_the_weights(
         assert all(kept[name] == run.network.parameters[name].tobytes() for name in kept)
     assert checkpoint.load(tmp_path / "run" / "last.safetensors")[1]["step"] == 16
     assert (tmp_path / "run" / "loss.png").read_text() == f"run: {len(metrics_of(tmp_path / 'run'))} lines"
+
+
+def test_a_run_that_fails_keeps_its_best_weights(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of step 20, which waited for the next checkpoint."""
+    monkeypatch.setattr(Folder, "save_is_due", lambda _keeper, step, *, is_best: step == 16)
+    config = small_config(file, tmp_path / "run", save_every=None)
+    with open_run(config) as run:
+        step = run.network.step
+
+        def poisoned(*batch_and_optimizer: Any) -> float:
+            return math.nan if run.progress.step == 22 else step(*batch_and_optimizer)
+
+        monkeypatch.setattr(run.network, "step", poisoned)
+        with pytest.raises(DivergedError) as diverged:
+            run.train()
+    model, last = tmp_path / "run" / "model.safetensors", tmp_path / "run" / "last.safetensors"
+    assert f"{last} holds step 16, and {model} the best weights, of step 20" in str(diverged.value)
+    assert (checkpoint.load(last)[1]["step"], checkpoint.load(model)[1]["step"]) == (16, 20)
+    assert not (tmp_path / "run" / "model.next.safetensors").exists()
+    monkeypatch.undo()
+    result = train(config, resume=True)
+    assert checkpoint.load(model)[1]["step"] == result.kept_step
 
 
 def test_promise_13_weights_that_are_no_numbers_are_never_saved(file: Path, tmp_path: Path) -> None:

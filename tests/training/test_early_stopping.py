@@ -15,12 +15,15 @@ from tests.runs import metrics_of, outcome, small_config
 from tests.training.helpers import Recorder
 
 pytestmark = pytest.mark.usefixtures("quick_picture")
+GUESSING = 9.0
 
 
-def validate(losses: list[float], patience: int, total: int = 99) -> tuple[Progress, list[Event]]:
+def validate(
+    losses: list[float], patience: int, total: int = 99, training_loss: float | None = None
+) -> tuple[Progress, list[Event]]:
     """A validation after each of `total` steps, as long as the run goes on."""
-    progress, recorder = Progress(), Recorder()
-    early_stopping = EarlyStopping(patience, np.arange(3), progress, recorder)
+    progress, recorder = Progress(last_loss=training_loss), Recorder()
+    early_stopping = EarlyStopping(patience, np.arange(3), progress, recorder, GUESSING)
     for loss in losses:
         if not progress.gave_up:
             progress.step += 1
@@ -44,6 +47,14 @@ def test_too_many_in_a_row_that_are_much_worse_end_the_run() -> None:
     assert events[1].facts()["text"] == (
         "stopped early: the last 3 validations were worse than that of step 1, whose weights are kept (--patience)"
     )
+
+
+@pytest.mark.parametrize(
+    ("training_loss", "advice"), [(None, "by heart"), (8.9, "by heart"), (9.1, "A lower learning rate helps")]
+)
+def test_what_helps_depends_on_whether_anything_is_learned(training_loss: float | None, advice: str) -> None:
+    _, events = validate([2.0, 11.0], patience=1, training_loss=training_loss)
+    assert advice in events[0].facts()["text"]
 
 
 def test_a_patience_of_one_says_why_and_ends() -> None:
@@ -70,13 +81,13 @@ def test_the_last_step_is_not_stopped_early() -> None:
 def test_a_run_that_gave_up_counts_no_further() -> None:
     progress = Progress(step=9, best_step=1, best_loss=2.0, worse=3, gave_up=True)
     recorder = Recorder()
-    EarlyStopping(3, np.arange(3), progress, recorder).validated(4.0, is_done=True)
+    EarlyStopping(3, np.arange(3), progress, recorder, GUESSING).validated(4.0, is_done=True)
     assert (progress.worse, recorder.events) == (3, [])
 
 
 def test_the_best_is_judged_anew_on_other_words() -> None:
     progress, recorder = Progress(step=9), Recorder()
-    early_stopping = EarlyStopping(3, np.arange(3), progress, recorder)
+    early_stopping = EarlyStopping(3, np.arange(3), progress, recorder, GUESSING)
     early_stopping.resume(np.arange(4))
     assert not early_stopping.must_revalidate(), "there are no best weights yet"
     progress.best_step, progress.best_loss = 7, 2.0

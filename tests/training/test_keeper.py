@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastmlp.config import TrainConfig
+from fastmlp.errors import CheckpointError
 from fastmlp.events import Event, Saved
 from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import RunFolder
@@ -162,6 +163,32 @@ def test_the_best_weights_are_held_until_the_run_is_saved(folder: Callable[..., 
         ("last.safetensors", 10),
         ("model.safetensors", 10),
     ]
+    keeper.close()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_no_better_weights_behind(
+    folder: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, state = folder(), training_state()
+    keeper.open(state, None)
+    keeper.save(state)
+    before = keeper.folder.model.read_bytes()
+    change(state)
+    state.progress.step = state.progress.best_step = 6
+    keeper.hold_best(state)
+    state.progress.step = 8
+    written = checkpoint.save
+
+    def full_disk(path: Path, *rest: Any) -> None:
+        if path == keeper.folder.last:
+            raise CheckpointError(f"cannot write {path}: No space left on device")
+        written(path, *rest)
+
+    monkeypatch.setattr(checkpoint, "save", full_disk)
+    with pytest.raises(CheckpointError, match="No space left"):
+        keeper.save(state)
+    assert keeper.folder.model.read_bytes() == before
+    assert not keeper.folder.next.exists()
     keeper.close()
 
 
