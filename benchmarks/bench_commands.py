@@ -27,6 +27,7 @@ from fastmlp.files.run_folder import LAST_FILE, MODEL_FILE
 from fastmlp.prediction.generation import continuation, random_numbers
 from fastmlp.text import Text, read_text
 from fastmlp.trainer import run_in_memory, train
+from fastmlp.training.keeper import SAVING_SHARE
 from fastmlp.training.recipe import filled_in
 from fastmlp.training.run import Run
 from tests.helpers import require_ops
@@ -138,7 +139,8 @@ def describe_saving(saving: dict[str, Result]) -> str:
     every_best = (last + model) / (filled_in(TrainConfig(), WORDS).eval_every * step)
     return (
         f"Saving: {LAST_FILE} {last:.2f} s, once in {SAVE_SECONDS:.0f} s {last / SAVE_SECONDS:.1%} of the time; with "
-        f"{MODEL_FILE}, {model:.2f} s, after each validation {every_best:.1%}, as long as each is the best so far."
+        f"{MODEL_FILE}, {model:.2f} s, after each validation it would be {every_best:.1%} where each is the best so"
+        f" far; by default it is {SAVING_SHARE:.1%} at most."
     )
 
 

@@ -11,9 +11,9 @@ it stops can be resumed with the same bits. files/run_folder.py describes the fi
 run that writes no files.
 
 Memory in bytes, with P parameters, R = max(batch size, 512) rows and V words: 4 P of weights, at most 4 P of gradients,
-4 P for each state array of the optimizer (adamw 2, momentum and adagrad 1, sgd 0), all but gradients once more, and at
-least 8 P, while a checkpoint is written, or 4 P for the best weights in memory, 4 R F of activations, the last layer's
-work memory (see kernels/linear_cross_entropy.pyx; Numba's has the same parts, NumPy's is at most 8 R V), and the text's
+4 P for each state array of the optimizer (adamw 2, momentum and adagrad 1, sgd 0), all but gradients once more while a
+checkpoint is written, or 4 P for the best weights until they are, 4 R F of activations, the last layer's work memory
+(see kernels/linear_cross_entropy.pyx; Numba's has the same parts, NumPy's is at most 8 R V), and the text's
 (fastmlp/text). In a wide last layer most work memory is for the slices' parts of dh. No memory grows with the steps.
 
 Where n ranks share the words out (fastmlp/distributed), P is P_words / n + P_rest in each: P_words are the parameters

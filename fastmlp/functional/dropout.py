@@ -26,7 +26,7 @@ def dropout(
     """Each number is 0 with probability p and else divided by 1 - p; when not training, nothing happens to it.
 
     input     (...)  x
-    p         a probability from 0 to 1
+    p         a probability from 0 to 1, which holds to within 2^-17
     training  whether to leave anything out
     inplace   the result is written over the input
     seed      an int64, from which the mask follows; None: a new one each time. dropout_backward needs it
@@ -37,7 +37,7 @@ def dropout(
     >>> import numpy as np
     >>> import fastmlp.functional as F
     >>> F.dropout(np.ones(6, np.float32), seed=7)
-    array([2., 2., 0., 0., 0., 2.], dtype=float32)
+    array([0., 2., 2., 2., 2., 0.], dtype=float32)
     """
     if inplace and out is not None:
         raise ValueError("dropout: out: expected None where inplace is True")
@@ -62,7 +62,7 @@ def dropout_backward(
     >>> import numpy as np
     >>> import fastmlp.functional as F
     >>> F.dropout_backward(np.ones(6, np.float32), seed=7)
-    array([2., 2., 0., 0., 0., 2.], dtype=float32)
+    array([0., 2., 2., 2., 2., 0.], dtype=float32)
     """
     dy = float_array("dropout_backward", "grad", grad)
     dx = np.empty(dy.shape, dy.dtype)

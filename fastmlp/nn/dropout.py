@@ -15,14 +15,14 @@ Array = np.ndarray
 class Dropout(Module):
     """In training set each number to 0 with probability p, else divide it by 1 - p; in evaluation do nothing.
 
-    p        probability that a number becomes 0
+    p        probability that a number becomes 0, which it does to within 2^-17
     rng      seed or Generator of the masks
     counter  (2,) or None  seed and step that select the mask, int64; None: a new mask for each forward pass
     layer    number of the mask among those of one seed and step
     Source: Srivastava et al. (2014), scaled in training as PyTorch does. The op dropout defines the mask.
 
     >>> Dropout(0.5, rng=1)(np.ones(6)).tolist()
-    [0.0, 2.0, 0.0, 0.0, 2.0, 0.0]
+    [2.0, 0.0, 0.0, 2.0, 2.0, 0.0]
     """
 
     counter: Array | None = None

@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from fastmlp.errors import CheckpointError, RunFolderError
 from fastmlp.events import Event, Notice, Resumed, Saved
 from fastmlp.files import checkpoint
 from fastmlp.files.atomic import move, write_atomically
+from fastmlp.files.checkpoint import Blocks
 from fastmlp.files.run_folder import Journal, RunFolder
 from fastmlp.network.network import Network
 from fastmlp.pictures.plot import plot_loss
@@ -25,7 +27,7 @@ from fastmlp.training.state import Checkpoint, TrainingState
 __all__ = ["Folder", "Keeper", "Memory"]
 
 FIRST_PICTURE = 10.0  # seconds after which a run is worth a picture
-SAVING = 0.02  # of the time may be spent on saving better weights
+SAVING_SHARE = 0.02  # of the time, for saving better weights
 
 Report = Callable[[Event], object]
 
@@ -62,7 +64,7 @@ class Keeper(Protocol):
         """Keep what resuming needs, and the best weights so far: these, or those that are held."""
 
     def save_held(self) -> None:
-        """Keep the best weights if they are held: training has failed, and there will be no checkpoint of it."""
+        """Keep the best weights if they are held, beside all that is kept: there will be no checkpoint of them."""
 
     def best(self, model: NeuralModel) -> NeuralModel:
         """The model of the best weights; `model` is the one that is trained."""
@@ -185,7 +187,7 @@ class Folder:
         self._journals = contextlib.ExitStack()
         self.saved_step: int | None = None
         self._held: Checkpoint | None = None
-        self._saving = 0.0  # seconds that the last save took
+        self._save_seconds = 0.0  # seconds that the last save took
         self.start()
 
     def open(self, state: TrainingState, saved: Checkpoint | None) -> None:
@@ -216,11 +218,11 @@ class Folder:
         progress = state.progress
         if progress.best_step is None or progress.best_step == _step_of(self.folder.model):
             return
-        if progress.best_step == _step_of(self.folder.next):
-            move(self.folder.next, self.folder.model)
-            return
         if progress.best_step == progress.step:
             self._save_best(state)
+            return
+        if progress.best_step == _step_of(self.folder.next):
+            move(self.folder.next, self.folder.model)
             return
         self._report(
             Notice(
@@ -260,7 +262,7 @@ class Folder:
             return is_best or step % self.config.save_every == 0
         wait = SAVE_SECONDS
         if is_best or self._held:
-            wait = min(wait, self._saving * (1 / SAVING - 1))
+            wait = min(wait, self._save_seconds * (1 / SAVING_SHARE - 1))
         return time.perf_counter() - self._saved_at >= wait
 
     def hold_best(self, state: TrainingState) -> None:
@@ -286,26 +288,31 @@ class Folder:
         lengths = {"metrics_bytes": self._metrics.length, "samples_bytes": self._samples.length}
         try:
             checkpoint.save(self.folder.last, tensors, {**metadata, **lengths})
-        except CheckpointError:  # such as a full disk, where better weights alone would only take room
-            self._remove_next()
+        except CheckpointError:  # such as a full disk, where better weights would only take room
+            if _step_of(self.folder.last) != state.progress.step:  # it may be there, but perhaps not for good
+                self._remove_next()
             raise
         self.saved_step = state.progress.step
         self._report(Saved(str(self.folder.last), state.progress.step))
         if is_best:
             self._save_best(state)
         elif step_of_next is not None:
-            self._replace_best(step_of_next)
+            move(self.folder.next, self.folder.model)
+            self._report(Saved(str(self.folder.model), step_of_next))
         self._saved_at = time.perf_counter()
-        self._saving = self._saved_at - began
+        self._save_seconds = self._saved_at - began
 
     def save_held(self) -> None:
-        """Replace the best weights, which the last checkpoint may count on: going on from it, a run keeps others."""
-        if (step := self._write_held()) is not None:
-            self._replace_best(step)
-
-    def _replace_best(self, step: int) -> None:
-        move(self.folder.next, self.folder.model)
-        self._report(Saved(str(self.folder.model), step))
+        """Write them to where better weights wait for a checkpoint: the last one counts on those that are there."""
+        try:
+            step = self._write_held()
+        except CheckpointError as error:
+            self._report(Notice(f"better weights than those of {self.folder.model} are lost: {error}"))
+            return
+        if step is not None:
+            self._report(
+                Notice(f"better weights than those of {self.folder.model}, of step {step:,}: {self.folder.next}")
+            )
 
     def _remove_next(self) -> None:
         with contextlib.suppress(OSError):
@@ -316,7 +323,8 @@ class Folder:
         if self._held is None:
             return None
         tensors, metadata = self._held
-        checkpoint.save(self.folder.next, tensors, metadata)
+        blocks = {name: Blocks(array.dtype, array.shape, partial(iter, (array,))) for name, array in tensors.items()}
+        checkpoint.save(self.folder.next, blocks, metadata)  # in blocks: not twice in memory
         self._held = None
         step: int = metadata["step"]
         return step
@@ -367,10 +375,7 @@ class Folder:
     def advice(self, rate: float) -> str:
         """The rate as a flag."""
         step = self.saved_step
-        saved = "nothing is saved" if step is None else f"{self.folder.last} holds step {step:,}"
-        if self._held is not None:
-            saved += f", and {self.folder.model} the best weights, of step {self._held[1]['step']:,}"
-        return f"--lr {rate:g}; {saved}"
+        return f"--lr {rate:g}; {'nothing is saved' if step is None else f'{self.folder.last} holds step {step:,}'}"
 
     def close(self) -> None:
         """Let go of the files."""

@@ -59,9 +59,9 @@ class TrainingState:
         return {**self.weights(), **self._words()}
 
     def copy_of_model(self) -> Checkpoint:
-        """A checkpoint of the model alone, of copies: training may go on before it is written."""
-        held = {**self.weights(), **self._words()}
-        return {name: array.copy() for name, array in held.items()}, self.metadata(MODEL)
+        """A checkpoint of the model alone, with copies of the weights: training may go on before it is written."""
+        copies = {name: array.copy() for name, array in self.weights().items()}
+        return {**copies, **self._words()}, self.metadata(MODEL)
 
     def to_checkpoint(self) -> tuple[dict[str, np.ndarray | Blocks], dict[str, Any]]:
         """Everything that `from_checkpoint` needs; the arrays themselves, not copies."""

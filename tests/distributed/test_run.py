@@ -17,6 +17,7 @@ from fastmlp.files import checkpoint
 from fastmlp.text import Text
 from fastmlp.trainer import open_run, train
 from fastmlp.training import ranks as training_ranks
+from fastmlp.training.keeper import Folder
 from fastmlp.training.ranks import Leader, Rank, follow, followed, leading, meet, notices_of, threads_of
 from tests.groups import AbortedError, ThreadRank, run_ranks
 from tests.runs import learnable_text, metrics_of, outcome, small_options, stop_after, window_options, write_text
@@ -85,6 +86,17 @@ def test_promise_20_one_rank_has_the_bits_of_the_ordinary_run(tmp_path: Path, ki
     for name, run in (("alone", train), ("shared", lambda config: shared(config, 1))):
         run(config_of(file, tmp_path / name, kind))
     assert outcome_but_name(tmp_path / "shared") == outcome_but_name(tmp_path / "alone")
+
+
+def test_promise_20_better_weights_of_all_ranks_wait_in_rank_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Folder, "save_is_due", lambda _keeper, step, *, is_best: step == 24)
+    file, folders = write_text(tmp_path), (tmp_path / "alone", tmp_path / "shared")
+    train(config_of(file, folders[0], "window"), should_stop=stop_after(25))
+    shared(config_of(file, folders[1], "window"), 3, should_stop=stop_after(25))
+    (want, facts), (got, others) = (checkpoint.load(folder / "model.safetensors") for folder in folders)
+    assert facts["step"] == others["step"] < 24
+    for name, array in want.items():
+        np.testing.assert_allclose(got[name], array, rtol=1e-2, atol=1e-4)
 
 
 def outcome_but_name(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastmlp.errors import CheckpointError, FolderInUseError
-from fastmlp.files.atomic import LOCK_FILE, check_writable, lock_folder, write_atomically
+from fastmlp.files.atomic import LOCK_FILE, check_writable, lock_folder, move, write_atomically
 from fastmlp.files.checkpoint import load, save
 from tests.files.helpers import POSIX, assert_same, python
 
@@ -111,6 +111,25 @@ def test_promise_7_the_folder_is_flushed_after_the_renaming(saved, monkeypatch, 
     assert folders == [saved.parent.stat().st_ino]
     assert_same(load(saved)[0], NEW)
     assert list(saved.parent.iterdir()) == [saved]
+
+
+@POSIX
+def test_promise_7_a_file_that_takes_the_place_of_another_does_so_for_good(saved, monkeypatch):
+    new, synced = saved.with_name("new"), os.fsync
+    save(new, NEW, {})
+    folders = []
+
+    def fsync(descriptor):
+        folders.append(os.fstat(descriptor).st_ino)
+        synced(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    move(new, saved)
+    assert folders == [saved.parent.stat().st_ino]
+    assert_same(load(saved)[0], NEW)
+    with pytest.raises(CheckpointError, match=r"^cannot replace .*: No such file or directory$"):
+        move(new, saved)
+    assert_same(load(saved)[0], NEW)
 
 
 @POSIX

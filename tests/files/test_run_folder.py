@@ -60,6 +60,7 @@ def test_promise_14_a_folder_that_cannot_be_written_is_found_at_once() -> None:
 
 def test_only_the_files_of_a_run_are_removed() -> None:
     folder = find_folder("run", ())
+    assert {path for path in vars(folder).values() if isinstance(path, Path)} == {folder.path, *folder.files}
     for file in folder.files:
         file.write_text("old")
     folder.config.write_text(to_toml(TrainConfig()))

@@ -66,9 +66,11 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
             raise KilledError
         whole_write(journal, text)
 
-    def write_file(path: Path, data: bytes) -> None:
+    def write_file(path: Path, data: bytes | Callable[[Any], None]) -> None:
         if count(path.name):
-            (path.parent / ".fastmlp-0000.tmp").write_bytes(data[: len(data) // 2])
+            with (path.parent / ".fastmlp-0000.tmp").open("wb+") as file:
+                file.write(data) if isinstance(data, bytes) else data(file)
+                file.truncate(file.tell() // 2)
             raise KilledError
         whole_file(path, data)
 

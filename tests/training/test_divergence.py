@@ -1,17 +1,23 @@
 """Promise 13: numbers that are none stop a run before its weights."""
 
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fastmlp.errors import DivergedError
+from fastmlp.config import TrainConfig
+from fastmlp.errors import CheckpointError, DivergedError
+from fastmlp.events import Notice
 from fastmlp.files import checkpoint
+from fastmlp.files.run_folder import RunFolder
 from fastmlp.trainer import open_run, train
 from fastmlp.training.keeper import Folder
 from fastmlp.training.optimizer import optimizer_state
-from tests.runs import metrics_of, small_config, stop_after
+from tests.runs import metrics_of, outcome, small_config, stop_after
+from tests.training.helpers import Recorder
 
 pytestmark = pytest.mark.usefixtures("quick_picture")
 
@@ -46,26 +52,69 @@ def test_promise_13_a_loss_that_is_no_number_stops_before_the_weights(
     assert (tmp_path / "run" / "loss.png").read_text() == f"run: {len(metrics_of(tmp_path / 'run'))} lines"
 
 
-def test_a_run_that_fails_keeps_its_best_weights(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of step 20, which waited for the next checkpoint."""
-    monkeypatch.setattr(Folder, "save_is_due", lambda _keeper, step, *, is_best: step == 16)
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorder]:
+    """fail(config) trains until its loss is nan at step 22; the best weights of step 20 wait for a checkpoint then."""
+
+    def train_until(config: TrainConfig, before: Callable[[], object] = lambda: None) -> Recorder:
+        recorder = Recorder()
+        with monkeypatch.context() as patch, open_run(config, reporter=recorder) as run:
+            step = run.network.step
+
+            def poisoned(*batch_and_optimizer: Any) -> float:
+                if run.progress.step == 22:
+                    before()
+                    return math.nan
+                return step(*batch_and_optimizer)
+
+            patch.setattr(Folder, "save_is_due", lambda _keeper, step, *, is_best: step == 16)
+            patch.setattr(run.network, "step", poisoned)
+            with pytest.raises(DivergedError, match=r"the loss is nan at step 22 .*last\.safetensors holds step 16"):
+                run.train()
+        return recorder
+
+    return train_until
+
+
+def test_a_run_that_fails_keeps_its_best_weights_beside_those_that_the_last_checkpoint_counts_on(
+    file: Path, tmp_path: Path, fail: Callable[..., Recorder]
+) -> None:
+    config, folder = small_config(file, tmp_path / "run", save_every=None), RunFolder(tmp_path / "run")
+    recorder = fail(config)
+    notice = f"better weights than those of {folder.model}, of step 20: {folder.next}"
+    assert notice in [event.text for event in recorder.all(Notice)]
+    assert [checkpoint.load(file)[1]["step"] for file in (folder.last, folder.model, folder.next)] == [16, 10, 20]
+    shutil.copytree(folder.path, tmp_path / "other")
+    train(config, resume=True)  # as if it had never failed
+    train(small_config(file, tmp_path / "whole", save_every=None))
+    assert outcome(folder.path)["model.safetensors"][0] == outcome(tmp_path / "whole")["model.safetensors"][0]
+    assert not folder.next.exists()
+    result = train(small_config(file, tmp_path / "other", save_every=None, lr=30.0), resume=True)
+    assert checkpoint.load(tmp_path / "other" / "model.safetensors")[1]["step"] == result.kept_step == 10
+
+
+def test_promise_13_a_failure_is_told_even_if_the_best_weights_cannot_be_written(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Callable[..., Recorder]
+) -> None:
+    def full_disk(path: Path, *_: Any) -> None:
+        raise CheckpointError(f"cannot write {path}: No space left on device")
+
     config = small_config(file, tmp_path / "run", save_every=None)
-    with open_run(config) as run:
-        step = run.network.step
-
-        def poisoned(*batch_and_optimizer: Any) -> float:
-            return math.nan if run.progress.step == 22 else step(*batch_and_optimizer)
-
-        monkeypatch.setattr(run.network, "step", poisoned)
-        with pytest.raises(DivergedError) as diverged:
-            run.train()
-    model, last = tmp_path / "run" / "model.safetensors", tmp_path / "run" / "last.safetensors"
-    assert f"{last} holds step 16, and {model} the best weights, of step 20" in str(diverged.value)
-    assert (checkpoint.load(last)[1]["step"], checkpoint.load(model)[1]["step"]) == (16, 20)
+    recorder = fail(config, lambda: monkeypatch.setattr(checkpoint, "save", full_disk))
+    assert "are lost: cannot write" in recorder.all(Notice)[-1].text
+    assert (tmp_path / "run" / "loss.png").exists()
     assert not (tmp_path / "run" / "model.next.safetensors").exists()
-    monkeypatch.undo()
-    result = train(config, resume=True)
-    assert checkpoint.load(model)[1]["step"] == result.kept_step
+
+
+def test_promise_13_weights_are_not_held_beside_numbers_that_are_none(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Folder, "save_is_due", lambda _keeper, _step, *, is_best: False)
+    with open_run(small_config(file, tmp_path / "run", save_every=None)) as run:
+        remembered, _ = optimizer_state(run.optimizer, run.network.layers)
+        remembered["square.output.bias"][0] = math.inf
+        with pytest.raises(DivergedError, match=r"square\.output\.bias is no longer finite at step 10"):
+            run.train()
 
 
 def test_promise_13_weights_that_are_no_numbers_are_never_saved(file: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Where a run is kept: the same questions to memory and to a folder."""
 
+import errno
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from fastmlp.files import checkpoint
 from fastmlp.files.run_folder import RunFolder
 from fastmlp.ops import get_ops
 from fastmlp.optim import AdamW
-from fastmlp.training.keeper import Folder, Memory
+from fastmlp.training.keeper import Folder, Keeper, Memory
 from fastmlp.training.optimizer import optimizer_state
 from fastmlp.training.progress import Progress
 from fastmlp.training.state import TrainingState
@@ -112,10 +114,10 @@ def test_saving_better_weights_takes_a_fiftieth_of_the_time_at_most(
     keeper.open(state, None)
     keeper.start()
     assert keeper.save_is_due(5, is_best=True)  # nobody knows yet how long it takes
-    written = checkpoint.save
+    written, seconds = checkpoint.save, 0.1
 
     def slow_save(*arguments: Any) -> None:
-        now[0] += 0.1
+        now[0] += seconds
         written(*arguments)
 
     monkeypatch.setattr(checkpoint, "save", slow_save)
@@ -129,7 +131,34 @@ def test_saving_better_weights_takes_a_fiftieth_of_the_time_at_most(
     assert not keeper.save_is_due(8, is_best=False)
     now[0] += 9.9
     assert not keeper.save_is_due(9, is_best=False)  # nothing is held: a minute
+    seconds = 2.0
+    keeper.save(state)  # two files, 4 seconds, whose fiftieth would be 200: a minute
+    now[0] += 59.9
+    assert not keeper.save_is_due(10, is_best=True)
+    now[0] += 0.2
+    assert keeper.save_is_due(11, is_best=True)
     keeper.close()
+
+
+@pytest.mark.parametrize("make", [lambda keeper: keeper, lambda _keeper: Memory()], ids=["folder", "memory"])
+def test_the_best_weights_are_never_in_memory_twice(
+    folder: Callable[..., Folder], make: Callable[[Folder], Keeper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, state, copies = make(folder()), training_state(), list[weakref.ref[np.ndarray]]()
+
+    class Weight(np.ndarray):
+        """An array that knows its copies."""
+
+        def copy(self, order: Any = "C") -> np.ndarray:
+            assert not any(copy() is not None for copy in copies)
+            copied = np.array(self, order=order, subok=True)
+            copies.append(weakref.ref(copied))
+            return copied
+
+    monkeypatch.setattr(TrainingState, "weights", lambda _state: {"weight": np.zeros(3).view(Weight)})
+    for _ in range(3):
+        keeper.hold_best(state)
+    assert len(copies) == 3
 
 
 def test_the_best_weights_are_held_until_the_run_is_saved(folder: Callable[..., Folder]) -> None:
@@ -190,6 +219,30 @@ def test_a_checkpoint_that_cannot_be_written_leaves_no_better_weights_behind(
     assert keeper.folder.model.read_bytes() == before
     assert not keeper.folder.next.exists()
     keeper.close()
+
+
+def test_better_weights_stay_where_their_checkpoint_is_there_but_perhaps_not_for_good(
+    folder: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a disk fails after the file was renamed."""
+    keeper, state = folder(), training_state()
+    keeper.open(state, None)
+    keeper.hold_best(state)
+    state.progress.step = 8
+
+    def broken_disk(_: Path) -> None:
+        if keeper.folder.last.exists():
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastmlp.files.atomic._sync_folder", broken_disk)
+        with pytest.raises(CheckpointError, match="Input/output error"):
+            keeper.save(state)
+    keeper.close()
+    again = folder()
+    again.open(training_state(seed=2), checkpoint.load(again.folder.last))
+    assert checkpoint.load(again.folder.model)[1]["step"] == 5
+    again.close()
 
 
 def test_weights_whose_checkpoint_was_never_written_are_removed(folder: Callable[..., Folder]) -> None:

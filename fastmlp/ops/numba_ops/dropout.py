@@ -46,7 +46,7 @@ def _dropout(x: Array, y: Array, first: int, mask: Any) -> None:
         return
     before = first % BLOCK
     words = np.empty(PIECE // 2 + BLOCK, np.uint32)
-    numbers = words.view(np.uint16)[before:]
+    numbers = words.view(np.uint16)[before:]  # the low half first: Numba has no machine with the other byte order
     for start in range(0, x.size, PIECE):
         some, masked = x[start : start + PIECE], y[start : start + PIECE]
         block = np.uint64((first + start) // BLOCK)

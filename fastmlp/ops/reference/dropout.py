@@ -18,8 +18,8 @@ def dropout_forward(x: Array, counter: Array, y: Array, *, layer: int, p: float,
     counter  (2,)   in:  seed and step, int64
     y        (...)  out
     layer           which of a network's masks it is, 0 <= layer < 2^32
-    p               how probable it is that a number is left out, 0 <= p < 1, to within 2^-17 (and at most 1 - 2^-16);
-                    with 0 it is a copy
+    p               how probable it is that a number is left out, 0 <= p < 1, to within 2^-17 and at most 1 - 2^-16,
+                    while what is kept is divided by 1 - p as it is given; with 0 it is a copy
     The mask depends on seed, step, layer, p and an element's number in the array alone, not on threads or back-end:
     Philox4x32-10 has the two halves of the seed, the low one first, for a key and counts with
 
