@@ -192,7 +192,7 @@ def model_file(run: str | os.PathLike[str]) -> Path:
     for name in (MODEL_FILE, LAST_FILE):
         if (path / name).is_file():
             return path / name
-    if is_config(path / "config.toml"):
+    if is_config(RunFolder(path).config):
         go_on = f"python -m fastmlp.train --resume {shlex.quote(str(path))}"
         raise ModelError(f"{path}: nothing of this run is saved yet; wait for it, or go on with it: {go_on}")
     raise ModelError(f"{path}: a folder without {MODEL_FILE}; name a run's folder or a .safetensors file")

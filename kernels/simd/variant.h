@@ -647,12 +647,12 @@ INLINE const uint16_t *numbers_of(const round_keys *keys, uint64_t element, long
     return room + before;
 }
 
-/* A vector of elements of which these are the numbers. */
-INLINE vec kept(vec x, const uint16_t *numbers, const dropout_mask *mask)
+/* A vector of elements, the first of which has numbers[i]. */
+INLINE vec kept(vec x, const uint16_t *numbers, long i, const dropout_mask *mask)
 {
     if (numbers == NULL)
         return x;
-    return (vec)((ivec)(x * mask->scale) & (load_numbers(numbers) >= (int)mask->threshold));
+    return (vec)((ivec)(x * mask->scale) & (load_numbers(numbers + i) >= (int)mask->threshold));
 }
 
 /* y = x * scale where the mask keeps it, else 0, for n elements from MASK_BLOCK * block on. */
@@ -671,12 +671,12 @@ static void dropout(const dropout_mask *mask, uint64_t block, long n, const floa
         random_numbers(keys, block, mask, numbers);
         UNROLL
         for (long j = 0; j < NUMBERS; j += LANES)
-            store(y + i + j, kept(load(x + i + j), numbers + j, mask));
+            store(y + i + j, kept(load(x + i + j), numbers, j, mask));
     }
     if (i < n)
         random_numbers(keys, block, mask, numbers);
     for (long j = 0; i + j < n; j += LANES)
-        store_some(y + i + j, kept(load_some(x + i + j, n - i - j), numbers + j, mask), n - i - j);
+        store_some(y + i + j, kept(load_some(x + i + j, n - i - j), numbers, j, mask), n - i - j);
 }
 
 /* ---------------------------------------------------------------------------------------------------- context averages
@@ -866,7 +866,7 @@ INLINE void masked_gelu_of_columns(long rows, long stride, long columns, const f
         const uint16_t *numbers = numbers_of(keys, first, columns, mask, room);
         for (long i = 0; i < columns; i += LANES) {
             vec some = gelu_of(load_some(z + i, columns - i));
-            store_some(y + i, kept(some, numbers == NULL ? NULL : numbers + i, mask), columns - i);
+            store_some(y + i, kept(some, numbers, i, mask), columns - i);
         }
     }
 }
@@ -898,7 +898,7 @@ INLINE void masked_gelu_sums_of_columns(long rows, long stride, long columns, co
         normalize_row(columns, x, mean, scale, bias, z);
         const uint16_t *numbers = numbers_of(keys, first, columns, mask, room);
         for (long i = 0; i < columns; i += LANES) {
-            vec some = kept(load_some(dy + i, columns - i), numbers == NULL ? NULL : numbers + i, mask);
+            vec some = kept(load_some(dy + i, columns - i), numbers, i, mask);
             store_some(dz + i, some * gelu_slope(load_some(z + i, columns - i)), columns - i);
         }
         add_row_to_sums(columns, dz, x, mean, inv_std, products, sums);
